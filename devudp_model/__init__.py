@@ -1,0 +1,1 @@
+"""DEvUDP: one generator that deblurs photographs and corrects their exposure."""

@@ -1,0 +1,141 @@
+"""Makes a blurry, dark or noisy picture from a good one.
+
+For training (blur from sharp photographs) and for trying out a workflow. Everything here is a pure
+function of its arguments: the randomness comes from the `torch.Generator` that is passed in, which
+lives on the CPU, so the same seed gives the same picture on every device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def to_linear(x: Tensor) -> Tensor:
+    """sRGB values in [0, 1] to linear light (IEC 61966-2-1)."""
+    return torch.where(x <= 0.04045, x / 12.92, ((x.clamp(min=0) + 0.055) / 1.055) ** 2.4)
+
+
+def to_srgb(x: Tensor) -> Tensor:
+    """Linear light in [0, 1] to sRGB values (IEC 61966-2-1)."""
+    return torch.where(x <= 0.0031308, x * 12.92, 1.055 * x.clamp(min=0) ** (1 / 2.4) - 0.055)
+
+
+def uniform(rng: torch.Generator, low: float, high: float) -> float:
+    """One number in [low, high)."""
+    return low + (high - low) * torch.rand((), generator=rng).item()
+
+
+def shake_path(rng: torch.Generator, poses: int) -> Tensor:
+    """A hand's path while the shutter is open: `poses`,3 of (x, y, roll), mean 0.
+
+    The velocity is a damped random walk, now and then with a jerk. x and y span 1 together (their
+    larger extent); roll spans at most 1.
+    """
+    inertia = uniform(rng, 0.7, 0.97)
+    kicks = torch.randn(poses, 3, generator=rng)
+    jerks = (torch.rand(poses, 1, generator=rng) < 0.03).float() * 6
+    kicks = kicks * (1 + jerks)
+    velocity, path = torch.randn(3, generator=rng) * 2, [torch.zeros(3)]
+    for kick in kicks[1:]:
+        velocity = inertia * velocity + kick * (1 - inertia)
+        path.append(path[-1] + velocity)
+    steps = torch.stack(path)
+    span = steps.amax(0) - steps.amin(0)
+    scale = torch.stack([span[:2].max(), span[:2].max(), span[2]]).clamp(min=1e-6)
+    steps = steps / scale
+    return steps - steps.mean(0)
+
+
+def camera_shake(
+    image: Tensor,
+    rng: torch.Generator,
+    *,
+    extent: float,
+    roll: float | None = None,
+    highlights: float = 0.0,
+    poses: int | None = None,
+) -> Tensor:
+    """Blurs by a moving camera: the average, in linear light, of what it saw on its path.
+
+    The blur varies over the picture, since the camera also rolls around a point that need not be
+    the picture's middle.
+
+    Args:
+        image: B,3,H,W in [0, 1]; all images of the batch share the path.
+        rng: where the path comes from.
+        extent: length of the streaks by translation, in pixels.
+        roll: length of the streaks that the roll adds in the corners, in pixels (half of `extent`
+            by default).
+        highlights: how much brighter than white clipped highlights really were; they then
+            leave bright streaks (0: none).
+        poses: how many pictures are averaged; enough for steps of about a pixel by default.
+
+    Returns:
+        B,3,H,W in [0, 1].
+    """
+    height, width = image.shape[-2:]
+    roll = extent / 2 if roll is None else roll
+    poses = poses or int(min(max(extent + roll, 8), 64))
+    path = shake_path(rng, poses)
+    pivot = [uniform(rng, -0.5, 0.5), uniform(rng, -0.5, 0.5)]
+    light = to_linear(image)
+    if highlights > 0:
+        bright = light.amin(1, keepdim=True).sub(0.8).clamp(min=0) / 0.2
+        light = light * (1 + highlights * bright)
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=torch.float32, device=image.device) - (height - 1) / 2,
+        torch.arange(width, dtype=torch.float32, device=image.device) - (width - 1) / 2,
+        indexing="ij",
+    )
+    x, y = x - pivot[0] * width, y - pivot[1] * height
+    angle_per_pixel = 1 / max(math.hypot(height, width) / 2, 1)
+    total = torch.zeros_like(light)
+    for dx, dy, turn in path.tolist():
+        angle = turn * roll * angle_per_pixel
+        cos, sin = math.cos(angle), math.sin(angle)
+        u = cos * x - sin * y + pivot[0] * width + dx * extent
+        v = sin * x + cos * y + pivot[1] * height + dy * extent
+        grid = torch.stack([2 * u / max(width, 1), 2 * v / max(height, 1)], -1)
+        total += F.grid_sample(
+            light,
+            grid.expand(len(light), -1, -1, -1).to(light.dtype),
+            mode="bilinear",
+            padding_mode="reflection",
+            align_corners=False,
+        )
+    return to_srgb((total / poses).clamp(0, 1))
+
+
+def darken(image: Tensor, light: float) -> Tensor:
+    """The picture as taken with the share `light` (0..1] of the light: a gain in linear light."""
+    return to_srgb((to_linear(image) * light).clamp(0, 1))
+
+
+def sensor_noise(
+    image: Tensor,
+    rng: torch.Generator,
+    *,
+    sigma: float,
+    grain: float = 0.0,
+    levels: int | None = None,
+) -> Tensor:
+    """Adds noise, and the steps of a coarse converter.
+
+    Args:
+        image: B,3,H,W; on any scale (it is not clipped).
+        rng: where the noise comes from.
+        sigma: spread of the noise, on the image's scale.
+        grain: 0 for noise that is independent from pixel to pixel; up to 1 for coarse grain, as
+            after a camera's own filtering and JPEG.
+        levels: round to this many steps over one unit of the image's scale.
+    """
+    noise = torch.randn(image.shape, generator=rng).to(image.device)
+    if grain > 0:
+        soft = F.avg_pool2d(F.pad(noise, (1, 1, 1, 1), mode="replicate"), 3, 1) * 3
+        noise = ((1 - grain) * noise + grain * soft) / math.hypot(1 - grain, grain)
+    noisy = image + sigma * noise
+    return (noisy * levels).round() / levels if levels else noisy

@@ -1,0 +1,193 @@
+"""The generator G, and G_inv, which has the same structure.
+
+Two variants of one network (paper, section 3.3):
+
+- ``devudp`` (Fig. 5a), the perceptual model: InstanceNorm without affine parameters, no global
+  shortcut, tanh output. It deblurs and corrects the exposure.
+- ``devudp-dt`` (Fig. 5b), the distortion model: BatchNorm, and the input added before the output
+  activation. It deblurs and keeps the exposure.
+
+    from devudp_model.generator import Generator
+    G = Generator("devudp")
+    L = G(A)                     # A: B,3,H,W in [-1, 1], any size from 1x1; L: the same
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Variant = Literal["devudp", "devudp-dt"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
+STRIDE = 4
+"""The network halves the picture twice, so it works on multiples of this many pixels."""
+
+MIN_SIDE = 8
+"""Smallest side inside the network: below it the coarsest scale has nothing to normalise over."""
+
+NORM_EPS = 1e-5
+STANDARDIZE_EPS = 1e-8
+
+
+def standardize(x: Tensor) -> Tensor:
+    """Each image with mean 0 and spread 1, taken over its channels and pixels together.
+
+    The perceptual model forgets one gain and one offset of its input anyway (a convolution without
+    bias followed by InstanceNorm). Taking them out beforehand, in float32, changes nothing in exact
+    arithmetic, and makes a dark picture, a few grey levels beside -1, survive half precision.
+
+    Shapes: B,C,H,W to B,C,H,W.
+    """
+    # Not torch.var_mean over a 16-bit tensor: the difference to -1 is what has to be kept.
+    var, mean = torch.var_mean(x.float(), dim=(1, 2, 3), correction=0, keepdim=True)
+    return ((x.float() - mean) * torch.rsqrt(var + STANDARDIZE_EPS)).to(x.dtype)
+
+
+def pad_to_stride(x: Tensor) -> Tensor:
+    """Grows B,C,H,W at the bottom and the right to multiples of `STRIDE`, at least `MIN_SIDE`.
+
+    By reflection; a side too short to be reflected (up to 4 pixels) repeats its last line.
+    """
+    for axis in (2, 3):
+        size = x.shape[axis]
+        grow = max(-(-size // STRIDE) * STRIDE, MIN_SIDE) - size
+        if grow:
+            mode = "reflect" if grow < size else "replicate"
+            x = F.pad(x, (0, 0, 0, grow) if axis == 2 else (0, grow, 0, 0), mode=mode)
+    return x
+
+
+class InstanceNorm(nn.Module):
+    """InstanceNorm without parameters; the statistics are float32 whatever the input's type."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        var, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
+        return ((x.float() - mean) * torch.rsqrt(var + NORM_EPS)).to(x.dtype)
+
+
+def make_norm(variant: Variant, channels: int) -> nn.Module:
+    """The variant's normalisation for `channels` channels."""
+    return InstanceNorm() if variant == "devudp" else nn.BatchNorm2d(channels, eps=NORM_EPS)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias (a norm would take it out again), norm, ReLU."""
+
+    def __init__(
+        self,
+        variant: Variant,
+        inner: int,
+        outer: int,
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        padding_mode: str = "zeros",
+    ):
+        super().__init__()
+        self.conv = nn.Conv2d(
+            inner, outer, kernel, stride, kernel // 2, bias=False, padding_mode=padding_mode
+        )
+        self.norm = make_norm(variant, outer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)))
+
+
+class ResidualBlock(nn.Module):
+    """Conv 3x3, norm, ReLU, conv 3x3, norm; plus the input."""
+
+    def __init__(self, variant: Variant, channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = make_norm(variant, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = make_norm(variant, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+
+
+class Upsample(ConvNorm):
+    """Nearest-neighbour by 2, then convolution: a transposed convolution leaves checkerboards."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Generator(nn.Module):
+    """G: blurry (and dark) pictures to sharp (and well exposed) ones.
+
+    Args:
+        variant: ``devudp`` (Fig. 5a) or ``devudp-dt`` (Fig. 5b).
+        width: channels at full resolution; twice and four times as many at the coarser scales.
+        depth: residual blocks in each of the six stages.
+
+    With the paper's width 64 and depth 2: 6,949,251 and 6,957,699 parameters.
+
+    Raises:
+        ValueError: unknown variant, or width or depth below 1.
+    """
+
+    def __init__(self, variant: Variant = "devudp", width: int = 64, depth: int = 2):
+        super().__init__()
+        if variant not in VARIANTS:
+            raise ValueError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}")
+        if width < 1 or depth < 1:
+            raise ValueError(f"width and depth must be at least 1, not {width} and {depth}")
+        self.variant: Variant = variant
+        self.width, self.depth = width, depth
+        fine, middle, coarse = width, 2 * width, 4 * width
+
+        def stage(channels: int) -> nn.Sequential:
+            return nn.Sequential(*(ResidualBlock(variant, channels) for _ in range(depth)))
+
+        # The stem pads by reflection: zeros, mid-grey in [-1, 1], would tell the network at the
+        # borders how dark the picture is. With reflection G(a x + b) = G(x) holds everywhere.
+        self.stem = ConvNorm(variant, 3, fine, kernel=7, padding_mode="reflect")
+        self.encode1 = stage(fine)
+        self.down1 = ConvNorm(variant, fine, middle, stride=2)
+        self.encode2 = stage(middle)
+        self.down2 = ConvNorm(variant, middle, coarse, stride=2)
+        self.encode3 = stage(coarse)
+        self.decode3 = stage(coarse)
+        self.up2 = Upsample(variant, coarse, middle)
+        self.decode2 = stage(middle)
+        self.up1 = Upsample(variant, middle, fine)
+        self.decode1 = stage(fine)
+        self.head = nn.Conv2d(fine, 3, 7, padding=3)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal weights of spread 0.02 (the GAN's usual start); DT starts as the identity."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)  # pyright: ignore[reportArgumentType]
+        if self.variant == "devudp-dt":
+            nn.init.zeros_(self.head.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B,3,H,W in [-1, 1], H and W at least 1, to the same shape and range."""
+        height, width = x.shape[-2:]
+        x = pad_to_stride(x)
+        features = self.stem(standardize(x) if self.variant == "devudp" else x)
+        fine = self.encode1(features)
+        middle = self.encode2(self.down1(fine))
+        coarse = self.decode3(self.encode3(self.down2(middle)))
+        middle = self.decode2(self.up2(coarse) + middle)
+        fine = self.decode1(self.up1(middle) + fine)
+        return self.activate(self.head(fine), x)[..., :height, :width]
+
+    def activate(self, out: Tensor, x: Tensor) -> Tensor:
+        """The output activation: `out` from the head and the (padded) input to [-1, 1].
+
+        DT adds the input, and its activation is the hard tanh: with it a residual of zero is the
+        identity, while tanh(x + 0) would turn white (1) into 0.76 and have to be unlearnt.
+        """
+        if self.variant == "devudp":
+            return torch.tanh(out)
+        return F.hardtanh(out + x)

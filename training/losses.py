@@ -1,0 +1,44 @@
+"""The losses of section 3.2 as pure functions. All are means, so they do not depend on crop size."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def discriminator_loss(D_B: Tensor, D_L: Tensor) -> Tensor:
+    """Eq. 3: L_D = 1/2 E[(D(B) - 1)^2] + 1/2 E[D(L)^2], with L detached by the caller.
+
+    Args:
+        D_B: D's answers on sharp pictures B, any shape.
+        D_L: D's answers on restored pictures L = G(A).
+    """
+    return 0.5 * (D_B.float() - 1).square().mean() + 0.5 * D_L.float().square().mean()
+
+
+def adversarial_loss(D_L: Tensor) -> Tensor:
+    """Eq. 4: L_G = E[(D(L) - 1)^2]."""
+    return (D_L.float() - 1).square().mean()
+
+
+def reconstruction_loss(A: Tensor, A_recon: Tensor) -> Tensor:
+    """Eq. 6: L_recon = |A - A_recon|_1, with A_recon = G_inv(G(A))."""
+    return F.l1_loss(A_recon.float(), A.float())
+
+
+def self_regression_loss(x: Tensor, x_self: Tensor) -> Tensor:
+    """Eq. 8, L_sr_B = |B - B_self|_1 with B_self = G(B); eq. 9, the same of A and G_inv."""
+    return F.l1_loss(x_self.float(), x.float())
+
+
+def total_loss(
+    adv: Tensor,
+    recon: Tensor,
+    sr_A: Tensor,
+    sr_B: Tensor,
+    *,
+    lambda_recon: float = 10.0,
+    lambda_sr: float = 5.0,
+) -> Tensor:
+    """Eq. 10: L_total = L_adv + lambda_recon L_recon + lambda_sr (L_sr_A + L_sr_B)."""
+    return adv + lambda_recon * recon + lambda_sr * (sr_A + sr_B)

@@ -1,0 +1,118 @@
+"""One training step; reads like section 3.2 of the paper."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Callable, ContextManager, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .losses import (
+    adversarial_loss,
+    discriminator_loss,
+    reconstruction_loss,
+    self_regression_loss,
+    total_loss,
+)
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Eq. 10's weights, and switches for the ablation of Fig. 4.
+
+    Attributes:
+        recon: lambda_recon.
+        sr: lambda_sr.
+        adv: weight of the adversarial loss (1 in the paper).
+        t_branch: the transformation branch, eqs. 2 to 6.
+        s_branch: the self-regression branch, eqs. 7 to 9.
+    """
+
+    recon: float = 10.0
+    sr: float = 5.0
+    adv: float = 1.0
+    t_branch: bool = True
+    s_branch: bool = True
+
+
+class Batch(NamedTuple):
+    """One unpaired batch, each B,3,H,W in [-1, 1].
+
+    `A` and `B` are what the losses compare with. `A_input` and `B_input` are what G is given: the
+    same pictures, or the same with sensor noise where the recipe adds some.
+    """
+
+    A: Tensor
+    B: Tensor
+    A_input: Tensor
+    B_input: Tensor
+
+
+@dataclass
+class Networks:
+    """G, G_inv and D, with their optimizers: one for both generators, one for D."""
+
+    G: nn.Module
+    G_inv: nn.Module
+    D: nn.Module
+    opt_G: torch.optim.Optimizer
+    opt_D: torch.optim.Optimizer
+
+
+def generator_losses(
+    G: nn.Module, G_inv: nn.Module, D: nn.Module, batch: Batch, weights: LossWeights
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The generators' losses by name (``G`` is eq. 10's total), and L = G(A) (B,3,H,W)."""
+    zero = batch.A.new_zeros(())
+    adv = recon = sr_A = sr_B = zero
+    L = G(batch.A_input)  # eq. 2
+    if weights.t_branch:
+        adv = adversarial_loss(D(L))  # eq. 4
+        A_recon = G_inv(L)  # eq. 5
+        recon = reconstruction_loss(batch.A, A_recon)  # eq. 6
+    if weights.s_branch:
+        B_self = G(batch.B_input)  # eq. 7
+        sr_B = self_regression_loss(batch.B, B_self)  # eq. 8
+        A_self = G_inv(batch.A)
+        sr_A = self_regression_loss(batch.A, A_self)  # eq. 9
+    total = total_loss(
+        weights.adv * adv, recon, sr_A, sr_B, lambda_recon=weights.recon, lambda_sr=weights.sr
+    )  # eq. 10
+    return {"G": total, "adv": adv, "recon": recon, "sr_A": sr_A, "sr_B": sr_B}, L
+
+
+def train_step(
+    nets: Networks,
+    batch: Batch,
+    weights: LossWeights,
+    *,
+    backward: Callable[[Tensor], None] = lambda loss: loss.backward(),
+    autocast: Callable[[], ContextManager] = nullcontext,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Updates G and G_inv by eq. 10, then D by eq. 3.
+
+    Args:
+        backward: how a loss is propagated (``accelerator.backward``).
+        autocast: the context of the forward passes (``accelerator.autocast``).
+
+    Returns:
+        The losses by name (detached scalars), and L = G(A), detached.
+    """
+    nets.D.requires_grad_(False)  # D's weights get no gradient from the generators' losses
+    with autocast():
+        losses, L = generator_losses(nets.G, nets.G_inv, nets.D, batch, weights)
+    nets.opt_G.zero_grad(set_to_none=True)
+    backward(losses["G"])
+    nets.opt_G.step()
+
+    L = L.detach()
+    if weights.t_branch:
+        nets.D.requires_grad_(True)
+        with autocast():
+            losses["D"] = discriminator_loss(nets.D(batch.B), nets.D(L))  # eq. 3
+        nets.opt_D.zero_grad(set_to_none=True)
+        backward(losses["D"])
+        nets.opt_D.step()
+    return {name: loss.detach() for name, loss in losses.items()}, L
