@@ -1,0 +1,94 @@
+"""PSNR, SSIM and MAE of 8-bit pictures, in float64 and with torch alone.
+
+The protocol of the paper's tables: 8-bit outputs against 8-bit references. Equal to scikit-image's
+``structural_similarity(channel_axis=2, gaussian_weights=True, use_sample_covariance=False,
+data_range=255)`` and ``peak_signal_noise_ratio(data_range=255)``, which the tests show.
+
+    from devudp_model.metrics import psnr, ssim, mae
+    psnr(restored, reference)        # both 3,H,W uint8
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PEAK = 255.0
+
+WINDOW = 11
+"""Side of SSIM's Gaussian window: spread 1.5, cut off at 3.5 spreads (Wang et al., 2004)."""
+
+SPREAD = 1.5
+C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB; infinite for equal pictures.
+
+    Args:
+        a, b: 3,H,W uint8 (any number of channels).
+
+    Raises:
+        ValueError: not two uint8 pictures of one size.
+    """
+    x, y = as_pair(a, b)
+    error = (x - y).square().mean().item()
+    return 10 * math.log10(PEAK**2 / error) if error else math.inf
+
+
+def mae(a: Tensor, b: Tensor) -> float:
+    """Mean absolute error on the scale 0..255. Arguments and errors as for `psnr`."""
+    x, y = as_pair(a, b)
+    return (x - y).abs().mean().item()
+
+
+def ssim(a: Tensor, b: Tensor) -> float:
+    """Structural similarity: each channel's mean over all whole windows, then the channels' mean.
+
+    Args:
+        a, b: 3,H,W uint8 (any number of channels), H and W at least 11.
+
+    Raises:
+        ValueError: not two uint8 pictures of one size, or smaller than the window.
+    """
+    x, y = as_pair(a, b)
+    height, width = x.shape[-2:]
+    if min(height, width) < WINDOW:
+        raise ValueError(
+            f"SSIM needs pictures of at least {WINDOW}x{WINDOW} pixels, and this one has "
+            f"{width}x{height}: it compares windows of that size. Leave such small pictures out."
+        )
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    cov = blur(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
+    structure = (2 * cov + C2) / (var_x + var_y + C2)
+    return (luminance * structure).mean().item()
+
+
+def as_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both pictures in float64, after checking that they can be compared."""
+    for picture in (a, b):
+        if picture.dtype != torch.uint8 or picture.ndim != 3:
+            raise ValueError(
+                f"the metrics compare 8-bit pictures (3,H,W uint8), not {tuple(picture.shape)} "
+                f"{picture.dtype}: round to 0..255 first, as saving to a file would"
+            )
+    if a.shape != b.shape:
+        raise ValueError(
+            f"the pictures differ in size: {tuple(a.shape)} and {tuple(b.shape)}. "
+            "Crop or scale one of them first; which one is a matter of the protocol"
+        )
+    return a.double(), b.double()
+
+
+def blur(x: Tensor) -> Tensor:
+    """C,H,W float64 to C,H-10,W-10: the Gaussian window's means, where the window fits."""
+    offsets = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
+    window = torch.exp(-0.5 * (offsets / SPREAD) ** 2)
+    window = window / window.sum()
+    down = F.conv2d(x[:, None], window.view(1, 1, -1, 1))
+    return F.conv2d(down, window.view(1, 1, 1, -1))[:, 0]

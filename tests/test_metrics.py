@@ -1,0 +1,56 @@
+"""PSNR, SSIM and MAE are scikit-image's, to rounding."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from devudp_model.metrics import mae, psnr, ssim
+
+sides = st.integers(11, 40)
+
+
+@settings(max_examples=25, deadline=None)
+@given(sides, sides, st.integers(0, 10**6), st.floats(0, 80))
+def test_equal_to_skimage(height: int, width: int, seed: int, noise: float):
+    rng = np.random.default_rng(seed)
+    ramp = np.linspace(0, 255, width)[None, :, None] * rng.uniform(0.2, 1, 3)
+    a = np.broadcast_to(ramp, (height, width, 3)).round().astype(np.uint8)
+    b = np.clip(a + rng.normal(0, noise + 1, a.shape), 0, 255).round().astype(np.uint8)
+    x, y = (torch.from_numpy(p.copy()).permute(2, 0, 1) for p in (a, b))
+    expected = structural_similarity(
+        a, b, channel_axis=2, gaussian_weights=True, use_sample_covariance=False, data_range=255
+    )
+    assert ssim(x, y) == pytest.approx(expected, abs=1e-6)
+    assert mae(x, y) == pytest.approx(np.abs(a.astype(float) - b).mean(), abs=1e-9)
+    if not np.array_equal(a, b):
+        assert psnr(x, y) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=255), abs=1e-6)
+
+
+def test_values_computed_by_hand():
+    a, b = torch.zeros(3, 16, 16, dtype=torch.uint8), torch.full((3, 16, 16), 51, dtype=torch.uint8)
+    assert psnr(a, b) == pytest.approx(20 * math.log10(5))  # 255 / 51 = 5
+    assert mae(a, b) == 51
+    assert ssim(a, b) == pytest.approx(6.5025 / (51**2 + 6.5025))  # no structure: C1 is left
+    assert psnr(a, a) == math.inf and ssim(a, a) == 1 and mae(a, a) == 0
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "words"),
+    [
+        ((3, 10, 40), (3, 10, 40), "at least 11x11"),
+        ((3, 20, 20), (3, 20, 21), "differ in size"),
+    ],
+)
+def test_pictures_that_cannot_be_compared(a: tuple, b: tuple, words: str):
+    with pytest.raises(ValueError, match=words):
+        ssim(torch.zeros(a, dtype=torch.uint8), torch.zeros(b, dtype=torch.uint8))
+
+
+def test_only_8_bit_pictures():
+    with pytest.raises(ValueError, match="8-bit"):
+        psnr(torch.zeros(3, 16, 16), torch.zeros(3, 16, 16))
