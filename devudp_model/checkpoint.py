@@ -1,0 +1,303 @@
+"""Weights on disk: safetensors with metadata.
+
+    checkpoint = load_checkpoint(bundled("devudp"))
+    L = checkpoint.generator(A)                     # A: B,3,H,W in [-1, 1]
+    print(checkpoint.metadata["recipe"])
+
+The weights alone say which network they belong to, so a file without metadata can be read too.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from .atomic import replacing
+from .generator import ConvNorm, Generator, ResidualBlock, Variant
+
+FORMAT_VERSION = 1
+"""Raised when older readers would misunderstand a new file."""
+
+PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
+
+WRAPPERS = ("params_ema", "params", "state_dict", "generator", "model")
+"""Under these names other programs keep the weights in a .pth file; the best ones first."""
+
+PREFIXES = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and torch.compile put before the names of weights."""
+
+
+class CheckpointError(ValueError):
+    """A file does not hold weights that can be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights as read from a file.
+
+    Attributes:
+        generator: in eval mode, float32, on the CPU, without gradients; BatchNorm folded if asked.
+        metadata: what the file says of itself. `variant`, `width` and `depth` are always there;
+            `format_version`, `recipe`, `data`, `step`, `metrics`, `licence`, `seed`,
+            `trained_with` and `hardware` in files of this project.
+        path: where it was read from.
+    """
+
+    generator: Generator
+    metadata: dict[str, str]
+    path: Path
+
+
+def bundled(variant: Variant) -> Path:
+    """Where the weights that come with this package lie."""
+    return Path(__file__).parent / "weights" / f"{variant}.safetensors"
+
+
+def load_checkpoint(path: str | os.PathLike[str], *, fold: bool = True) -> Checkpoint:
+    """Reads a generator from a .safetensors file, or from a .pth file that holds tensors only.
+
+    Args:
+        path: the file.
+        fold: put DEvUDP-DT's BatchNorm into the convolutions: for restoring, not for training on.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged, it belongs to another network, or
+            its weights are not finite numbers.
+    """
+    path = Path(path)
+    tensors, metadata = read_file(path)
+    variant, width, depth = identify(tensors, path)
+    check_metadata(metadata, {"variant": variant, "width": width, "depth": depth}, path)
+    with torch.device("meta"):  # no memory, no random numbers: the file's tensors take the places
+        generator = Generator(variant, width, depth)
+    generator.load_state_dict(fit(tensors, generator, path), assign=True)
+    generator.eval().requires_grad_(False)
+    return Checkpoint(
+        generator=fold_batchnorm(generator) if fold else generator,
+        metadata={**metadata, "variant": variant, "width": str(width), "depth": str(depth)},
+        path=path,
+    )
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    generator: Generator,
+    metadata: Mapping[str, str],
+    *,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Writes a .safetensors file, which is complete or not there at all.
+
+    The convolutions' weights are stored as `dtype`; everything else (0.3 % of the numbers) stays
+    float32, since small variances would lose their digits in 16 bits.
+
+    Args:
+        path: the file; an existing one is replaced.
+        generator: not compiled or wrapped, BatchNorm not folded.
+        metadata: see `Checkpoint`; format version, variant, width and depth are added.
+        dtype: floating point.
+
+    Raises:
+        CheckpointError: a weight is not finite (or not within `dtype`), or BatchNorm is folded.
+        OSError: the file cannot be written.
+    """
+    if any(isinstance(norm, nn.Identity) for _, _, norm in conv_norm_pairs(generator)):
+        raise CheckpointError(
+            "This generator's BatchNorm is folded into its convolutions, so it cannot be saved as "
+            "weights to train on. Load it with fold=False, then save it."
+        )
+    tensors = {}
+    for name, tensor in generator.state_dict().items():
+        stored = tensor.detach().to("cpu", dtype if tensor.ndim == 4 else tensor.dtype)
+        if not stored.isfinite().all():
+            raise CheckpointError(
+                f"Not saved to {path}: {name} has values that are not finite as {dtype}. Either "
+                "the training diverged (go back to an earlier state, lower the learning rate) or "
+                "the weights are too large (save with dtype=torch.float32)."
+            )
+        tensors[name] = stored.contiguous()
+    described = {
+        **metadata,
+        "format_version": str(FORMAT_VERSION),
+        "variant": generator.variant,
+        "width": str(generator.width),
+        "depth": str(generator.depth),
+    }
+    with replacing(path) as file:
+        file.write(safetensors.torch.save(tensors, described))
+
+
+def conv_norm_pairs(generator: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """Every normalisation with the convolution before it: owner, the convolution's name, norm."""
+    for module in generator.modules():
+        if isinstance(module, ConvNorm):
+            yield module, "conv", module.norm
+        elif isinstance(module, ResidualBlock):
+            yield module, "conv1", module.norm1
+            yield module, "conv2", module.norm2
+
+
+@torch.no_grad()
+def fold_batchnorm(generator: Generator) -> Generator:
+    """A copy whose BatchNorms (as in eval mode) are part of the convolutions before them.
+
+    norm(w x) = (w x - mean) gamma / sqrt(var + eps) + beta is a convolution with the weights
+    w gamma / sqrt(var + eps) and a bias. Computed in float64. The perceptual model, whose norms
+    depend on the image, comes back as an unchanged copy.
+    """
+    folded = copy.deepcopy(generator)
+    for owner, conv_name, norm in list(conv_norm_pairs(folded)):
+        if not isinstance(norm, nn.BatchNorm2d):
+            continue
+        conv = owner.get_submodule(conv_name)
+        assert isinstance(conv, nn.Conv2d)
+        assert norm.running_mean is not None and norm.running_var is not None
+        gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        bias = norm.bias.double() - norm.running_mean.double() * gain
+        weight = conv.weight.double() * gain[:, None, None, None]
+        grad, dtype = conv.weight.requires_grad, conv.weight.dtype
+        conv.weight = nn.Parameter(weight.to(dtype), requires_grad=grad)
+        conv.bias = nn.Parameter(bias.to(dtype), requires_grad=grad)
+        setattr(owner, conv_name.replace("conv", "norm"), nn.Identity())
+    return folded
+
+
+def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The file's tensors and metadata, whatever network they belong to."""
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder. Name the .safetensors file in it.")
+    if not path.exists():
+        raise CheckpointError(
+            f"There is no file {path}. Check the name and the folder; weights of this project end "
+            "in .safetensors."
+        )
+    if path.suffix.lower() == ".safetensors":
+        return read_safetensors(path)
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        return read_pickle(path), {}
+    raise CheckpointError(
+        f"{path} ends in {path.suffix or 'nothing'}, which is no kind of checkpoint known here. "
+        f"Use a .safetensors file (or {', '.join(PICKLE_SUFFIXES)} with tensors only)."
+    )
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safetensors.safe_open(os.fspath(path), framework="pt") as file:
+            # Copied, so that nothing hangs on the open file (Windows could not replace it).
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} ({path.stat().st_size:,} bytes) cannot be read as safetensors: {error}. It is "
+            "cut off, damaged, or something else (a saved web page?). Download or copy it again."
+        ) from error
+
+
+def read_pickle(path: Path) -> dict[str, Tensor]:
+    """Tensors from a .pth file. Code in it is never run (`weights_only=True`)."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is refused: it is damaged, or holds Python objects beside tensors, and "
+            "reading those could run code. Save the weights alone with "
+            "torch.save(model.state_dict(), ...), or convert them to .safetensors."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} ({path.stat().st_size:,} bytes) cannot be read as PyTorch weights: {reason}. "
+            "It is cut off or damaged. Download or copy it again."
+        ) from error
+    for name in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
+            break
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, not named weights. Save them with "
+            "torch.save(model.state_dict(), ...)."
+        )
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    for prefix in PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name[len(prefix) :]: tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def identify(tensors: Mapping[str, Tensor], path: Path) -> tuple[Variant, int, int]:
+    """Variant, width and depth of the generator that these weights belong to."""
+    stem = tensors.get("stem.conv.weight")
+    depth = 0
+    while f"encode1.{depth}.conv1.weight" in tensors:
+        depth += 1
+    if stem is None or stem.ndim != 4 or depth == 0:
+        found = ", ".join(sorted(tensors)[:3]) or "none at all"
+        raise CheckpointError(
+            f"{path} holds the weights of another network (its first names: {found}). Choose a "
+            "DEvUDP checkpoint, one made by this project's training."
+        )
+    return "devudp-dt" if "stem.norm.weight" in tensors else "devudp", len(stem), depth
+
+
+def check_metadata(metadata: Mapping[str, str], actual: Mapping[str, object], path: Path) -> None:
+    """Refuses a file from the future, and one whose description contradicts its weights."""
+    version = metadata.get("format_version")
+    if version is None:
+        return  # not this project's file: its metadata may use the same names for other things
+    if not version.isdecimal() or int(version) > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}; this DEvUDP reads up to {FORMAT_VERSION}. "
+            "Update DEvUDP."
+        )
+    wrong = {
+        key: metadata.get(key) for key, value in actual.items() if metadata.get(key) != str(value)
+    }
+    if wrong:
+        weights = {key: actual[key] for key in wrong}
+        raise CheckpointError(
+            f"{path} contradicts itself: described as {wrong}, but its weights are {weights}. "
+            "Somebody changed it; get it again from where it was published."
+        )
+
+
+def fit(tensors: Mapping[str, Tensor], generator: Generator, path: Path) -> dict[str, Tensor]:
+    """The tensors as `generator` wants them (float32), after checking names, shapes and values."""
+    wanted = generator.state_dict()
+    # BatchNorm's step counter plays no part in restoring; many programs do not store it.
+    counters = {name: torch.tensor(0) for name in wanted if name.endswith("num_batches_tracked")}
+    tensors = {**counters, **tensors}
+    faults = [f"{name} is missing" for name in wanted if name not in tensors]
+    faults += [f"{name} does not belong there" for name in tensors if name not in wanted]
+    faults += [
+        f"{name} has shape {list(tensors[name].shape)} instead of {list(value.shape)}"
+        for name, value in wanted.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    if faults:
+        raise CheckpointError(
+            f"{path} looks like {generator.variant} with width {generator.width} and depth "
+            f"{generator.depth}, but {len(faults)} of its weights do not fit: "
+            f"{'; '.join(faults[:3])}{' ...' if len(faults) > 3 else ''}. It was made by another "
+            "version or program; choose a checkpoint of this project."
+        )
+    fitting = {name: tensors[name].to(value.dtype) for name, value in wanted.items()}
+    broken = [name for name, tensor in fitting.items() if not tensor.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{path} has weights that are not finite numbers ({len(broken)} of {len(fitting)} "
+            f"tensors, first {broken[0]}): the training that made it diverged. Choose an earlier "
+            "checkpoint."
+        )
+    return fitting
