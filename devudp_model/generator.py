@@ -23,6 +23,8 @@ from torch import Tensor, nn
 Variant = Literal["devudp", "devudp-dt"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
+Norm = Literal["instance", "batch"]
+
 STRIDE = 4
 """The network halves the picture twice, so it works on multiples of this many pixels."""
 
@@ -69,9 +71,9 @@ class InstanceNorm(nn.Module):
         return ((x.float() - mean) * torch.rsqrt(var + NORM_EPS)).to(x.dtype)
 
 
-def make_norm(variant: Variant, channels: int) -> nn.Module:
-    """The variant's normalisation for `channels` channels."""
-    return InstanceNorm() if variant == "devudp" else nn.BatchNorm2d(channels, eps=NORM_EPS)
+def make_norm(norm: Norm, channels: int) -> nn.Module:
+    """A normalisation for `channels` channels."""
+    return InstanceNorm() if norm == "instance" else nn.BatchNorm2d(channels, eps=NORM_EPS)
 
 
 class ConvNorm(nn.Module):
@@ -79,7 +81,7 @@ class ConvNorm(nn.Module):
 
     def __init__(
         self,
-        variant: Variant,
+        norm: Norm,
         inner: int,
         outer: int,
         *,
@@ -91,7 +93,7 @@ class ConvNorm(nn.Module):
         self.conv = nn.Conv2d(
             inner, outer, kernel, stride, kernel // 2, bias=False, padding_mode=padding_mode
         )
-        self.norm = make_norm(variant, outer)
+        self.norm = make_norm(norm, outer)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(x)))
@@ -100,12 +102,12 @@ class ConvNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """Conv 3x3, norm, ReLU, conv 3x3, norm; plus the input."""
 
-    def __init__(self, variant: Variant, channels: int):
+    def __init__(self, norm: Norm, channels: int):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm1 = make_norm(variant, channels)
+        self.norm1 = make_norm(norm, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm2 = make_norm(variant, channels)
+        self.norm2 = make_norm(norm, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
@@ -125,6 +127,8 @@ class Generator(nn.Module):
         variant: ``devudp`` (Fig. 5a) or ``devudp-dt`` (Fig. 5b).
         width: channels at full resolution; twice and four times as many at the coarser scales.
         depth: residual blocks in each of the six stages.
+        norm, shortcut: for the paper's ablations, what to have instead of the variant's own
+            normalisation, and of its global shortcut or lack of one.
 
     With the paper's width 64 and depth 2: 6,949,251 and 6,957,699 parameters.
 
@@ -132,7 +136,15 @@ class Generator(nn.Module):
         ValueError: unknown variant, or width or depth below 1.
     """
 
-    def __init__(self, variant: Variant = "devudp", width: int = 64, depth: int = 2):
+    def __init__(
+        self,
+        variant: Variant = "devudp",
+        width: int = 64,
+        depth: int = 2,
+        *,
+        norm: Norm | None = None,
+        shortcut: bool | None = None,
+    ):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}")
@@ -140,41 +152,43 @@ class Generator(nn.Module):
             raise ValueError(f"width and depth must be at least 1, not {width} and {depth}")
         self.variant: Variant = variant
         self.width, self.depth = width, depth
+        self.norm: Norm = norm or ("instance" if variant == "devudp" else "batch")
+        self.shortcut = variant == "devudp-dt" if shortcut is None else shortcut
         fine, middle, coarse = width, 2 * width, 4 * width
 
         def stage(channels: int) -> nn.Sequential:
-            return nn.Sequential(*(ResidualBlock(variant, channels) for _ in range(depth)))
+            return nn.Sequential(*(ResidualBlock(self.norm, channels) for _ in range(depth)))
 
         # The stem pads by reflection: zeros, mid-grey in [-1, 1], would tell the network at the
         # borders how dark the picture is. With reflection G(a x + b) = G(x) holds everywhere.
-        self.stem = ConvNorm(variant, 3, fine, kernel=7, padding_mode="reflect")
+        self.stem = ConvNorm(self.norm, 3, fine, kernel=7, padding_mode="reflect")
         self.encode1 = stage(fine)
-        self.down1 = ConvNorm(variant, fine, middle, stride=2)
+        self.down1 = ConvNorm(self.norm, fine, middle, stride=2)
         self.encode2 = stage(middle)
-        self.down2 = ConvNorm(variant, middle, coarse, stride=2)
+        self.down2 = ConvNorm(self.norm, middle, coarse, stride=2)
         self.encode3 = stage(coarse)
         self.decode3 = stage(coarse)
-        self.up2 = Upsample(variant, coarse, middle)
+        self.up2 = Upsample(self.norm, coarse, middle)
         self.decode2 = stage(middle)
-        self.up1 = Upsample(variant, middle, fine)
+        self.up1 = Upsample(self.norm, middle, fine)
         self.decode1 = stage(fine)
         self.head = nn.Conv2d(fine, 3, 7, padding=3)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal weights of spread 0.02 (the GAN's usual start); DT starts as the identity."""
+        """Normal weights of spread 0.02 (the GAN's usual start); a shortcut starts as identity."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(self.head.bias)  # pyright: ignore[reportArgumentType]
-        if self.variant == "devudp-dt":
+        if self.shortcut:
             nn.init.zeros_(self.head.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """B,3,H,W in [-1, 1], H and W at least 1, to the same shape and range."""
         height, width = x.shape[-2:]
         x = pad_to_stride(x)
-        features = self.stem(standardize(x) if self.variant == "devudp" else x)
+        features = self.stem(standardize(x) if self.norm == "instance" else x)
         fine = self.encode1(features)
         middle = self.encode2(self.down1(fine))
         coarse = self.decode3(self.encode3(self.down2(middle)))
@@ -188,6 +202,4 @@ class Generator(nn.Module):
         DT adds the input, and its activation is the hard tanh: with it a residual of zero is the
         identity, while tanh(x + 0) would turn white (1) into 0.76 and have to be unlearnt.
         """
-        if self.variant == "devudp":
-            return torch.tanh(out)
-        return F.hardtanh(out + x)
+        return F.hardtanh(out + x) if self.shortcut else torch.tanh(out)
