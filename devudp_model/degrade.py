@@ -8,6 +8,7 @@ lives on the CPU, so the same seed gives the same picture on every device.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,70 @@ def shake_path(rng: torch.Generator, poses: int) -> Tensor:
     return steps - steps.mean(0)
 
 
+class Shake(NamedTuple):
+    """A camera's movement while the shutter is open; see `camera_shake`.
+
+    Attributes:
+        path: poses,3 of (x, y, roll).
+        pivot: what it rolls around, in shares of the picture's width and height from its middle.
+        extent, roll, highlights: as for `camera_shake`.
+    """
+
+    path: Tensor
+    pivot: tuple[float, float]
+    extent: float
+    roll: float
+    highlights: float
+
+
+def draw_shake(
+    rng: torch.Generator,
+    *,
+    extent: float,
+    roll: float | None = None,
+    highlights: float = 0.0,
+    poses: int | None = None,
+) -> Shake:
+    """A random movement: the random half of `camera_shake`, with its arguments."""
+    roll = extent / 2 if roll is None else roll
+    poses = poses or int(min(max(extent + roll, 8), 64))
+    path = shake_path(rng, poses)
+    pivot = (uniform(rng, -0.5, 0.5), uniform(rng, -0.5, 0.5))
+    return Shake(path, pivot, extent, roll, highlights)
+
+
+def apply_shake(image: Tensor, shake: Shake) -> Tensor:
+    """What a camera with this movement takes of B,3,H,W in [0, 1], on the image's device."""
+    height, width = image.shape[-2:]
+    pivot = shake.pivot
+    light = to_linear(image)
+    if shake.highlights > 0:
+        bright = light.amin(1, keepdim=True).sub(0.8).clamp(min=0) / 0.2
+        light = light * (1 + shake.highlights * bright)
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=torch.float32, device=image.device) - (height - 1) / 2,
+        torch.arange(width, dtype=torch.float32, device=image.device) - (width - 1) / 2,
+        indexing="ij",
+    )
+    x, y = x - pivot[0] * width, y - pivot[1] * height
+    angle_per_pixel = 1 / max(math.hypot(height, width) / 2, 1)
+    total = torch.zeros_like(light)
+    for dx, dy, turn in shake.path.tolist():
+        angle = turn * shake.roll * angle_per_pixel
+        cos, sin = math.cos(angle), math.sin(angle)
+        u = cos * x - sin * y + pivot[0] * width + dx * shake.extent
+        v = sin * x + cos * y + pivot[1] * height + dy * shake.extent
+        grid = torch.stack([2 * u / max(width, 1), 2 * v / max(height, 1)], -1)
+        total += F.grid_sample(
+            light,
+            grid.expand(len(light), -1, -1, -1).to(light.dtype),
+            mode="bilinear",
+            padding_mode="reflection",
+            align_corners=False,
+        )
+    return to_srgb((total / len(shake.path)).clamp(0, 1))
+
+
 def camera_shake(
     image: Tensor,
     rng: torch.Generator,
@@ -77,37 +142,8 @@ def camera_shake(
     Returns:
         B,3,H,W in [0, 1].
     """
-    height, width = image.shape[-2:]
-    roll = extent / 2 if roll is None else roll
-    poses = poses or int(min(max(extent + roll, 8), 64))
-    path = shake_path(rng, poses)
-    pivot = [uniform(rng, -0.5, 0.5), uniform(rng, -0.5, 0.5)]
-    light = to_linear(image)
-    if highlights > 0:
-        bright = light.amin(1, keepdim=True).sub(0.8).clamp(min=0) / 0.2
-        light = light * (1 + highlights * bright)
-    y, x = torch.meshgrid(
-        torch.arange(height, dtype=torch.float32, device=image.device) - (height - 1) / 2,
-        torch.arange(width, dtype=torch.float32, device=image.device) - (width - 1) / 2,
-        indexing="ij",
-    )
-    x, y = x - pivot[0] * width, y - pivot[1] * height
-    angle_per_pixel = 1 / max(math.hypot(height, width) / 2, 1)
-    total = torch.zeros_like(light)
-    for dx, dy, turn in path.tolist():
-        angle = turn * roll * angle_per_pixel
-        cos, sin = math.cos(angle), math.sin(angle)
-        u = cos * x - sin * y + pivot[0] * width + dx * extent
-        v = sin * x + cos * y + pivot[1] * height + dy * extent
-        grid = torch.stack([2 * u / max(width, 1), 2 * v / max(height, 1)], -1)
-        total += F.grid_sample(
-            light,
-            grid.expand(len(light), -1, -1, -1).to(light.dtype),
-            mode="bilinear",
-            padding_mode="reflection",
-            align_corners=False,
-        )
-    return to_srgb((total / poses).clamp(0, 1))
+    shake = draw_shake(rng, extent=extent, roll=roll, highlights=highlights, poses=poses)
+    return apply_shake(image, shake)
 
 
 def darken(image: Tensor, light: float) -> Tensor:
@@ -133,7 +169,15 @@ def sensor_noise(
             after a camera's own filtering and JPEG.
         levels: round to this many steps over one unit of the image's scale.
     """
-    noise = torch.randn(image.shape, generator=rng).to(image.device)
+    noise = torch.randn(image.shape, generator=rng)
+    return apply_noise(image, noise, sigma=sigma, grain=grain, levels=levels)
+
+
+def apply_noise(
+    image: Tensor, noise: Tensor, *, sigma: float, grain: float = 0.0, levels: int | None = None
+) -> Tensor:
+    """`sensor_noise` with given normal random numbers `noise`, of the image's shape."""
+    noise = noise.to(image.device)
     if grain > 0:
         soft = F.avg_pool2d(F.pad(noise, (1, 1, 1, 1), mode="replicate"), 3, 1) * 3
         noise = ((1 - grain) * noise + grain * soft) / math.hypot(1 - grain, grain)
