@@ -1,4 +1,4 @@
-"""The losses of section 3.2 as pure functions. All are means, so they do not depend on crop size."""
+"""The losses of section 3.2 as pure functions. All are means, whatever the size of the crops."""
 
 from __future__ import annotations
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Callable, ContextManager, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +90,7 @@ def train_step(
     weights: LossWeights,
     *,
     backward: Callable[[Tensor], None] = lambda loss: loss.backward(),
-    autocast: Callable[[], ContextManager] = nullcontext,
+    autocast: Callable[[], AbstractContextManager] = nullcontext,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Updates G and G_inv by eq. 10, then D by eq. 3.
 

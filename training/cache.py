@@ -1,0 +1,97 @@
+"""Decoded pictures in memory, up to a bound: decoding is most of a loader's work."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+logger = logging.getLogger("devudp")
+
+
+class UnreadablePicture(OSError):
+    """A file that should be a picture and cannot be decoded."""
+
+
+def decode(path: Path) -> np.ndarray:
+    """H,W,3 uint8.
+
+    Raises:
+        UnreadablePicture: the file is no picture, damaged, cut off or gone.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadablePicture(f"{path}: {error}") from error
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height from the file's header; 0, 0 if it has none."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return 0, 0
+
+
+class PictureCache:
+    """Reads pictures; those that fit into `max_bytes` are decoded once, at the start.
+
+    Nothing is thrown out later: pictures are drawn at random, so one is as good as another. All
+    lie in one block of memory, which the loader's worker processes share.
+
+    Args:
+        paths: the pictures in question.
+        max_bytes: bound of the block; 0 for no cache.
+    """
+
+    def __init__(self, paths: Iterable[Path], max_bytes: int = 0):
+        self.places: dict[Path, tuple[int, int, int]] = {}  # offset, height, width
+        end = 0
+        for path in dict.fromkeys(paths) if max_bytes else ():
+            width, height = size_of(path)
+            if width and end + width * height * 3 <= max_bytes:
+                self.places[path] = (end, height, width)
+                end += width * height * 3
+        self.block = torch.empty(end, dtype=torch.uint8)
+        if end and multiprocessing.get_start_method() != "fork":
+            self.block.share_memory_()  # a forked worker sees the block anyway
+        with ThreadPoolExecutor() as threads:
+            for path, decoded in zip(
+                list(self.places), threads.map(self.fill, list(self.places)), strict=True
+            ):
+                if not decoded:
+                    del self.places[path]
+        if end:
+            logger.info("%d pictures decoded into memory (%.0f MB)", len(self.places), end / 1e6)
+
+    def fill(self, path: Path) -> bool:
+        """Decodes one picture into its place; False if it cannot be read."""
+        try:
+            pixels = decode(path)
+        except UnreadablePicture:
+            return False  # it is named when it is drawn
+        if pixels.shape[:2] != self.places[path][1:]:
+            return False
+        self.view(path).numpy()[:] = pixels
+        return True
+
+    def view(self, path: Path) -> torch.Tensor:
+        """The picture's place in the block: H,W,3 uint8."""
+        offset, height, width = self.places[path]
+        return self.block[offset : offset + height * width * 3].view(height, width, 3)
+
+    def read(self, path: Path) -> np.ndarray:
+        """H,W,3 uint8; not to be written to.
+
+        Raises:
+            UnreadablePicture: see `decode`.
+        """
+        return self.view(path).numpy() if path in self.places else decode(path)

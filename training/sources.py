@@ -1,0 +1,180 @@
+"""Where pictures lie: folders, clips, and the official trees of the paper's four data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+Split = Literal["train", "test"]
+
+
+class Pair(NamedTuple):
+    """A degraded picture and its reference, under a name that is unique in its set."""
+
+    name: str
+    degraded: Path
+    reference: Path
+
+
+def is_picture(path: Path) -> bool:
+    """By its suffix; macOS's ``._name`` companions are none."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
+
+
+def list_pictures(folders: Sequence[str | Path]) -> list[Path]:
+    """All pictures below the folders, sorted.
+
+    Raises:
+        FileNotFoundError: a folder that does not exist or holds no picture.
+    """
+    found: list[Path] = []
+    for folder in map(Path, folders):
+        here = sorted(p for p in folder.rglob("*") if is_picture(p))
+        if not here:
+            state = "is empty of pictures" if folder.is_dir() else "does not exist"
+            raise FileNotFoundError(
+                f"{folder} {state}: give a folder with {', '.join(sorted(SUFFIXES))} files"
+            )
+        found += here
+    return found
+
+
+def list_clips(folders: Sequence[str | Path]) -> list[list[Path]]:
+    """The frames of every clip: each folder below `folders` that holds pictures is one.
+
+    Raises:
+        FileNotFoundError: as for `list_pictures`.
+    """
+    clips: dict[Path, list[Path]] = {}
+    for frame in list_pictures(folders):
+        clips.setdefault(frame.parent, []).append(frame)
+    return list(clips.values())
+
+
+def folder_pairs(degraded: Path, reference: Path) -> list[Pair]:
+    """Pictures of the same name (whatever their suffix) at the same place below two folders.
+
+    Raises:
+        FileNotFoundError: a folder without pictures, or pictures that find no partner.
+    """
+    sides = [
+        {p.relative_to(folder).with_suffix("").as_posix(): p for p in list_pictures([folder])}
+        for folder in (degraded, reference)
+    ]
+    alone = sorted(set(sides[0]) ^ set(sides[1]))
+    if alone:
+        raise FileNotFoundError(
+            f"{len(alone)} pictures of {degraded} and {reference} have no partner of the same name "
+            f"in the other folder (first: {alone[0]}): rename or remove them"
+        )
+    return [Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])]
+
+
+def need(folder: Path, what: str) -> Path:
+    """The folder, if it is there.
+
+    Raises:
+        FileNotFoundError: it is not; the message says what was expected.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}: expected {what}")
+    return folder
+
+
+def gopro_pairs(root: Path, split: Split, blur: str = "blur_gamma") -> list[Pair]:
+    """GoPro (Nah et al., 2017): ``{train,test}/GOPR*/{blur,blur_gamma,sharp}/*.png``."""
+    base = need(root / split, "GoPro's tree {train,test}/GOPR*/{blur,blur_gamma,sharp}")
+    pairs = []
+    for clip in sorted(p for p in base.iterdir() if p.is_dir()):
+        need(clip / "sharp", f"the sharp frames of {clip.name}")
+        for pair in folder_pairs(need(clip / blur, f"{blur} of {clip.name}"), clip / "sharp"):
+            pairs.append(pair._replace(name=f"{clip.name}/{pair.name}"))
+    return pairs
+
+
+def realblur_pairs(root: Path, split: Split, blur: str = "") -> list[Pair]:
+    """RealBlur-J (Rim et al., 2020): ``RealBlur_J_{train,test}_list.txt`` in `root`.
+
+    Each line names the sharp picture, then the blurry one, relative to `root`.
+
+    Raises:
+        FileNotFoundError: no list, or a picture that it names is missing.
+        ValueError: a line that does not name two pictures.
+    """
+    list_file = root / f"RealBlur_J_{split}_list.txt"
+    if not list_file.is_file():
+        raise FileNotFoundError(f"no {list_file}: put RealBlur-J's own list files beside its tree")
+    pairs = []
+    for number, line in enumerate(list_file.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        names = line.split()
+        if len(names) != 2:
+            raise ValueError(f"{list_file}, line {number}: expected two paths, sharp and blurry")
+        reference, degraded = (root / name for name in names)
+        for path in (reference, degraded):
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} is missing, named by {list_file}, line {number}")
+        name = f"{degraded.parent.parent.name}/{degraded.stem}"
+        pairs.append(Pair(name, degraded, reference))
+    return pairs
+
+
+def lol_pairs(root: Path, split: Split, blur: str = "") -> list[Pair]:
+    """LOL (Wei et al., 2018): ``our485`` and ``eval15``, each with ``low`` and ``high``."""
+    base = need(root / ("our485" if split == "train" else "eval15"), "LOL's our485 and eval15")
+    return folder_pairs(base / "low", base / "high")
+
+
+def lol_blur_pairs(root: Path, split: Split, blur: str = "low_blur") -> list[Pair]:
+    """LOL-Blur (Zhou et al., 2022): ``{train,test}/{low_blur,high_sharp_scaled}/*/*.png``.
+
+    `blur` may be ``low_blur_noise``, which the training part has too.
+    """
+    base = need(root / split, "LOL-Blur's {train,test}/{low_blur,high_sharp_scaled}")
+    return folder_pairs(base / blur, base / "high_sharp_scaled")
+
+
+class Layout(NamedTuple):
+    """An official tree: how to find its pairs, and which blurry pictures it has (best first)."""
+
+    pairs: Callable[[Path, Split, str], list[Pair]]
+    blurs: tuple[str, ...] = ("",)
+
+
+LayoutName = Literal["gopro", "realblur-j", "lol", "lol-blur"]
+
+LAYOUTS: dict[LayoutName, Layout] = {
+    "gopro": Layout(gopro_pairs, ("blur_gamma", "blur")),
+    "realblur-j": Layout(realblur_pairs),
+    "lol": Layout(lol_pairs),
+    "lol-blur": Layout(lol_blur_pairs, ("low_blur", "low_blur_noise")),
+}
+
+
+def official_pairs(
+    layout: LayoutName, root: str | Path, split: Split, blur: str = ""
+) -> list[Pair]:
+    """The pairs of an official tree.
+
+    Args:
+        layout: whose tree.
+        root: its folder, as unpacked.
+        split: its training or its test part.
+        blur: which of its blurry pictures; the layout's first by default.
+
+    Raises:
+        FileNotFoundError: the tree is not there or not complete.
+        ValueError: a kind of blurry picture that the set does not have.
+    """
+    entry = LAYOUTS[layout]
+    blur = blur or entry.blurs[0]
+    if blur not in entry.blurs:
+        raise ValueError(f"{layout} has no {blur!r}: choose one of {', '.join(entry.blurs)}")
+    pairs = entry.pairs(Path(root), split, blur)
+    if not pairs:
+        raise FileNotFoundError(f"no pairs in the {split} part of {root} ({layout})")
+    return pairs
