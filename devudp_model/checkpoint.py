@@ -11,34 +11,30 @@ from __future__ import annotations
 
 import copy
 import os
-import pickle
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from .atomic import replacing
-from .generator import ConvNorm, Generator, ResidualBlock, Variant
+from .generator import ConvNorm, Generator, Norm, ResidualBlock, Variant
+from .tensor_files import CheckpointError, read_tensors
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "bundled",
+    "fold_batchnorm",
+    "load_checkpoint",
+    "save_checkpoint",
+]
 
 FORMAT_VERSION = 1
 """Raised when older readers would misunderstand a new file."""
-
-PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
-
-WRAPPERS = ("params_ema", "params", "state_dict", "generator", "model")
-"""Under these names other programs keep the weights in a .pth file; the best ones first."""
-
-PREFIXES = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and torch.compile put before the names of weights."""
-
-
-class CheckpointError(ValueError):
-    """A file does not hold weights that can be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +43,25 @@ class Checkpoint:
 
     Attributes:
         generator: in eval mode, float32, on the CPU, without gradients; BatchNorm folded if asked.
-        metadata: what the file says of itself. `variant`, `width` and `depth` are always there;
-            `format_version`, `recipe`, `data`, `step`, `metrics`, `licence`, `seed`,
-            `trained_with` and `hardware` in files of this project.
+        metadata: what the file says of itself. `variant`, `width`, `depth`, `norm` and `shortcut`
+            are always there; `format_version`, `recipe`, `data`, `step`, `metrics`, `licence`,
+            `seed`, `trained_with` and `hardware` in files of this project.
         path: where it was read from.
     """
 
     generator: Generator
     metadata: dict[str, str]
     path: Path
+
+
+class Architecture(TypedDict):
+    """The arguments of `Generator`."""
+
+    variant: Variant
+    width: int
+    depth: int
+    norm: Norm
+    shortcut: bool
 
 
 def bundled(variant: Variant) -> Path:
@@ -75,16 +81,15 @@ def load_checkpoint(path: str | os.PathLike[str], *, fold: bool = True) -> Check
             its weights are not finite numbers.
     """
     path = Path(path)
-    tensors, metadata = read_file(path)
-    variant, width, depth = identify(tensors, path)
-    check_metadata(metadata, {"variant": variant, "width": width, "depth": depth}, path)
+    tensors, metadata = read_tensors(path)
+    architecture = identify(tensors, metadata, path)
     with torch.device("meta"):  # no memory, no random numbers: the file's tensors take the places
-        generator = Generator(variant, width, depth)
+        generator = Generator(**architecture)
     generator.load_state_dict(fit(tensors, generator, path), assign=True)
     generator.eval().requires_grad_(False)
     return Checkpoint(
         generator=fold_batchnorm(generator) if fold else generator,
-        metadata={**metadata, "variant": variant, "width": str(width), "depth": str(depth)},
+        metadata={**metadata, **describe(generator)},
         path=path,
     )
 
@@ -126,15 +131,20 @@ def save_checkpoint(
                 "the weights are too large (save with dtype=torch.float32)."
             )
         tensors[name] = stored.contiguous()
-    described = {
-        **metadata,
-        "format_version": str(FORMAT_VERSION),
+    described = {**metadata, "format_version": str(FORMAT_VERSION), **describe(generator)}
+    with replacing(path) as file:
+        file.write(safetensors.torch.save(tensors, described))
+
+
+def describe(generator: Generator) -> dict[str, str]:
+    """The architecture, as it stands in the metadata. Norm and shortcut differ in ablations."""
+    return {
         "variant": generator.variant,
         "width": str(generator.width),
         "depth": str(generator.depth),
+        "norm": generator.norm,
+        "shortcut": "yes" if generator.shortcut else "no",
     }
-    with replacing(path) as file:
-        file.write(safetensors.torch.save(tensors, described))
 
 
 def conv_norm_pairs(generator: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
@@ -172,72 +182,10 @@ def fold_batchnorm(generator: Generator) -> Generator:
     return folded
 
 
-def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The file's tensors and metadata, whatever network they belong to."""
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder. Name the .safetensors file in it.")
-    if not path.exists():
-        raise CheckpointError(
-            f"There is no file {path}. Check the name and the folder; weights of this project end "
-            "in .safetensors."
-        )
-    if path.suffix.lower() == ".safetensors":
-        return read_safetensors(path)
-    if path.suffix.lower() in PICKLE_SUFFIXES:
-        return read_pickle(path), {}
-    raise CheckpointError(
-        f"{path} ends in {path.suffix or 'nothing'}, which is no kind of checkpoint known here. "
-        f"Use a .safetensors file (or {', '.join(PICKLE_SUFFIXES)} with tensors only)."
-    )
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safetensors.safe_open(os.fspath(path), framework="pt") as file:
-            # Copied, so that nothing hangs on the open file (Windows could not replace it).
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
-    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} ({path.stat().st_size:,} bytes) cannot be read as safetensors: {error}. It is "
-            "cut off, damaged, or something else (a saved web page?). Download or copy it again."
-        ) from error
-
-
-def read_pickle(path: Path) -> dict[str, Tensor]:
-    """Tensors from a .pth file. Code in it is never run (`weights_only=True`)."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is refused: it is damaged, or holds Python objects beside tensors, and "
-            "reading those could run code. Save the weights alone with "
-            "torch.save(model.state_dict(), ...), or convert them to .safetensors."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} ({path.stat().st_size:,} bytes) cannot be read as PyTorch weights: {reason}. "
-            "It is cut off or damaged. Download or copy it again."
-        ) from error
-    for name in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(name), dict):
-            content = content[name]
-            break
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} holds a {type(content).__name__}, not named weights. Save them with "
-            "torch.save(model.state_dict(), ...)."
-        )
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    for prefix in PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name[len(prefix) :]: tensor for name, tensor in tensors.items()}
-    return tensors
-
-
-def identify(tensors: Mapping[str, Tensor], path: Path) -> tuple[Variant, int, int]:
-    """Variant, width and depth of the generator that these weights belong to."""
+def identify(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path
+) -> Architecture:
+    """Which generator these weights belong to: from the weights, as far as they tell."""
     stem = tensors.get("stem.conv.weight")
     depth = 0
     while f"encode1.{depth}.conv1.weight" in tensors:
@@ -248,22 +196,25 @@ def identify(tensors: Mapping[str, Tensor], path: Path) -> tuple[Variant, int, i
             f"{path} holds the weights of another network (its first names: {found}). Choose a "
             "DEvUDP checkpoint, one made by this project's training."
         )
-    return "devudp-dt" if "stem.norm.weight" in tensors else "devudp", len(stem), depth
+    norm: Norm = "batch" if "stem.norm.weight" in tensors else "instance"
+    variant: Variant = "devudp-dt" if norm == "batch" else "devudp"
+    shortcut = norm == "batch"
+    if "format_version" in metadata:  # without it, the same keys may mean other things
+        check_metadata(metadata, {"width": len(stem), "depth": depth, "norm": norm}, path)
+        variant = "devudp-dt" if metadata.get("variant") == "devudp-dt" else "devudp"
+        shortcut = metadata.get("shortcut") == "yes"
+    return Architecture(variant=variant, width=len(stem), depth=depth, norm=norm, shortcut=shortcut)
 
 
 def check_metadata(metadata: Mapping[str, str], actual: Mapping[str, object], path: Path) -> None:
     """Refuses a file from the future, and one whose description contradicts its weights."""
-    version = metadata.get("format_version")
-    if version is None:
-        return  # not this project's file: its metadata may use the same names for other things
+    version = metadata["format_version"]
     if not version.isdecimal() or int(version) > FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format version {version}; this DEvUDP reads up to {FORMAT_VERSION}. "
             "Update DEvUDP."
         )
-    wrong = {
-        key: metadata.get(key) for key, value in actual.items() if metadata.get(key) != str(value)
-    }
+    wrong = {key: metadata.get(key) for key in actual if metadata.get(key) != str(actual[key])}
     if wrong:
         weights = {key: actual[key] for key in wrong}
         raise CheckpointError(

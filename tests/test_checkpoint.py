@@ -57,6 +57,8 @@ def test_comes_back_as_it_was(tmp_path: Path, variant: Variant, width: int, dept
         "variant": variant,
         "width": str(width),
         "depth": str(depth),
+        "norm": "batch" if variant == "devudp-dt" else "instance",
+        "shortcut": "yes" if variant == "devudp-dt" else "no",
         "recipe": "test",
         "step": "7",
     }
@@ -74,9 +76,22 @@ def test_architecture_is_read_from_the_weights(tmp_path: Path, variant: Variant)
     weights = {k: v for k, v in generator.state_dict().items() if "num_batches" not in k}
     safetensors.torch.save_file(weights, path)
     checkpoint = load_checkpoint(path, fold=False)
-    assert checkpoint.metadata == {"variant": variant, "width": "4", "depth": "2"}
+    described = [checkpoint.metadata[key] for key in ("variant", "width", "depth")]
+    assert described == [variant, "4", "2"]
     x = torch.rand(1, 3, 9, 11) * 2 - 1
     assert torch.equal(checkpoint.generator(x), generator(x))
+
+
+def test_ablations_come_back_too(tmp_path: Path) -> None:
+    """Norm and shortcut need not be the variant's own; only the metadata tell of the shortcut."""
+    path = tmp_path / "g.safetensors"
+    x = torch.rand(1, 3, 8, 8)
+    for generator in (
+        Generator("devudp", 4, 1, norm="batch").eval(),
+        Generator("devudp", 4, 1, shortcut=True).eval(),
+    ):
+        save_checkpoint(path, generator, {}, dtype=torch.float32)
+        assert torch.equal(load_checkpoint(path, fold=False).generator(x), generator(x))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -266,9 +281,9 @@ def test_format_of_the_future(saved: Path) -> None:
 
 def test_metadata_that_contradict_the_weights(saved: Path) -> None:
     tensors = safetensors.torch.load_file(saved)
-    metadata = {"format_version": "1", "variant": "devudp-dt", "width": "8", "depth": "1"}
+    metadata = {"format_version": "1", "width": "8", "depth": "1", "norm": "batch"}
     safetensors.torch.save_file(tensors, saved, metadata)
-    with pytest.raises(CheckpointError, match=r"contradicts itself.*devudp-dt"):
+    with pytest.raises(CheckpointError, match=r"contradicts itself.*batch.*instance"):
         load_checkpoint(saved)
 
 
