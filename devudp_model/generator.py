@@ -87,7 +87,7 @@ class ConvNorm(nn.Module):
         *,
         kernel: int = 3,
         stride: int = 1,
-        padding_mode: str = "zeros",
+        padding_mode: Literal["zeros", "reflect"] = "zeros",
     ):
         super().__init__()
         self.conv = nn.Conv2d(
@@ -188,13 +188,17 @@ class Generator(nn.Module):
         """B,3,H,W in [-1, 1], H and W at least 1, to the same shape and range."""
         height, width = x.shape[-2:]
         x = pad_to_stride(x)
-        features = self.stem(standardize(x) if self.norm == "instance" else x)
-        fine = self.encode1(features)
+        out = self.body(standardize(x) if self.norm == "instance" else x)
+        return self.activate(out, x)[..., :height, :width]
+
+    def body(self, x: Tensor) -> Tensor:
+        """From the stem to the head: B,3,H,W, sides multiples of `STRIDE`, to the same shape."""
+        fine = self.encode1(self.stem(x))
         middle = self.encode2(self.down1(fine))
         coarse = self.decode3(self.encode3(self.down2(middle)))
         middle = self.decode2(self.up2(coarse) + middle)
         fine = self.decode1(self.up1(middle) + fine)
-        return self.activate(self.head(fine), x)[..., :height, :width]
+        return self.head(fine)
 
     def activate(self, out: Tensor, x: Tensor) -> Tensor:
         """The output activation: `out` from the head and the (padded) input to [-1, 1].

@@ -1,0 +1,165 @@
+"""What a user asks for, done with what the model gives.
+
+The model changes the exposure of every picture, since it forgets the input's (see `standardize` in
+generator.py). So one network serves three tasks:
+
+- ``joint``: the model's picture as it is, sharper and well exposed.
+- ``deblur``: the model's picture, with the input's exposure given back.
+- ``low light``: the input's own detail, with the model's exposure and colours.
+
+Everything here is a pure function of tensors: B,C,H,W, float32, in [0, 1].
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .generator import Variant
+
+Task = Literal["joint", "deblur", "low light"]
+TASKS: tuple[Task, ...] = get_args(Task)
+
+DEFAULT_EXPOSURE: dict[Task, float] = {"joint": 1.0, "deblur": 0.0, "low light": 1.0}
+BUNDLED_VARIANT: dict[Task, Variant] = {
+    "joint": "devudp",
+    "deblur": "devudp-dt",
+    "low light": "devudp",
+}
+
+GREY_LEVEL = 1 / 255
+"""The smallest spread that counts as one: less than a step of 8 bits is rounding."""
+
+MAX_GAIN = 8.0
+"""No exposure match amplifies the model's picture by more, however flat it is."""
+
+DETAIL_RADIUS = 8
+"""Low light: the input's gain and offset are fitted in windows of 2 r + 1 pixels, smoothed so."""
+
+DETAIL_FLOOR = 0.02
+"""Low light: a window's variance counts as detail above this share of the picture's variance."""
+
+
+def bundled_variant(task: Task) -> Variant:
+    """The variant whose bundled weights serve a task best."""
+    return BUNDLED_VARIANT[task]
+
+
+class Affine(NamedTuple):
+    """x -> gain x + offset, one of each for every image and channel (B,C,1,1)."""
+
+    gain: Tensor
+    offset: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x * self.gain + self.offset
+
+
+class Match(NamedTuple):
+    """What a task takes from whole pictures; with it, everything else is local.
+
+    Attributes:
+        exposure: from the model's exposure to the one asked for.
+        floor: variance of the input below which `low light` sees no detail (B,C,1,1).
+    """
+
+    exposure: Affine
+    floor: Tensor
+
+
+def exposure_match(
+    image: Tensor, output: Tensor, exposure: float, *, shared: bool = False
+) -> Affine:
+    """Gain and offset, for each channel, that give `output` the exposure of `image`.
+
+    They make mean and spread over the pixels the same. A flat `image` gives a gain near 0 and a
+    flat `output` one of at most `MAX_GAIN`, so neither explodes.
+
+    Args:
+        image: the input, B,C,H,W.
+        output: the model's picture, B,C,H,W.
+        exposure: 0 for the input's exposure, 1 for the model's (the identity), or between.
+        shared: one gain and offset for the whole batch, as for the frames of a film.
+    """
+    dims = (0, 2, 3) if shared else (2, 3)
+    spread, mean = torch.std_mean(image, dim=dims, correction=0, keepdim=True)
+    spread_out, mean_out = torch.std_mean(output, dim=dims, correction=0, keepdim=True)
+    gain = (spread / spread_out.clamp(min=GREY_LEVEL)).clamp(max=MAX_GAIN)
+    offset = mean - gain * mean_out
+    return Affine(exposure + (1 - exposure) * gain, (1 - exposure) * offset)
+
+
+def match(image: Tensor, output: Tensor, exposure: float, *, shared: bool = False) -> Match:
+    """What the tasks take from whole pictures (B,C,H,W each); `shared`: one for all of them."""
+    dims = (0, 2, 3) if shared else (2, 3)
+    variance = image.var(dim=dims, correction=0, keepdim=True)
+    return Match(
+        exposure_match(image, output, exposure, shared=shared),
+        floor=(DETAIL_FLOOR * variance).clamp(min=GREY_LEVEL**2),
+    )
+
+
+def window_mean(x: Tensor, radius: int) -> Tensor:
+    """Mean over windows of 2 `radius` + 1 pixels, at the borders over what there is of them."""
+    side = 2 * radius + 1
+    for window, padding in (((side, 1), (radius, 0)), ((1, side), (0, radius))):
+        x = F.avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
+    return x
+
+
+def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
+    """The input's detail in the model's exposure and colours.
+
+    In every window the model's picture is fitted by gain * image + offset, channel by channel, and
+    the smoothed gains and offsets are applied to the input: a guided filter (He, Sun, Tang: Guided
+    Image Filtering, 2013, eqs. 5, 6, 8) of the model's picture with the input as its guide.
+
+    Args:
+        image, output: B,C,H,W.
+        floor: variance (B,C,1,1) from which on a window is detail and not noise.
+    """
+    mean, mean_out = window_mean(image, DETAIL_RADIUS), window_mean(output, DETAIL_RADIUS)
+    variance = window_mean(image * image, DETAIL_RADIUS) - mean * mean
+    covariance = window_mean(image * output, DETAIL_RADIUS) - mean * mean_out
+    gain = covariance / (variance + floor)
+    offset = mean_out - gain * mean
+    return window_mean(gain, DETAIL_RADIUS) * image + window_mean(offset, DETAIL_RADIUS)
+
+
+def reach(task: Task) -> int:
+    """How many pixels around a pixel `apply_task` looks at."""
+    return 2 * DETAIL_RADIUS if task == "low light" else 0
+
+
+def apply_task(
+    image: Tensor,
+    output: Tensor,
+    task: Task,
+    matched: Match,
+    *,
+    strength: float = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """The picture that the user asked for.
+
+    Args:
+        image: the input, B,C,H,W in [0, 1].
+        output: the model's picture of it, same shape and range.
+        task: which one.
+        matched: from `match` of the whole pictures.
+        strength: 0 for the input as it was, 1 for the task's full effect.
+        mask: B or 1,1,H,W in [0, 1], multiplied with the strength.
+
+    Returns:
+        B,C,H,W in [0, 1].
+    """
+    if task == "low light":
+        output = detail_transfer(image, output, matched.floor)
+    output = matched.exposure(output).clamp(0, 1)
+    share = strength if mask is None else strength * mask
+    if isinstance(share, float) and share == 1.0:
+        return output
+    return image + share * (output - image)
