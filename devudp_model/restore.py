@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .generator import Generator
+from .generator import STRIDE, Generator
 from .inference import Network
 from .tasks import DEFAULT_EXPOSURE, TASKS, Match, Task, apply_task, match, reach
 
@@ -165,14 +165,15 @@ class FrozenRestorer(nn.Module):
     """Restores pieces of one picture as they come out of the whole: see `freeze`.
 
     Attributes:
-        overlap: pixels around a piece that its result depends on.
+        overlap: pixels around a piece that its result depends on, a multiple of `STRIDE`.
     """
 
     def __init__(self, network: Network, task: Task, strength: float, matched: Match):
         super().__init__()
         self.network, self.strength, self.matched = network, strength, matched
         self.task: Task = task
-        self.overlap = receptive_radius(network.net.depth) + reach(task)
+        radius = receptive_radius(network.net.depth) + reach(task)
+        self.overlap = -(-radius // STRIDE) * STRIDE
 
     @torch.inference_mode()
     def forward(self, image: Tensor) -> Tensor:
@@ -211,11 +212,13 @@ def freeze(generator: Generator, image: Tensor, options: Options | None = None) 
 def receptive_radius(depth: int) -> int:
     """How many pixels around a pixel the network looks at, its statistics apart.
 
-    Each 3x3 convolution reaches one pixel of its scale further, stem and head three.
+    Each 3x3 convolution reaches one pixel of its scale further, stem and head three; and the pixel
+    may lie anywhere in its cell of `STRIDE` pixels at the coarsest scale. 71 with depth 2.
     """
     fine = 3 + 2 * depth + 1 + 1 + 2 * depth + 3  # stem, blocks, down1, up1, blocks, head
-    middle = 2 * (2 * depth + 1 + 1 + 2 * depth)  # blocks, down2, up2, blocks
-    return fine + middle + 4 * (4 * depth)
+    middle = 2 * depth + 1 + 1 + 2 * depth  # blocks, down2, up2, blocks
+    coarse = 4 * depth
+    return fine + 2 * middle + 4 * coarse + STRIDE - 1
 
 
 def check_image(image: Tensor) -> None:
