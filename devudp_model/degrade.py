@@ -183,3 +183,41 @@ def apply_noise(
         noise = ((1 - grain) * noise + grain * soft) / math.hypot(1 - grain, grain)
     noisy = image + sigma * noise
     return (noisy * levels).round() / levels if levels else noisy
+
+
+HIGHLIGHTS = 2.0
+"""How much brighter than white clipped highlights are taken to be in `degrade`."""
+
+GRAIN = 0.5
+"""Half of `degrade`'s noise is fine, half is coarse, as a camera's own filtering leaves it."""
+
+
+def degrade(
+    image: Tensor, rng: torch.Generator, *, blur: float = 0.0, light: float = 1.0, noise: float = 0.0
+) -> Tensor:
+    """A hand-held photograph at night out of a good one: camera shake, then less light, then noise.
+
+    Args:
+        image: B,C,H,W in [0, 1]; all images of the batch share the camera's path.
+        rng: where path and noise come from.
+        blur: length of the streaks in pixels; 0: none.
+        light: share (0..1] of the light that is left, in linear light; 1: all.
+        noise: spread of the noise, where 1 is the distance from black to white; 0: none.
+
+    Returns:
+        B,C,H,W in [0, 1].
+
+    Raises:
+        ValueError: a strength outside its range.
+    """
+    if blur < 0 or noise < 0 or not 0 < light <= 1:
+        raise ValueError(
+            f"blur {blur} and noise {noise} must be at least 0, light {light} above 0, at most 1"
+        )
+    if blur:
+        image = camera_shake(image, rng, extent=blur, highlights=HIGHLIGHTS)
+    if light < 1:
+        image = darken(image, light)
+    if noise:
+        image = sensor_noise(image, rng, sigma=noise, grain=GRAIN)
+    return image.clamp(0, 1)

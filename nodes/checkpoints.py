@@ -1,0 +1,85 @@
+"""Checkpoints that can be chosen, found through the host's folders, read once and kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from ..devudp_model.checkpoint import Checkpoint, bundled, load_checkpoint
+from ..devudp_model.tasks import Task, bundled_variant
+from .host import folder_paths
+
+FOLDER = "devudp"
+SUFFIXES = {".safetensors", ".pth"}
+BUNDLED = "bundled"
+
+KEPT = 2
+"""Checkpoints kept in main memory (28 MB each): both bundled ones, or one's own and another."""
+
+_read: dict[tuple[str, int, int], Checkpoint] = {}
+
+
+def register_folder() -> None:
+    """Makes `models/devudp`, and `devudp:` in the user's extra_model_paths.yaml, known."""
+    default = os.path.join(folder_paths.models_dir, FOLDER)  # noqa: PTH118 (the host wants str)
+    folder_paths.add_model_folder_path(FOLDER, default)
+    paths, _ = folder_paths.folder_names_and_paths[FOLDER]
+    # A folder new to the host starts with no suffixes, which would list every file.
+    folder_paths.folder_names_and_paths[FOLDER] = (paths, SUFFIXES)
+
+
+def choices() -> list[str]:
+    """What the checkpoint widget offers."""
+    return [BUNDLED, *folder_paths.get_filename_list(FOLDER)]
+
+
+def find(checkpoint: str, task: Task) -> Path:
+    """The file of a choice; what is bundled depends on the task.
+
+    Raises:
+        FileNotFoundError: the host does not find the file in its folders (any more).
+    """
+    if checkpoint == BUNDLED:
+        return bundled(bundled_variant(task))
+    return Path(folder_paths.get_full_path_or_raise(FOLDER, checkpoint))
+
+
+def load(checkpoint: str, task: Task) -> Checkpoint:
+    """Reads a choice, or takes it from the last ones read; a changed file is read again.
+
+    Raises:
+        CheckpointError: the file is damaged or belongs to another network.
+    """
+    path = find(checkpoint, task)
+    key = identity(path)
+    if key not in _read:
+        with torch.inference_mode(False):  # weights made in this mode could never be changed
+            _read[key] = load_checkpoint(path)
+    _read[key] = _read.pop(key)  # to the end: used last
+    while len(_read) > KEPT:
+        del _read[next(iter(_read))]
+    return _read[key]
+
+
+def identity(path: Path) -> tuple[str, int, int]:
+    """Changes whenever the file does; a missing file has one too."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path), stat.st_mtime_ns, stat.st_size
+
+
+def fingerprint(checkpoint: str | None, task: Task | None) -> str:
+    """Tells the host when a node has to run again although its widgets are unchanged.
+
+    A widget fed by another node's output is None here.
+    """
+    if checkpoint is None or task is None:
+        return "linked"
+    try:
+        return str(identity(find(checkpoint, task)))
+    except FileNotFoundError:
+        return "missing"

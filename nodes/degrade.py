@@ -1,0 +1,91 @@
+"""DEvUDP Degrade: a blurry, dark, noisy picture out of a good one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..devudp_model.degrade import degrade
+from .host import compute_device, io, make, progress
+from .pictures import channels_first, channels_last, empty_like
+
+CATEGORY = "image/restoration"
+
+
+class DEvUDPDegrade(io.ComfyNode):
+    """Makes a test picture with the same camera shake, darkness and noise as the training's."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return make(
+            io.Schema,
+            node_id="DEvUDPDegrade",
+            display_name="DEvUDP Degrade",
+            category=CATEGORY,
+            description=(
+                "Makes a test picture from a good one: the blur of an unsteady hand, little light, "
+                "sensor noise. For trying out a restoration, and for making training pictures."
+            ),
+            inputs=[
+                io.Image.Input("image", tooltip="Good pictures: sharp and well exposed."),
+                io.Float.Input(
+                    "blur",
+                    default=12.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.5,
+                    tooltip="Camera shake: the length of the streaks in pixels. 0: none.",
+                ),
+                io.Float.Input(
+                    "light",
+                    default=0.15,
+                    min=0.01,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="The share of the light that is left. 1: all of it; 0.1: night.",
+                ),
+                io.Float.Input(
+                    "noise",
+                    default=0.01,
+                    min=0.0,
+                    max=0.5,
+                    step=0.005,
+                    tooltip=(
+                        "Sensor noise: its spread, where 1 is the distance from black to white. "
+                        "0: none."
+                    ),
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**32 - 1,
+                    control_after_generate=True,
+                    tooltip=(
+                        "The same seed gives the same shake and noise. Each picture of a batch "
+                        "has its own: the seed plus its place in the batch."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The pictures, made worse.")
+            ],
+            newer={
+                "search_aliases": ["blur", "camera shake", "motion blur", "darken", "noise"],
+            },
+        )
+
+    @classmethod
+    def execute(
+        cls, image: Tensor, blur: float, light: float, noise: float, seed: int
+    ) -> io.NodeOutput:
+        report = progress(len(image))
+        result = empty_like(image)
+        for i in range(len(image)):
+            picture = image[i : i + 1, ..., :3].to(compute_device(), torch.float32)
+            rng = torch.Generator().manual_seed(seed + i)
+            worse = degrade(channels_first(picture), rng, blur=blur, light=light, noise=noise)
+            result[i : i + 1, ..., :3] = channels_last(worse)
+            result[i : i + 1, ..., 3:] = image[i : i + 1, ..., 3:]  # transparency stays
+            report(i + 1)
+        return io.NodeOutput(result)

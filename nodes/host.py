@@ -1,0 +1,136 @@
+"""ComfyUI as it is: every difference between its versions is dealt with here, and only here.
+
+Supported from 0.3.64 on. Both ways that the host has known are kept for each of these:
+
+=====================  ===========================  =============================================
+what                   older hosts (0.3.64)         newer hosts (0.38)
+=====================  ===========================  =============================================
+kind of pictures       always float32               `intermediate_dtype()`, may be half precision
+out of memory          `OOM_EXCEPTION` to catch     `raise_non_oom(error)` to call
+schema                 no `search_aliases`,         has them
+                       no input `advanced`
+upscale models         `.to(device)` is called      `.patcher`, a `CoreModelPatcher`, is loaded
+=====================  ===========================  =============================================
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_management as management  # pyright: ignore[reportMissingImports]
+import comfy.model_patcher as model_patcher  # pyright: ignore[reportMissingImports]
+import comfy.utils  # pyright: ignore[reportMissingImports]
+import folder_paths  # pyright: ignore[reportMissingImports]
+import torch
+from comfy_api.latest import ComfyExtension, io, ui  # pyright: ignore[reportMissingImports]
+from torch import nn
+
+__all__ = ["ComfyExtension", "folder_paths", "io", "ui"]
+
+SCARCE = ("out of memory", "not enough memory", "can't allocate memory")
+"""What the messages of torch's allocators (CUDA, MPS, XPU; CPU on Windows; CPU elsewhere) share."""
+
+
+def make(factory: Callable[..., Any], *args: Any, newer: dict[str, Any], **kwargs: Any) -> Any:
+    """`factory(*args, **kwargs)`, with those arguments out of `newer` that this host knows."""
+    known = inspect.signature(factory).parameters
+    return factory(*args, **kwargs, **{key: newer[key] for key in newer if key in known})
+
+
+def compute_device() -> torch.device:
+    """Where the host wants networks to run."""
+    return management.get_torch_device()
+
+
+def intermediate_device() -> torch.device:
+    """Where the host wants pictures to lie between nodes."""
+    return management.intermediate_device()
+
+
+def intermediate_dtype() -> torch.dtype:
+    """The kind of numbers that the host wants pictures to be made of."""
+    choose = getattr(management, "intermediate_dtype", None)
+    return choose() if choose else torch.float32
+
+
+def network_dtype(device: torch.device) -> torch.dtype:
+    """The kind of numbers that the host wants an image network to work with on that device.
+
+    The host's rule for its own image networks: its arguments first (--fp32-vae, --force-fp32, ...),
+    then what the device is good at.
+    """
+    return management.vae_dtype(device, [torch.float16, torch.bfloat16])
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that could be used on the device now."""
+    return int(management.get_free_memory(device))
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether the user pressed Cancel."""
+    return isinstance(error, management.InterruptProcessingException)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out (so that trying again with less can help)."""
+    if is_interrupt(error) or not isinstance(error, Exception):
+        return False
+    if any(words in str(error).lower() for words in SCARCE):
+        return True
+    if hasattr(management, "raise_non_oom"):
+        try:
+            management.raise_non_oom(error)
+        except Exception:
+            return False
+        return True
+    kind = getattr(management, "OOM_EXCEPTION", MemoryError)
+    return kind is not Exception and isinstance(error, kind)  # Exception: the host does not know
+
+
+def empty_cache() -> None:
+    """Gives memory that torch only keeps in reserve back to the device."""
+    management.soft_empty_cache()
+
+
+@contextmanager
+def on_device(module: nn.Module, working_bytes: int) -> Iterator[torch.device]:
+    """`module` on the compute device for as long as the block runs, and room to work there.
+
+    The host first unloads what it must. Whatever happens in the block, the module leaves the device
+    again, so that nothing stays there that the host does not know of.
+    """
+    device = compute_device()
+    management.free_memory(working_bytes + management.module_size(module), device)
+    try:
+        module.to(device)
+        yield device
+    finally:
+        module.to(management.vae_offload_device())
+
+
+def patcher(module: nn.Module) -> Any:
+    """What newer hosts load, move and unload a network by."""
+    kind = getattr(model_patcher, "CoreModelPatcher", model_patcher.ModelPatcher)
+    return kind(
+        module,
+        load_device=compute_device(),
+        offload_device=management.unet_offload_device(),
+    )
+
+
+def progress(total: int) -> Callable[[int], None]:
+    """A progress bar on the node: called with the number of steps done, from 1 to `total`.
+
+    The call raises if the user pressed Cancel; let that pass through.
+    """
+    bar = comfy.utils.ProgressBar(total)
+
+    def report(done: int) -> None:
+        management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done)
+
+    return report

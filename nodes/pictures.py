@@ -1,0 +1,53 @@
+"""Between the host's layout of pictures and masks and the network's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .host import intermediate_device, intermediate_dtype
+
+NO_MASK = (64, 64)
+"""Size of the empty mask that the host's Load Image gives for pictures without transparency."""
+
+
+def channels_first(image: Tensor) -> Tensor:
+    """IMAGE B,H,W,C to B,C,H,W: the same memory seen in another order, so it costs nothing."""
+    return image.movedim(-1, 1)
+
+
+def channels_last(image: Tensor) -> Tensor:
+    """B,C,H,W to IMAGE B,H,W,C, likewise."""
+    return image.movedim(1, -1)
+
+
+def empty_like(image: Tensor) -> Tensor:
+    """Room for the result of a node: as large as `image`, where and as the host wants pictures."""
+    return torch.empty(image.shape, dtype=intermediate_dtype(), device=intermediate_device())
+
+
+def clean_mask(mask: Tensor | None, pictures: int) -> Tensor | None:
+    """MASK (B,H,W or H,W; some nodes give B,1,H,W) to B,1,H,W, or None where there is none.
+
+    Raises:
+        ValueError: neither one mask nor one for each picture, or not a mask at all.
+    """
+    if mask is None:
+        return None
+    if mask.ndim == 2:
+        mask = mask[None]
+    if mask.ndim == 3:
+        mask = mask[:, None]
+    if mask.ndim != 4 or mask.shape[1] != 1 or 0 in mask.shape:
+        raise ValueError(
+            f"The mask has shape {list(mask.shape)}, which is no mask: connect an output of type "
+            "MASK."
+        )
+    if len(mask) not in (1, pictures):
+        raise ValueError(
+            f"There are {len(mask)} masks for {pictures} pictures: connect one mask for all of "
+            "them, or exactly one for each."
+        )
+    if tuple(mask.shape[-2:]) == NO_MASK and not mask.any():
+        return None  # nobody painted this mask, and it must not silence the node
+    return mask

@@ -1,0 +1,132 @@
+"""Restoring on the host's device, within its memory, picture by picture."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ..devudp_model.generator import Generator
+from ..devudp_model.restore import Options, Precision, restore
+from . import host
+from .pictures import channels_first, channels_last, empty_like
+
+logger = logging.getLogger("devudp")
+
+Result = TypeVar("Result")
+
+CHUNK = 8
+"""Pictures restored in one go: so few that their copies weigh little."""
+
+FEATURE_MAPS = 5
+"""Full-size feature maps that are alive at once, about."""
+
+LEAST_BYTES = 256 * 2**20
+"""No smaller bound is tried when memory runs out."""
+
+PRECISIONS: dict[torch.dtype, Precision] = {
+    torch.float32: "fp32",
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+}
+
+
+def restore_pictures(
+    image: Tensor, generator: Generator, options: Options, mask: Tensor | None
+) -> Tensor:
+    """IMAGE B,H,W,C to the restored B,H,W,C, where and as the host wants pictures.
+
+    Beside the input and the output, memory holds the work of one picture and copies of `CHUNK`.
+
+    Args:
+        image: as nodes get it.
+        generator: lies on the CPU, and does so again afterwards.
+        options: what to do; a precision of "auto" becomes the host's choice.
+        mask: None, or 1 or B,1,H,W.
+
+    Raises:
+        MemoryError: not even the smallest bound was enough.
+    """
+    report = host.progress(len(image))
+    options = replace(options, precision=host_precision(options.precision))
+    result = empty_like(image)
+    wanted = working_bytes(image, generator, options)
+    with host.on_device(generator, wanted) as device:
+        options = replace(options, memory=affordable(device))
+        for part in parts(len(image), options):
+
+            def run(memory: int | None, part: slice = part) -> Tensor:
+                return restore(
+                    channels_first(image[part]),
+                    generator,
+                    replace(options, memory=memory),
+                    mask=mask if mask is None or len(mask) == 1 else mask[part],
+                    progress=lambda done, _: report(part.start + done),
+                )
+
+            restored, memory = with_less_memory(run, device, options.memory)
+            options = replace(options, memory=memory)  # what these needed, the next ones will
+            result[part] = channels_last(restored)
+    return result
+
+
+def parts(pictures: int, options: Options) -> Iterator[slice]:
+    """The batch in parts that can be restored independently."""
+    size = pictures if options.statistics == "shared" else CHUNK
+    for start in range(0, pictures, size):
+        yield slice(start, min(start + size, pictures))
+
+
+def working_bytes(image: Tensor, generator: Generator, options: Options) -> int:
+    """About what one restoring takes if it may take what it likes: a few full-size feature maps."""
+    pictures = len(image) if options.statistics == "shared" else 1
+    number = 2 if options.precision in ("bf16", "fp16") else 4
+    return pictures * image.shape[1] * image.shape[2] * generator.width * number * FEATURE_MAPS
+
+
+def affordable(device: torch.device) -> int:
+    """The bound to begin with: of the memory that is free, all but some to breathe."""
+    return max(int(0.8 * host.free_bytes(device)), LEAST_BYTES)
+
+
+def host_precision(wanted: Precision) -> Precision:
+    """The host's choice where the user has none."""
+    if wanted != "auto":
+        return wanted
+    return PRECISIONS[host.network_dtype(host.compute_device())]
+
+
+def with_less_memory(
+    run: Callable[[int | None], Result], device: torch.device, memory: int | None
+) -> tuple[Result, int | None]:
+    """`run(memory)`, and with less and less of it as long as it runs out.
+
+    Returns:
+        The result, and the bound (bytes) that it was reached with.
+
+    Raises:
+        MemoryError: it ran out with `LEAST_BYTES`, too.
+    """
+    while True:
+        try:
+            return run(memory), memory
+        except Exception as error:
+            if not host.is_out_of_memory(error):
+                raise
+        # Outside of the except block: inside, the error's traceback still holds the tensors.
+        host.empty_cache()
+        if memory is not None and memory <= LEAST_BYTES:
+            raise MemoryError(
+                f"Out of memory on {device}, even with a bound of {memory >> 20} MiB. Close other "
+                "programs, choose precision fp16, or make the picture smaller first."
+            )
+        memory = max(min(host.free_bytes(device), memory or 2**62) // 2, LEAST_BYTES)
+        logger.warning(
+            "Out of memory on %s: freed what was in reserve, and trying again within %d MiB.",
+            device,
+            memory >> 20,
+        )
