@@ -8,6 +8,7 @@ exposure, noise) on whatever device the training runs on.
 
 from __future__ import annotations
 
+import math
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from .cache import PictureCache, UnreadablePicture
 from .sources import LayoutName, list_clips, list_pictures, official_pairs
 from .step import Batch
 
-COMMON_MEAN, COMMON_SPREAD = -0.12, 0.50
+COMMON_MEAN, COMMON_SPREAD = -0.10, 0.46
 """The exposure of an average normal-light photograph, in [-1, 1] (mean, standard deviation)."""
 
 FLAT = 0.2
@@ -75,6 +76,10 @@ class DataConfig:
         noise: the largest spread of sensor noise on G's inputs, in [-1, 1]; the losses compare with
             the pictures without it. 0: none (the paper's).
         noise_share: share of the samples that get noise.
+        tone: G's inputs are raised to a random power between these (in [0, 1]), each as likely as
+            its double; the losses compare with the pictures as they were. Needs the common
+            exposure, so that no picture is dark or bright, only its contrast lies elsewhere.
+            (1, 1): none (the paper's).
         cache_gb: decoded pictures kept in memory, GB for each process.
     """
 
@@ -95,6 +100,7 @@ class DataConfig:
     exposure: Literal["as is", "common"] = "as is"
     noise: float = 0.0
     noise_share: float = 0.5
+    tone: tuple[float, float] = (1.0, 1.0)
     cache_gb: float = 2.0
 
 
@@ -142,6 +148,8 @@ def find_sides(config: DataConfig) -> Sides:
         ValueError: one of the two sides is empty.
     """
     if config.layout != "folders":
+        if not config.root:
+            raise ValueError(f"the recipe uses the tree of {config.layout}: give its data.root")
         layout: LayoutName = config.layout
         pairs = official_pairs(layout, config.root, "train", config.blur)
         blurry, sharp = [p.degraded for p in pairs], [p.reference for p in pairs]
@@ -162,10 +170,15 @@ def find_sides(config: DataConfig) -> Sides:
     return Sides(blurry, to_blur, clips, sharp)
 
 
-def common_exposure(x: Tensor) -> Tensor:
-    """3,H,W in [-1, 1], mapped to the common mean and spread over its channels together."""
+def expose(x: Tensor) -> Tensor:
+    """3,H,W, mapped to the common mean and spread over its channels together; not clipped."""
     std, mean = torch.std_mean(x, correction=0)
-    return ((x - mean) / std.clamp(min=FLAT) * COMMON_SPREAD + COMMON_MEAN).clamp(-1, 1)
+    return (x - mean) / std.clamp(min=FLAT) * COMMON_SPREAD + COMMON_MEAN
+
+
+def common_exposure(x: Tensor) -> Tensor:
+    """3,H,W in [-1, 1] to the common exposure, clipped to [-1, 1]."""
+    return expose(x).clamp(-1, 1)
 
 
 class Noise(NamedTuple):
@@ -186,6 +199,7 @@ class Shot(NamedTuple):
     pixels: Tensor
     shake: Shake | None
     flip: bool
+    tone: float  # exponent of the input's tone curve; 1: as it is
     noise: Noise | None
 
 
@@ -234,10 +248,11 @@ class UnpairedPictures(Dataset[Sample]):
             A, A_file = self.crop_of(sides.real_blurry, rng, faults)
         B, B_file = self.crop_of(sides.sharp, rng, faults)
         flip_A, flip_B = (uniform(rng, 0, 1) < 0.5 for _ in "AB")
-        noise_A, noise_B = (self.draw_noise(rng) for _ in "AB")
+        tone_A, noise_A = self.draw_tone(rng), self.draw_noise(rng)
+        tone_B, noise_B = self.draw_tone(rng), self.draw_noise(rng)
         return Sample(
-            Shot(A, shake, flip_A, noise_A),
-            Shot(B, None, flip_B, noise_B),
+            Shot(A, shake, flip_A, tone_A, noise_A),
+            Shot(B, None, flip_B, tone_B, noise_B),
             (A_file, B_file),
             tuple(faults),
         )
@@ -301,6 +316,13 @@ class UnpairedPictures(Dataset[Sample]):
         crop = torch.from_numpy(pixels[top : top + size, left : left + size].copy())
         return crop.permute(2, 0, 1).contiguous()
 
+    def draw_tone(self, rng: torch.Generator) -> float:
+        """The exponent of the input's tone curve."""
+        low, high = self.config.tone
+        if low == high == 1:
+            return 1.0
+        return math.exp(uniform(rng, math.log(low), math.log(high)))
+
     def draw_noise(self, rng: torch.Generator) -> Noise | None:
         """Sensor noise of random strength and grain; a quarter of it with a coarse converter."""
         config = self.config
@@ -332,11 +354,14 @@ def develop_shot(shot: Shot, config: DataConfig, device: torch.device) -> tuple[
     image = (image.flip(-1) if shot.flip else image) * 2 - 1
     if config.exposure == "common":
         image = common_exposure(image)
+    given = image
+    if shot.tone != 1:
+        given = expose((image + 1).div(2).clamp(min=0) ** shot.tone)
     if shot.noise is None:
-        return image, image
+        return image, given
     normal = shot.noise.normal.to(device, non_blocking=True)
     noisy = apply_noise(
-        image[None],
+        given[None],
         normal,
         sigma=shot.noise.sigma,
         grain=shot.noise.grain,

@@ -91,12 +91,14 @@ def train_step(
     *,
     backward: Callable[[Tensor], None] = lambda loss: loss.backward(),
     autocast: Callable[[], AbstractContextManager] = nullcontext,
+    pool: Callable[[Tensor], Tensor] = lambda L: L,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Updates G and G_inv by eq. 10, then D by eq. 3.
 
     Args:
         backward: how a loss is propagated (``accelerator.backward``).
-        autocast: the context of the forward passes (``accelerator.autocast``).
+        autocast: the context of the forward passes (``torch.autocast``).
+        pool: which restored pictures D is shown, given the newest (B,3,H,W to the same).
 
     Returns:
         The losses by name (detached scalars), and L = G(A), detached.
@@ -112,7 +114,7 @@ def train_step(
     if weights.t_branch:
         nets.D.requires_grad_(True)
         with autocast():
-            losses["D"] = discriminator_loss(nets.D(batch.B), nets.D(L))  # eq. 3
+            losses["D"] = discriminator_loss(nets.D(batch.B), nets.D(pool(L)))  # eq. 3
         nets.opt_D.zero_grad(set_to_none=True)
         backward(losses["D"])
         nets.opt_D.step()

@@ -1,0 +1,51 @@
+"""What the training's tests share: tiny pictures, tiny settings."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+
+TINY = """
+--model.width 4 --model.depth 1 --model.D-width 4
+--data.crop 32 --data.short-side 36 48 --data.cache-gb 0.01
+--speed.device cpu --speed.threads 1 --speed.workers 0 --speed.precision fp32 --speed.no-compile
+--speed.no-channels-last --record.no-tensorboard --record.sample-every 0 --record.weights-every 0
+--schedule.unit steps
+""".split()
+
+
+def make_pictures(
+    folder: Path, count: int, seed: int = 0, size: tuple[int, int] = (64, 48)
+) -> None:
+    """Smooth random pictures, width x height."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(folder / f"{number:03d}.png")
+
+
+def make_sides(folder: Path, sharp: int = 6, blurry: int = 3) -> list[str]:
+    """Two folders of pictures, as command line arguments."""
+    make_pictures(folder / "sharp", sharp, seed=1)
+    make_pictures(folder / "blurry", blurry, seed=2)
+    return ["--data.sharp", str(folder / "sharp"), "--data.blurry", str(folder / "blurry")]
+
+
+def launch(*arguments: str, processes: int = 1, port: int = 29511) -> "subprocess.Popen[str]":
+    """``devudp-train`` in a process of its own, or several of one job."""
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+        command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+        command += ["--num_processes", str(processes), "--main_process_port", str(port)]
+    command += ["-m", "training.train", *arguments]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )

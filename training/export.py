@@ -1,0 +1,197 @@
+"""From a run to a checkpoint: safetensors, SHA-256, model card; ONNX where asked for.
+
+devudp-train export runs/mine --out ComfyUI/models/devudp/mine.safetensors --onnx
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from devudp_model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from devudp_model.generator import Generator, Norm, Variant
+from devudp_model.tensor_files import PREFIXES
+
+from .config import Config, ConfigError, load_recipe, to_toml
+from .onnx_export import check_onnx, export_onnx
+from .records import draw_curve
+from .state import find_state, load_state
+
+logger = logging.getLogger("devudp")
+
+CARD_ORDER = ("variant", "width", "depth", "data", "step", "seed", "hardware", "trained_with")
+
+LICENCE = "unstated; it depends on the pictures' licences"
+
+
+def export_weights(
+    weights: Mapping[str, Tensor],
+    variant: Variant,
+    metadata: Mapping[str, str],
+    path: str | Path,
+    *,
+    norm: Norm | None = None,
+    shortcut: bool | None = None,
+    curve: Path | None = None,
+    tables: str = "",
+    dtype: torch.dtype = torch.float16,
+) -> Path:
+    """Writes a generator's weights as a checkpoint that the node and the command line load.
+
+    Beside it come `path`.sha256 and a model card (the same name, .md).
+
+    Args:
+        weights: G's state dict; what compiling or parallelising put before the names is removed.
+        variant: which network they belong to; width and depth are read from the shapes.
+        metadata: see `devudp_model.checkpoint.Checkpoint`.
+        path: ends in .safetensors.
+        norm, shortcut: of an ablation, see `Generator`.
+        curve: a picture of the losses, copied beside the card.
+        tables: Markdown to put into the card, such as `devudp-evaluate` writes.
+        dtype: of the convolutions' weights.
+
+    Raises:
+        CheckpointError: the weights belong to another network, or are not finite.
+        OSError: a file cannot be written.
+    """
+    path = Path(path)
+    weights = dict(weights)
+    for prefix in PREFIXES:
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    stem = weights.get("stem.conv.weight", torch.empty(0))
+    depth = sum(f"encode1.{k}.conv1.weight" in weights for k in range(len(weights)))
+    try:
+        generator = Generator(variant, len(stem), depth, norm=norm, shortcut=shortcut)
+        generator.load_state_dict(weights)
+    except (ValueError, RuntimeError) as error:
+        raise CheckpointError(f"not exported: not the weights of {variant} ({error})") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, generator.eval(), metadata, dtype=dtype)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    sums = path.with_name(path.name + ".sha256")
+    sums.write_text(f"{digest}  {path.name}\n", encoding="utf-8", newline="\n")
+    write_card(path, load_checkpoint(path).metadata, digest, curve, tables)
+    return path
+
+
+def write_card(
+    path: Path, metadata: Mapping[str, str], digest: str, curve: Path | None, tables: str
+) -> Path:
+    """The model card of the checkpoint at `path`: what it is, and how it came about."""
+    about = dict(metadata)
+    recipe = about.pop("recipe", "")
+    order = dict.fromkeys([*CARD_ORDER, *sorted(about)])
+    rows = [f"| {name.replace('_', ' ')} | {about[name]} |" for name in order if about.get(name)]
+    lines = [
+        f"# {path.stem}",
+        "",
+        f"Weights of DEvUDP's generator, variant `{about['variant']}`. Put `{path.name}` into",
+        "ComfyUI's `models/devudp`, or give it to `devudp restore --weights`.",
+        "",
+        "| | |",
+        "|---|---|",
+        *rows,
+        f"| SHA-256 | `{digest}` |",
+    ]
+    if tables:
+        lines += ["", "## Measured", "", tables.strip()]
+    if curve is not None and curve.exists():
+        beside = path.with_name(f"{path.stem}-curve.png")
+        shutil.copyfile(curve, beside)
+        lines += ["", "## Losses", "", f"![losses over the steps]({beside.name})"]
+    if recipe:
+        lines += ["", "## Recipe", "", "```toml", recipe.strip(), "```"]
+    card = path.with_suffix(".md")
+    card.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return card
+
+
+def describe_checkpoint(out: Path, config: Config, step: int) -> dict[str, str]:
+    """The metadata of a run's checkpoint. The recipe comes without the names of own folders."""
+    about = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    bare = dataclasses.replace(config.data, sharp=(), blurry=(), frames=(), root="")
+    model = dataclasses.replace(config.model, init=Path(config.model.init).name)
+    data = about["data"]
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    return {
+        "recipe": to_toml(dataclasses.replace(config, data=bare, model=model)),
+        "data": f"{data['pictures']} pictures, list's SHA-256 {data['sha256']}",
+        "step": str(step),
+        "metrics": "",
+        "licence": LICENCE,
+        "seed": str(config.seed),
+        "trained_with": versions,
+        "hardware": about["hardware"],
+    }
+
+
+def export_run(run: Path, out: Path | None = None, *, tables: str = "") -> list[Path]:
+    """Exports a run's last state: the averaged weights if it has such, then the plain ones.
+
+    Args:
+        run: the run's folder, or the file of one of its states.
+        out: the checkpoint's file; RUN/VARIANT.safetensors by default. The plain weights beside
+            averaged ones get "-raw" behind their name.
+        tables: see `export_weights`.
+
+    Raises:
+        ConfigError: there is no state.
+    """
+    path = find_state(run)
+    folder = path.parent.parent
+    config, state = load_recipe(folder / "config.toml"), load_state(path)
+    model = config.model
+    metadata = describe_checkpoint(folder, config, state["step"])
+    out = out or folder / f"{model.variant}.safetensors"
+    curve = draw_curve(folder)
+    jobs = [(out, state["G"])]
+    if state["ema"] is not None:
+        jobs = [(out, state["ema"]), (out.with_name(f"{out.stem}-raw{out.suffix}"), state["G"])]
+    return [
+        export_weights(
+            weights,
+            model.variant,
+            metadata,
+            file,
+            norm=model.norm,
+            shortcut=model.shortcut,
+            curve=curve,
+            tables=tables,
+        )
+        for file, weights in jobs
+    ]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """``devudp-train export``; see the top of this file."""
+    parser = argparse.ArgumentParser(prog="devudp-train export", description=export_run.__doc__)
+    parser.add_argument("run", type=Path, help="a run, one of its states, or a .safetensors file")
+    parser.add_argument("--out", type=Path, help="the .safetensors file to write")
+    parser.add_argument("--tables", type=Path, help="Markdown to put into the model card")
+    parser.add_argument("--onnx", action="store_true", help="an .onnx file beside it, checked")
+    options = parser.parse_args(arguments)
+    if options.out and options.out.suffix != ".safetensors":
+        raise ConfigError(f"--out {options.out} should end in .safetensors")
+    if options.run.suffix == ".safetensors":
+        files = [options.run]
+    else:
+        tables = options.tables.read_text(encoding="utf-8") if options.tables else ""
+        files = export_run(options.run, options.out, tables=tables)
+    if options.onnx:
+        generator = load_checkpoint(files[0]).generator
+        target = (options.out or files[0]).with_suffix(".onnx")
+        export_onnx(generator, target)
+        logger.info("%s agrees to %.1e", target, check_onnx(generator, target))
+        files.append(target)
+    for file in files:
+        logger.info("%s (%.1f MB)", re.sub(r"\\", "/", str(file)), file.stat().st_size / 1e6)

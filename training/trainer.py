@@ -1,0 +1,370 @@
+"""The trainer: networks, optimizers, data and one step, on one device or many (accelerate).
+
+What is not obvious about GANs under DistributedDataParallel:
+
+- G and D are called twice before one backward pass. That is fine as long as no buffer changes in
+  between by broadcasting, so broadcasting is off and BatchNorm's buffers are averaged after the
+  step instead (on GPUs SyncBatchNorm keeps them equal).
+- All losses are means and every process has equally many samples, so the averaged gradients are
+  those of the whole batch. With BatchNorm on CPUs each process normalises over its own part.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import math
+import signal
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    gather_object,
+)
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from devudp_model.checkpoint import load_checkpoint
+from devudp_model.generator import Generator
+
+from .config import Config, ConfigError, ModelConfig
+from .data import DataConfig, Sample, StepSampler, UnpairedPictures, develop
+from .discriminator import Discriminator
+from .pool import PicturePool
+from .state import load_state, random_states, save_state, set_random_states
+from .step import Batch, Networks, train_step
+
+logger = logging.getLogger("devudp")
+
+PEER_TIMEOUT = timedelta(minutes=10)
+"""A process on another machine that is silent for so long is given up."""
+
+
+class NonFiniteLoss(ArithmeticError):
+    """A loss became infinite or not a number."""
+
+
+class Loaded(NamedTuple):
+    """What the loader hands over for one step of one process."""
+
+    pictures: Batch | list[Sample]
+    files: list[str]
+    faults: list[str]
+
+
+def collate(samples: list[Sample], config: DataConfig, here: bool) -> Loaded:
+    """Samples of one step; developed at once (`here`), or left to the training's device."""
+    return Loaded(
+        develop(samples, config, torch.device("cpu")) if here else samples,
+        [file for sample in samples for file in sample.files],
+        [fault for sample in samples for fault in sample.faults],
+    )
+
+
+def calm_worker(number: int) -> None:
+    """A loader's worker leaves Ctrl-C to the training, which ends it when the time has come."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def make_accelerator(config: Config) -> Accelerator:
+    """The processes and their devices, as `accelerate launch` (or nothing) set them up.
+
+    Raises:
+        ConfigError: a GPU that is not there, or a batch that cannot be shared out.
+    """
+    speed = config.speed
+    if speed.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "speed.device is 'cuda', and PyTorch finds no GPU here (torch.cuda.is_available() is "
+            "false). Install a PyTorch with CUDA, or set speed.device to 'auto' or 'cpu'."
+        )
+    if speed.threads:
+        torch.set_num_threads(speed.threads)
+    accelerator = Accelerator(
+        cpu=speed.device == "cpu",
+        mixed_precision="no",  # the loop's own autocast, so that fp32 is fp32 everywhere
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+            InitProcessGroupKwargs(timeout=PEER_TIMEOUT),
+        ],
+    )
+    if config.batch % accelerator.num_processes:
+        raise ConfigError(
+            f"a batch of {config.batch} cannot be shared out equally to "
+            f"{accelerator.num_processes} processes: make it a multiple of that"
+        )
+    return accelerator
+
+
+def make_generator(model: ModelConfig, width: int) -> Generator:
+    """G, or G_inv, with new weights."""
+    return Generator(model.variant, width, model.depth, norm=model.norm, shortcut=model.shortcut)
+
+
+class Schedule:
+    """A config's schedule in steps, given how many make an epoch."""
+
+    def __init__(self, config: Config, A_size: int):
+        schedule = config.schedule
+        self.epoch = math.ceil(A_size / config.batch)
+        unit = self.epoch if schedule.unit == "epochs" else 1
+        self.steps = schedule.length * unit
+        self.halve_every = schedule.halve_every * unit
+        freeze = schedule.freeze_norm
+        self.freeze_norm = math.inf if freeze is None else freeze * unit
+        self.start = schedule.lr
+
+    def lr(self, step: int) -> float:
+        """The learning rate of this step (counted from 0)."""
+        return self.start * 0.5 ** (step // self.halve_every)
+
+
+class Trainer:
+    """Networks, optimizers and data of a run, and what one step does to them.
+
+    Args:
+        config: of the run.
+        accelerator: from `make_accelerator`.
+        data: the pictures.
+    """
+
+    def __init__(self, config: Config, accelerator: Accelerator, data: UnpairedPictures):
+        self.config, self.accelerator, self.data = config, accelerator, data
+        self.schedule = Schedule(config, data.sides.A_size)
+        data.length = self.schedule.steps * config.batch
+        self.step = 0
+        self.sums: dict[str, Tensor] = {}  # of the losses since the last log entry
+        self.summed = 0
+        torch.manual_seed(config.seed)
+        model = config.model
+        self.G = make_generator(model, model.width)
+        self.G_inv = make_generator(model, model.G_inv_width or model.width)
+        self.D = Discriminator(config.model.D_width)
+        if config.model.init:
+            self.start_from(config.model.init)
+        self.pool = PicturePool(config.pool, config.seed + accelerator.process_index)
+        self.place_networks()
+
+    def start_from(self, path: str) -> None:
+        """G's weights from a checkpoint.
+
+        Raises:
+            CheckpointError: it cannot be read.
+            ConfigError: it is of another architecture.
+        """
+        other = load_checkpoint(path, fold=False).generator
+        mine, its = ((g.variant, g.width, g.depth) for g in (self.G, other))
+        if mine != its:
+            raise ConfigError(f"model.init, {path}, is {its}, while the recipe asks for {mine}")
+        self.G.load_state_dict(other.state_dict())
+
+    def place_networks(self) -> None:
+        """Moves the networks to the device; compiled and made parallel where asked for."""
+        accelerator, speed = self.accelerator, self.config.speed
+        networks: list[nn.Module] = [self.G, self.G_inv, self.D]
+        self.layout = torch.channels_last if speed.channels_last else torch.contiguous_format
+        for network in networks:
+            network.to(accelerator.device)
+            network.to(memory_format=self.layout)  # pyright: ignore[reportCallIssue]
+        # Whatever happens to G below, its average stays a plain network.
+        self.ema = copy.deepcopy(self.G).requires_grad_(False) if self.config.ema else None
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+            networks = [nn.SyncBatchNorm.convert_sync_batchnorm(n) for n in networks]
+        lr, betas = self.schedule.start, self.config.schedule.betas
+        generators = [*self.G.parameters(), *self.G_inv.parameters()]
+        opt_G = torch.optim.Adam(generators, lr, betas)
+        opt_D = torch.optim.Adam(self.D.parameters(), lr, betas)
+        if speed.compile:
+            for network in networks:
+                network.compile()  # in place: the weights keep their names
+        G, G_inv, D = (accelerator.prepare_model(network) for network in networks)
+        self.nets = Networks(G, G_inv, D, opt_G, opt_D)
+
+    def loader(self) -> DataLoader[Loaded]:
+        """The remaining steps' samples, this process's share of each."""
+        speed, accelerator = self.config.speed, self.accelerator
+        sampler = StepSampler(
+            self.step,
+            self.schedule.steps,
+            self.config.batch,
+            accelerator.process_index,
+            accelerator.num_processes,
+        )
+        on_cpu = accelerator.device.type == "cpu"
+        return DataLoader(  # pyright: ignore[reportReturnType]  # collate makes the type
+            self.data,
+            batch_sampler=sampler,
+            num_workers=speed.workers,
+            collate_fn=partial(collate, config=self.config.data, here=on_cpu),
+            pin_memory=accelerator.device.type == "cuda",
+            prefetch_factor=4 if speed.workers else None,
+            worker_init_fn=calm_worker,
+        )
+
+    def reduce(self, value: Tensor, how: Literal["sum", "mean"]) -> Tensor:
+        """The sum or mean of `value` over all processes."""
+        reduced = self.accelerator.reduce(value, how)
+        assert isinstance(reduced, Tensor)
+        return reduced
+
+    def autocast(self) -> AbstractContextManager:
+        """The precision of the forward passes."""
+        if self.config.speed.precision == "bf16":
+            return torch.autocast(self.accelerator.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """Propagates a loss if it is finite in every process.
+
+        Raises:
+            NonFiniteLoss: in all processes at once, before any weight is touched by it.
+        """
+        if self.reduce((~loss.detach().isfinite()).float(), "sum").item():
+            raise NonFiniteLoss(f"a loss is {loss.item()}")
+        self.accelerator.backward(loss)
+
+    def batch_of(self, loaded: Loaded) -> Batch:
+        """The samples as the networks take them, on their device."""
+        pictures = loaded.pictures
+        if isinstance(pictures, Batch):
+            batch = pictures
+        else:
+            batch = develop(pictures, self.config.data, self.accelerator.device)
+        return Batch(*(x.contiguous(memory_format=self.layout) for x in batch))
+
+    def advance(self, loaded: Loaded) -> None:
+        """One step (section 3.2).
+
+        Raises:
+            NonFiniteLoss: see `backward`; `step` is not counted then.
+        """
+        lr = self.schedule.lr(self.step)
+        for optimizer in (self.nets.opt_G, self.nets.opt_D):
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+        if self.step >= self.schedule.freeze_norm:
+            self.nets.G.eval()
+            self.nets.G_inv.eval()
+        losses, _ = train_step(
+            self.nets,
+            self.batch_of(loaded),
+            self.config.loss,
+            backward=self.backward,
+            autocast=self.autocast,
+            pool=self.pool,
+        )
+        self.share_buffers()
+        self.update_ema()
+        self.step += 1
+        self.summed += 1
+        for name, loss in losses.items():
+            self.sums[name] = self.sums.get(name, torch.zeros_like(loss)) + loss
+
+    @torch.no_grad()
+    def share_buffers(self) -> None:
+        """BatchNorm's running statistics become the mean of all processes'."""
+        accelerator = self.accelerator
+        if accelerator.num_processes == 1 or accelerator.device.type == "cuda":
+            return
+        buffers = [b for n in (self.G, self.G_inv) for b in n.buffers() if b.is_floating_point()]
+        if buffers and self.G.training:
+            flat = torch.cat([buffer.flatten() for buffer in buffers])
+            flat = self.reduce(flat, "mean")
+            for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+                buffer.copy_(mean.view_as(buffer))
+
+    @torch.no_grad()
+    def update_ema(self) -> None:
+        """The average of G's weights and buffers; at first a shorter one."""
+        if self.ema is None:
+            return
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        current = self.G.state_dict()
+        for name, average in self.ema.state_dict().items():
+            if average.is_floating_point():
+                average.lerp_(current[name], 1 - decay)
+            else:
+                average.copy_(current[name])
+
+    def mean_losses(self) -> dict[str, float]:
+        """The losses' means, of all processes, since this was last called."""
+        if not self.sums:
+            return {}
+        names = sorted(self.sums)
+        total = torch.stack([self.sums[name].float() for name in names]) / self.summed
+        self.sums, self.summed = {}, 0
+        return dict(zip(names, self.reduce(total, "mean").tolist(), strict=True))
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on. To be called by all processes."""
+        return {
+            "step": self.step,
+            "model": dataclasses.asdict(self.config.model),
+            "G": self.G.state_dict(),
+            "G_inv": self.G_inv.state_dict(),
+            "D": self.D.state_dict(),
+            "ema": self.ema.state_dict() if self.ema is not None else None,
+            "opt_G": self.nets.opt_G.state_dict(),
+            "opt_D": self.nets.opt_D.state_dict(),
+            "sums": {name: value.cpu() for name, value in self.sums.items()},
+            "summed": self.summed,
+            "processes": gather_object([{"random": random_states(), "pool": self.pool.state()}]),
+        }
+
+    def save(self, path: Path) -> None:
+        """Writes the state; all processes call it, the first one writes.
+
+        Raises:
+            StateError: in all processes, if it cannot be written.
+        """
+        content, error = self.state(), None
+        if self.accelerator.is_main_process:
+            try:
+                save_state(path, content)
+            except OSError as caught:
+                error = caught
+        failed = torch.tensor(float(error is not None), device=self.accelerator.device)
+        failed = self.reduce(failed, "sum").item()
+        if error is not None:
+            raise error
+        if failed:
+            raise SystemExit(1)  # the first process says why
+
+    def load(self, path: Path) -> None:
+        """Continues from a state.
+
+        Raises:
+            StateError: it cannot be read.
+            ConfigError: it is of another architecture.
+        """
+        state = load_state(path)
+        mine = {**dataclasses.asdict(self.config.model), "init": ""}
+        its = {**state["model"], "init": ""}
+        if mine != its:
+            wrong = [
+                f"{k} {its.get(k)!r} there, {mine[k]!r} here" for k in mine if mine[k] != its.get(k)
+            ]
+            raise ConfigError(f"{path} is a state of another architecture: {'; '.join(wrong)}")
+        self.G.load_state_dict(state["G"])
+        self.G_inv.load_state_dict(state["G_inv"])
+        self.D.load_state_dict(state["D"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"] or state["G"])
+        self.nets.opt_G.load_state_dict(state["opt_G"])
+        self.nets.opt_D.load_state_dict(state["opt_D"])
+        device = self.accelerator.device
+        self.step, self.summed = state["step"], state["summed"]
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        rank = self.accelerator.process_index
+        own = state["processes"][rank % len(state["processes"])]
+        set_random_states(own["random"])
+        self.pool.load(own["pool"], device)
