@@ -8,8 +8,8 @@ exposure, noise) on whatever device the training runs on.
 
 from __future__ import annotations
 
-import math
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

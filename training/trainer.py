@@ -16,6 +16,7 @@ import dataclasses
 import logging
 import math
 import signal
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
@@ -186,7 +187,9 @@ class Trainer:
         if speed.compile:
             for network in networks:
                 network.compile()  # in place: the weights keep their names
-        G, G_inv, D = (accelerator.prepare_model(network) for network in networks)
+        with warnings.catch_warnings():  # broadcast_buffers has another name in new versions
+            warnings.simplefilter("ignore", FutureWarning)
+            G, G_inv, D = (accelerator.prepare_model(network) for network in networks)
         self.nets = Networks(G, G_inv, D, opt_G, opt_D)
 
     def loader(self) -> DataLoader[Loaded]:
