@@ -3,6 +3,7 @@
 # ruff: noqa: SIM905 - command lines are easier to read as they are typed
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ TINY = [
     *"--model.width 4 --model.depth 1 --model.D-width 4".split(),
     *"--data.crop 32 --data.short-side 36 48 --data.cache-gb 0.01 --data.blur-extent 2 5".split(),
     *"--speed.device cpu --speed.threads 1 --speed.workers 0 --speed.precision fp32".split(),
-    *"--speed.no-compile --speed.no-channels-last --model.G-inv-width 0".split(),
+    *"--speed.no-compile --speed.no-channels-last --model.G-inv-width None".split(),
     *"--record.no-tensorboard --record.sample-every 0 --record.weights-every 0".split(),
     *"--schedule.unit steps".split(),
 ]
@@ -40,13 +41,20 @@ def make_sides(folder: Path, sharp: int = 6, blurry: int = 3) -> list[str]:
     return ["--data.sharp", str(folder / "sharp"), "--data.blurry", str(folder / "blurry")]
 
 
-def launch(*arguments: str, processes: int = 1, port: int = 29511) -> "subprocess.Popen[str]":
+def free_port() -> str:
+    """A TCP port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def launch(*arguments: str, processes: int = 1) -> "subprocess.Popen[str]":
     """``devudp-train`` in a process of its own, or several of one job."""
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
         command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-        command += ["--num_processes", str(processes), "--main_process_port", str(port)]
+        command += ["--num_processes", str(processes), "--main_process_port", free_port()]
     command += ["-m", "training.train", *arguments]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     return subprocess.Popen(

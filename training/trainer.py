@@ -29,6 +29,7 @@ from accelerate.utils import (
     DistributedDataParallelKwargs,
     InitProcessGroupKwargs,
     gather_object,
+    set_seed,
 )
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -145,7 +146,7 @@ class Trainer:
         self.step = 0
         self.sums: dict[str, Tensor] = {}  # of the losses since the last log entry
         self.summed = 0
-        torch.manual_seed(config.seed)
+        set_seed(config.seed)  # of Python, NumPy and torch
         model = config.model
         self.G = make_generator(model, model.width)
         self.G_inv = make_generator(model, model.G_inv_width or model.width)
@@ -211,6 +212,7 @@ class Trainer:
             pin_memory=accelerator.device.type == "cuda",
             prefetch_factor=4 if speed.workers else None,
             worker_init_fn=calm_worker,
+            generator=torch.Generator(),  # else starting it would use up a number of the global one
         )
 
     def reduce(self, value: Tensor, how: Literal["sum", "mean"]) -> Tensor:
