@@ -31,11 +31,17 @@ log = logging.getLogger("devudp")
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 """Pillow's names. Not what else it reads: some of that runs other programs (EPS: Ghostscript)."""
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp")
-"""What is taken for a picture when a folder is given."""
+FORMATS: dict[str, tuple[str, ...]] = {
+    "png": (".png",),
+    "jpeg": (".jpg", ".jpeg", ".jfif"),
+    "webp": (".webp",),
+    "tiff": (".tif", ".tiff"),
+    "bmp": (".bmp",),
+}
+"""What can be written, and the suffixes of each, the usual one first."""
 
-FORMATS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
-"""What can be written, and under which suffix."""
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+"""What is taken for a picture when a folder is given."""
 
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 4},  # in half the time of the default, files 2 % larger
