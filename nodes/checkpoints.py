@@ -35,6 +35,16 @@ def choices() -> list[str]:
     return [BUNDLED, *folder_paths.get_filename_list(FOLDER)]
 
 
+def problem(checkpoint: str | None) -> str | None:
+    """Why a choice cannot be used, if so. None stands for a widget fed by another node."""
+    if checkpoint is None or checkpoint in choices():
+        return None
+    return (
+        f"There is no checkpoint {checkpoint!r} in models/{FOLDER}. Put it there and press R to "
+        f"refresh, or choose one of: {', '.join(choices())}."
+    )
+
+
 def find(checkpoint: str, task: Task) -> Path:
     """The file of a choice; what is bundled depends on the task.
 

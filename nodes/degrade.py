@@ -67,9 +67,7 @@ class DEvUDPDegrade(io.ComfyNode):
                     ),
                 ),
             ],
-            outputs=[
-                io.Image.Output(display_name="image", tooltip="The pictures, made worse.")
-            ],
+            outputs=[io.Image.Output(display_name="image", tooltip="The pictures, made worse.")],
             newer={
                 "search_aliases": ["blur", "camera shake", "motion blur", "darken", "noise"],
             },

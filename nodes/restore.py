@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 from torch import Tensor
 
-from ..devudp_model.restore import Options, Precision, Statistics
+from ..devudp_model.restore import (
+    PRECISIONS,
+    STATISTICS,
+    Options,
+    Precision,
+    Statistics,
+)
 from ..devudp_model.tasks import TASKS, Task
 from . import checkpoints
 from .degrade import CATEGORY
@@ -68,7 +72,7 @@ def precision_input() -> io.Combo.Input:
     return make(
         io.Combo.Input,
         "precision",
-        options=list(get_args(Precision)),
+        options=list(PRECISIONS),
         default="auto",
         tooltip=(
             "The numbers to compute with. auto: what suits the device. bf16 and fp16 are faster on "
@@ -96,6 +100,21 @@ def make_options(
     )
 
 
+def check_choices(
+    checkpoint: str | None, **choices: tuple[str | None, tuple[str, ...]]
+) -> bool | str:
+    """What `validate_inputs` returns: True, or what is wrong (the host does not look itself).
+
+    Args:
+        checkpoint: as chosen.
+        choices: a value and what it may be, by the widget's name; None comes from another node.
+    """
+    for name, (value, known) in choices.items():
+        if value is not None and value not in known:
+            return f"{name} is {value!r}: choose one of {', '.join(known)}"
+    return checkpoints.problem(checkpoint) or True
+
+
 class DEvUDPRestore(io.ComfyNode):
     """Deblurs photographs and corrects their exposure. Needs no loader."""
 
@@ -120,7 +139,7 @@ class DEvUDPRestore(io.ComfyNode):
                 make(
                     io.Combo.Input,
                     "statistics",
-                    options=list(get_args(Statistics)),
+                    options=list(STATISTICS),
                     default="each image",
                     tooltip=(
                         "each image: every picture on its own. shared: one common measure for the "
@@ -141,6 +160,21 @@ class DEvUDPRestore(io.ComfyNode):
             newer={
                 "search_aliases": ["deblur", "sharpen", "low light", "unblur", "restore photo"],
             },
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        checkpoint: str | None = None,
+        task: str | None = None,
+        precision: str | None = None,
+        statistics: str | None = None,
+    ) -> bool | str:
+        return check_choices(
+            checkpoint,
+            task=(task, TASKS),
+            precision=(precision, PRECISIONS),
+            statistics=(statistics, STATISTICS),
         )
 
     @classmethod

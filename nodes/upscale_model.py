@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ..devudp_model.generator import STRIDE, Generator
-from ..devudp_model.restore import Options, Precision, freeze
-from ..devudp_model.tasks import Task
+from ..devudp_model.restore import PRECISIONS, Options, Precision, freeze
+from ..devudp_model.tasks import TASKS, Task
 from . import checkpoints, host
 from .degrade import CATEGORY
 from .host import io, make
 from .pictures import channels_first
 from .restore import (
+    check_choices,
     checkpoint_input,
     exposure_input,
     make_options,
@@ -150,6 +151,15 @@ class DEvUDPLoadUpscaleModel(io.ComfyNode):
             ],
             newer={"search_aliases": ["deblur", "restore", "upscale model"]},
         )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        checkpoint: str | None = None,
+        task: str | None = None,
+        precision: str | None = None,
+    ) -> bool | str:
+        return check_choices(checkpoint, task=(task, TASKS), precision=(precision, PRECISIONS))
 
     @classmethod
     def fingerprint_inputs(

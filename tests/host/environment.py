@@ -76,7 +76,9 @@ def build(folder: Path) -> None:
     host = host_in(folder)
     run(sys.executable, "-m", "venv", str(folder / "venv"))
     site = Path(
-        run(str(host.python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+        run(
+            str(host.python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"
+        ).strip()
     )
     (site / "outer.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
     pip = [str(host.python), "-m", "pip", "--disable-pip-version-check", "--quiet"]

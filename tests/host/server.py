@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .environment import ROOT, Host
+from tests.host.environment import ROOT, Host
 
 Prompt = dict[str, dict[str, Any]]
 """A workflow as the server takes it: {node's number: {"class_type": ..., "inputs": ...}}."""

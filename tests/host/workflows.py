@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .environment import ROOT
-from .server import Prompt
+from tests.host.environment import ROOT
+from tests.host.server import Prompt
 
 FOLDER = ROOT / "workflows"
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}

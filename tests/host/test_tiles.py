@@ -1,0 +1,75 @@
+"""DEvUDP as Upscale Model, in the core's own node that cuts pictures into tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from devudp_model.checkpoint import load_checkpoint
+from devudp_model.restore import Options, restore
+from tests.host.prompts import Builder
+from tests.host.server import Server
+from tests.host.test_nodes import difference
+
+
+@pytest.mark.parametrize(
+    ("task", "size"),
+    [("joint", (2000, 700)), ("deblur", (700, 400)), ("low light", (700, 400))],
+)
+def test_tiles_make_the_same_picture_without_seams(
+    server: Server, task: str, size: tuple[int, int]
+) -> None:
+    """Not only away from the overlaps of the tiles: everywhere, but for a grey level's rounding."""
+    build = Builder()
+    image = build.degrade(build.resize(build.load(), *size), blur=0.0)
+    whole = build.save(build.restore(image, task=task))
+    tiled = build.save(build.upscale(build.upscale_model(image, task=task), image))
+    run = server.run(build.prompt)
+    assert run.status == "success", run.error
+    [a], [b] = server.pictures(run, whole), server.pictures(run, tiled)
+    assert a.shape == (size[1], size[0], 3)
+    assert difference(a, b) <= 1
+
+
+def test_each_picture_of_a_batch_keeps_its_own_statistics(server: Server) -> None:
+    build = Builder()
+    image = build.resize(build.load(), 600, 300)
+    dark = build.degrade(image, light=0.1, blur=0.0)
+    batch = [build.add("ImageBatch", image1=image, image2=dark), 0]
+    whole = build.save(build.restore(batch))
+    tiled = build.save(build.upscale(build.upscale_model(batch), batch))
+    run = server.run(build.prompt)
+    assert run.status == "success", run.error
+    for a, b in zip(server.pictures(run, whole), server.pictures(run, tiled), strict=True):
+        assert difference(a, b) <= 1
+
+
+def test_dt_needs_no_picture(server: Server, photo: np.ndarray) -> None:
+    build = Builder()
+    model = build.upscale_model(None, task="deblur", checkpoint="small-dt.safetensors")
+    saved = build.save(build.upscale(model, build.load()))
+    run = server.run(build.prompt)
+    assert run.status == "success", run.error
+    generator = load_checkpoint(server.base / "models/devudp/small-dt.safetensors").generator
+    image = torch.from_numpy(photo).permute(2, 0, 1)[None] / 255
+    wanted = restore(image, generator, Options(task="deblur", exposure=1.0))
+    wanted = (wanted[0].permute(1, 2, 0) * 255).to(torch.uint8).numpy()
+    assert difference(server.pictures(run, saved)[0], wanted) <= 1
+
+
+def test_the_other_one_says_that_it_needs_the_picture(server: Server) -> None:
+    build = Builder()
+    build.save(build.upscale(build.upscale_model(None), build.load()))
+    run = server.run(build.prompt)
+    assert run.status == "error"
+    assert "Connect the picture that is going to be restored" in run.error
+
+
+def test_another_picture_is_restored_too_and_the_log_tells(server: Server) -> None:
+    build = Builder()
+    model = build.upscale_model(build.load("other.png"))
+    saved = build.save(build.upscale(model, build.load()))
+    run = server.run(build.prompt)
+    assert run.status == "success" and server.pictures(run, saved)
+    assert "not the one connected" in server.log_text()

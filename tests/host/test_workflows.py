@@ -1,0 +1,112 @@
+"""Every shipped workflow, run in a real ComfyUI and compared with the command line's result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from devudp_model.cli import main as command_line
+from tests.host.prompts import Builder
+from tests.host.server import Prompt, Run, Server
+from tests.host.test_nodes import TRUNCATION, difference
+from tests.host.workflows import load, to_prompt, workflow_files
+
+RESTORERS = {"DEvUDPRestore", "ImageUpscaleWithModel"}
+EXPECTED = {
+    "compare_the_tasks",
+    "degrade_and_measure",
+    "restore_inside_a_mask",
+    "restore_one_picture",
+    "restore_then_upscale",
+    "restore_video_frames",
+}
+
+
+def test_all_examples_are_there_with_a_thumbnail() -> None:
+    assert {path.stem for path in workflow_files()} == EXPECTED
+    for path in workflow_files():
+        with Image.open(path.with_suffix(".jpg")) as thumbnail:
+            assert thumbnail.format == "JPEG" and min(thumbnail.size) >= 200
+
+
+@pytest.mark.parametrize("path", workflow_files(), ids=lambda path: path.stem)
+def test_workflow(server: Server, tmp_path: Path, path: Path) -> None:
+    prompt = to_prompt(load(path), server.get("/object_info"))
+    make_small(prompt)
+    build = Builder(prompt)
+    round_degraded(build)
+    taps = [tap(build, node) for node in list(prompt) if prompt[node]["class_type"] in RESTORERS]
+    run = server.run(build.prompt)
+    assert run.status == "success", run.error
+    assert taps
+    for number, (options, *saved) in enumerate(taps):
+        compare(server, run, options, saved, tmp_path / str(number))
+    ends = [node for node in prompt if is_output(server, prompt[node]["class_type"])]
+    assert all(run.outputs[node] for node in ends)
+
+
+def make_small(prompt: Prompt) -> None:
+    """Films of 64x48 pixels are enough here."""
+    for node in prompt.values():
+        if node["class_type"] == "ImageScale":
+            node["inputs"].update(width=64, height=48)
+
+
+def round_degraded(build: Builder) -> None:
+    """Rounds what DEvUDP Degrade makes to 8 bits, so that files of it lose nothing."""
+    for degraded in [n for n, d in build.prompt.items() if d["class_type"] == "DEvUDPDegrade"]:
+        rounded = build.add("TestsRoundTo8Bits", image=[degraded, 0])
+        for number, node in build.prompt.items():
+            for name, value in node["inputs"].items():
+                if value == [degraded, 0] and number != rounded:
+                    node["inputs"][name] = [rounded, 0]
+
+
+def tap(build: Builder, node: str) -> tuple[dict[str, object], str, str, str | None]:
+    """Saves what goes into a restoring node, what comes out, and its mask; and its options."""
+    inputs = build.prompt[node]["inputs"]
+    options = inputs
+    if "upscale_model" in inputs:
+        options = build.prompt[inputs["upscale_model"][0]]["inputs"]
+    mask = None
+    if "mask" in inputs:
+        mask = build.save([build.add("MaskToImage", mask=inputs["mask"]), 0])
+    return options, build.save(inputs["image"]), build.save([node, 0]), mask
+
+
+def compare(
+    server: Server,
+    run: Run,
+    options: dict[str, object],
+    saved: list[str | None],
+    folder: Path,
+) -> None:
+    """The command line restores what was saved, and it must come out alike."""
+    given, restored, mask = saved
+    assert given and restored
+    source = folder / "given"
+    source.mkdir(parents=True)
+    pictures = server.pictures(run, given)
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(source / f"{number:03d}.png")
+    statistics = "shared" if options.get("statistics") == "shared" else "each"
+    arguments = [
+        "restore", str(source), "--out", str(folder / "out"), "--device", "cpu",
+        "--task", str(options["task"]).replace(" ", "-"), "--strength", str(options["strength"]),
+        "--statistics", statistics,
+    ]  # fmt: skip
+    if mask:
+        Image.fromarray(server.pictures(run, mask)[0]).save(folder / "mask.png")
+        arguments += ["--mask", str(folder / "mask.png")]
+    assert command_line(arguments) == 0
+    for number, by_node in enumerate(server.pictures(run, restored)):
+        by_command = np.asarray(Image.open(folder / "out" / f"{number:03d}.png"))
+        assert difference(by_node, by_command) <= TRUNCATION
+        assert difference(by_node, pictures[number]) > TRUNCATION
+
+
+def is_output(server: Server, node_type: str) -> bool:
+    return server.get(f"/object_info/{node_type}")[node_type]["output_node"]
