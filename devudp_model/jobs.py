@@ -117,7 +117,7 @@ def pictures_in(folder: Path, *, recursive: bool, without: Path) -> list[Path]:
             else:
                 others += 1
     if others:
-        log.info("%s: %d other files passed over.", folder, others)
+        log.info("%s: other files passed over: %d", folder, others)
     return pictures
 
 

@@ -1,0 +1,34 @@
+# make demo    restores the pictures in samples/
+# make test    runs the tests
+# make check   looks for mistakes in style and types
+#
+# Each makes what it needs in .venv first; nothing outside this folder is touched.
+# Another Python than python3: make test PYTHON=python3.12
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+
+.PHONY: demo test check clean
+.NOTPARALLEL:
+
+demo: .venv/standalone.stamp
+	$(RUN) -m devudp_model.cli restore samples --out demo --compare --overwrite
+	@echo "Results: demo/*.png   Before and after, side by side: demo/*.compare.jpg"
+
+test: .venv/test.stamp
+	$(RUN) -m pytest
+
+check: .venv/test.stamp .venv/check.stamp
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m pyright
+
+# The stem is the name of an extra in pyproject.toml.
+.venv/%.stamp: pyproject.toml constraints.txt
+	test -x $(RUN) || $(PYTHON) -m venv .venv
+	@echo "Installing what '$*' needs into .venv: minutes, the first time"
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
+	touch $@
+
+clean:
+	rm -rf .venv demo
