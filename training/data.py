@@ -80,6 +80,8 @@ class DataConfig:
             its double; the losses compare with the pictures as they were. Needs the common
             exposure, so that no picture is dark or bright, only its contrast lies elsewhere.
             (1, 1): none (the paper's).
+        clip: G's inputs, noise and all, are cut off at white and at a random black level up to
+            this (in [0, 1]), as a sensor does. 0: not (the paper's).
         cache_gb: decoded pictures kept in memory, GB for each process.
     """
 
@@ -101,6 +103,7 @@ class DataConfig:
     noise: float = 0.0
     noise_share: float = 0.5
     tone: tuple[float, float] = (1.0, 1.0)
+    clip: float = 0.0
     cache_gb: float = 2.0
 
 
@@ -170,10 +173,14 @@ def find_sides(config: DataConfig) -> Sides:
     return Sides(blurry, to_blur, clips, sharp)
 
 
-def expose(x: Tensor) -> Tensor:
-    """3,H,W, mapped to the common mean and spread over its channels together; not clipped."""
+def expose(x: Tensor, values: Tensor | None = None) -> Tensor:
+    """Maps x (3,H,W) to the common mean and spread over its channels together; not clipped.
+
+    With `values`: what that mapping makes of them, instead of x itself.
+    """
     std, mean = torch.std_mean(x, correction=0)
-    return (x - mean) / std.clamp(min=FLAT) * COMMON_SPREAD + COMMON_MEAN
+    values = x if values is None else values
+    return (values - mean) / std.clamp(min=FLAT) * COMMON_SPREAD + COMMON_MEAN
 
 
 def common_exposure(x: Tensor) -> Tensor:
@@ -201,6 +208,7 @@ class Shot(NamedTuple):
     flip: bool
     tone: float  # exponent of the input's tone curve; 1: as it is
     noise: Noise | None
+    floor: float | None  # what the input's sensor shows as black, in [0, 1]; None: not clipped
 
 
 class Sample(NamedTuple):
@@ -248,11 +256,12 @@ class UnpairedPictures(Dataset[Sample]):
             A, A_file = self.crop_of(sides.real_blurry, rng, faults)
         B, B_file = self.crop_of(sides.sharp, rng, faults)
         flip_A, flip_B = (uniform(rng, 0, 1) < 0.5 for _ in "AB")
-        tone_A, noise_A = self.draw_tone(rng), self.draw_noise(rng)
-        tone_B, noise_B = self.draw_tone(rng), self.draw_noise(rng)
+        input_A, input_B = (
+            (self.draw_tone(rng), self.draw_noise(rng), self.draw_floor(rng)) for _ in "AB"
+        )
         return Sample(
-            Shot(A, shake, flip_A, tone_A, noise_A),
-            Shot(B, None, flip_B, tone_B, noise_B),
+            Shot(A, shake, flip_A, *input_A),
+            Shot(B, None, flip_B, *input_B),
             (A_file, B_file),
             tuple(faults),
         )
@@ -323,6 +332,10 @@ class UnpairedPictures(Dataset[Sample]):
             return 1.0
         return math.exp(uniform(rng, math.log(low), math.log(high)))
 
+    def draw_floor(self, rng: torch.Generator) -> float | None:
+        """The black level of the input; low ones are more frequent."""
+        return self.config.clip * uniform(rng, 0, 1) ** 2 if self.config.clip else None
+
     def draw_noise(self, rng: torch.Generator) -> Noise | None:
         """Sensor noise of random strength and grain; a quarter of it with a coarse converter."""
         config = self.config
@@ -354,20 +367,25 @@ def develop_shot(shot: Shot, config: DataConfig, device: torch.device) -> tuple[
     image = (image.flip(-1) if shot.flip else image) * 2 - 1
     if config.exposure == "common":
         image = common_exposure(image)
-    given = image
-    if shot.tone != 1:
-        given = expose((image + 1).div(2).clamp(min=0) ** shot.tone)
-    if shot.noise is None:
-        return image, given
-    normal = shot.noise.normal.to(device, non_blocking=True)
-    noisy = apply_noise(
-        given[None],
-        normal,
-        sigma=shot.noise.sigma,
-        grain=shot.noise.grain,
-        levels=shot.noise.levels,
-    )
-    return image, noisy[0]
+    return image, develop_input(image, shot, device)
+
+
+def develop_input(image: Tensor, shot: Shot, device: torch.device) -> Tensor:
+    """What G is given of `image`: another tone curve, noise, clipped; 3,crop,crop."""
+    toned = ((image + 1) / 2).clamp(min=0) ** shot.tone
+    given = expose(toned) if shot.tone != 1 else image
+    if shot.noise is not None:
+        given = apply_noise(
+            given[None],
+            shot.noise.normal.to(device, non_blocking=True),
+            sigma=shot.noise.sigma,
+            grain=shot.noise.grain,
+            levels=shot.noise.levels,
+        )[0]
+    if shot.floor is not None:
+        black, white = expose(toned, torch.tensor([shot.floor, 1.0], device=device))
+        given = given.clamp(black, white)
+    return given
 
 
 class StepSampler(Sampler[list[int]]):

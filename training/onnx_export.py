@@ -7,6 +7,7 @@ Needs the extra "onnx" (onnx, onnxscript, onnxruntime).
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def export_onnx(generator: Generator, path: str | os.PathLike[str]) -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ConfigError("ONNX export needs more packages: pip install 'devudp[onnx]'") from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision's absence is no news
     # Sizes that are multiples of STRIDE inside: the exporter must not take them for fixed.
     batch, height, width = (torch.export.Dim.DYNAMIC for _ in range(3))
     program = torch.onnx.export(
