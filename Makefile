@@ -21,7 +21,7 @@ test: .venv/test.stamp
 check: .venv/test.stamp .venv/check.stamp
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
-	$(RUN) -m pyright
+	$(RUN) -m pyright --pythonpath $(RUN)
 
 # The stem is the name of an extra in pyproject.toml.
 .venv/%.stamp: pyproject.toml constraints.txt
