@@ -18,18 +18,15 @@ from training.check_data import main as check_data
 from training.data import (
     COMMON_MEAN,
     COMMON_SPREAD,
-    DataConfig,
-    StepSampler,
     UnpairedPictures,
     common_exposure,
     develop,
-    find_sides,
-    listing_hash,
 )
 from training.frames import extract
+from training.loader import StepSampler, collate
+from training.sides import DataConfig, find_sides, listing_hash
 from training.sources import folder_pairs, list_clips, list_pictures, official_pairs
 from training.train import main as train
-from training.trainer import collate
 
 CPU = torch.device("cpu")
 

@@ -21,7 +21,10 @@ from accelerate.state import AcceleratorState, PartialState
 
 from .config import Config, load_recipe, parse_overrides
 from .data import UnpairedPictures
-from .trainer import Loaded, Schedule, Trainer, make_accelerator
+from .loader import Loaded
+from .processes import make_accelerator
+from .schedule import Schedule
+from .trainer import Trainer
 
 logger = logging.getLogger("devudp")
 

@@ -19,8 +19,9 @@ from PIL import Image
 
 from .cache import UnreadablePicture, decode
 from .config import Config, load_recipe, parse_overrides
-from .data import Sides, UnpairedPictures, develop, find_sides
+from .data import UnpairedPictures, develop
 from .records import picture_sheet, write_picture
+from .sides import Sides, find_sides
 
 logger = logging.getLogger("devudp")
 

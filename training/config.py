@@ -21,7 +21,7 @@ import tyro
 
 from devudp_model.generator import Norm, Variant
 
-from .data import DataConfig
+from .sides import DataConfig
 from .step import LossWeights
 
 if sys.version_info >= (3, 11):

@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 
 from .config import Config, ConfigError, to_toml
-from .data import listing_hash
+from .sides import listing_hash
 
 logger = logging.getLogger("devudp")
 

@@ -14,23 +14,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-import math
-import signal
 import warnings
 from contextlib import AbstractContextManager, nullcontext
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import (
-    DistributedDataParallelKwargs,
-    InitProcessGroupKwargs,
-    gather_object,
-    set_seed,
-)
+from accelerate.utils import gather_object, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -38,96 +29,24 @@ from devudp_model.checkpoint import load_checkpoint
 from devudp_model.generator import Generator
 
 from .config import Config, ConfigError, ModelConfig
-from .data import DataConfig, Sample, StepSampler, UnpairedPictures, develop
+from .data import UnpairedPictures, develop
 from .discriminator import Discriminator
+from .loader import Loaded, make_loader
 from .pool import PicturePool
+from .schedule import Schedule
 from .state import load_state, random_states, save_state, set_random_states
 from .step import Batch, Networks, train_step
 
 logger = logging.getLogger("devudp")
-
-PEER_TIMEOUT = timedelta(minutes=10)
-"""A process on another machine that is silent for so long is given up."""
 
 
 class NonFiniteLoss(ArithmeticError):
     """A loss became infinite or not a number."""
 
 
-class Loaded(NamedTuple):
-    """What the loader hands over for one step of one process."""
-
-    pictures: Batch | list[Sample]
-    files: list[str]
-    faults: list[str]
-
-
-def collate(samples: list[Sample], config: DataConfig, here: bool) -> Loaded:
-    """Samples of one step; developed at once (`here`), or left to the training's device."""
-    return Loaded(
-        develop(samples, config, torch.device("cpu")) if here else samples,
-        [file for sample in samples for file in sample.files],
-        [fault for sample in samples for fault in sample.faults],
-    )
-
-
-def calm_worker(number: int) -> None:
-    """A loader's worker leaves Ctrl-C to the training, which ends it when the time has come."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def make_accelerator(config: Config) -> Accelerator:
-    """The processes and their devices, as `accelerate launch` (or nothing) set them up.
-
-    Raises:
-        ConfigError: a GPU that is not there, or a batch that cannot be shared out.
-    """
-    speed = config.speed
-    if speed.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "speed.device is 'cuda', and PyTorch finds no GPU here (torch.cuda.is_available() is "
-            "false). Install a PyTorch with CUDA, or set speed.device to 'auto' or 'cpu'."
-        )
-    if speed.threads:
-        torch.set_num_threads(speed.threads)
-    accelerator = Accelerator(
-        cpu=speed.device == "cpu",
-        mixed_precision="no",  # the loop's own autocast, so that fp32 is fp32 everywhere
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False),
-            InitProcessGroupKwargs(timeout=PEER_TIMEOUT),
-        ],
-    )
-    if config.batch % accelerator.num_processes:
-        raise ConfigError(
-            f"a batch of {config.batch} cannot be shared out equally to "
-            f"{accelerator.num_processes} processes: make it a multiple of that"
-        )
-    return accelerator
-
-
 def make_generator(model: ModelConfig, width: int) -> Generator:
     """G, or G_inv, with new weights."""
     return Generator(model.variant, width, model.depth, norm=model.norm, shortcut=model.shortcut)
-
-
-class Schedule:
-    """A config's schedule in steps, given how many make an epoch."""
-
-    def __init__(self, config: Config, A_size: int):
-        schedule = config.schedule
-        self.epoch = math.ceil(A_size / config.batch)
-        unit = self.epoch if schedule.unit == "epochs" else 1
-        self.steps = schedule.length * unit
-        self.halve_every = schedule.halve_every * unit
-        freeze = schedule.freeze_norm
-        self.freeze_norm = math.inf if freeze is None else freeze * unit
-        self.start = schedule.lr
-
-    def lr(self, step: int) -> float:
-        """The learning rate of this step (counted from 0)."""
-        return self.start * 0.5 ** (step // self.halve_every)
 
 
 class Trainer:
@@ -194,26 +113,8 @@ class Trainer:
         self.nets = Networks(G, G_inv, D, opt_G, opt_D)
 
     def loader(self) -> DataLoader[Loaded]:
-        """The remaining steps' samples, this process's share of each."""
-        speed, accelerator = self.config.speed, self.accelerator
-        sampler = StepSampler(
-            self.step,
-            self.schedule.steps,
-            self.config.batch,
-            accelerator.process_index,
-            accelerator.num_processes,
-        )
-        on_cpu = accelerator.device.type == "cpu"
-        return DataLoader(  # pyright: ignore[reportReturnType]  # collate makes the type
-            self.data,
-            batch_sampler=sampler,
-            num_workers=speed.workers,
-            collate_fn=partial(collate, config=self.config.data, here=on_cpu),
-            pin_memory=accelerator.device.type == "cuda",
-            prefetch_factor=4 if speed.workers else None,
-            worker_init_fn=calm_worker,
-            generator=torch.Generator(),  # else starting it would use up a number of the global one
-        )
+        """The remaining steps' samples."""
+        return make_loader(self.data, self.config, self.accelerator, self.step, self.schedule.steps)
 
     def reduce(self, value: Tensor, how: Literal["sum", "mean"]) -> Tensor:
         """The sum or mean of `value` over all processes."""

@@ -1,0 +1,77 @@
+"""What an evaluation compares: tasks of the model, a gamma, other programs, cascades of these."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from devudp_model.generator import Generator
+from devudp_model.restore import Options, restore
+
+from .cache import decode
+from .config import ConfigError
+
+Method = Callable[[Path, Path], None]
+"""Restores all PNGs of a folder into another one, under the same names."""
+
+
+def gamma_method(gamma: float, source: Path, target: Path) -> None:
+    """The baseline that knows nothing: each value in [0, 1] to the power `gamma`."""
+    curve = np.round(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
+    for path in sorted(source.glob("*.png")):
+        save(curve[decode(path)], target / path.name)
+
+
+def restore_method(generator: Generator, options: Options, source: Path, target: Path) -> None:
+    """A checkpoint of this project."""
+    paths = sorted(source.glob("*.png"))
+    for path in tqdm(paths, desc=options.task, disable=None, leave=False):
+        image = torch.from_numpy(decode(path).copy()).permute(2, 0, 1)[None].float() / 255
+        restored = restore(image, generator, options)[0]
+        pixels = (restored.clamp(0, 1) * 255).round().to(torch.uint8)
+        save(pixels.permute(1, 2, 0).cpu().numpy(), target / path.name)
+
+
+def command_method(command: str, source: Path, target: Path) -> None:
+    """Any program: ``{input}`` and ``{output}`` in its command line are folders of PNGs.
+
+    Raises:
+        ConfigError: it fails, or leaves pictures out.
+    """
+    words = [
+        word.replace("{input}", str(source)).replace("{output}", str(target))
+        for word in shlex.split(command)
+    ]
+    try:
+        status = subprocess.run(words, check=False).returncode
+    except OSError as error:
+        raise ConfigError(f"the stage {command!r} cannot be run: {error}") from error
+    missing = [p.name for p in sorted(source.glob("*.png")) if not (target / p.name).exists()]
+    if status or missing:
+        raise ConfigError(
+            f"the stage {command!r} ended with status {status} and left out {len(missing)} "
+            f"pictures ({', '.join(missing[:3])}): it must write each of {{input}}'s PNGs to "
+            "{output} under the same name"
+        )
+
+
+def cascade_method(stages: Sequence[Method], source: Path, target: Path) -> None:
+    """One after the other, each on the 8-bit pictures of the one before (Table 3)."""
+    for number, stage in enumerate(stages):
+        last = number == len(stages) - 1
+        folder = target if last else target.with_name(f"{target.name} stage {number + 1}")
+        folder.mkdir(parents=True, exist_ok=True)
+        stage(source, folder)
+        source = folder
+
+
+def save(pixels: np.ndarray, path: Path) -> None:
+    """H,W,3 uint8 as a PNG."""
+    Image.fromarray(pixels).save(path, compress_level=1)
