@@ -48,9 +48,9 @@ films (no flicker; the sound is copied back by ffmpeg):
   devudp restore frames --out restored --statistics shared
   ffmpeg -framerate 25 -i restored/%06d.png -i film.mp4 -map 0:v -map 1:a? restored.mp4
 
-several GPUs (or, without GPUs, torchrun --nproc-per-node 4 -m devudp_model.cli restore ...);
-if it stops half-way, the same command with --skip-existing does the rest:
-  accelerate launch --multi_gpu -m devudp_model.cli restore frames --out restored
+several GPUs, or several processes for one GPU, which else waits for the files; if it stops
+half-way, the same command with --skip-existing does the rest:
+  accelerate launch --multi_gpu --num_processes 4 -m devudp_model.cli restore frames --out restored
 """
 
 

@@ -104,6 +104,10 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
             "GIF), whatever its name says. Convert it to one of these."
         ) from error
     except Exception as error:  # decoders raise almost anything when they meet damaged data
+        if isinstance(error, OSError) and error.errno is not None:
+            raise PictureError(
+                f"{path} cannot be read: {error.strerror}. Check its permissions and its disk."
+            ) from error
         raise PictureError(
             f"{path} is damaged and cannot be read: {error}. Copy or download it again."
         ) from error

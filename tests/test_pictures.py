@@ -331,6 +331,16 @@ def test_missing_folder_empty(tmp_path: Path) -> None:
         read_picture(tmp_path / "empty.png")
 
 
+def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    image_of(random_pixels("RGB")).save(tmp_path / "in.png")
+    monkeypatch.setattr(Path, "open", forbid)
+    with pytest.raises(PictureError, match=r"in\.png cannot be read: Permission denied"):
+        read_picture(tmp_path / "in.png")
+
+
 def test_text_named_png(tmp_path: Path) -> None:
     (tmp_path / "note.png").write_text("this is no picture\n" * 10)
     with pytest.raises(PictureError, match=r"note\.png is not a picture.*Convert"):
