@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import folder_paths  # pyright: ignore[reportMissingImports]
 import torch
 
 from ..devudp_model.checkpoint import Checkpoint, bundled, load_checkpoint
 from ..devudp_model.tasks import Task, bundled_variant
-from .host import folder_paths
 
 FOLDER = "devudp"
 SUFFIXES = {".safetensors", ".pth"}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from ..devudp_model.degrade import degrade
-from .host import compute_device, io, make, progress
+from .host import compute_device, make, progress
 from .pictures import channels_first, channels_last, empty_like
 
 CATEGORY = "image/restoration"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from comfy_api.latest import ComfyExtension, io  # pyright: ignore[reportMissingImports]
+
 from .checkpoints import register_folder
 from .degrade import DEvUDPDegrade
-from .host import ComfyExtension, io
 from .measure import DEvUDPMeasure
 from .restore import DEvUDPRestore
 from .upscale_model import DEvUDPLoadUpscaleModel

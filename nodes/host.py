@@ -23,12 +23,8 @@ from typing import Any
 import comfy.model_management as management  # pyright: ignore[reportMissingImports]
 import comfy.model_patcher as model_patcher  # pyright: ignore[reportMissingImports]
 import comfy.utils  # pyright: ignore[reportMissingImports]
-import folder_paths  # pyright: ignore[reportMissingImports]
 import torch
-from comfy_api.latest import ComfyExtension, io, ui  # pyright: ignore[reportMissingImports]
 from torch import nn
-
-__all__ = ["ComfyExtension", "folder_paths", "io", "ui"]
 
 SCARCE = ("out of memory", "not enough memory", "can't allocate memory")
 """What the messages of torch's allocators (CUDA, MPS, XPU; CPU on Windows; CPU elsewhere) share."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
+from comfy_api.latest import io, ui  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from ..devudp_model.metrics import mae, psnr, ssim
 from .degrade import CATEGORY
-from .host import io, make, progress, ui
+from .host import make, progress
 from .pictures import channels_first
 
 

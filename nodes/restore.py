@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from ..devudp_model.restore import (
@@ -14,7 +15,7 @@ from ..devudp_model.restore import (
 from ..devudp_model.tasks import TASKS, Task
 from . import checkpoints
 from .degrade import CATEGORY
-from .host import io, make
+from .host import make
 from .pictures import clean_mask
 from .restoring import restore_pictures
 

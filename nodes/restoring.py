@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from ..devudp_model.generator import Generator
 from ..devudp_model.restore import Options, Precision, restore
 from . import host
+from .host import intermediate_device, intermediate_dtype
 from .pictures import channels_first, channels_last, empty_like
 
 logger = logging.getLogger("devudp")
@@ -53,32 +55,27 @@ def restore_pictures(
     """
     report = host.progress(len(image))
     options = replace(options, precision=host_precision(options.precision))
-    result = empty_like(image)
-    wanted = working_bytes(image, generator, options)
-    with host.on_device(generator, wanted) as device:
-        options = replace(options, memory=affordable(device))
-        for part in parts(len(image), options):
+    with host.on_device(generator, working_bytes(image, generator, options)) as device:
+        bound = affordable(device)
 
-            def run(memory: int | None, part: slice = part) -> Tensor:
-                return restore(
-                    channels_first(image[part]),
-                    generator,
-                    replace(options, memory=memory),
-                    mask=mask if mask is None or len(mask) == 1 else mask[part],
-                    progress=lambda done, _: report(part.start + done),
-                )
+        def restore_part(part: slice, memory: int) -> Tensor:
+            restored = restore(
+                channels_first(image[part]),
+                generator,
+                replace(options, memory=memory),
+                mask=mask if mask is None or len(mask) == 1 else mask[part],
+                progress=lambda done, _: report(part.start + done),
+            )
+            return channels_last(restored).to(intermediate_device(), intermediate_dtype())
 
-            restored, memory = with_less_memory(run, device, options.memory)
-            options = replace(options, memory=memory)  # what these needed, the next ones will
-            result[part] = channels_last(restored)
+        if options.statistics == "shared":
+            return with_less_memory(partial(restore_part, slice(0, None)), device, bound)[0]
+        result = empty_like(image)
+        for start in range(0, len(image), CHUNK):
+            part = slice(start, start + CHUNK)
+            # What these pictures needed, the next ones will: hence the bound is carried on.
+            result[part], bound = with_less_memory(partial(restore_part, part), device, bound)
     return result
-
-
-def parts(pictures: int, options: Options) -> Iterator[slice]:
-    """The batch in parts that can be restored independently."""
-    size = pictures if options.statistics == "shared" else CHUNK
-    for start in range(0, pictures, size):
-        yield slice(start, min(start + size, pictures))
 
 
 def working_bytes(image: Tensor, generator: Generator, options: Options) -> int:
@@ -101,32 +98,32 @@ def host_precision(wanted: Precision) -> Precision:
 
 
 def with_less_memory(
-    run: Callable[[int | None], Result], device: torch.device, memory: int | None
-) -> tuple[Result, int | None]:
-    """`run(memory)`, and with less and less of it as long as it runs out.
+    run: Callable[[int], Result], device: torch.device, bound: int
+) -> tuple[Result, int]:
+    """`run(bound)`, and with smaller and smaller bounds (bytes) as long as memory runs out.
 
     Returns:
-        The result, and the bound (bytes) that it was reached with.
+        The result, and the bound that it was reached with.
 
     Raises:
         MemoryError: it ran out with `LEAST_BYTES`, too.
     """
     while True:
         try:
-            return run(memory), memory
+            return run(bound), bound
         except Exception as error:
             if not host.is_out_of_memory(error):
                 raise
         # Outside of the except block: inside, the error's traceback still holds the tensors.
         host.empty_cache()
-        if memory is not None and memory <= LEAST_BYTES:
+        if bound <= LEAST_BYTES:
             raise MemoryError(
-                f"Out of memory on {device}, even with a bound of {memory >> 20} MiB. Close other "
+                f"Out of memory on {device}, even with a bound of {bound >> 20} MiB. Close other "
                 "programs, choose precision fp16, or make the picture smaller first."
             )
-        memory = max(min(host.free_bytes(device), memory or 2**62) // 2, LEAST_BYTES)
+        bound = max(min(host.free_bytes(device), bound) // 2, LEAST_BYTES)
         logger.warning(
             "Out of memory on %s: freed what was in reserve, and trying again within %d MiB.",
             device,
-            memory >> 20,
+            bound >> 20,
         )

@@ -1,8 +1,9 @@
 """Where in a known picture does this tile come from?
 
-The host's upscale node cuts pictures into tiles of 512 pixels with an overlap of 32, but the network
-looks further than that. Knowing the whole picture, one can give each tile the surroundings that it
-was cut out of; then the tile comes out exactly as in the whole picture.
+The host's upscale node cuts pictures into tiles of 512 pixels with an overlap of 32, but the
+network looks 72 pixels far. Measured with frozen statistics and bare tiles: up to 10 of 255 grey
+levels off within the overlaps. Knowing the whole picture, one can give each tile the surroundings
+that it was cut out of; then it comes out exactly as in the whole picture.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def place_in_memory(tile: Tensor, pictures: Tensor) -> Place | None:
     row, column = tile.stride()[-2:]
     if not 0 < column <= row:
         return None
-    number, rest = divmod(tile.storage_offset(), row * pictures.shape[-2])
+    number, rest = divmod(int(tile.storage_offset()), row * pictures.shape[-2])
     top, rest = divmod(rest, row)
     return Place(number, top, rest // column) if number < len(pictures) else None
 

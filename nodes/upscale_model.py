@@ -1,4 +1,4 @@
-"""DEvUDP as Upscale Model: for every node that takes an UPSCALE_MODEL and cuts pictures into tiles."""
+"""DEvUDP as Upscale Model: for all nodes that take an UPSCALE_MODEL and cut pictures into tiles."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import logging
 from dataclasses import replace
 
 import torch
+from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
 from ..devudp_model.generator import STRIDE, Generator
-from ..devudp_model.restore import PRECISIONS, Options, Precision, freeze
+from ..devudp_model.restore import PRECISIONS, FrozenRestorer, Options, Precision, freeze
 from ..devudp_model.tasks import TASKS, Task
 from . import checkpoints, host
 from .degrade import CATEGORY
-from .host import io, make
+from .host import make
 from .pictures import channels_first
 from .restore import (
     check_choices,
@@ -25,20 +26,26 @@ from .restore import (
     strength_input,
     task_input,
 )
-from .restoring import host_precision, with_less_memory
+from .restoring import affordable, host_precision, with_less_memory
 from .tiles import find_tile, with_context
 
 logger = logging.getLogger("devudp")
 
 
 class Networks(nn.Module):
-    """The network as it was loaded, and frozen for one picture: what the host moves as a whole."""
+    """The network as it was loaded, and frozen for one picture: what the host moves as a whole.
+
+    Attributes:
+        generator: our own copy, since the host marks what it moves.
+        frozen: with the statistics of one picture.
+        taken_from: that picture's number, and the device that the statistics lie on.
+    """
 
     def __init__(self, generator: Generator):
         super().__init__()
-        self.generator = copy.deepcopy(generator)  # the host marks what it moves: our own copy
-        self.frozen: nn.Module | None = None
-        self.picture: int | None = None
+        self.generator = copy.deepcopy(generator)
+        self.frozen: FrozenRestorer | None = None
+        self.taken_from: tuple[int, torch.device] | None = None
 
 
 class RestoringModel:
@@ -82,25 +89,25 @@ class RestoringModel:
             return self.frozen(0, tile)(tile)
         network = self.frozen(place.picture, tile)
         picture = self.pictures[place.picture]
-        context = with_context(place, tile, picture, int(network.overlap), STRIDE)
+        context = with_context(place, tile, picture, network.overlap, STRIDE)
         wider = picture[None, :, context.rows, context.columns].to(tile.device, tile.dtype)
         return network(wider)[..., context.inner_rows, context.inner_columns]
 
-    def frozen(self, number: int, tile: Tensor) -> nn.Module:
+    def frozen(self, number: int, tile: Tensor) -> FrozenRestorer:
         """The network with the statistics of picture `number`, on the tile's device."""
         networks = self.model.to(tile.device)
-        if networks.frozen is None or networks.picture != number:
+        if networks.frozen is None or networks.taken_from != (number, tile.device):
             networks.frozen = None  # before the next one is made
             if self.pictures is None:
                 picture = torch.zeros_like(tile[:1])  # nothing is taken from it
             else:
                 picture = self.pictures[number : number + 1].to(tile.device, tile.dtype)
 
-            def run(memory: int | None) -> nn.Module:
+            def run(memory: int) -> FrozenRestorer:
                 return freeze(networks.generator, picture, replace(self.options, memory=memory))
 
-            networks.frozen, _ = with_less_memory(run, tile.device, self.options.memory)
-            networks.picture = number
+            networks.frozen, _ = with_less_memory(run, tile.device, affordable(tile.device))
+            networks.taken_from = number, tile.device
         return networks.frozen
 
     def warn(self) -> None:

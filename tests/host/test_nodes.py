@@ -208,7 +208,7 @@ def test_the_second_prompt_comes_from_the_cache_unless_something_changed(server:
     assert restored[0] not in changed.cached
     assert difference(server.pictures(changed, saved)[0], before) > 10
     path.unlink()
-    with pytest.raises(RefusedError, match="changing.safetensors"):
+    with pytest.raises(RefusedError, match=r"changing\.safetensors"):
         server.submit(build.prompt)
 
 
@@ -218,7 +218,7 @@ def test_unknown_and_damaged_checkpoints(server: Server) -> None:
     assert listed[0] == "bundled" and "small.safetensors" in listed and "notes.txt" not in listed
     build = Builder()
     build.save(build.restore(build.load(), checkpoint="missing.safetensors"))
-    with pytest.raises(RefusedError, match="no checkpoint 'missing.safetensors'"):
+    with pytest.raises(RefusedError, match=r"no checkpoint 'missing\.safetensors'"):
         server.submit(build.prompt)
     build = Builder()
     build.save(build.restore(build.load("other.png"), checkpoint="cut off.safetensors"))

@@ -1,8 +1,8 @@
 """Makes PyPI's torchvision (built for CUDA) importable beside a torch without CUDA.
 
 Its compiled part cannot be loaded there. It goes without, but for two operators that its Python
-part describes and nobody has declared: they are declared here, as soon as torchvision is looked for.
-Installed into the test host's environment, where a .pth file imports it at start.
+part describes and nobody has declared: they are declared here, as soon as torchvision is looked
+for. Installed into the test host's environment, where a .pth file imports it at start.
 """
 
 import importlib.abc

@@ -7,10 +7,10 @@ bits; its routes make memory run out, and tell what is held in memory.
 import gc
 import sys
 
-import comfy.model_management
+import comfy.model_management  # pyright: ignore[reportMissingImports]
 import torch
-from aiohttp import web
-from server import PromptServer
+from aiohttp import web  # pyright: ignore[reportMissingImports]
+from server import PromptServer  # pyright: ignore[reportAttributeAccessIssue]
 
 sys.path.insert(0, __path__[0])
 
@@ -56,7 +56,7 @@ async def make_memory_scarce(request):
     times = (await request.json())["times"]
     for module in modules(".nodes.restoring"):
         true = getattr(module.restore, "restore", module.restore)
-        module.restore = Scarce(true, times) if times else true
+        setattr(module, "restore", Scarce(true, times) if times else true)  # noqa: B010
     return web.json_response({})
 
 

@@ -1,0 +1,146 @@
+"""Opens ComfyUI's page in a headless Chromium, as a user would, and reports what is there.
+
+Run with the test host's Python (it has playwright), with a JSON object on standard input; see
+`tests/host/browser.py`, which does that. Prints a JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright  # pyright: ignore[reportMissingImports]
+
+READY = """() => window.app?.graph && window.app?.canvas && document.querySelector('#graph-canvas')
+  && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 50"""
+
+LOAD = """async ([workflow, name]) => {
+  await window.app.loadGraphData(workflow, true, true, name)
+  const nodes = window.app.graph._nodes
+  const unknown = nodes.filter((n) => !window.LiteGraph.registered_node_types[n.type])
+  return unknown.map((n) => n.type)
+}"""
+
+PROMPT = "async () => (await window.app.graphToPrompt()).output"
+
+SHOW_ALL = """([margin]) => {
+  const canvas = window.app.canvas
+  const boxes = window.app.graph._nodes.map((n) => [n.pos[0], n.pos[1] - 40,
+    n.pos[0] + n.size[0], n.pos[1] + n.size[1]])
+  const [left, top] = [0, 1].map((i) => Math.min(...boxes.map((b) => b[i])))
+  const [right, bottom] = [2, 3].map((i) => Math.max(...boxes.map((b) => b[i])))
+  const area = canvas.canvas.getBoundingClientRect()
+  const scale = Math.min(1.2, (area.width - 2 * margin) / (right - left),
+    (area.height - 2 * margin) / (bottom - top))
+  canvas.ds.scale = scale
+  canvas.ds.offset[0] = area.width / scale / 2 - (left + right) / 2
+  canvas.ds.offset[1] = area.height / scale / 2 - (top + bottom) / 2
+  canvas.setDirty(true, true)
+}"""
+
+TEXTS = """() => Object.fromEntries(window.app.graph._nodes.filter((n) => n.type == 'DEvUDPMeasure')
+  .map((n) => [n.title, n.widgets?.find((w) => w.name == 'numbers')?.value ?? '']))"""
+
+NAMES = """(type) => {
+  const node = window.app.graph._nodes.find((n) => n.type == type)
+  return [node.title, ...node.inputs.map((i) => i.label ?? i.localized_name ?? i.name)]
+}"""
+
+RUN_S = 240
+
+
+def main() -> None:
+    """Answers the request on standard input."""
+    request = json.load(sys.stdin)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=request["chromium"],
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        size = {"width": request["width"], "height": request["height"]}
+        page = browser.new_page(viewport=size)
+        report = visit(page, request)
+        browser.close()
+    json.dump(report, sys.stdout)
+
+
+def visit(page: Page, request: dict[str, Any]) -> dict[str, Any]:
+    """Opens the page, every workflow in it, and the help of a node."""
+    url, out = request["url"], Path(request["out"])
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(f"{error}\n{getattr(error, 'stack', '')}"))
+    page.on("console", lambda line: line.type == "error" and errors.append(line.text))
+    page.on("response", lambda r: r.status >= 400 and errors.append(f"{r.status} {r.url}"))
+    page.route(lambda other: not other.startswith((url, "data:", "blob:")), lambda r: r.abort())
+    for key, value in (("Comfy.TutorialCompleted", True), ("Comfy.Locale", request["locale"])):
+        page.request.post(f"{url}/api/settings/{key}", data=json.dumps(value))
+    page.goto(url, wait_until="domcontentloaded")
+    page.wait_for_function(READY, timeout=90_000)
+    page.wait_for_timeout(1000)
+    report: dict[str, Any] = {"workflows": {}}
+    for path in map(Path, request["workflows"]):
+        report["workflows"][path.stem] = open_workflow(page, path, out, run=request["run"])
+    if request["help"]:
+        report["names"] = page.evaluate(NAMES, request["help"])
+        report["help"] = open_help(page, request["help"], out / f"help_{request['help']}.png")
+    report["errors"] = errors
+    return report
+
+
+def open_workflow(page: Page, path: Path, out: Path, *, run: bool) -> dict[str, Any]:
+    """Loads a workflow, runs it by the page's own button, and takes a picture."""
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    unknown = page.evaluate(LOAD, [workflow, path.stem])
+    page.wait_for_timeout(500)
+    page.evaluate(SHOW_ALL, [60])
+    answer = {"unknown": unknown, "prompt": page.evaluate(PROMPT), "status": None}
+    if run:
+        answer["status"] = queue(page)
+        page.wait_for_timeout(1500)  # until the pictures are on the nodes
+    answer["texts"] = page.evaluate(TEXTS)
+    answer["alerts"] = page.locator(".p-toast-message").all_inner_texts()
+    page.screenshot(path=out / f"{path.stem}.png")
+    return answer
+
+
+def queue(page: Page) -> str:
+    """Queues what is open and waits for it; returns its status."""
+    history = "async () => await (await fetch('/api/history')).json()"
+    before = set(page.evaluate(history))
+    page.evaluate("() => window.app.queuePrompt(0, 1)")
+    for _ in range(RUN_S * 2):
+        page.wait_for_timeout(500)
+        new = {key: run for key, run in page.evaluate(history).items() if key not in before}
+        if new:
+            return next(iter(new.values()))["status"]["status_str"]
+    return "no result in time"
+
+
+def open_help(page: Page, node_type: str, picture: Path) -> dict[str, Any]:
+    """Selects a node, presses the button for its help, and reads what appears."""
+    page.evaluate(SHOW_ALL, [250])  # leaves room for the buttons above the node
+    page.evaluate(
+        "(t) => { const c = window.app.canvas; "
+        "c.selectNode(window.app.graph._nodes.find((n) => n.type == t)) }",
+        node_type,
+    )
+    page.wait_for_timeout(700)
+    button = page.locator(
+        '.selection-toolbox [data-testid="info-button"], '
+        ".selection-toolbox button:has(i[class*='info']), "
+        ".selection-toolbox button:has(i[class*='help'])"
+    ).first
+    button.click(timeout=60_000)
+    page.wait_for_timeout(2000)
+    text = page.locator(".node-help-content").first.inner_text()
+    images = page.locator(".node-help-content img").evaluate_all(
+        "all => all.map((i) => [i.src, i.naturalWidth])"
+    )
+    page.screenshot(path=picture)
+    return {"text": text, "images": images}
+
+
+if __name__ == "__main__":
+    main()

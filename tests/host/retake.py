@@ -1,0 +1,174 @@
+"""Takes all pictures of the nodes again, from real runs: after the weights or the nodes changed.
+
+    python -m tests.host.retake            # needs Chromium and scikit-image (for its photographs)
+
+Writes the workflows' thumbnails, the pictures of the help pages, and two screenshots for the README
+(assets/). The photographs are scikit-image's (CC0 and public domain), made worse by DEvUDP Degrade.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+from PIL import Image, ImageDraw
+
+from tests.host.browser import find_chromium, look
+from tests.host.environment import ROOT, prepare
+from tests.host.prompts import Builder
+from tests.host.server import Server, install_pack, make_base, serve
+from tests.host.test_workflows import RESTORERS
+from tests.host.workflows import load, to_prompt, workflow_files
+
+PACK = "comfyui-devudp"
+DOCS = ROOT / "web" / "docs"
+NEED_A_BAD_PICTURE = {"restore_one_picture", "restore_then_upscale"}
+THUMBNAIL = (512, 384)
+ASSET_BYTES = 300_000
+
+
+def main() -> int:
+    chromium = find_chromium()
+    if not chromium:
+        print("There is no Chromium: install one, or name it in CHROMIUM.", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        base, shots = Path(folder) / "base", Path(folder) / "shots"
+        make_base(base)
+        photograph(skimage.data.chelsea()).save(base / "input" / "example.png")
+        install_pack(base / "custom_nodes" / PACK)
+        with serve(prepare(), base) as server:
+            spoil(server, base / "input" / "bad.png")
+            files = [with_good_or_bad_picture(path, Path(folder)) for path in workflow_files()]
+            for path in files:
+                thumbnail(server, path).save(
+                    ROOT / "workflows" / f"{path.stem}.jpg", quality=85, optimize=True
+                )
+            take_for_docs(server)
+            look(prepare(), server, chromium, shots, files)
+            one = [path for path in files if path.stem == "restore_one_picture"]
+            look(prepare(), server, chromium, shots / "help", one, help="DEvUDPRestore")
+        keep(shots / "compare_the_tasks.png", ROOT / "assets" / "compare_the_tasks.jpg")
+        keep(shots / "help" / "help_DEvUDPRestore.png", ROOT / "assets" / "help.jpg")
+        crop(shots / "restore_then_upscale.png", DOCS / "DEvUDPLoadUpscaleModel/connections.jpg")
+        crop(shots / "degrade_and_measure.png", DOCS / "DEvUDPMeasure/numbers.jpg")
+        for path in sorted(shots.rglob("*.png")):
+            target = ROOT / ".cache" / "screenshots" / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+            print(target)
+    return 0
+
+
+def photograph(pixels: np.ndarray) -> Image.Image:
+    """A 4:3 picture of 640 pixels at most."""
+    picture = Image.fromarray(pixels)
+    width, height = (
+        min(picture.width, picture.height * 4 // 3),
+        min(picture.height, picture.width * 3 // 4),
+    )
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    picture = picture.crop((left, top, left + width, top + height))
+    picture.thumbnail((640, 480))
+    return picture
+
+
+def spoil(server: Server, target: Path) -> None:
+    """A dark and blurry picture, made by the node."""
+    photograph(skimage.data.astronaut()).save(target)
+    build = Builder()
+    saved = build.save(build.degrade(build.load(target.name), blur=7.0, light=0.12, noise=0.01))
+    [picture] = server.pictures(server.run(build.prompt), saved)
+    Image.fromarray(picture).save(target)
+
+
+def with_good_or_bad_picture(path: Path, folder: Path) -> Path:
+    """A copy of the workflow that loads the picture which shows it best."""
+    text = path.read_text(encoding="utf-8")
+    if path.stem in NEED_A_BAD_PICTURE:
+        text = text.replace("example.png", "bad.png")
+    copy = folder / path.name
+    copy.write_text(text, encoding="utf-8")
+    return copy
+
+
+def thumbnail(server: Server, path: Path) -> Image.Image:
+    """The first picture that goes into a restoring node beside all that come out of them."""
+    prompt = to_prompt(load(path), server.get("/object_info"))
+    build = Builder(prompt)
+    restorers = [n for n, node in prompt.items() if node["class_type"] in RESTORERS]
+    before = build.save(prompt[restorers[0]]["inputs"]["image"])
+    after = [build.save([number, 0]) for number in restorers]
+    run = server.run(build.prompt)
+    pictures = server.pictures(run, before)[:1]
+    for node in after:
+        pictures += server.pictures(run, node)[:1]
+    if path.stem == "restore_video_frames":
+        pictures = server.pictures(run, before)[:2] + server.pictures(run, after[0])[:2]
+    if path.stem == "restore_inside_a_mask":
+        pictures = pictures[1:]
+    return sheet(pictures, THUMBNAIL)
+
+
+def sheet(pictures: list[np.ndarray], size: tuple[int, int]) -> Image.Image:
+    """Two pictures as the left and the right part of one; more of them in two rows."""
+    images = [
+        Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS) for picture in pictures
+    ]
+    width, height = size
+    if len(images) == 2:
+        both, half = images[1].copy(), width // 2
+        both.paste(images[0].crop((0, 0, half, height)), (0, 0))
+        ImageDraw.Draw(both).line((half, 0, half, height), fill="white", width=2)
+        return both
+    if len(images) == 1:
+        return images[0]
+    rows = Image.new("RGB", size, "white")
+    for number, image in enumerate(images[:4]):
+        small = image.resize((width // 2 - 2, height // 2 - 2), Image.Resampling.LANCZOS)
+        rows.paste(small, (number % 2 * (width // 2 + 2), number // 2 * (height // 2 + 2)))
+    return rows
+
+
+def take_for_docs(server: Server) -> None:
+    """The help pages' own pictures: before | after."""
+    build = Builder()
+    bad, good = build.load("bad.png"), build.load()
+    shown = {
+        "DEvUDPRestore": (bad, build.restore(bad, checkpoint="bundled")),
+        "DEvUDPDegrade": (good, build.degrade(good, blur=12.0, light=0.2, noise=0.01)),
+    }
+    saved = {name: [build.save(link) for link in pair] for name, pair in shown.items()}
+    run = server.run(build.prompt)
+    for name, nodes in saved.items():
+        pictures = [server.pictures(run, node)[0] for node in nodes]
+        pair = Image.new("RGB", (2 * 400 + 4, 300), "white")
+        for number, picture in enumerate(pictures):
+            image = Image.fromarray(picture).resize((400, 300), Image.Resampling.LANCZOS)
+            pair.paste(image, (number * 404, 0))
+        (DOCS / name).mkdir(exist_ok=True)
+        pair.save(DOCS / name / "before_after.jpg", quality=85, optimize=True)
+
+
+def keep(shot: Path, target: Path) -> None:
+    """A screenshot as a JPEG of at most ASSET_BYTES."""
+    target.parent.mkdir(exist_ok=True)
+    picture = Image.open(shot).convert("RGB")
+    for quality in range(92, 40, -4):
+        picture.save(target, quality=quality, optimize=True)
+        if target.stat().st_size <= ASSET_BYTES:
+            return
+
+
+def crop(shot: Path, target: Path) -> None:
+    """The part of a screenshot with the nodes in it."""
+    picture = Image.open(shot).convert("RGB").crop((60, 130, 1600, 960))
+    picture.thumbnail((900, 900))
+    picture.save(target, quality=85, optimize=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

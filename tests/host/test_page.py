@@ -1,0 +1,125 @@
+"""ComfyUI's page, with the pack in a folder of its usual name, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.host.browser import find_chromium, look
+from tests.host.conftest import fill_base
+from tests.host.environment import CACHE, ROOT, Host
+from tests.host.prompts import Builder
+from tests.host.server import Server, install_pack, serve
+from tests.host.workflows import load, to_prompt, workflow_files
+
+PACK = "comfyui-devudp"
+SCREENSHOTS = CACHE / "screenshots"
+
+
+@pytest.fixture(scope="module")
+def plain_server(
+    host: Host, photo: np.ndarray, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A second ComfyUI: the pack's usual folder name, and the user's own model folder."""
+    base = tmp_path_factory.mktemp("plain")
+    fill_base(base, photo)
+    install_pack(base / "custom_nodes" / PACK)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "weights" / "mine").mkdir(parents=True)
+    models = base / "models" / "devudp"
+    shutil.move(models / "small.safetensors", elsewhere / "weights" / "mine" / "own.safetensors")
+    settings = elsewhere / "extra_model_paths.yaml"
+    settings.write_text(
+        f"mine:\n  base_path: {elsewhere.as_posix()}\n  devudp: weights\n", encoding="utf-8"
+    )
+    with serve(host, base, ["--extra-model-paths-config", str(settings)]) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def page(host: Host, plain_server: Server) -> dict[str, Any]:
+    """What a browser found: every workflow opened and run, a help page read."""
+    chromium = find_chromium()
+    if not chromium:
+        pytest.skip(
+            "no Chromium: the page was NOT tested. Install one (Debian: apt-get install chromium) "
+            "or name it in the environment variable CHROMIUM."
+        )
+    return look(host, plain_server, chromium, SCREENSHOTS, small_workflows(), help="DEvUDPRestore")
+
+
+def small_workflows() -> list[Path]:
+    """The shipped workflows; the film's frames are made smaller, to save time."""
+    folder = CACHE / "small-workflows"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in workflow_files():
+        workflow = load(path)
+        for node in workflow["nodes"]:
+            if node["type"] == "ImageScale":
+                node["widgets_values"][1:3] = 64, 48
+        (folder / path.name).write_text(json.dumps(workflow), encoding="utf-8")
+    return sorted(folder.glob("*.json"))
+
+
+def test_weights_in_the_users_own_folders_are_found(plain_server: Server) -> None:
+    info = plain_server.get("/object_info/DEvUDPRestore")["DEvUDPRestore"]
+    name = "mine/own.safetensors"
+    assert name in [
+        o.replace("\\", "/") for o in info["input"]["required"]["checkpoint"][1]["options"]
+    ]
+    build = Builder()
+    saved = build.save(build.restore(build.load(), checkpoint=str(Path(name))))
+    run = plain_server.run(build.prompt)
+    assert run.status == "success", run.error
+    assert plain_server.pictures(run, saved)
+
+
+def test_examples_and_translations_are_served(plain_server: Server) -> None:
+    offered = plain_server.get("/api/workflow_templates")[PACK]
+    assert sorted(offered) == sorted(path.stem for path in workflow_files())
+    thumbnail = plain_server.download(f"/api/workflow_templates/{PACK}/{offered[0]}.jpg")
+    assert thumbnail[:2] == b"\xff\xd8"
+    languages = plain_server.get("/api/i18n")
+    for path in (ROOT / "locales").iterdir():
+        assert "DEvUDPRestore" in languages[path.name]["nodeDefs"]
+
+
+def test_every_workflow_opens_and_runs_in_the_page(
+    page: dict[str, Any], plain_server: Server
+) -> None:
+    info = plain_server.get("/object_info")
+    assert len(page["workflows"]) == len(workflow_files())
+    for path in small_workflows():
+        seen = page["workflows"][path.stem]
+        assert seen["unknown"] == [], path.stem
+        assert seen["alerts"] == [], path.stem
+        assert seen["status"] == "success", path.stem
+        prompt = {
+            number: {"class_type": node["class_type"], "inputs": node["inputs"]}
+            for number, node in seen["prompt"].items()
+        }
+        assert prompt == to_prompt(load(path), info), path.stem
+
+
+def test_the_page_has_no_errors_of_ours(page: dict[str, Any]) -> None:
+    ours = [e for e in page["errors"] if PACK in e or "devudp" in e.lower()]
+    assert not ours
+
+
+def test_the_numbers_are_shown_on_the_node(page: dict[str, Any]) -> None:
+    texts = page["workflows"]["degrade_and_measure"]["texts"]
+    assert len(texts) == 2
+    assert all("PSNR" in text and "SSIM" in text and "MAE" in text for text in texts.values())
+
+
+def test_the_help_page_opens_with_its_picture(page: dict[str, Any]) -> None:
+    assert "Removes blur from photographs" in page["help"]["text"]
+    assert "Good to know" in page["help"]["text"]  # ours, not the one made from the tooltips
+    [[source, width]] = page["help"]["images"]
+    assert source.endswith("before_after.jpg") and width > 100
