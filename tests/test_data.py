@@ -74,6 +74,7 @@ def test_noise_and_tone_are_on_the_inputs_alone(config: DataConfig):
     for changed in (
         replace(config, noise_share=1.0, tone=(1.0, 1.0)),
         replace(config, noise=0.0, tone=(2.0, 2.0)),
+        replace(config, noise=0.0, tone=(1.0, 1.0), clip=0.4),
     ):
         seen = samples(changed, range(1))
         assert torch.equal(seen[:, :2], plain[:, :2])

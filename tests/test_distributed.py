@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
+import psutil  # comes with accelerate
 import pytest
 import torch
 
@@ -89,6 +89,7 @@ def kill_one_worker(job, step: int) -> None:
     os.kill(max(worker.pid for worker in workers), signal.SIGKILL)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_dead_process_ends_the_job_and_it_can_be_resumed_exactly(tmp_path: Path):
     options = ["--pool", "3", "--schedule.freeze-norm", "4", "--schedule.length", "8"]
     arguments = [*make_sides(tmp_path), *TINY, *EXTRA, *options]

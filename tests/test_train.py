@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import logging
+import os
 import signal
 from pathlib import Path
 
@@ -201,14 +202,16 @@ def test_full_disk_leaves_the_last_state_alone(
     assert torch.load(kept, weights_only=True)["step"] == 2
 
 
-def test_sigterm_saves_and_says_how_to_resume(tmp_path: Path):
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals between processes")
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_save_and_say_how_to_resume(kind: signal.Signals, tmp_path: Path):
     out = tmp_path / "run"
     process = launch("devudp", "--out", str(out), *make_sides(tmp_path), *TINY,
                      "--schedule.length", "100000", "--record.log-every", "1")  # fmt: skip
     assert process.stdout
     for line in process.stdout:
         if line.startswith("step 3 "):
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(kind)
             break
     rest = process.stdout.read()
     assert process.wait(60) == 0
