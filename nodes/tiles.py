@@ -52,7 +52,7 @@ def place_in_memory(tile: Tensor, pictures: Tensor) -> Place | None:
     It tells apart what the pixels cannot, one part of a flat sky from another.
     """
     row, column = tile.stride()[-2:]
-    if not 0 < column <= row:
+    if column < 1 or row != column * pictures.shape[-1]:
         return None
     number, rest = divmod(int(tile.storage_offset()), row * pictures.shape[-2])
     top, rest = divmod(rest, row)

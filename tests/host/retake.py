@@ -8,6 +8,7 @@ Writes the workflows' thumbnails, the pictures of the help pages, and two screen
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -48,6 +49,7 @@ def main() -> int:
                     ROOT / "workflows" / f"{path.stem}.jpg", quality=85, optimize=True
                 )
             take_for_docs(server)
+            shutil.copytree(DOCS, base / "custom_nodes" / PACK / "web/docs", dirs_exist_ok=True)
             look(prepare(), server, chromium, shots, files)
             one = [path for path in files if path.stem == "restore_one_picture"]
             look(prepare(), server, chromium, shots / "help", one, help="DEvUDPRestore")
@@ -110,7 +112,15 @@ def thumbnail(server: Server, path: Path) -> Image.Image:
         pictures = server.pictures(run, before)[:2] + server.pictures(run, after[0])[:2]
     if path.stem == "restore_inside_a_mask":
         pictures = pictures[1:]
+    if path.stem == "restore_then_upscale":
+        pictures = [middle(picture) for picture in pictures]
     return sheet(pictures, THUMBNAIL)
+
+
+def middle(picture: np.ndarray) -> np.ndarray:
+    """A quarter of it."""
+    height, width = picture.shape[:2]
+    return picture[height // 8 : height * 5 // 8, width // 4 : width * 3 // 4]
 
 
 def sheet(pictures: list[np.ndarray], size: tuple[int, int]) -> Image.Image:

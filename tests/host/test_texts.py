@@ -1,0 +1,125 @@
+"""Translations, help pages and what the registry gets: complete, and about these nodes."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.host.environment import HERE, ROOT
+from tests.host.server import packed_files
+
+LANGUAGES = {"en", "zh", "ja", "ko", "fr", "de", "es", "ru"}
+INFO: dict[str, Any] = json.loads((HERE / "object_info.json").read_text(encoding="utf-8"))
+"""The nodes as frozen; `test_nodes.py` compares this with the running host."""
+
+ARCHIVE_BYTES = 33_000_000
+FORBIDDEN_MODULES = {"subprocess", "pickle", "urllib", "requests", "http", "socket", "ctypes"}
+ONLY_TO_CATCH_ITS_ERRORS = {"devudp_model/tensor_files.py": {"pickle"}}
+
+
+def inputs(node: str) -> dict[str, Any]:
+    info = INFO[node]["input"]
+    return {name: spec[1] for kind in info.values() for name, spec in kind.items() if spec[1:]}
+
+
+def texts(language: str) -> dict[str, Any]:
+    path = ROOT / "locales" / language / "nodeDefs.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_there_is_every_language() -> None:
+    assert {path.name for path in (ROOT / "locales").iterdir()} == LANGUAGES
+
+
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
+def test_translation_is_complete(language: str) -> None:
+    translated = texts(language)
+    assert set(translated) == set(INFO)
+    for node, text in translated.items():
+        assert text["display_name"] and text["description"]
+        assert set(text["inputs"]) == {n for n in inputs(node) if "tooltip" in inputs(node)[n]}
+        assert set(text["outputs"]) == {str(i) for i in range(len(INFO[node]["output"]))}
+        parts = [*text["inputs"].values(), *text["outputs"].values()]
+        assert all(part["name"] and part["tooltip"] for part in parts)
+    main = json.loads((ROOT / "locales" / language / "main.json").read_text(encoding="utf-8"))
+    assert main["nodeCategories"]["restoration"]
+
+
+@pytest.mark.parametrize("language", sorted(LANGUAGES - {"en"}))
+def test_translation_is_one_and_keeps_the_values_names(language: str) -> None:
+    english, translated = texts("en"), texts(language)
+    for node, text in translated.items():
+        for name, part in text["inputs"].items():
+            original = english[node]["inputs"][name]["tooltip"]
+            assert part["tooltip"] != original
+            for value in inputs(node)[name].get("options", []):
+                assert (value in part["tooltip"]) == (value in original), (node, name, value)
+
+
+def test_english_is_what_the_nodes_say() -> None:
+    for node, text in texts("en").items():
+        assert text["display_name"] == INFO[node]["display_name"]
+        assert text["description"] == INFO[node]["description"]
+        for name, part in text["inputs"].items():
+            assert part["tooltip"] == inputs(node)[name]["tooltip"]
+        tooltips = [part["tooltip"] for part in text["outputs"].values()]
+        assert tooltips == INFO[node]["output_tooltips"]
+
+
+@pytest.mark.parametrize("node", sorted(INFO))
+def test_help_page(node: str) -> None:
+    docs = ROOT / "web" / "docs"
+    page = (docs / node / "en.md").read_text(encoding="utf-8")
+    assert (docs / f"{node}.md").read_text(encoding="utf-8") == page
+    assert page.startswith(f"# {INFO[node]['display_name']}\n")
+    for name in inputs(node):
+        assert f"`{name}`" in page, name
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
+    assert pictures
+    for picture in pictures:
+        with Image.open(docs / picture) as image:
+            assert image.width >= 300
+
+
+def test_the_archive_has_what_a_user_needs_and_nothing_else() -> None:
+    files = packed_files()
+    tops = {path.parts[0] for path in files}
+    wanted = {"__init__.py", "nodes", "devudp_model", "web", "locales", "workflows"}
+    assert wanted <= tops
+    assert not {"tests", "training", "benchmarks", ".ci", "samples"} & tops
+    assert {path.as_posix() for path in files} >= {
+        f"devudp_model/weights/{variant}.safetensors" for variant in ("devudp", "devudp-dt")
+    }
+    size = sum((ROOT / path).stat().st_size for path in files)
+    assert size < ARCHIVE_BYTES, f"{size:,} bytes"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in packed_files() if p.suffix == ".py"], ids=lambda p: p.as_posix()
+)
+def test_nothing_that_the_registry_refuses(path: Path) -> None:
+    """No program is started, nothing is downloaded, no code is made from text or from pickles."""
+    allowed = ONLY_TO_CATCH_ITS_ERRORS.get(path.as_posix(), set())
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"eval", "exec", "compile", "__import__"}
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        assert not ({name.split(".")[0] for name in names} & FORBIDDEN_MODULES) - allowed
+    source = (ROOT / path).read_text(encoding="utf-8")
+    assert "os.system" not in source and "weights_only=False" not in source
+
+
+def test_no_widget_takes_a_path() -> None:
+    for node in INFO:
+        for kind in INFO[node]["input"].values():
+            assert not any(spec[0] == "STRING" for spec in kind.values())
