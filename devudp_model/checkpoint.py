@@ -83,7 +83,9 @@ def load_checkpoint(path: str | os.PathLike[str], *, fold: bool = True) -> Check
     path = Path(path)
     tensors, metadata = read_tensors(path)
     architecture = identify(tensors, metadata, path)
-    with torch.device("meta"):  # no memory, no random numbers: the file's tensors take the places
+    # The caller's random numbers stay as they are. (On the device "meta" none would be drawn at
+    # all, but drawing none there imports eight hundred modules of torch, for most of a second.)
+    with torch.random.fork_rng(devices=[]):
         generator = Generator(**architecture)
     generator.load_state_dict(fit(tensors, generator, path), assign=True)
     generator.eval().requires_grad_(False)
