@@ -14,7 +14,7 @@ from PIL import Image
 
 from devudp_model.checkpoint import save_checkpoint
 from devudp_model.generator import Generator
-from tests.host.environment import HERE, Host, prepare
+from tests.host.environment import COMFYUI, HERE, Host, prepare
 from tests.host.server import Server, install_pack, make_base, serve
 
 PACK = "De-V.udp-1.0 (test)"
@@ -26,10 +26,19 @@ NEIGHBOURS = ("0-careless.neighbour", "zz-careless.neighbour")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the tests that need the real host, so that `-m "not host"` leaves them out."""
     for item in items:
-        if HERE in item.path.parents and {"host", "server", "page"} & set(
-            getattr(item, "fixturenames", ())
-        ):
+        if "host" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.host)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many tests ran in the real host."""
+    counts = []
+    for outcome in ("passed", "failed", "error", "skipped"):
+        reports = [r for r in terminalreporter.stats.get(outcome, []) if "host" in r.keywords]
+        if reports:
+            counts.append(f"{len(reports)} {outcome}")
+    if counts:
+        terminalreporter.write_line(f"In a real ComfyUI {COMFYUI}: {', '.join(counts)}")
 
 
 @pytest.fixture(scope="session")

