@@ -1,98 +1,222 @@
-"""Runs a generator on whole pictures, with statistics of each, shared, or frozen.
+"""Runs a generator on whole pictures: fast, in bounded memory, with the whole's statistics.
 
-The perceptual model's normalisations take mean and spread from the whole picture. A `Network` is
-the generator with those statistics in hand: they can be shared by a batch, or kept.
+One convolution after the other works through the picture in strips of a few rows. A strip's
+features are normalised, added and convolved while they are in the processor's cache, and what comes
+out is measured there too; only then it is written to its plane. At the end of a layer its
+normalisation's mean and spread are known for the whole picture, exactly, and the next layer applies
+them to what it reads. So no pass over the memory is made for a normalisation, few planes are alive
+at once, and they can lie anywhere, also in a file.
 """
 
 from __future__ import annotations
 
-import copy
-from typing import NamedTuple
+import logging
 
 import torch
 from torch import Tensor, nn
 
-from .generator import (
-    NORM_EPS,
-    STANDARDIZE_EPS,
-    Generator,
-    InstanceNorm,
-    pad_to_stride,
-)
+from .checkpoint import fold_batchnorm
+from .generator import Generator
+from .layers import Layer, Layers
+from .planes import Plane, Shape, Workspace
+from .statistics import Moments, join, moments_of_all, moments_of_features
+from .strips import Feature, FeatureReader, Painter, Picture, Reader, StandardizedPicture, Writer
 
+log = logging.getLogger("devudp")
 
-class Moments(NamedTuple):
-    """Mean and 1 / spread, float32, broadcastable to B,C,H,W."""
-
-    mean: Tensor
-    rstd: Tensor
-
-    def normalize(self, x: Tensor) -> Tensor:
-        """To mean 0 and spread 1, computed in float32."""
-        return ((x.float() - self.mean) * self.rstd).to(x.dtype)
-
-
-def moments(x: Tensor, dims: tuple[int, ...], eps: float) -> Moments:
-    """Of `x` over `dims`, in float32."""
-    var, mean = torch.var_mean(x.float(), dim=dims, correction=0, keepdim=True)
-    return Moments(mean, torch.rsqrt(var + eps))
-
-
-class Statistics(nn.Module):
-    """Stands in for an InstanceNorm: statistics of each image, shared by a batch, or frozen."""
-
-    def __init__(self, *, shared: bool):
-        super().__init__()
-        self.dims = (0, 2, 3) if shared else (2, 3)
-        self.keep = False
-        self.kept: Moments | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        found = self.kept or moments(x, self.dims, NORM_EPS)
-        if self.keep:
-            self.kept = found
-        return found.normalize(x)
+STRIP_BYTES = {"cpu": 2 * 2**20, "cuda": 64 * 2**20}
+"""Of a layer's input and output strip together; on the CPU for each thread, to fit its cache."""
 
 
 class Network(nn.Module):
-    """A generator to run in a certain precision, with a certain kind of statistics.
+    """A generator, ready to run on pictures.
 
     Args:
-        generator: is not changed.
-        dtype: of the convolutions and of the activations between them.
-        shared: one set of statistics for all images of a batch.
+        generator: is not changed; runs on the device it is on.
+        dtype: of the convolutions and of the features between them; statistics are float32.
     """
 
-    def __init__(self, generator: Generator, dtype: torch.dtype, *, shared: bool = False):
+    mean: Tensor | None
+    var: Tensor | None
+
+    def __init__(self, generator: Generator, dtype: torch.dtype):
         super().__init__()
-        self.dtype, self.shared = dtype, shared
-        self.keep = False
-        self.kept: Moments | None = None
-        net = copy.deepcopy(generator).eval().requires_grad_(False)
-        for module in list(net.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, InstanceNorm):
-                    setattr(module, name, Statistics(shared=shared))
-        self.net = net.to(dtype).to(memory_format=torch.channels_last)  # pyright: ignore
+        self.dtype = dtype
+        self.standardized = generator.norm == "instance"
+        self.width, self.depth = generator.width, generator.depth
+        self.activate = generator.activate
+        self.layers = Layers(fold_batchnorm(generator), dtype)
+        self.register_buffer("mean", None)
+        self.register_buffer("var", None)
 
-    def freeze_(self, x: Tensor) -> Tensor:
-        """Runs `x` and keeps its statistics: from then on the network is a local one."""
-        layers = [self, *(m for m in self.modules() if isinstance(m, Statistics))]
-        for layer in layers:
-            layer.keep = True
-        return self(x)
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.layers.stem.weight.device
 
-    def forward(self, x: Tensor) -> Tensor:
-        """B,3,H,W in [-1, 1], float32, any size, to the same."""
-        height, width = x.shape[-2:]
-        x = pad_to_stride(x)
-        features = x
-        if self.net.norm == "instance":
-            dims = (0, 1, 2, 3) if self.shared else (1, 2, 3)
-            found = self.kept or moments(x, dims, STANDARDIZE_EPS)
+    @torch.inference_mode()
+    def forward(
+        self,
+        image: Tensor,
+        *,
+        memory: int | None = None,
+        keep: bool = False,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """Restores frames with statistics that all of them share.
+
+        Args:
+            image: B,C,H,W in [0, 1], C = 1 or 3 (or 4: the last is ignored), any floating type,
+                device and size.
+            memory: bytes of the device that the run may take; None for no bound.
+            keep: keep the statistics: from now on the network is a local one.
+            out: where to put the result, instead of a new tensor.
+
+        Returns:
+            B,3,H,W in [0, 1], float32, on the network's device.
+
+        Raises:
+            FloatingPointError: numbers became infinite or undefined.
+        """
+        if out is None:
+            shape = (len(image), 3, *image.shape[2:])
+            out = torch.empty(shape, dtype=torch.float32, device=self.device)
+        Run(self, image, memory, keep).paint(out)
+        return out
+
+
+class Run:
+    """One run of a network: which layer reads what and writes where.
+
+    A residual block works on two planes of its scale, the block's input and what its convolutions
+    leave, in place. At the most there are four: these two of the finest scale, and, before the last
+    upsampling, the two of the middle scale, half as large.
+    """
+
+    def __init__(self, network: Network, image: Tensor, memory: int | None, keep: bool):
+        self.network, self.layers, self.keep = network, network.layers, keep
+        self.picture = Picture(image, network.device)
+        self.frames = len(image)
+        self.found: list[Moments] = []
+        threads = torch.get_num_threads() if network.device.type == "cpu" else 1
+        self.strip_bytes = STRIP_BYTES.get(network.device.type, STRIP_BYTES["cuda"]) * threads
+        if memory is not None:
+            self.strip_bytes = min(self.strip_bytes, memory // 8)
+            # Beside the planes there are the weights, and a few strips alive at a time.
+            used = sum(buffer.nbytes for buffer in network.buffers()) + 4 * self.strip_bytes
+            memory = max(memory - used, 0)
+        self.space = Workspace(network.dtype, network.device, memory)
+
+    def paint(self, out: Tensor) -> None:
+        """The whole network, into `out` (B,3,H,W, float32)."""
+        layers = self.layers
+        feature = self.layer(layers.stem, self.standardized(), self.plane(1))
+        feature = self.blocks(layers.encode1, feature)
+        feature, skip1 = self.down(layers.down1, feature, self.plane(2))
+        feature = self.blocks(layers.encode2, feature)
+        feature, skip2 = self.down(layers.down2, feature, self.plane(4))
+        feature = self.blocks(layers.encode3, feature)
+        feature = self.blocks(layers.decode3, feature)
+        feature = self.up(layers.up2, feature, self.plane(2), skip2)
+        feature = self.blocks(layers.decode2, feature)
+        feature = self.up(layers.up1, feature, self.plane(1), skip1)
+        feature = self.blocks(layers.decode1, feature)
+        painter = Painter(self.network.activate, self.picture, out)
+        self.stream(layers.head, self.read(feature), painter, self.picture.size)
+        self.check(out)
+        if self.space.spilled:
+            log.info("%.1f GB of features went beyond the memory bound", self.space.spilled / 1e9)
+
+    def check(self, out: Tensor) -> None:
+        """Raises FloatingPointError unless all numbers were finite."""
+        seen = [*torch.aminmax(out), *(found.var.sum() for found in self.found)]
+        if not torch.stack(seen).isfinite().all():
+            raise FloatingPointError(
+                f"Numbers became infinite or undefined in {self.network.dtype}. In float32 this "
+                "means that the checkpoint is broken: use another one."
+            )
+
+    def plane(self, scale: int) -> Plane:
+        """A new plane; `scale` 1, 2 or 4 pixels to one."""
+        height, width = self.picture.size
+        shape = (self.frames, self.network.width * scale, height // scale, width // scale)
+        return self.space.plane(Shape(*shape))
+
+    def read(self, feature: Feature, keep: Plane | None = None) -> FeatureReader:
+        return FeatureReader(feature, keep, self.space)
+
+    def blocks(self, stage: nn.ModuleList, feature: Feature) -> Feature:
+        """Residual blocks, in place on two planes."""
+        for conv1, conv2 in stage:  # pyright: ignore[reportGeneralTypeIssues]
+            work, base = feature.plane, self.home(feature)
+            inner = self.layer(conv1, self.read(feature, keep=base), work)
+            feature = self.layer(conv2, self.read(inner), work, relu=False)
+            feature.base = base
+        return feature
+
+    def home(self, feature: Feature) -> Plane:
+        """Where a feature is to be kept: where a part of it was, as far as that is free."""
+        return feature.base or self.space.plane(feature.plane.shape)
+
+    def down(self, layer: Layer, feature: Feature, target: Plane) -> tuple[Feature, Plane]:
+        """The coarser feature, and the plane where the finer one is kept."""
+        kept = self.home(feature)
+        coarser = self.layer(layer, self.read(feature, keep=kept), target)
+        self.space.free(feature.plane)
+        return coarser, kept
+
+    def up(self, layer: Layer, feature: Feature, target: Plane, skip: Plane) -> Feature:
+        """The finer feature, with the encoder's added."""
+        finer = self.layer(layer, self.read(feature), target)
+        self.space.free(feature.plane)
+        if feature.base is not None:
+            self.space.free(feature.base)
+        finer.base = skip
+        return finer
+
+    def layer(self, layer: Layer, reader: Reader, target: Plane, *, relu: bool = True) -> Feature:
+        """Convolution into `target`; normalisation (and ReLU) are left to who reads it."""
+        height, width = target.shape[2:]
+        return Feature(target, self.stream(layer, reader, target, (height, width)), relu)
+
+    def stream(
+        self, layer: Layer, reader: Reader, writer: Writer, size: tuple[int, int]
+    ) -> Moments | None:
+        """Convolves strip by strip; `size` of the output. The moments are those of all frames."""
+        height, width = size
+        rows = max(2, self.strip_bytes // layer.bytes_per_row(width) // 2 * 2)
+        found: list[Moments] = []
+        for frame in range(self.frames):
+            for start in range(0, height, rows):
+                stop = min(start + rows, height)
+                strip = layer(reader.strip(frame, *layer.needs(start, stop)))
+                if layer.normalized and layer.frozen is None:
+                    found.append(moments_of_features(strip))
+                writer.write(strip)
+        if not layer.normalized or layer.frozen is not None:
+            return layer.frozen
+        self.found.append(join(found))
+        if self.keep:
+            layer.freeze(self.found[-1])
+        return self.found[-1]
+
+    def standardized(self) -> StandardizedPicture:
+        """What the stem reads: see `generator.standardize`."""
+        network, picture = self.network, self.picture
+        if not network.standardized:
+            return StandardizedPicture(picture, None, network.dtype)
+        if network.mean is not None and network.var is not None:
+            found = Moments(0, network.mean, network.var)
+        else:
+            height, width = picture.size
+            rows = max(1, self.strip_bytes // (12 * width))
+            found = join(
+                [
+                    moments_of_all(picture.read(frame, start, min(start + rows, height)))
+                    for frame in range(self.frames)
+                    for start in range(0, height, rows)
+                ]
+            )
             if self.keep:
-                self.kept = found
-            features = found.normalize(x)
-        features = features.to(self.dtype, memory_format=torch.channels_last)
-        out = self.net.body(features).float()
-        return self.net.activate(out, x)[..., :height, :width]
+                network.mean, network.var = found.mean, found.var
+        return StandardizedPicture(picture, found, network.dtype)

@@ -1,15 +1,16 @@
 """Restores pictures: a pure function from tensors to tensors.
 
-from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.restore import Options, restore
-G = load_checkpoint(bundled("devudp")).generator
-sharp = restore(image, G, Options(task="joint", strength=0.8))      # B,C,H,W in [0, 1]
+In three lines:
+
+    from devudp_model import checkpoint, restore
+    G = checkpoint.load_checkpoint(checkpoint.bundled("devudp")).generator
+    sharp = restore.restore(image, G, restore.Options(strength=0.8))     # B,C,H,W in [0, 1]
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -19,15 +20,18 @@ from torch import Tensor, nn
 
 from .generator import STRIDE, Generator
 from .inference import Network
-from .tasks import DEFAULT_EXPOSURE, TASKS, Match, Task, apply_task, match, reach
-
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+from .precision import PRECISIONS, Precision, choose_dtype
+from .statistics import join, moments_of_planes
+from .tasks import DEFAULT_EXPOSURE, TASKS, Affine, Match, Task, apply_task, match, reach
 
 Statistics = Literal["each image", "shared"]
 STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+FLAT = 0.25 / 255
+"""A picture whose values differ by less than this has no contrast."""
+
+STRIP_PIXELS = 2**18
+"""Tasks are done on strips of about so many pixels."""
 
 log = logging.getLogger("devudp")
 
@@ -82,15 +86,6 @@ class Options:
         return DEFAULT_EXPOSURE[self.task] if self.exposure is None else self.exposure
 
 
-def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type that a precision means on a device."""
-    if precision != "auto":
-        return DTYPES[precision]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.float32
-
-
 @torch.inference_mode()
 def restore(
     image: Tensor,
@@ -101,6 +96,9 @@ def restore(
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Restores every image of a batch.
+
+    An image without any contrast, a black frame for instance, comes back as it is: there is nothing
+    in it to restore or to take an exposure from.
 
     Args:
         image: B,C,H,W in [0, 1], floating point, C = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which
@@ -117,48 +115,84 @@ def restore(
 
     Raises:
         ValueError: `image` or `mask` have another shape or type, or `image` is not finite.
+        FloatingPointError: the generator's numbers are not finite in float32 either.
     """
     options = options or Options()
     check_image(image)
-    if len(image) == 0:
-        return image.clone()
     mask = None if mask is None else fit_mask(mask, image)
-    device = next(generator.parameters()).device
-    network = Network(generator, choose_dtype(options.precision, device), shared=options.shared)
-    total, done, result = len(image), 0, torch.empty_like(image)
-    for part in [slice(0, total)] if options.shared else [slice(i, i + 1) for i in range(total)]:
-        colour = to_colour(image[part], device)
-        output = run(network, generator, colour)
-        matched = match(colour, output, options.exposure_or_default, shared=options.shared)
-        part_mask = None if mask is None else mask[part if len(mask) > 1 else slice(0, 1)]
-        restored = apply_task(
-            colour,
-            output,
-            options.task,
-            matched,
-            strength=options.strength,
-            mask=None if part_mask is None else part_mask.to(device),
-        )
-        result[part] = from_colour(restored, image[part])
-        for _ in range(len(colour)):
-            done += 1
+    networks = Networks(generator, options.precision)
+    result = image.clone()
+    total = len(image)
+    parts = [slice(0, total)] if options.shared else [slice(i, i + 1) for i in range(total)]
+    for part in parts if total else []:
+        masks = None if mask is None else mask[part if len(mask) > 1 else slice(0, 1)]
+        if not is_flat(image[part]):
+            restore_together(networks, image[part], masks, options, result[part])
+        for index in range(part.start, part.stop):
             if progress is not None:
-                progress(done, total)
+                progress(index + 1, total)
     return result
 
 
-def run(network: Network, generator: Generator, colour: Tensor) -> Tensor:
-    """The model's picture of `colour`, both B,3,H,W in [0, 1], float32."""
-    output = network(colour * 2 - 1)
-    if network.dtype != torch.float32 and not output.isfinite().all():
-        name = next(key for key, dtype in DTYPES.items() if dtype == network.dtype)
-        log.warning(
-            "The result in %s is not finite (numbers beyond its range), so this picture is done "
-            "again in fp32. Choose precision fp32 or bf16 to save the first attempt.",
-            name,
+def restore_together(
+    networks: Networks, image: Tensor, mask: Tensor | None, options: Options, result: Tensor
+) -> None:
+    """Restores images that share their statistics, into `result`, which has their shape."""
+    # The model's picture can lie in the result's place, to be replaced strip by strip, unless a
+    # strip needs more of it than its own rows.
+    in_place = result.dtype == torch.float32 and result.device == networks.device
+    in_place = in_place and result.shape[1] >= 3 and reach(options.task) == 0
+    memory = options.memory
+    if memory is not None and not in_place:
+        memory = max(memory - 12 * image[:, 0].numel(), 1)
+    output = networks.run(image, memory=memory, out=result[:, :3] if in_place else None)
+    matched = match_pictures(image, output, options)
+    for frame, start, stop in strips_of(image):
+        around = reach(options.task)
+        top, bottom = max(start - around, 0), min(stop + around, image.shape[2])
+        share = None if mask is None else mask[min(frame, len(mask) - 1), :, top:bottom]
+        restored = apply_task(
+            to_colour(image[frame : frame + 1, :, top:bottom], output.device),
+            output[frame : frame + 1, :, top:bottom],
+            options.task,
+            matched,
+            strength=options.strength,
+            mask=None if share is None else share[None].to(output.device),
         )
-        output = Network(generator, torch.float32, shared=network.shared)(colour * 2 - 1)
-    return output.add_(1).mul_(0.5)
+        place = result[frame : frame + 1, :3, start:stop]
+        place.copy_(from_colour(restored[:, :, start - top : stop - top], place.shape[1]))
+
+
+class Networks:
+    """A generator in the precision asked for, and in fp32 when that fails.
+
+    Attributes:
+        device: the generator's, where the networks run.
+        network: the one in use.
+    """
+
+    def __init__(self, generator: Generator, precision: Precision):
+        self.generator = generator
+        self.device = next(generator.parameters()).device
+        self.network = Network(generator, choose_dtype(precision, self.device))
+
+    def run(
+        self, image: Tensor, *, memory: int | None, out: Tensor | None = None, keep: bool = False
+    ) -> Tensor:
+        """See `Network.forward`; not finite in 16 bits: once more in fp32, here and from now on."""
+        network = self.network
+        if network.dtype == torch.float32:
+            return network(image, memory=memory, keep=keep, out=out)
+        try:
+            return network(image, memory=memory, keep=keep, out=out)
+        except FloatingPointError:
+            log.warning(
+                "The numbers became too large for %s, so this is done again in fp32, and what "
+                "follows too. To save the first attempt, choose the precision fp32.",
+                str(network.dtype).removeprefix("torch."),
+            )
+        self.network = Network(self.generator, torch.float32)
+        return self.network(image, memory=memory, keep=keep, out=out)
 
 
 class FrozenRestorer(nn.Module):
@@ -168,20 +202,28 @@ class FrozenRestorer(nn.Module):
         overlap: pixels around a piece that its result depends on, a multiple of `STRIDE`.
     """
 
-    def __init__(self, network: Network, task: Task, strength: float, matched: Match):
+    def __init__(self, network: Network, options: Options, matched: Match):
         super().__init__()
-        self.network, self.strength, self.matched = network, strength, matched
-        self.task: Task = task
-        radius = receptive_radius(network.net.depth) + reach(task)
+        self.network, self.options, self.matched = network, options, matched
+        radius = receptive_radius(network.depth) + reach(options.task)
         self.overlap = -(-radius // STRIDE) * STRIDE
 
     @torch.inference_mode()
     def forward(self, image: Tensor) -> Tensor:
-        """B,3,h,w in [0, 1] to the same."""
-        colour = to_colour(image, self.matched.floor.device)
-        output = self.network(colour * 2 - 1).add_(1).mul_(0.5)
-        restored = apply_task(colour, output, self.task, self.matched, strength=self.strength)
-        return from_colour(restored, image)
+        """B,C,h,w in [0, 1], C = 1, 3 or 4, to the same."""
+        device = self.network.device
+        output = self.network(image, memory=self.options.memory)
+        exposure, floor = self.matched
+        matched = Match(
+            None if exposure is None else Affine(*(x.to(device) for x in exposure)),
+            floor.to(device),
+        )
+        task, strength = self.options.task, self.options.strength
+        restored = apply_task(to_colour(image, device), output, task, matched, strength=strength)
+        result = image.clone()
+        colours = result[:, :3]
+        colours.copy_(from_colour(restored, colours.shape[1]))
+        return result
 
 
 @torch.inference_mode()
@@ -193,20 +235,48 @@ def freeze(generator: Generator, image: Tensor, options: Options | None = None) 
 
     Args:
         generator: runs on the device it is on.
-        image: 1,3,H,W in [0, 1], the picture whose statistics are kept.
-        options: task, strength, exposure and precision.
+        image: 1,C,H,W in [0, 1], the picture whose statistics are kept; of several, B,C,H,W, they
+            are the common ones, as for `restore` with `shared` statistics.
+        options: task, strength, exposure, precision and memory.
+
+    Raises:
+        ValueError, FloatingPointError: as `restore`.
     """
     options = options or Options()
     check_image(image)
-    device = next(generator.parameters()).device
-    network = Network(generator, choose_dtype(options.precision, device), shared=True)
-    colour = to_colour(image, device)
-    output = network.freeze_(colour * 2 - 1).add_(1).mul_(0.5)
-    if not output.isfinite().all():
-        network = Network(generator, torch.float32, shared=True)
-        output = network.freeze_(colour * 2 - 1).add_(1).mul_(0.5)
-    matched = match(colour, output, options.exposure_or_default, shared=True)
-    return FrozenRestorer(network, options.task, options.strength, matched)
+    networks = Networks(generator, options.precision)
+    output = networks.run(image, memory=options.memory, keep=True)
+    return FrozenRestorer(networks.network, options, match_pictures(image, output, options))
+
+
+def match_pictures(image: Tensor, output: Tensor, options: Options) -> Match:
+    """What a task takes from whole pictures, B,C,H,W in [0, 1] and B,3,H,W."""
+    device = output.device
+    if options.exposure_or_default == 1 and options.task != "low light":
+        return Match(None, torch.zeros(1, 3, 1, 1, device=device))  # nothing is taken
+    rows = list(strips_of(image))
+    before = (to_colour(image[f : f + 1, :, i:j], device) for f, i, j in rows)
+    after = (output[f : f + 1, :, i:j] for f, i, j in rows)
+    return match(
+        join([moments_of_planes(strip) for strip in before]),
+        join([moments_of_planes(strip) for strip in after]),
+        options.exposure_or_default,
+    )
+
+
+def strips_of(image: Tensor) -> Iterator[tuple[int, int, int]]:
+    """Frame, first and last row (exclusive) of strips that take little memory."""
+    height, width = image.shape[2:]
+    rows = max(1, STRIP_PIXELS // width)
+    for frame in range(len(image)):
+        for start in range(0, height, rows):
+            yield frame, start, min(start + rows, height)
+
+
+def is_flat(image: Tensor) -> bool:
+    """Whether all values of B,C,H,W (without alpha) are the same, up to less than rounding."""
+    lowest, highest = torch.aminmax(image[:, :3])
+    return bool(highest - lowest < FLAT)
 
 
 def receptive_radius(depth: int) -> int:
@@ -230,7 +300,7 @@ def check_image(image: Tensor) -> None:
         )
     if not image.is_floating_point():
         raise ValueError(f"image is {image.dtype}: give floating point numbers in [0, 1]")
-    if not image.isfinite().all():
+    if image.numel() and not torch.stack(torch.aminmax(image)).isfinite().all():
         raise ValueError(
             "image has pixels that are not finite (NaN or infinite), which would spread over all "
             "of it: repair the step before, or use image.nan_to_num()"
@@ -260,9 +330,6 @@ def to_colour(image: Tensor, device: torch.device) -> Tensor:
     return colour.expand(-1, 3, -1, -1)
 
 
-def from_colour(restored: Tensor, image: Tensor) -> Tensor:
-    """B,3,H,W back to the channels, type and device of `image`, with its alpha."""
-    if image.shape[1] == 1:
-        restored = restored.mean(1, keepdim=True)
-    restored = restored.to(device=image.device, dtype=image.dtype)
-    return torch.cat([restored, image[:, 3:]], 1) if image.shape[1] == 4 else restored
+def from_colour(restored: Tensor, channels: int) -> Tensor:
+    """B,3,H,W to B,`channels`,H,W, which is 1 (the mean) or 3."""
+    return restored.mean(1, keepdim=True) if channels == 1 else restored

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .generator import Variant
+from .statistics import Moments
 
 Task = Literal["joint", "deblur", "low light"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -49,7 +49,7 @@ def bundled_variant(task: Task) -> Variant:
 
 
 class Affine(NamedTuple):
-    """x -> gain x + offset, one of each for every image and channel (B,C,1,1)."""
+    """x -> gain x + offset, one of each for every channel (1,C,1,1)."""
 
     gain: Tensor
     offset: Tensor
@@ -62,44 +62,35 @@ class Match(NamedTuple):
     """What a task takes from whole pictures; with it, everything else is local.
 
     Attributes:
-        exposure: from the model's exposure to the one asked for.
-        floor: variance of the input below which `low light` sees no detail (B,C,1,1).
+        exposure: from the model's exposure to the one asked for; None where it is the model's.
+        floor: variance of the input below which `low light` sees no detail (1,C,1,1).
     """
 
-    exposure: Affine
+    exposure: Affine | None
     floor: Tensor
 
 
-def exposure_match(
-    image: Tensor, output: Tensor, exposure: float, *, shared: bool = False
-) -> Affine:
+def match(image: Moments, output: Moments, exposure: float) -> Match:
+    """What the tasks take from whole pictures.
+
+    Args:
+        image, output: mean and variance of the input and of the model's picture (1,C,1,1), over
+            the pixels of one image, or of all images of a batch that share their statistics.
+        exposure: 0 for the input's exposure, 1 for the model's, or between.
+    """
+    floor = (DETAIL_FLOOR * image.var).clamp(min=GREY_LEVEL**2)
+    return Match(None if exposure == 1 else exposure_match(image, output, exposure), floor)
+
+
+def exposure_match(image: Moments, output: Moments, exposure: float) -> Affine:
     """Gain and offset, for each channel, that give `output` the exposure of `image`.
 
     They make mean and spread over the pixels the same. A flat `image` gives a gain near 0 and a
-    flat `output` one of at most `MAX_GAIN`, so neither explodes.
-
-    Args:
-        image: the input, B,C,H,W.
-        output: the model's picture, B,C,H,W.
-        exposure: 0 for the input's exposure, 1 for the model's (the identity), or between.
-        shared: one gain and offset for the whole batch, as for the frames of a film.
+    flat `output` one of at most `MAX_GAIN`, so neither explodes. Arguments: see `match`.
     """
-    dims = (0, 2, 3) if shared else (2, 3)
-    spread, mean = torch.std_mean(image, dim=dims, correction=0, keepdim=True)
-    spread_out, mean_out = torch.std_mean(output, dim=dims, correction=0, keepdim=True)
-    gain = (spread / spread_out.clamp(min=GREY_LEVEL)).clamp(max=MAX_GAIN)
-    offset = mean - gain * mean_out
+    gain = (image.var.sqrt() / output.var.sqrt().clamp(min=GREY_LEVEL)).clamp(max=MAX_GAIN)
+    offset = image.mean - gain * output.mean
     return Affine(exposure + (1 - exposure) * gain, (1 - exposure) * offset)
-
-
-def match(image: Tensor, output: Tensor, exposure: float, *, shared: bool = False) -> Match:
-    """What the tasks take from whole pictures (B,C,H,W each); `shared`: one for all of them."""
-    dims = (0, 2, 3) if shared else (2, 3)
-    variance = image.var(dim=dims, correction=0, keepdim=True)
-    return Match(
-        exposure_match(image, output, exposure, shared=shared),
-        floor=(DETAIL_FLOOR * variance).clamp(min=GREY_LEVEL**2),
-    )
 
 
 def window_mean(x: Tensor, radius: int) -> Tensor:
@@ -119,7 +110,7 @@ def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
 
     Args:
         image, output: B,C,H,W.
-        floor: variance (B,C,1,1) from which on a window is detail and not noise.
+        floor: variance (1,C,1,1) from which on a window is detail and not noise.
     """
     mean, mean_out = window_mean(image, DETAIL_RADIUS), window_mean(output, DETAIL_RADIUS)
     variance = window_mean(image * image, DETAIL_RADIUS) - mean * mean
@@ -158,7 +149,9 @@ def apply_task(
     """
     if task == "low light":
         output = detail_transfer(image, output, matched.floor)
-    output = matched.exposure(output).clamp(0, 1)
+    if matched.exposure is not None:
+        output = matched.exposure(output)
+    output = output.clamp(0, 1)
     share = strength if mask is None else strength * mask
     if isinstance(share, float) and share == 1.0:
         return output

@@ -133,11 +133,14 @@ def test_padding(size: tuple[int, int]) -> None:
         assert torch.equal(padded[..., 15], x[..., 13])  # reflected, not repeated
 
 
-def spread(network: nn.Module, x: Tensor, row: int, column: int) -> tuple[int, int]:
+def spread(network: Network, x: Tensor, row: int, column: int) -> tuple[int, int]:
     """How far a NaN at a pixel of `x` spreads: to smaller and to larger coordinates."""
     x = x.clone()
     x[..., row, column] = torch.nan
-    reached = network(x)[0, 0].isnan().nonzero()
+    out = torch.zeros_like(x)
+    with pytest.raises(FloatingPointError):
+        network(x, out=out)
+    reached = out[0, 0].isnan().nonzero()
     low, high = torch.tensor([row, column]) - reached.amin(0), reached.amax(0)
     return int(low.max()), int((high - torch.tensor([row, column])).max())
 
@@ -146,8 +149,8 @@ def spread(network: nn.Module, x: Tensor, row: int, column: int) -> tuple[int, i
 def test_receptive_field(depth: int, radius: int) -> None:
     """With its statistics frozen, G is a local network: 71 pixels around each with depth 2."""
     network = Network(trained("devudp", width=2, depth=depth), torch.float32)
-    x = picture(1, 3, 168, 168)
-    network.freeze_(x)
+    x = picture(1, 3, 168, 168) / 2 + 0.5
+    network(x, keep=True)
     spreads = [spread(network, x, 80 + phase, 84 - phase) for phase in range(STRIDE)]
     assert max(max(s) for s in spreads) == radius == receptive_radius(depth)
 
