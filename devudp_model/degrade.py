@@ -193,7 +193,12 @@ GRAIN = 0.5
 
 
 def degrade(
-    image: Tensor, rng: torch.Generator, *, blur: float = 0.0, light: float = 1.0, noise: float = 0.0
+    image: Tensor,
+    rng: torch.Generator,
+    *,
+    blur: float = 0.0,
+    light: float = 1.0,
+    noise: float = 0.0,
 ) -> Tensor:
     """A hand-held photograph at night out of a good one: camera shake, then less light, then noise.
 
