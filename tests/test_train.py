@@ -293,7 +293,7 @@ def make_rain(clean: Path, rainy: Path) -> None:
         with Image.open(path) as image:
             picture = np.asarray(image.convert("RGB")).astype(float)
         drops = (rng.random(picture.shape[:2]) > 0.985) * 200.0
-        streaks = sum(np.roll(drops, (k, k // 3), (0, 1)) for k in range(9)) / 3
+        streaks = np.sum([np.roll(drops, (k, k // 3), (0, 1)) for k in range(9)], axis=0) / 3
         wet = np.clip(picture + streaks[..., None], 0, 255).astype(np.uint8)
         Image.fromarray(wet).save(rainy / path.name)
 
