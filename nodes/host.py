@@ -24,6 +24,7 @@ import comfy.model_management as management  # pyright: ignore[reportMissingImpo
 import comfy.model_patcher as model_patcher  # pyright: ignore[reportMissingImports]
 import comfy.utils  # pyright: ignore[reportMissingImports]
 import torch
+from comfy.cli_args import args as arguments  # pyright: ignore[reportMissingImports]
 from torch import nn
 
 SCARCE = ("out of memory", "not enough memory", "can't allocate memory")
@@ -52,13 +53,17 @@ def intermediate_dtype() -> torch.dtype:
     return choose() if choose else torch.float32
 
 
-def network_dtype(device: torch.device) -> torch.dtype:
+def network_dtype(device: torch.device) -> torch.dtype | None:
     """The kind of numbers that the host wants an image network to work with on that device.
 
     The host's rule for its own image networks: its arguments first (--fp32-vae, --force-fp32, ...),
-    then what the device is good at.
+    then what the device is good at. None: it has no opinion; of CPUs it only knows float32.
     """
-    return management.vae_dtype(device, [torch.float16, torch.bfloat16])
+    chosen = management.vae_dtype(device, [torch.float16, torch.bfloat16])
+    forced = any(getattr(arguments, name, False) for name in ("force_fp32", "fp32_vae"))
+    if device.type == "cpu" and chosen == torch.float32 and not forced:
+        return None
+    return chosen
 
 
 def free_bytes(device: torch.device) -> int:

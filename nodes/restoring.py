@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 CHUNK = 8
 """Pictures restored in one go: so few that their copies weigh little."""
 
-FEATURE_MAPS = 5
+FEATURE_MAPS = 3
 """Full-size feature maps that are alive at once, about."""
 
 LEAST_BYTES = 256 * 2**20
@@ -92,9 +92,8 @@ def affordable(device: torch.device) -> int:
 
 def host_precision(wanted: Precision) -> Precision:
     """The host's choice where the user has none."""
-    if wanted != "auto":
-        return wanted
-    return PRECISIONS[host.network_dtype(host.compute_device())]
+    dtype = host.network_dtype(host.compute_device())
+    return wanted if wanted != "auto" or dtype is None else PRECISIONS[dtype]
 
 
 def with_less_memory(

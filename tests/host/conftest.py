@@ -24,17 +24,17 @@ NEIGHBOURS = ("0-careless.neighbour", "zz-careless.neighbour")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that need the real host, so that `-m "not host"` leaves them out."""
+    """Marks the tests that need the real host, so that `-m "not comfyui"` leaves them out."""
     for item in items:
         if "host" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.host)
+            item.add_marker(pytest.mark.comfyui)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says how many tests ran in the real host."""
     counts = []
     for outcome in ("passed", "failed", "error", "skipped"):
-        reports = [r for r in terminalreporter.stats.get(outcome, []) if "host" in r.keywords]
+        reports = [r for r in terminalreporter.stats.get(outcome, []) if "comfyui" in r.keywords]
         if reports:
             counts.append(f"{len(reports)} {outcome}")
     if counts:

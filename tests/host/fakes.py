@@ -193,10 +193,13 @@ def load_pack(monkeypatch: pytest.MonkeyPatch, shape: Shape, models: str) -> Pac
     if shape == "new":
         patchers.CoreModelPatcher = CorePatcher
     utils.ProgressBar = type("ProgressBar", (Bar,), {"calls": calls})  # type: ignore[attr-defined]
+    arguments: Any = ModuleType("comfy.cli_args")
+    arguments.args = SimpleNamespace(force_fp32=False)
     comfy: Any = ModuleType("comfy")
     comfy.model_management, comfy.model_patcher, comfy.utils = management, patchers, utils
     fakes = {
         "comfy": comfy,
+        "comfy.cli_args": arguments,
         "comfy.model_management": management,
         "comfy.model_patcher": patchers,
         "comfy.utils": utils,

@@ -78,6 +78,10 @@ def test_the_hosts_choice_of_numbers_is_respected(pack: Pack) -> None:
     choose = pack.module("nodes.restoring").host_precision
     assert choose("auto") == "bf16"
     assert choose("fp32") == "fp32"  # the user's own choice comes first
+    pack.management.vae_dtype = lambda device, allowed: torch.float32
+    assert choose("auto") == "auto"  # the host knows nothing of this processor
+    sys.modules["comfy.cli_args"].args.force_fp32 = True
+    assert choose("auto") == "fp32"
 
 
 def test_room_is_made_first_and_the_network_leaves_the_device_whatever_happens(

@@ -23,8 +23,9 @@ def test_tiles_make_the_same_picture_without_seams(
     """Not only away from the overlaps of the tiles: everywhere, but for a grey level's rounding."""
     build = Builder()
     image = build.degrade(build.resize(build.load(), *size), blur=0.0)
-    whole = build.save(build.restore(image, task=task))
-    tiled = build.save(build.upscale(build.upscale_model(image, task=task), image))
+    exact = {"task": task, "precision": "fp32"}
+    whole = build.save(build.restore(image, **exact))
+    tiled = build.save(build.upscale(build.upscale_model(image, **exact), image))
     run = server.run(build.prompt)
     assert run.status == "success", run.error
     [a], [b] = server.pictures(run, whole), server.pictures(run, tiled)
@@ -37,8 +38,8 @@ def test_each_picture_of_a_batch_keeps_its_own_statistics(server: Server) -> Non
     image = build.resize(build.load(), 600, 300)
     dark = build.degrade(image, light=0.1, blur=0.0)
     batch = [build.add("ImageBatch", image1=image, image2=dark), 0]
-    whole = build.save(build.restore(batch))
-    tiled = build.save(build.upscale(build.upscale_model(batch), batch))
+    whole = build.save(build.restore(batch, precision="fp32"))
+    tiled = build.save(build.upscale(build.upscale_model(batch, precision="fp32"), batch))
     run = server.run(build.prompt)
     assert run.status == "success", run.error
     for a, b in zip(server.pictures(run, whole), server.pictures(run, tiled), strict=True):
@@ -47,13 +48,15 @@ def test_each_picture_of_a_batch_keeps_its_own_statistics(server: Server) -> Non
 
 def test_dt_needs_no_picture(server: Server, photo: np.ndarray) -> None:
     build = Builder()
-    model = build.upscale_model(None, task="deblur", checkpoint="small-dt.safetensors")
+    model = build.upscale_model(
+        None, task="deblur", checkpoint="small-dt.safetensors", precision="fp32"
+    )
     saved = build.save(build.upscale(model, build.load()))
     run = server.run(build.prompt)
     assert run.status == "success", run.error
     generator = load_checkpoint(server.base / "models/devudp/small-dt.safetensors").generator
     image = torch.from_numpy(photo).permute(2, 0, 1)[None] / 255
-    wanted = restore(image, generator, Options(task="deblur", exposure=1.0))
+    wanted = restore(image, generator, Options(task="deblur", exposure=1.0, precision="fp32"))
     wanted = (wanted[0].permute(1, 2, 0) * 255).to(torch.uint8).numpy()
     assert difference(server.pictures(run, saved)[0], wanted) <= 1
 
