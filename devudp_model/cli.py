@@ -61,8 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         level=logging.DEBUG if args.verbose else logging.INFO, format="%(levelname)s: %(message)s"
     )
     logging.getLogger("PIL").setLevel(logging.INFO)
-    # A launcher or a service that ends this process gets the same orderly end as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return args.run(args)
     except KeyboardInterrupt:
@@ -180,6 +178,8 @@ def run_restore(args: argparse.Namespace) -> int:
     )
     process, outcome = Process.this(), Outcome()
     process.connect()
+    # A launcher or a service that ends this process gets the same orderly end as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if jobs:
         prepare_folder(args.out)
         outcome = run(

@@ -7,6 +7,7 @@ does what a process that died has left.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -65,6 +66,10 @@ class Process:
             return [value]
         import torch.distributed as dist
 
+        # This process's work is done, so it may end at once; and Python would not get to see a
+        # signal while it waits.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         dist.monitored_barrier(timeout=PATIENCE)
         values: list[T | None] = [None] * self.count
         dist.all_gather_object(values, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -432,6 +433,41 @@ def test_two_real_processes(tmp_path: Path, weights: Path) -> None:
     assert names(tmp_path / "out") == ["0.png", "2.png", "3.png", "4.png"]
     assert "4 restored" in result.stdout, result.stderr
     assert "1 failed" in result.stderr and "1.png is not a picture" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are something else there")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_waits_can_be_ended(number: signal.Signals) -> None:
+    """Two processes, one of which never comes to the end; the other one waits for it."""
+    code = (
+        "import time\nfrom devudp_model.processes import Process\nprocess = Process.this()\n"
+        "process.connect()\nprint('met', flush=True)\n"
+        "process.gather(0) if process.rank == 0 else time.sleep(600)"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**common, "RANK": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        for each in started:
+            assert each.stdout is not None and each.stdout.readline() == "met\n"
+        time.sleep(1)
+        started[0].send_signal(number)
+        assert started[0].wait(timeout=20) != 0
+    finally:
+        for each in started:
+            each.kill()
+            each.communicate()
 
 
 # --- info, help, start ----------------------------------------------------------------------------
