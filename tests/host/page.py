@@ -79,14 +79,12 @@ def visit(page: Page, request: dict[str, Any]) -> dict[str, Any]:
         "Comfy.Minimap.Visible": False,
         "Comfy.Locale": request["locale"],
     }
+    page.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
     for key, value in settings.items():
         page.request.post(f"{url}/api/settings/{key}", data=json.dumps(value))
     page.goto(url, wait_until="domcontentloaded")
     page.wait_for_function(READY, timeout=90_000)
     page.wait_for_timeout(1000)
-    advertisement = page.get_by_label("Close", exact=True).or_(page.locator("i.pi-times")).first
-    if advertisement.is_visible():
-        advertisement.click()
     report: dict[str, Any] = {"workflows": {}}
     for path in map(Path, request["workflows"]):
         report["workflows"][path.stem] = open_workflow(page, path, out, run=request["run"])

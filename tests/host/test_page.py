@@ -43,14 +43,20 @@ def plain_server(
 
 
 @pytest.fixture(scope="module")
-def page(host: Host, plain_server: Server) -> dict[str, Any]:
-    """What a browser found: every workflow opened and run, a help page read."""
+def chromium() -> str:
+    """A browser."""
     chromium = find_chromium()
     if not chromium:
         pytest.skip(
             "no Chromium: the page was NOT tested. Install one (Debian: apt-get install chromium) "
             "or name it in the environment variable CHROMIUM."
         )
+    return chromium
+
+
+@pytest.fixture(scope="module")
+def page(host: Host, plain_server: Server, chromium: str) -> dict[str, Any]:
+    """What was found in it: every workflow opened and run, a help page read."""
     return look(host, plain_server, chromium, SCREENSHOTS, small_workflows(), help="DEvUDPRestore")
 
 
@@ -123,3 +129,19 @@ def test_the_help_page_opens_with_its_picture(page: dict[str, Any]) -> None:
     assert "Good to know" in page["help"]["text"]  # ours, not the one made from the tooltips
     [[source, width]] = page["help"]["images"]
     assert source.endswith("before_after.jpg") and width > 100
+
+
+def test_the_page_in_another_language(host: Host, plain_server: Server, chromium: str) -> None:
+    files = [path for path in workflow_files() if path.stem == "restore_one_picture"]
+    german = look(
+        host,
+        plain_server,
+        chromium,
+        SCREENSHOTS / "de",
+        files,
+        run=False,
+        help="DEvUDPRestore",
+        locale="de",
+    )
+    assert german["names"][:4] == ["DEvUDP Restaurieren", "Bild", "Maske", "Aufgabe"]
+    assert "Good to know" in german["help"]["text"]  # there is no German page: the English one
