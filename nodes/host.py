@@ -26,6 +26,7 @@ import comfy.utils  # pyright: ignore[reportMissingImports]
 import torch
 from comfy.cli_args import args as arguments  # pyright: ignore[reportMissingImports]
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 SCARCE = ("out of memory", "not enough memory", "can't allocate memory")
 """What the messages of torch's allocators (CUDA, MPS, XPU; CPU on Windows; CPU elsewhere) share."""
@@ -111,6 +112,23 @@ def on_device(module: nn.Module, working_bytes: int) -> Iterator[torch.device]:
         yield device
     finally:
         module.to(management.vae_offload_device())
+
+
+@contextmanager
+def cancellable() -> Iterator[None]:
+    """Lets the user cancel within the block before every layer of a network, not only pictures.
+
+    One large picture, or a film whose frames share their statistics, can take minutes.
+    """
+
+    def check(*_: Any) -> None:
+        management.throw_exception_if_processing_interrupted()
+
+    handle = register_module_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def patcher(module: nn.Module) -> Any:

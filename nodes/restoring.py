@@ -59,13 +59,14 @@ def restore_pictures(
         bound = affordable(device)
 
         def restore_part(part: slice, memory: int) -> Tensor:
-            restored = restore(
-                channels_first(image[part]),
-                generator,
-                replace(options, memory=memory),
-                mask=mask if mask is None or len(mask) == 1 else mask[part],
-                progress=lambda done, _: report(part.start + done),
-            )
+            with host.cancellable():
+                restored = restore(
+                    channels_first(image[part]),
+                    generator,
+                    replace(options, memory=memory),
+                    mask=mask if mask is None or len(mask) == 1 else mask[part],
+                    progress=lambda done, _: report(part.start + done),
+                )
             return channels_last(restored).to(intermediate_device(), intermediate_dtype())
 
         if options.statistics == "shared":

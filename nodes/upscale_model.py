@@ -104,7 +104,9 @@ class RestoringModel:
                 picture = self.pictures[number : number + 1].to(tile.device, tile.dtype)
 
             def run(memory: int) -> FrozenRestorer:
-                return freeze(networks.generator, picture, replace(self.options, memory=memory))
+                bounded = replace(self.options, memory=memory)
+                with host.cancellable():
+                    return freeze(networks.generator, picture, bounded)
 
             networks.frozen, _ = with_less_memory(run, tile.device, affordable(tile.device))
             networks.taken_from = number, tile.device

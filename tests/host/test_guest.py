@@ -110,6 +110,22 @@ def test_cancel_passes_through_and_stops_the_batch(pack: Pack) -> None:
     assert pack.calls.progress == [1, 2, 3]
 
 
+def test_cancel_is_noticed_within_a_picture(pack: Pack) -> None:
+    asked: list[int] = []
+
+    def throw() -> None:
+        asked.append(1)
+        if len(asked) == 10:
+            raise Interrupted
+
+    pack.management.throw_exception_if_processing_interrupted = throw
+    with pytest.raises(Interrupted):
+        restore_pictures(pack, torch.rand(4, 64, 64, 3), statistics="shared")
+    assert pack.calls.progress == []
+    torch.nn.Identity()(torch.ones(1))  # nobody asks any more
+    assert len(asked) == 10
+
+
 @pytest.mark.parametrize(
     ("error", "scarce"),
     [

@@ -228,13 +228,17 @@ def test_unknown_and_damaged_checkpoints(server: Server) -> None:
     assert_works(server)
 
 
-def test_an_interrupted_batch_stops_and_leaves_nothing_behind(server: Server) -> None:
+@pytest.mark.parametrize("statistics", ["each image", "shared"])
+def test_an_interrupted_batch_stops_and_leaves_nothing_behind(
+    server: Server, statistics: str
+) -> None:
     assert_works(server, "bundled")
     before = server.get("/tests/memory")
     build = Builder()
-    # About a minute of work, if nobody interrupts it.
-    large = build.resize(build.load("other.png"), 256, 192)
-    build.save(build.restore(build.repeat(large, 60), checkpoint="bundled"))
+    # A minute or more of work, if nobody interrupts it.
+    large = build.degrade(build.resize(build.load("other.png"), 256, 192), blur=0.0)
+    batch = build.repeat(large, 120)
+    build.save(build.restore(batch, checkpoint="bundled", statistics=statistics))
     number = server.submit(build.prompt)
     started = time.monotonic()
     while not server.get("/queue")["queue_running"] and time.monotonic() < started + 20:
