@@ -175,7 +175,7 @@ def keep(shot: Path, target: Path) -> None:
 
 def crop(shot: Path, target: Path) -> None:
     """The part of a screenshot with the nodes in it."""
-    picture = Image.open(shot).convert("RGB").crop((60, 100, 1600, 940))
+    picture = Image.open(shot).convert("RGB").crop((60, 150, 1600, 940))
     picture.thumbnail((900, 900))
     picture.save(target, quality=85, optimize=True)
 
