@@ -24,8 +24,8 @@ from .strips import Feature, FeatureReader, Painter, Picture, Reader, Standardiz
 
 log = logging.getLogger("devudp")
 
-STRIP_BYTES = {"cpu": 2 * 2**20, "cuda": 64 * 2**20}
-"""Of a layer's input and output strip together; on the CPU for each thread, to fit its cache."""
+CACHE_BYTES, GPU_STRIP_BYTES = 2 * 2**20, 64 * 2**20
+"""Of a layer's input and output strip together. On the CPU for each thread, to fit its cache."""
 
 
 class Network(nn.Module):
@@ -98,8 +98,9 @@ class Run:
         self.picture = Picture(image, network.device)
         self.frames = len(image)
         self.found: list[Moments] = []
-        threads = torch.get_num_threads() if network.device.type == "cpu" else 1
-        self.strip_bytes = STRIP_BYTES.get(network.device.type, STRIP_BYTES["cuda"]) * threads
+        self.strip_bytes = GPU_STRIP_BYTES
+        if network.device.type == "cpu":
+            self.strip_bytes = CACHE_BYTES * torch.get_num_threads()
         if memory is not None:
             self.strip_bytes = min(self.strip_bytes, memory // 8)
             # Beside the planes there are the weights, and a few strips alive at a time.
