@@ -1,0 +1,127 @@
+"""The tasks are pure functions: exposure, detail, strength, mask."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from devudp_model.statistics import Moments, moments_of_planes
+from devudp_model.tasks import (
+    GREY_LEVEL,
+    MAX_GAIN,
+    TASKS,
+    Match,
+    apply_task,
+    bundled_variant,
+    detail_transfer,
+    match,
+    reach,
+    window_mean,
+)
+
+
+def picture(*shape: int, seed: int = 0) -> Tensor:
+    """In [0.2, 0.8]: an exposure match clips none of it."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 0.6 + 0.2
+
+
+def matched(image: Tensor, output: Tensor, exposure: float) -> Match:
+    return match(moments_of_planes(image), moments_of_planes(output), exposure)
+
+
+def moments(x: Tensor) -> Moments:
+    return moments_of_planes(x)
+
+
+def test_the_variants_of_the_tasks() -> None:
+    assert {task: bundled_variant(task) for task in TASKS} == {
+        "joint": "devudp",
+        "deblur": "devudp-dt",
+        "low light": "devudp",
+    }
+
+
+def test_exposure_0_has_mean_and_spread_of_the_input_in_each_channel() -> None:
+    image = picture(1, 3, 20, 30) * torch.tensor([0.3, 0.5, 0.4]).view(1, 3, 1, 1)
+    output = picture(1, 3, 20, 30, seed=1)
+    result = apply_task(image, output, "deblur", matched(image, output, 0.0))
+    expected = moments(image)
+    torch.testing.assert_close(moments(result).mean, expected.mean, rtol=0, atol=1e-4)
+    torch.testing.assert_close(moments(result).var.sqrt(), expected.var.sqrt(), rtol=1e-2, atol=0)
+
+
+def test_exposure_1_is_the_models_picture_untouched() -> None:
+    image, output = picture(1, 3, 9, 9), picture(1, 3, 9, 9, seed=1)
+    assert torch.equal(apply_task(image, output, "joint", matched(image, output, 1.0)), output)
+
+
+@pytest.mark.parametrize("exposure", [0.25, 0.5])
+def test_exposure_between_is_the_blend_of_both_ends(exposure: float) -> None:
+    image, output = picture(1, 3, 16, 16) * 0.5, picture(1, 3, 16, 16, seed=1)
+    ends = [apply_task(image, output, "deblur", matched(image, output, e)) for e in (0.0, 1.0)]
+    between = apply_task(image, output, "deblur", matched(image, output, exposure))
+    torch.testing.assert_close(between, torch.lerp(ends[0], ends[1], exposure))
+
+
+def test_flat_pictures_do_not_explode() -> None:
+    flat, lively = torch.full((1, 3, 8, 8), 0.3), picture(1, 3, 8, 8)
+    almost = flat + GREY_LEVEL * 0.1 * (lively - 0.5)
+    result = apply_task(flat, lively, "deblur", matched(flat, lively, 0.0))
+    torch.testing.assert_close(result, flat, atol=1e-3, rtol=0)  # flat in, flat out
+    exposure = matched(lively * 50, almost, 0.0).exposure
+    assert exposure is not None and (exposure.gain == MAX_GAIN).all()
+
+
+def test_strength_and_mask() -> None:
+    image, output = picture(2, 3, 8, 10), picture(2, 3, 8, 10, seed=1)
+    found = Match(None, torch.zeros(1, 3, 1, 1))
+    half = apply_task(image, output, "joint", found, strength=0.5)
+    torch.testing.assert_close(half, (image + output) / 2)
+    assert torch.equal(apply_task(image, output, "joint", found, strength=0.0), image)
+    mask = torch.zeros(1, 1, 8, 10)
+    mask[..., :5] = 1
+    result = apply_task(image, output, "joint", found, strength=0.5, mask=mask)
+    torch.testing.assert_close(result[..., :5], half[..., :5])
+    assert torch.equal(result[..., 5:], image[..., 5:])
+
+
+def test_low_light_recovers_an_affine_change_of_exposure() -> None:
+    """Where the model only changes gain and offset, the result is the model's picture."""
+    image = picture(1, 3, 60, 50) * 0.2
+    output = 3 * image + 0.1
+    result = detail_transfer(image, output, torch.full((1, 3, 1, 1), 1e-8))
+    torch.testing.assert_close(result, output, atol=1e-3, rtol=0)
+
+
+def test_low_light_takes_the_exposure_of_the_model_and_the_detail_of_the_input() -> None:
+    torch.manual_seed(0)
+    detail = torch.rand(1, 3, 80, 80) * 0.1
+    image, bright = 0.05 + detail, 0.5 + 4 * detail
+    smooth = window_mean(bright, 2)  # a model that lost the finest detail
+    found = matched(image, smooth, 1.0)
+    result = apply_task(image, smooth, "low light", found)
+
+    def fine(x: Tensor) -> Tensor:
+        return (x - window_mean(x, 2)).flatten()
+
+    def likeness(x: Tensor, y: Tensor) -> float:
+        return torch.corrcoef(torch.stack([fine(x), fine(y)]))[0, 1].item()
+
+    assert likeness(result, image) > 0.9
+    assert likeness(result, image) > likeness(smooth, image)
+    assert (result.mean() - smooth.mean()).abs() < 0.02
+
+
+def test_low_light_looks_no_further_than_it_says() -> None:
+    image, output = picture(1, 3, 90, 90), picture(1, 3, 90, 90, seed=1)
+    found = matched(image, output, 1.0)
+    whole = apply_task(image, output, "low light", found)
+    r = reach("low light")
+    part = apply_task(image[..., 20:70, 20:70], output[..., 20:70, 20:70], "low light", found)
+    torch.testing.assert_close(part[..., r:-r, r:-r], whole[..., 20 + r : 70 - r, 20 + r : 70 - r])
+    assert reach("joint") == reach("deblur") == 0
+
+
+def test_window_mean_at_the_borders_is_over_what_there_is() -> None:
+    x = torch.arange(12.0).view(1, 1, 3, 4)
+    assert window_mean(x, 1)[0, 0, 0, 0] == x[0, 0, :2, :2].mean()
+    assert window_mean(x, 50)[0, 0, 2, 3] == x.mean()  # a window larger than the picture
