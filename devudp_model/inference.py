@@ -45,7 +45,9 @@ class Network(nn.Module):
         self.standardized = generator.norm == "instance"
         self.width, self.depth = generator.width, generator.depth
         self.activate = generator.activate
-        self.layers = Layers(fold_batchnorm(generator), dtype)
+        if generator.norm == "batch":
+            generator = fold_batchnorm(generator)
+        self.layers = Layers(generator, dtype)
         self.register_buffer("mean", None)
         self.register_buffer("var", None)
 

@@ -36,11 +36,14 @@ class Plane(Protocol):
     shape: Shape
 
     def read(self, rows: int) -> list[Tensor]:
-        """The next rows of a frame, in pieces 1,C,h,W one below the other; not to be changed."""
+        """The next rows of a frame, in pieces 1,C,h,W one below the other.
+
+        Not to be changed, and valid until the next call only.
+        """
         ...
 
-    def write(self, strip: Tensor) -> None:
-        """Appends a strip, 1,C,h,W, which must not be changed afterwards."""
+    def write(self, strip: Tensor, *, lent: bool = False) -> None:
+        """Appends a strip, 1,C,h,W; if `lent`, its memory goes on being used by the caller."""
         ...
 
     def close(self) -> None:
@@ -57,7 +60,7 @@ def empty_strip(shape: Shape, rows: int, dtype: torch.dtype, device: torch.devic
 class MemoryPlane:
     """A plane in the memory of the `device` that works with it, or of another one, its `home`.
 
-    It keeps the very strips that it is given: those of the same memory are not copied.
+    It keeps the very strips that it is given, unless they are lent or have to move.
     """
 
     def __init__(self, shape: Shape, device: torch.device, home: torch.device) -> None:
@@ -75,8 +78,8 @@ class MemoryPlane:
             pieces.append(strip.to(self.device))
         return pieces
 
-    def write(self, strip: Tensor) -> None:
-        self.strips.append(strip.to(self.home))
+    def write(self, strip: Tensor, *, lent: bool = False) -> None:
+        self.strips.append(strip.to(self.home, copy=lent))
 
     def close(self) -> None:
         self.strips.clear()
@@ -93,10 +96,13 @@ class FilePlane:
         self.row_bytes = shape.width * shape.channels * dtype.itemsize
         self.rows = shape.frames * shape.height
         self.rows_read = self.rows_written = 0
+        self.buffer: Tensor | None = None
         self.file = tempfile.TemporaryFile(prefix="devudp-", buffering=0)  # noqa: SIM115
 
     def read(self, rows: int) -> list[Tensor]:
-        strip = empty_strip(self.shape, rows, self.dtype, torch.device("cpu"))
+        if self.buffer is None or self.buffer.shape[2] < rows:
+            self.buffer = empty_strip(self.shape, rows, self.dtype, torch.device("cpu"))
+        strip = self.buffer[:, :, :rows]
         self.file.seek(self.rows_read % self.rows * self.row_bytes)
         self.rows_read += rows
         rest = memory_of(strip)
@@ -107,7 +113,7 @@ class FilePlane:
             rest = rest[got:]
         return [strip]
 
-    def write(self, strip: Tensor) -> None:
+    def write(self, strip: Tensor, *, lent: bool = False) -> None:
         self.file.seek(self.rows_written % self.rows * self.row_bytes)
         self.rows_written += strip.shape[2]
         rest = memory_of(strip.contiguous(memory_format=torch.channels_last))

@@ -106,7 +106,9 @@ class FeatureReader:
     def __init__(self, feature: Feature, keep: Plane | None, space: Workspace):
         self.feature, self.keep, self.space = feature, keep, space
         self.frame, self.first, self.done = -1, 0, 0
-        self.last: Tensor | None = None
+        # This strip, the last one, and a feature's part, in the same memory all the time: short
+        # lives between the planes' long ones would leave holes in the process's memory.
+        self.buffers: list[Tensor] = []
 
     def strip(self, frame: int, start: int, stop: int) -> Tensor:
         """Rows beyond the picture are zeros, as the convolutions' padding is."""
@@ -114,21 +116,25 @@ class FeatureReader:
         if frame != self.frame:
             self.frame, self.done = frame, 0
         top, bottom = max(start, 0), min(stop, shape.height)
-        strip = empty_strip(shape, stop - start, self.space.dtype, self.space.device)
+        if not self.buffers:  # no other strip is larger than the first
+            rows, dtype, device = stop - start, self.space.dtype, self.space.device
+            self.buffers = [empty_strip(shape, rows, dtype, device) for _ in range(3)]
+        last, strip = self.buffers[0], self.buffers[1][:, :, : stop - start]
+        self.buffers[:2] = self.buffers[1], last
         strip[:, :, : top - start].zero_()
         strip[:, :, bottom - start :].zero_()
-        if self.last is not None and self.done > top:
-            again = self.last[:, :, top - self.first : self.done - self.first]
+        if self.done > top:
+            again = last[:, :, top - self.first : self.done - self.first]
             strip[:, :, top - start : self.done - start].copy_(again)
         if bottom > self.done:
             self.compute(strip[:, :, self.done - start : bottom - start])
-        self.last, self.first, self.done = strip, start, bottom
+        self.first, self.done = start, bottom
         return strip
 
     def compute(self, out: Tensor) -> None:
         """The next rows of the whole feature."""
         feature = self.feature
-        part = out if feature.base is None else torch.empty_like(out)
+        part = out if feature.base is None else self.buffers[2][:, :, : out.shape[2]]
         for piece, place in pieces(feature.plane, part):
             if feature.moments is None:
                 place.copy_(piece)
@@ -141,7 +147,7 @@ class FeatureReader:
                 place.copy_(piece)  # first, since nothing reads memory as fast as a copy
             out.add_(part)
         if self.keep is not None:
-            self.keep.write(out.clone())
+            self.keep.write(out, lent=True)
 
 
 def pieces(plane: Plane, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
