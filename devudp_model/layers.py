@@ -49,6 +49,11 @@ class Layer(nn.Module):
             # of the four phases, taps that fall on the same input pixel are added. 16/36 the work.
             twice = TWICE.to(weight)
             weight = torch.einsum("yi,oIij,xj->Ioyx", twice, weight, twice)
+        if kind == "stem" and dtype != torch.float32:
+            # The picture's own rounding would cost more than that of all features: x w is about
+            # x_high w_high + x_low w_high + x_high w_low, three times the channels.
+            high, low = halves(weight, dtype)
+            weight = torch.cat([high, high, low], 1)
         self.inner, self.outer = conv.in_channels, conv.out_channels
         self.register_buffer(
             "weight", weight.to(dtype).contiguous(memory_format=torch.channels_last)
@@ -124,6 +129,12 @@ class Layers(nn.Module):
 
     def __iter__(self) -> Iterator[Layer]:
         return (module for module in self.modules() if isinstance(module, Layer))
+
+
+def halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Two numbers of a 16-bit type that add up to `x` (float32), to twice the digits."""
+    high = x.to(dtype)
+    return high, (x - high).to(dtype)
 
 
 def normalize_into(out: Tensor, x: Tensor, found: Moments) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .generator import STANDARDIZE_EPS, pad_to_stride
-from .layers import normalize_into, relu_
+from .layers import halves, normalize_into, relu_
 from .planes import Plane, Workspace, empty_strip
 from .statistics import Moments
 
@@ -75,6 +75,9 @@ class StandardizedPicture:
         if self.moments is not None:
             rstd = torch.rsqrt(self.moments.var + STANDARDIZE_EPS)
             strip = (strip - self.moments.mean) * rstd
+        if self.dtype != torch.float32:
+            high, low = halves(strip, self.dtype)
+            strip = torch.cat([high, low, high], 1)
         return strip.to(self.dtype, memory_format=torch.channels_last)
 
 
