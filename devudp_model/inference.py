@@ -24,8 +24,8 @@ from .strips import Feature, FeatureReader, Painter, Picture, Reader, Standardiz
 
 log = logging.getLogger("devudp")
 
-CACHE_BYTES, GPU_STRIP_BYTES = 2 * 2**20, 64 * 2**20
-"""Of a layer's input and output strip together. On the CPU for each thread, to fit its cache."""
+CACHE_BYTES, GPU_STRIP_BYTES = 4 * 2**20, 64 * 2**20
+"""Of a layer's input and output strip together. On the CPU for each thread, to stay near its cache."""
 
 
 class Network(nn.Module):
