@@ -25,7 +25,10 @@ from .strips import Feature, FeatureReader, Painter, Picture, Reader, Standardiz
 log = logging.getLogger("devudp")
 
 CACHE_BYTES, GPU_STRIP_BYTES = 4 * 2**20, 64 * 2**20
-"""Of a layer's input and output strip together. On the CPU for each thread, to stay near its cache."""
+"""Of a layer's input and output strip together; on the CPU for each thread, for its cache."""
+
+LIBRARIES_BYTES = 48 * 2**20
+"""What PyTorch's kernels take for themselves, about."""
 
 
 class Network(nn.Module):
@@ -103,11 +106,12 @@ class Run:
         self.strip_bytes = GPU_STRIP_BYTES
         if network.device.type == "cpu":
             self.strip_bytes = CACHE_BYTES * torch.get_num_threads()
-        if memory is not None:
+        elif memory is not None:
             self.strip_bytes = min(self.strip_bytes, memory // 8)
+        if memory is not None:
             # Beside the planes there are the weights, and a few strips alive at a time.
-            used = sum(buffer.nbytes for buffer in network.buffers()) + 4 * self.strip_bytes
-            memory = max(memory - used, 0)
+            weights = sum(buffer.nbytes for buffer in network.buffers())
+            memory = max(memory - weights - 4 * self.strip_bytes - LIBRARIES_BYTES, 0)
         self.space = Workspace(network.dtype, network.device, memory)
 
     def paint(self, out: Tensor) -> None:

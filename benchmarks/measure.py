@@ -1,0 +1,78 @@
+"""Time, memory and the machine they were measured on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def best_time(run: Callable[[], object], device: torch.device, *, seconds: float = 3.0) -> float:
+    """Seconds of the fastest of several runs: at least two, after one to warm up, then for as long
+    as `seconds` allows. A run that takes longer than that by itself is not repeated."""
+
+    def once() -> float:
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - start
+
+    times = [once()]
+    if times[0] > 4 * seconds:
+        return times[0]
+    times = [once(), once()]
+    while sum(times) < seconds:
+        times.append(once())
+    return min(times)
+
+
+def processor() -> str:
+    """Its name, as the operating system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine(device: torch.device) -> str:
+    """One line that says where numbers come from."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    able = torch.backends.cpu.get_cpu_capability()
+    kind = f" ({able})" if device.type == "cpu" else ""
+    return f"{name}{kind}{threads}; torch {torch.__version__}, {platform.system()}"
+
+
+def resident_bytes() -> int:
+    """What this process has in memory now. Linux only."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def forget_peak() -> None:
+    """Lets `peak_bytes` count from now on. Linux only."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes() -> int:
+    """The most that this process had in memory since `forget_peak`. Linux only."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def in_new_process(*arguments: object) -> dict[str, float]:
+    """Runs `python -m benchmarks.one ...`: memory can only be measured in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.one", *map(str, arguments)]
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)

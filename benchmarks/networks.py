@@ -1,0 +1,86 @@
+"""What the engine is compared with: the convolutions alone, and a textbook version."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from devudp_model.generator import Generator, InstanceNorm
+
+from .measure import best_time
+
+
+class PlainInstanceNorm(nn.Module):
+    """PyTorch's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.instance_norm(x)
+
+
+def textbook(generator: Generator, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """The network as one writes it down in PyTorch, one operation a step."""
+    net = copy.deepcopy(generator).eval()
+    for module in list(net.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, InstanceNorm):
+                setattr(module, name, PlainInstanceNorm())
+    net.to(dtype)
+
+    @torch.inference_mode()
+    def run(image: Tensor) -> Tensor:
+        return (net((image * 2 - 1).to(dtype)).float() + 1) / 2
+
+    return run
+
+
+def convolutions(height: int, width: int) -> Iterator[tuple[nn.Conv2d, tuple[int, ...]]]:
+    """Every convolution of the network with the shape of its input, for a picture of that size."""
+    calls: list[tuple[nn.Conv2d, tuple[int, ...]]] = []
+
+    def record(conv: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        calls.append((conv, tuple(inputs[0].shape)))
+
+    with torch.device("meta"):
+        net = Generator()
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_pre_hook(record)
+        net(torch.empty(1, 3, height, width))
+    yield from calls
+
+
+@torch.inference_mode()
+def time_of_convolutions(
+    height: int, width: int, dtype: torch.dtype, device: torch.device
+) -> float:
+    """Seconds of all the network's convolutions, each timed alone in channels_last."""
+    seconds = {}
+    total = 0.0
+    for conv, shape in convolutions(height, width):
+        key = (shape, tuple(conv.weight.shape), conv.stride)
+        if key not in seconds:
+            x = torch.randn(shape, device=device).to(dtype, memory_format=torch.channels_last)
+            weight = torch.randn(conv.weight.shape, device=device).mul_(0.02)
+            weight = weight.to(dtype, memory_format=torch.channels_last)
+            stride, padding = conv.stride, conv.kernel_size[0] // 2
+
+            def run(x=x, weight=weight, stride=stride, padding=padding) -> Tensor:
+                return F.conv2d(x, weight, None, stride, padding)
+
+            seconds[key] = best_time(run, device, seconds=0.5)
+        total += seconds[key]
+    return total
+
+
+def multiply_adds(height: int, width: int) -> float:
+    """Of one forward pass, as the network is defined."""
+    total = 0.0
+    for conv, (_, _, rows, columns) in convolutions(height, width):
+        pixels = (rows // conv.stride[0]) * (columns // conv.stride[1])
+        total += conv.weight.numel() * pixels
+    return total
