@@ -16,7 +16,8 @@ def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """The type that a precision means on a device.
 
     `auto` is fp16 on CUDA and fp32 elsewhere. On the CPU bf16 is faster, but with the first weights
-    single pixels came out up to 19 of 255 away from fp32, so it has to be asked for.
+    single pixels came out up to 45 of 255 away from fp32 (0.4 on average): it has to be asked for.
+    How far fp16 agrees on CUDA has not been measured.
     """
     if precision != "auto":
         return DTYPES[precision]
