@@ -81,15 +81,22 @@ def test_any_size_strip_and_memory_gives_the_generators_picture(
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(16, 70), st.integers(16, 70), strip_bytes, st.sampled_from(VARIANTS))
-def test_half_precision_in_strips_is_the_same_as_in_one(
+def test_half_precision_in_strips_is_as_exact_as_in_one(
     height: int, width: int, strip: int, variant: Variant
 ) -> None:
-    """Up to rounding, which other shapes of the same convolution do in another order."""
-    x = picture(1, 3, height, width)
-    for dtype, most in ((torch.float16, 1), (torch.bfloat16, 8)):  # bf16 has 3 digits less
-        net = Network(generator(variant), dtype)
-        whole = in_strips(net, x, 2**40, None)
-        assert (in_strips(net, x, strip, None) - whole).abs().max() <= most / 255
+    """Strips round in another order, so pixels differ; they must not be further from float32.
+
+    Over 151 random cases the mean error was 0.95 to 1.06 times that of the whole picture. The two
+    differed by up to 8.03 of 255 in bf16 and 1.04 in fp16, so no bound of 1 holds between them.
+    """
+    net, x = generator(variant), picture(1, 3, height, width)
+    exact = reference(net, x)
+    for dtype in (torch.float16, torch.bfloat16):
+        half = Network(net, dtype)
+        whole = (in_strips(half, x, 2**40, None) - exact).abs()
+        strips = (in_strips(half, x, strip, None) - exact).abs()
+        assert strips.mean() <= 1.15 * whole.mean()
+        assert strips.max() <= 2.5 * whole.max()  # a seam
 
 
 @settings(max_examples=25, deadline=None)
