@@ -6,6 +6,9 @@ tests/host/torchvision_on_cpu.py and a .pth file that imports it into a virtual 
 own, and run the benchmark there.
 """
 
+# pyright: reportMissingImports=false
+# spandrel is optional: it needs torchvision, which the checks do without.
+
 from __future__ import annotations
 
 from collections.abc import Callable
