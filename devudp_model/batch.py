@@ -197,7 +197,9 @@ def explain(error: Exception) -> str:
         next_step = {
             errno.ENOSPC: "Free some space, then run again with --skip-existing.",
             errno.EDQUOT: "Free some space, then run again with --skip-existing.",
+            errno.EFBIG: "No larger file is allowed there: choose another --out or --format.",
         }.get(error.errno or 0, "Check the folder and its permissions, or choose another --out.")
-        where = f" ({error.filename})" if error.filename else ""
+        # Of the folder: the file's name is that of the temporary one.
+        where = f" (in {Path(error.filename).parent})" if error.filename else ""
         return f"Not written: {error.strerror or error}{where}. {next_step}"
     return f"{type(error).__name__}: {error}. Run again with --verbose for the details."

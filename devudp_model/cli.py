@@ -44,6 +44,7 @@ EXAMPLES = """examples:
   devudp restore large.tif --out restored --memory 2GB --format tiff
 
 films (no flicker; the sound is copied back by ffmpeg):
+  mkdir frames
   ffmpeg -i film.mp4 frames/%06d.png
   devudp restore frames --out restored --statistics shared
   ffmpeg -framerate 25 -i restored/%06d.png -i film.mp4 -map 0:v -map 1:a? restored.mp4
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         level=logging.DEBUG if args.verbose else logging.INFO, format="%(levelname)s: %(message)s"
     )
     logging.getLogger("PIL").setLevel(logging.INFO)
+    logging.getLogger("pyvips").setLevel(logging.WARNING)  # it tells about its threads
     try:
         return args.run(args)
     except KeyboardInterrupt:
@@ -208,7 +210,7 @@ def prepare_folder(out: Path) -> None:
             pass
         probe.unlink(missing_ok=True)
     except OSError as error:
-        reason = error.strerror or error
+        reason = "it is a file, not a folder" if out.is_file() else error.strerror or error
         raise OSError(f"cannot write to {out}: {reason}. Choose another --out.") from error
 
 

@@ -74,11 +74,13 @@ def plan(
     problems: dict[Path, str] = {}
     found: dict[Path, Found] = {}  # by its full path, so that none comes twice
     for path in expand_wildcards(paths):
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where it may not look)
             found.setdefault(path.resolve(), Found(path, Path(path.name)))
             continue
-        pictures = pictures_in(path, recursive=recursive, without=out)
-        if not pictures:
+        closed: dict[Path, str] = {}
+        pictures = pictures_in(path, recursive=recursive, without=out, closed=closed)
+        problems.update(closed)
+        if not pictures and not closed:
             deeper = "" if recursive else ", or add --recursive for those in its folders"
             problems[path] = f"No pictures in it ({' '.join(SUFFIXES)}). Name another{deeper}."
         for picture in pictures:
@@ -100,11 +102,21 @@ def expand_wildcards(paths: Iterable[Path]) -> list[Path]:
     return expanded
 
 
-def pictures_in(folder: Path, *, recursive: bool, without: Path) -> list[Path]:
-    """By suffix. Neither hidden files nor results of an earlier run in the folder `without`."""
+def pictures_in(
+    folder: Path, *, recursive: bool, without: Path, closed: dict[Path, str]
+) -> list[Path]:
+    """By suffix. Neither hidden files nor results of an earlier run in the folder `without`.
+
+    Folders that cannot be looked into, and why, are added to `closed`.
+    """
     out = without.resolve()
     pictures, others = [], 0
-    for parent, folders, names in os.walk(folder):
+
+    def note(error: OSError) -> None:
+        reason = f"Cannot be opened: {error.strerror}. Check its permissions."
+        closed[Path(error.filename)] = reason
+
+    for parent, folders, names in os.walk(folder, onerror=note):
         here = Path(parent)
         if not recursive:
             folders.clear()

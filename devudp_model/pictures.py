@@ -86,18 +86,19 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
         PictureError: there is no such file, it is damaged, too large, no picture, or several.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder, not a picture" if path.is_dir() else "does not exist"
-        raise PictureError(f"{path} {what}.")
-    if path.stat().st_size == 0:
-        raise PictureError(f"{path} is empty (0 bytes). Copy or download it again.")
+    if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where it may not look)
+        raise PictureError(f"{path} is a folder, not a picture.")
     try:
+        if path.stat().st_size == 0:
+            raise PictureError(f"{path} is empty (0 bytes). Copy or download it again.")
         with warnings.catch_warnings(), path.open("rb") as file:
             # Pillow's limit is for servers; MAX_PIXELS is for people's own photographs.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return _read(file, path)
     except (PictureError, MemoryError):
         raise
+    except FileNotFoundError as error:
+        raise PictureError(f"{path} does not exist.") from error
     except UnidentifiedImageError as error:
         raise PictureError(
             f"{path} is not a picture of a kind that can be read (PNG, JPEG, WebP, TIFF, BMP, "
@@ -157,8 +158,8 @@ def _refuse_several(pages: int, path: Path) -> None:
     if pages > 1:
         raise PictureError(
             f"{path} holds {pages} pictures (an animation, or pages), and restoring would lose all "
-            f"but one. Take it apart, for instance with 'ffmpeg -i {path.name} frames/%05d.png', "
-            "and restore the folder."
+            "but one. Take it apart, for instance with 'mkdir frames' and "
+            f"'ffmpeg -i {path.name} frames/%05d.png', and restore the folder frames."
         )
 
 

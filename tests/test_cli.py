@@ -289,12 +289,36 @@ def test_output_folder_that_cannot_be_written(
     source = draw(tmp_path / "a.png")
     (tmp_path / "file").touch()
     assert devudp(source, "--out", tmp_path / "file") == 1
-    assert "Choose another --out" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "is a file, not a folder. Choose another --out" in err
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
     if not os.access(locked, os.W_OK):  # the superuser may write everywhere
         assert devudp(source, "--out", locked) == 1
-        assert "Choose another --out" in capsys.readouterr().err
+        assert "Permission denied. Choose another --out" in capsys.readouterr().err
+
+
+def test_folders_that_may_not_be_looked_into(
+    tmp_path: Path,
+    devudp: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Neither taken for empty nor the end of the others."""
+    source = draw(tmp_path / "a.png")
+    locked = draw(tmp_path / "locked/b.png").parent
+    real = os.scandir
+
+    def scandir(path: str | Path) -> object:
+        if Path(path) == locked:  # the superuser would be let in
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert devudp(source, locked) == 1
+    out, err = capsys.readouterr()
+    assert "1 restored" in out
+    assert f"{locked}: Cannot be opened: Permission denied" in err and "No pictures" not in err
 
 
 def test_full_disk(
@@ -323,6 +347,25 @@ def test_full_disk(
     monkeypatch.undo()
     assert devudp(tmp_path / "in", "--skip-existing") == 0
     assert names(tmp_path / "out") == [f"{number}.png" for number in range(4)]
+
+
+def test_a_folder_of_the_results_that_cannot_be_written(
+    tmp_path: Path,
+    devudp: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = draw(tmp_path / "in/sub/a.png")
+
+    def locked(path: Path, *_: object) -> None:
+        hidden = str(path.with_name(".devudp-0123.tmp"))
+        raise PermissionError(errno.EACCES, "Permission denied", hidden)
+
+    monkeypatch.setattr(batch, "write_picture", locked)
+    assert devudp(tmp_path / "in", "--recursive") == 1
+    err = capsys.readouterr().err
+    where = tmp_path / "out" / "sub"
+    assert f"{source}: Not written: Permission denied (in {where})" in err and ".tmp" not in err
 
 
 def test_ctrl_c(
