@@ -25,7 +25,7 @@ check: .venv/test.stamp .venv/check.stamp
 
 # The stem is the name of an extra in pyproject.toml.
 .venv/%.stamp: pyproject.toml constraints.txt
-	test -x $(RUN) || $(PYTHON) -m venv .venv
+	test -x $(RUN) || $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 	@echo "Installing what '$*' needs into .venv: minutes, the first time"
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
 	touch $@

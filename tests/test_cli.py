@@ -533,6 +533,18 @@ def test_info_of_the_bundled_weights(capsys: pytest.CaptureFixture[str]) -> None
     assert "6,949,251" in out and "6,957,699" in out
 
 
+def test_output_that_nobody_reads_is_no_fault(weights: Path) -> None:
+    command = [sys.executable, "-m", "devudp_model.cli", "info", *[str(weights)] * 300]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout and process.stderr
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 1
+
+
 def test_choices_are_those_of_the_library() -> None:
     assert tuple(task.replace("-", " ") for task in cli.TASKS) == TASKS
     assert cli.PRECISIONS == PRECISIONS

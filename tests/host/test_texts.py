@@ -15,6 +15,23 @@ from tests.host.environment import HERE, ROOT
 from tests.host.server import packed_files
 
 LANGUAGES = {"en", "zh", "ja", "ko", "fr", "de", "es", "ru"}
+
+OWN_LETTERS = {
+    "zh": "[\u4e00-\u9fff]",
+    "ja": "[\u3040-\u30ff]",  # kana; the Chinese characters would not tell it from Chinese
+    "ko": "[\uac00-\ud7af]",
+    "ru": "[\u0400-\u04ff]",
+}
+
+CORES_NAMES = {
+    "zh": "使用模型放大图像",
+    "ja": "モデルを使用して画像を拡大",
+    "ko": "모델을 사용한 이미지 확대",
+    "fr": "Agrandir l'Image (à l'aide du Modèle)",
+    "es": "Ampliar Imagen (usando Modelo)",
+    "ru": "Апскейл изображения (с использованием модели)",
+}
+"""What the host's own page calls Upscale Image (using Model); in other languages, just that."""
 INFO: dict[str, Any] = json.loads((HERE / "object_info.json").read_text(encoding="utf-8"))
 """The nodes as frozen; `test_nodes.py` compares this with the running host."""
 
@@ -55,11 +72,36 @@ def test_translation_is_complete(language: str) -> None:
 def test_translation_is_one_and_keeps_the_values_names(language: str) -> None:
     english, translated = texts("en"), texts(language)
     for node, text in translated.items():
+        assert text["display_name"] != english[node]["display_name"]
+        assert text["description"] != english[node]["description"]
+        for number, part in text["outputs"].items():
+            assert part["tooltip"] != english[node]["outputs"][number]["tooltip"]
         for name, part in text["inputs"].items():
             original = english[node]["inputs"][name]["tooltip"]
             assert part["tooltip"] != original
             for value in inputs(node)[name].get("options", []):
                 assert (value in part["tooltip"]) == (value in original), (node, name, value)
+
+
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
+def test_translation_is_in_its_language(language: str) -> None:
+    """Told by its letters, and by being nobody else's."""
+    for node, text in texts(language).items():
+        parts = [*text["inputs"].values(), *text["outputs"].values()]
+        sentences = [text["description"], *(part["tooltip"] for part in parts)]
+        for sentence in sentences:
+            for other, letters in OWN_LETTERS.items():
+                if other != "zh" or language != "ja":
+                    assert bool(re.search(letters, sentence)) == (language == other), sentence
+        for other in LANGUAGES - {language}:
+            assert text["description"] != texts(other)[node]["description"]
+
+
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
+def test_the_cores_node_is_called_as_in_the_hosts_page(language: str) -> None:
+    text = texts(language)["DEvUDPLoadUpscaleModel"]
+    name = CORES_NAMES.get(language, "Upscale Image (using Model)")
+    assert name in text["description"] and name in text["outputs"]["0"]["tooltip"]
 
 
 def test_english_is_what_the_nodes_say() -> None:
