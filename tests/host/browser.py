@@ -40,11 +40,16 @@ def look(
     workflows: Sequence[Path],
     *,
     run: bool = True,
-    help: str = "",
+    help: Sequence[str] = (),
     locale: str = "en",
     size: tuple[int, int] = (1600, 1000),
+    scale: float = 1,
 ) -> dict[str, Any]:
-    """Opens workflows (and a node's help) in the page; screenshots go to `out`."""
+    """Opens workflows (and the help of nodes) in the page; screenshots go to `out`.
+
+    Args:
+        scale: pixels of the screenshots for one of the page.
+    """
     out.mkdir(parents=True, exist_ok=True)
     request = {
         "url": server.url,
@@ -52,10 +57,11 @@ def look(
         "out": str(out),
         "workflows": [str(path) for path in workflows],
         "run": run,
-        "help": help,
+        "help": list(help),
         "locale": locale,
         "width": size[0],
         "height": size[1],
+        "scale": scale,
     }
     done = subprocess.run(
         [str(host.python), str(HERE / "page.py")],

@@ -25,20 +25,31 @@ LOAD = """async ([workflow, name]) => {
 
 PROMPT = "async () => (await window.app.graphToPrompt()).output"
 
-SHOW_ALL = """([side, above]) => {
+SHOW_ALL = """([left_of, right_of, above]) => {
   const canvas = window.app.canvas
   const boxes = window.app.graph._nodes.map((n) => [n.pos[0], n.pos[1] - 40,
     n.pos[0] + n.size[0], n.pos[1] + n.size[1]])
   const [left, top] = [0, 1].map((i) => Math.min(...boxes.map((b) => b[i])))
   const [right, bottom] = [2, 3].map((i) => Math.max(...boxes.map((b) => b[i])))
   const area = canvas.canvas.getBoundingClientRect()
-  const scale = Math.min(1.2, (area.width - 2 * side) / (right - left),
+  const scale = Math.min(1.2, (area.width - left_of - right_of) / (right - left),
     (area.height - 2 * above) / (bottom - top))
   canvas.ds.scale = scale
-  canvas.ds.offset[0] = area.width / scale / 2 - (left + right) / 2
+  canvas.ds.offset[0] = (area.width + left_of - right_of) / scale / 2 - (left + right) / 2
   canvas.ds.offset[1] = area.height / scale / 2 - (top + bottom) / 2
   canvas.setDirty(true, true)
 }"""
+"""Margins in pixels of the page, in which no node lies."""
+
+BOXES = """() => {
+  const { scale, offset } = window.app.canvas.ds
+  const area = window.app.canvas.canvas.getBoundingClientRect()
+  const x = (value) => area.left + (value + offset[0]) * scale
+  const y = (value) => area.top + (value + offset[1]) * scale
+  return Object.fromEntries(window.app.graph._nodes.map((n) => [n.id, [x(n.pos[0]),
+    y(n.pos[1] - 30), x(n.pos[0] + n.size[0]), y(n.pos[1] + n.size[1])]]))
+}"""
+"""Where each node lies on the page: left, top, right, bottom."""
 
 TEXTS = """() => Object.fromEntries(window.app.graph._nodes.filter((n) => n.type == 'DEvUDPMeasure')
   .map((n) => [n.title, n.widgets?.find((w) => w.name == 'numbers')?.value ?? '']))"""
@@ -47,6 +58,18 @@ NAMES = """(type) => {
   const node = window.app.graph._nodes.find((n) => n.type == type)
   return [node.title, ...node.inputs.map((i) => i.label ?? i.localized_name ?? i.name)]
 }"""
+
+SELECT = """(type) => {
+  let node = window.app.graph._nodes.find((n) => n.type == type)
+  if (!node) {
+    node = window.LiteGraph.createNode(type)
+    window.app.graph.add(node)
+    node.pos = [...window.app.graph._nodes[0].pos]
+  }
+  window.app.canvas.deselectAll()
+  window.app.canvas.selectNode(node)
+}"""
+"""Selects a node of a type, a new one if there is none."""
 
 RUN_S = 240
 
@@ -60,7 +83,7 @@ def main() -> None:
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
         size = {"width": request["width"], "height": request["height"]}
-        page = browser.new_page(viewport=size)
+        page = browser.new_page(viewport=size, device_scale_factor=request["scale"])
         report = visit(page, request)
         browser.close()
     json.dump(report, sys.stdout)
@@ -89,8 +112,8 @@ def visit(page: Page, request: dict[str, Any]) -> dict[str, Any]:
     for path in map(Path, request["workflows"]):
         report["workflows"][path.stem] = open_workflow(page, path, out, run=request["run"])
     if request["help"]:
-        report["names"] = page.evaluate(NAMES, request["help"])
-        report["help"] = open_help(page, request["help"], out / f"help_{request['help']}.png")
+        report["names"] = page.evaluate(NAMES, request["help"][0])
+    report["help"] = {kind: open_help(page, kind, out) for kind in request["help"]}
     report["errors"] = errors
     return report
 
@@ -100,13 +123,14 @@ def open_workflow(page: Page, path: Path, out: Path, *, run: bool) -> dict[str, 
     workflow = json.loads(path.read_text(encoding="utf-8"))
     unknown = page.evaluate(LOAD, [workflow, path.stem])
     page.wait_for_timeout(500)
-    page.evaluate(SHOW_ALL, [110, 130])
+    page.evaluate(SHOW_ALL, [110, 110, 160])
     answer = {"unknown": unknown, "prompt": page.evaluate(PROMPT), "status": None}
     if run:
         answer["status"] = queue(page)
         page.wait_for_timeout(1500)  # until the pictures are on the nodes
     answer["texts"] = page.evaluate(TEXTS)
     answer["alerts"] = page.locator(".p-toast-message").all_inner_texts()
+    answer["boxes"] = page.evaluate(BOXES)
     page.screenshot(path=out / f"{path.stem}.png")
     return answer
 
@@ -124,14 +148,10 @@ def queue(page: Page) -> str:
     return "no result in time"
 
 
-def open_help(page: Page, node_type: str, picture: Path) -> dict[str, Any]:
+def open_help(page: Page, node_type: str, out: Path) -> dict[str, Any]:
     """Selects a node, presses the button for its help, and reads what appears."""
-    page.evaluate(SHOW_ALL, [250, 250])  # leaves room for the buttons above the node
-    page.evaluate(
-        "(t) => { const c = window.app.canvas; "
-        "c.selectNode(window.app.graph._nodes.find((n) => n.type == t)) }",
-        node_type,
-    )
+    page.evaluate(SHOW_ALL, [370, 30, 250])  # room for the help, and for the buttons above the node
+    page.evaluate(SELECT, node_type)
     page.wait_for_timeout(700)
     button = page.locator(
         '.selection-toolbox [data-testid="info-button"], '
@@ -144,7 +164,10 @@ def open_help(page: Page, node_type: str, picture: Path) -> dict[str, Any]:
     images = page.locator(".node-help-content img").evaluate_all(
         "all => all.map((i) => [i.src, i.naturalWidth])"
     )
-    page.screenshot(path=picture)
+    page.screenshot(path=out / f"help_{node_type}.png")
+    # As it was, for the next one; a second press on the button closes it.
+    button.click(timeout=60_000)
+    page.wait_for_timeout(500)
     return {"text": text, "images": images}
 
 

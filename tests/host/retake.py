@@ -11,11 +11,12 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import skimage.data
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from tests.host.browser import find_chromium, look
 from tests.host.environment import ROOT, prepare
@@ -27,8 +28,24 @@ from tests.host.workflows import load, to_prompt, workflow_files
 PACK = "comfyui-devudp"
 DOCS = ROOT / "web" / "docs"
 NEED_A_BAD_PICTURE = {"restore_one_picture", "restore_then_upscale"}
+HELPED = "DEvUDPRestore"
+SCALE = 2
+"""Pixels of a screenshot for one of the page, so that text is sharp."""
+
+FOR_DOCS: dict[str, tuple[str, list[str]]] = {
+    "assets/compare_the_tasks.jpg": ("compare_the_tasks", []),
+    "web/docs/DEvUDPLoadUpscaleModel/connections.jpg": ("restore_then_upscale", ["1", "2", "3"]),
+    "web/docs/DEvUDPMeasure/numbers.jpg": ("degrade_and_measure", ["5"]),
+}
+"""Pictures cut out of a workflow's screenshot: all of it, or these nodes."""
+
+HELP_PAGE = (1600, 960)
+
 THUMBNAIL = (512, 384)
-ASSET_BYTES = 300_000
+WIDEST, MOST_BYTES = 1600, 250_000
+"""Of pictures in the README and in help pages."""
+
+LABELS = {"compare_the_tasks": ["before", "joint", "deblur", "low light"]}
 
 
 def main() -> int:
@@ -49,14 +66,7 @@ def main() -> int:
                     ROOT / "workflows" / f"{path.stem}.jpg", quality=85, optimize=True
                 )
             take_for_docs(server)
-            shutil.copytree(DOCS, base / "custom_nodes" / PACK / "web/docs", dirs_exist_ok=True)
-            look(prepare(), server, chromium, shots, files)
-            one = [path for path in files if path.stem == "restore_one_picture"]
-            look(prepare(), server, chromium, shots / "help", one, help="DEvUDPRestore")
-        keep(shots / "compare_the_tasks.png", ROOT / "assets" / "compare_the_tasks.jpg")
-        keep(shots / "help" / "help_DEvUDPRestore.png", ROOT / "assets" / "help.jpg")
-        crop(shots / "restore_then_upscale.png", DOCS / "DEvUDPLoadUpscaleModel/connections.jpg")
-        crop(shots / "degrade_and_measure.png", DOCS / "DEvUDPMeasure/numbers.jpg")
+            take_in_page(server, chromium, files, shots)
         for path in sorted(shots.rglob("*.png")):
             target = ROOT / ".cache" / "screenshots" / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +124,7 @@ def thumbnail(server: Server, path: Path) -> Image.Image:
         pictures = pictures[1:]
     if path.stem == "restore_then_upscale":
         pictures = [middle(picture) for picture in pictures]
-    return sheet(pictures, THUMBNAIL)
+    return sheet(pictures, THUMBNAIL, LABELS.get(path.stem, []))
 
 
 def middle(picture: np.ndarray) -> np.ndarray:
@@ -123,8 +133,10 @@ def middle(picture: np.ndarray) -> np.ndarray:
     return picture[height // 8 : height * 5 // 8, width // 4 : width * 3 // 4]
 
 
-def sheet(pictures: list[np.ndarray], size: tuple[int, int]) -> Image.Image:
-    """Two pictures as the left and the right part of one; more of them in two rows."""
+def sheet(
+    pictures: list[np.ndarray], size: tuple[int, int], labels: Sequence[str] = ()
+) -> Image.Image:
+    """Two pictures as the left and the right part of one; more of them in two rows, labelled."""
     images = [
         Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS) for picture in pictures
     ]
@@ -139,6 +151,17 @@ def sheet(pictures: list[np.ndarray], size: tuple[int, int]) -> Image.Image:
     rows = Image.new("RGB", size, "white")
     for number, image in enumerate(images[:4]):
         small = image.resize((width // 2 - 2, height // 2 - 2), Image.Resampling.LANCZOS)
+        if number < len(labels):
+            font = ImageFont.load_default(20)
+            ImageDraw.Draw(small).text(
+                (8, small.height - 8),
+                labels[number],
+                fill="white",
+                font=font,
+                anchor="ls",
+                stroke_width=2,
+                stroke_fill="black",
+            )
         rows.paste(small, (number % 2 * (width // 2 + 2), number // 2 * (height // 2 + 2)))
     return rows
 
@@ -163,21 +186,37 @@ def take_for_docs(server: Server) -> None:
         pair.save(DOCS / name / "before_after.jpg", quality=85, optimize=True)
 
 
-def keep(shot: Path, target: Path) -> None:
-    """A screenshot as a JPEG of at most ASSET_BYTES."""
-    target.parent.mkdir(exist_ok=True)
+def take_in_page(server: Server, chromium: str, files: list[Path], shots: Path) -> None:
+    """What shows the page itself: parts of workflows after a run, and a node's help."""
+    seen = look(prepare(), server, chromium, shots, files, scale=SCALE)["workflows"]
+    for target, (name, nodes) in FOR_DOCS.items():
+        boxes = seen[name]["boxes"]
+        chosen = [boxes[number] for number in nodes or boxes]
+        keep(crop(shots / f"{name}.png", chosen), ROOT / target)
+    shutil.copytree(DOCS, server.base / "custom_nodes" / PACK / "web/docs", dirs_exist_ok=True)
+    one = [path for path in files if path.stem == "restore_one_picture"]
+    look(prepare(), server, chromium, shots, one, help=[HELPED], size=HELP_PAGE, scale=SCALE)
+    whole = [(0, 0, *HELP_PAGE)]
+    keep(crop(shots / f"help_{HELPED}.png", whole, around=0), ROOT / "assets" / "help.jpg")
+
+
+def crop(shot: Path, boxes: Sequence[Sequence[float]], around: int = 28) -> Image.Image:
+    """The part of a screenshot with these boxes (left, top, right, bottom on the page) in it."""
+    left, top = (min(box[i] for box in boxes) - around for i in (0, 1))
+    right, bottom = (max(box[i] for box in boxes) + around for i in (2, 3))
     picture = Image.open(shot).convert("RGB")
+    picture = picture.crop((SCALE * left, SCALE * top, SCALE * right, SCALE * bottom))
+    picture.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
+    return picture
+
+
+def keep(picture: Image.Image, target: Path) -> None:
+    """A JPEG of at most MOST_BYTES."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     for quality in range(92, 40, -4):
         picture.save(target, quality=quality, optimize=True)
-        if target.stat().st_size <= ASSET_BYTES:
+        if target.stat().st_size <= MOST_BYTES:
             return
-
-
-def crop(shot: Path, target: Path) -> None:
-    """The part of a screenshot with the nodes in it."""
-    picture = Image.open(shot).convert("RGB").crop((60, 150, 1600, 940))
-    picture.thumbnail((900, 900))
-    picture.save(target, quality=85, optimize=True)
 
 
 if __name__ == "__main__":

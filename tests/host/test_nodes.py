@@ -216,6 +216,8 @@ def test_unknown_and_damaged_checkpoints(server: Server) -> None:
     options = server.get("/object_info/DEvUDPRestore")["DEvUDPRestore"]["input"]["required"]
     listed = options["checkpoint"][1]["options"]
     assert listed[0] == "bundled" and "small.safetensors" in listed and "notes.txt" not in listed
+    assert_works(server)
+    before = server.get("/tests/memory")
     build = Builder()
     build.save(build.restore(build.load(), checkpoint="missing.safetensors"))
     with pytest.raises(RefusedError, match=r"no checkpoint 'missing\.safetensors'"):
@@ -226,6 +228,7 @@ def test_unknown_and_damaged_checkpoints(server: Server) -> None:
     assert run.status == "error"
     assert "cut off.safetensors" in run.error and "Download or copy it again" in run.error
     assert_works(server)
+    assert_memory_is_back(server, before)
 
 
 @pytest.mark.parametrize("statistics", ["each image", "shared"])

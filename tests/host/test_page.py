@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.host.conftest import fill_base
 from tests.host.environment import CACHE, ROOT, Host
 from tests.host.prompts import Builder
 from tests.host.server import Server, install_pack, serve
+from tests.host.test_nodes import NODES
 from tests.host.workflows import load, to_prompt, workflow_files
 
 PACK = "comfyui-devudp"
@@ -57,7 +59,7 @@ def chromium() -> str:
 @pytest.fixture(scope="module")
 def page(host: Host, plain_server: Server, chromium: str) -> dict[str, Any]:
     """What was found in it: every workflow opened and run, a help page read."""
-    return look(host, plain_server, chromium, SCREENSHOTS, small_workflows(), help="DEvUDPRestore")
+    return look(host, plain_server, chromium, SCREENSHOTS, small_workflows(), help=NODES)
 
 
 def small_workflows() -> list[Path]:
@@ -124,11 +126,16 @@ def test_the_numbers_are_shown_on_the_node(page: dict[str, Any]) -> None:
     assert all("PSNR" in text and "SSIM" in text and "MAE" in text for text in texts.values())
 
 
-def test_the_help_page_opens_with_its_picture(page: dict[str, Any]) -> None:
-    assert "Removes blur from photographs" in page["help"]["text"]
-    assert "Good to know" in page["help"]["text"]  # ours, not the one made from the tooltips
-    [[source, width]] = page["help"]["images"]
-    assert source.endswith("before_after.jpg") and width > 100
+@pytest.mark.parametrize("node", NODES)
+def test_the_help_page_opens_with_its_picture(page: dict[str, Any], node: str) -> None:
+    """Ours, not the one that the page makes from the tooltips."""
+    ours = (ROOT / "web" / "docs" / node / "en.md").read_text(encoding="utf-8")
+    help = page["help"][node]
+    last = ours.strip().splitlines()[-1].replace("*", "").replace("`", "").removeprefix("- ")
+    assert last in " ".join(help["text"].split())
+    [picture] = re.findall(r"!\[[^]]+\]\(([^)]+)\)", ours)
+    [[source, width]] = help["images"]
+    assert source.endswith(picture) and width >= 300
 
 
 def test_the_page_in_another_language(host: Host, plain_server: Server, chromium: str) -> None:
@@ -140,8 +147,10 @@ def test_the_page_in_another_language(host: Host, plain_server: Server, chromium
         SCREENSHOTS / "de",
         files,
         run=False,
-        help="DEvUDPRestore",
+        help=["DEvUDPRestore"],
         locale="de",
     )
     assert german["names"][:4] == ["DEvUDP Restaurieren", "Bild", "Maske", "Aufgabe"]
-    assert "Good to know" in german["help"]["text"]  # there is no German page: the English one
+    assert (
+        "Good to know" in german["help"]["DEvUDPRestore"]["text"]
+    )  # there is no German page: the English one

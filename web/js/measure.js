@@ -13,7 +13,7 @@ function show(node, text) {
     widget.serialize = false // not part of a saved workflow
     widget.options.serialize = false // nor of a prompt
     const [width, height] = node.size
-    node.setSize([Math.max(width, 220), Math.max(height, 190)])
+    node.setSize([Math.max(width, 220), Math.max(height, 160)])
   }
   widget.value = text
 }
