@@ -29,11 +29,13 @@ def options(pack: Pack, **changes: Any) -> Any:
     return pack.module("devudp_model.restore").Options(**changes)
 
 
-def restore_pictures(pack: Pack, image: torch.Tensor, **changes: Any) -> torch.Tensor:
+def restore_pictures(
+    pack: Pack, image: torch.Tensor, masks: torch.Tensor | None = None, **changes: Any
+) -> torch.Tensor:
     generator = pack.module("devudp_model.generator").Generator("devudp", 8, 1).eval()
     generator.load_state_dict(small_generator(1).state_dict())
     run = pack.module("nodes.restoring").restore_pictures
-    return run(image, generator, options(pack, **changes), None)
+    return run(image, generator, options(pack, **changes), masks)
 
 
 def test_nothing_of_the_host_is_imported_before_it_asks(tmp_path: Path) -> None:
@@ -194,6 +196,37 @@ def test_a_long_batch_is_not_held_twice(pack: Pack, monkeypatch: pytest.MonkeyPa
     seen.clear()
     restore_pictures(pack, image, statistics="shared")
     assert seen == [300]
+
+
+def test_each_picture_of_a_long_batch_has_its_own_mask(pack: Pack) -> None:
+    image = torch.rand(20, 8, 8, 3, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(20, 1, 8, 8)
+    masks[13] = masks[17] = 1
+    restored = restore_pictures(pack, image, masks)
+    changed = (restored.float() - image).abs().amax((1, 2, 3)) > 0.01
+    assert changed.nonzero().flatten().tolist() == [13, 17]
+
+
+def test_widgets_become_options(pack: Pack) -> None:
+    make = pack.module("nodes.restore").make_options
+    assert make("joint", 0.5, 0.3, "fp32", "shared") == options(
+        pack, strength=0.5, exposure=0.3, precision="fp32", statistics="shared"
+    )
+    assert make("low light", 1.0, 0.0, "auto").exposure == 0
+    assert make("joint", 1.0, 1.0, "auto").exposure is None  # the task's own
+    assert make("deblur", 1.0, 0.3, "auto").exposure is None  # keeps the picture's in any case
+
+
+def test_measure_averages_over_a_batch(pack: Pack) -> None:
+    measure = pack.nodes["DEvUDPMeasure"].execute
+    grey = torch.full((1, 16, 16, 3), 0.5)
+    off = torch.cat([grey + 10 / 255, grey + 30 / 255])
+    to_one = measure(off, grey)
+    assert to_one.args[2] == pytest.approx(20) and "mean of 2 pictures" in to_one.ui
+    to_each = measure(off, torch.cat([grey, off[1:]]))
+    assert to_each.args[2] == pytest.approx(5)
+    with pytest.raises(ValueError, match="2 pictures and 3 references"):
+        measure(off, grey.repeat(3, 1, 1, 1))
 
 
 def test_masks(pack: Pack) -> None:
