@@ -11,12 +11,13 @@ import argparse
 import hashlib
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .arguments import make_parser
 
 # torch and Pillow take seconds to import: only where they are needed, so that --help is quick.
 if TYPE_CHECKING:
@@ -29,36 +30,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("devudp")
 
-TASKS = ("joint", "deblur", "low-light")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-FORMATS = ("png", "jpeg", "webp", "tiff", "bmp", "same")
-
 FAILED, INTERRUPTED = 1, 130
-
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
-
-EXAMPLES = """examples:
-  devudp restore photo.jpg --out restored
-  devudp restore holiday --out restored --recursive --compare
-  devudp restore blurry.png --out restored --task deblur --strength 0.8
-  devudp restore night.jpg --out restored --task low-light --exposure 0.7 --format jpeg
-  devudp restore large.tif --out restored --memory 2GB --format tiff
-
-films (no flicker; the sound is copied back by ffmpeg):
-  mkdir frames
-  ffmpeg -i film.mp4 frames/%06d.png
-  devudp restore frames --out restored --statistics shared
-  ffmpeg -framerate 25 -i restored/%06d.png -i film.mp4 -map 0:v -map 1:a? restored.mp4
-
-several GPUs, or several processes for one GPU, which else waits for the files; if it stops
-half-way, the same command with --skip-existing does the rest:
-  accelerate launch --multi_gpu --num_processes 4 -m devudp_model.cli restore frames --out restored
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0, 1 (something failed), 2 (usage), 130."""
-    args = make_parser().parse_args(argv)
+    args = make_parser(run_restore, run_info).parse_args(argv)
     logging.basicConfig(
         level=logging.DEBUG if args.verbose else logging.INFO, format="%(levelname)s: %(message)s"
     )
@@ -76,97 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.debug("", exc_info=True)
         print(f"devudp: {error}", file=sys.stderr)
         return FAILED
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="devudp",
-        description="Deblurs photographs and corrects their exposure in one go.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    restore = commands.add_parser(
-        "restore",
-        help="restore picture files and folders",
-        description="Restores picture files (PNG, JPEG, WebP, TIFF, BMP) and folders of them.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_restore_arguments(restore)
-    restore.set_defaults(run=run_restore)
-    info = commands.add_parser(
-        "info",
-        help="what a checkpoint is",
-        description="Prints variant, parameters, metadata and SHA-256 of checkpoints.",
-    )
-    info.add_argument(
-        "checkpoints", nargs="*", type=Path, metavar="CHECKPOINT", help="default: the bundled ones"
-    )
-    info.set_defaults(run=run_info)
-    for command in (restore, info):
-        command.add_argument("--verbose", action="store_true", help="say more, also where it fails")
-    return parser
-
-
-def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("paths", nargs="+", type=Path, metavar="PATH", help="picture file or folder")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    add(
-        "--task",
-        choices=TASKS,
-        default="joint",
-        help=(
-            "joint: blur and exposure (default); deblur: the exposure is kept; low-light: the "
-            "exposure with the picture's own detail"
-        ),
-    )
-    add("--checkpoint", type=Path, metavar="FILE", help="weights; default: the task's bundled ones")
-    add("--strength", type=share, default=1.0, metavar="0..1", help="of the effect; default 1")
-    add(
-        "--exposure",
-        type=share,
-        metavar="0..1",
-        help=("0 keeps the picture's, 1 takes the model's; default: the task's own"),
-    )
-    add("--mask", type=Path, metavar="FILE", help="picture, white where to restore; any size")
-    add("--format", choices=FORMATS, default="png", help="of the results; default png")
-    add("--recursive", action="store_true", help="with the folders inside the folders")
-    add("--compare", action="store_true", help="also write NAME.compare.jpg, before | after")
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--overwrite", action="store_true", help="replace existing results")
-    existing.add_argument(
-        "--skip-existing",
-        action="store_true",
-        help=("do only what is missing, as after an interruption"),
-    )
-    add(
-        "--statistics",
-        choices=("each", "shared"),
-        default="each",
-        help=("shared: all pictures of a folder alike, for the frames of a film; default each"),
-    )
-    add("--memory", type=memory_size, metavar="SIZE", help="bound for the restoring, as 4GB")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest there is")
-    add("--precision", choices=PRECISIONS, default="auto", help="of the arithmetic; default auto")
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def memory_size(text: str) -> int:
-    """Bytes in `4GB`, `512M`, `1.5GiB`, `100000`."""
-    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([KMG]I?)?B?", text.strip().upper())
-    size = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
-    if size <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: write it as 4GB or 512MB")
-    return size
 
 
 def run_restore(args: argparse.Namespace) -> int:
@@ -262,8 +148,12 @@ def choose_device(name: str | None, local_rank: int) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"no device {name!r}: {reason}. Leave --device out, or cpu.") from error
+        # torch answers an unknown name with a list of all that somebody might build it for.
+        unknown = "Expected one of" in str(error)
+        reason = "there is none of that name" if unknown else str(error).splitlines()[0]
+        raise ValueError(
+            f"no device {name!r}: {reason}. Leave --device out, or write --device cpu."
+        ) from error
     return device
 
 

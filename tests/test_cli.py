@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from devudp_model import batch, cli, pictures
+from devudp_model import arguments, batch, cli, pictures
 from devudp_model.checkpoint import bundled, load_checkpoint, save_checkpoint
 from devudp_model.generator import Generator
 from devudp_model.jobs import PlanError, plan
@@ -422,17 +422,33 @@ def test_bad_checkpoint_and_device(
     assert cli.main([*command, "--checkpoint", str(source)]) == 1
     assert "no kind of checkpoint" in capsys.readouterr().err
     assert cli.main([*command, "--checkpoint", str(weights), "--device", "abacus"]) == 1
-    assert "no device 'abacus'" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "no device 'abacus': there is none of that name. Leave --device out" in err
 
 
 @pytest.mark.parametrize(
-    "wrong", ["--strength=2", "--exposure=-1", "--memory=much", "--task=sharpen", "--memory=0"]
+    ("wrong", "why"),
+    [
+        ("--strength=2", "2 is not a number from 0 to 1"),
+        ("--strength=much", "much is not a number from 0 to 1"),
+        ("--exposure=-1", "-1 is not a number from 0 to 1"),
+        ("--memory=much", "'much' is no size"),
+        ("--memory=2", "'2' is 2 bytes, too little: write it as 4GB"),
+        ("--task=sharpen", "choose from"),
+    ],
 )
-def test_usage_errors(tmp_path: Path, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_errors(
+    tmp_path: Path, wrong: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(["restore", "a.png", "--out", str(tmp_path), wrong])
     assert end.value.code == 2
-    assert wrong.split("=")[0] in capsys.readouterr().err
+    assert wrong.split("=")[0] in (err := capsys.readouterr().err) and why in err
+
+
+def test_other_names_of_tasks_and_formats(tmp_path: Path, devudp: Callable[..., int]) -> None:
+    assert devudp(draw(tmp_path / "a.png"), "--task", "low light", "--format", "jpg") == 0
+    assert names(tmp_path / "out") == ["a.jpg"]
 
 
 # --- several processes ----------------------------------------------------------------------------
@@ -546,18 +562,18 @@ def test_output_that_nobody_reads_is_no_fault(weights: Path) -> None:
 
 
 def test_choices_are_those_of_the_library() -> None:
-    assert tuple(task.replace("-", " ") for task in cli.TASKS) == TASKS
-    assert cli.PRECISIONS == PRECISIONS
+    assert tuple(task.replace("-", " ") for task in arguments.TASKS) == TASKS
+    assert arguments.PRECISIONS == PRECISIONS
     assert set(get_args(STATISTICS) or STATISTICS) == {"each image", "shared"}
-    assert set(cli.FORMATS) - {"same"} == set(pictures.FORMATS)
+    assert set(arguments.FORMATS) - {"same"} == set(pictures.FORMATS)
 
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("4GB", 4 * 10**9), ("512m", 512 * 10**6), ("1.5GiB", 3 * 2**29), ("1000", 1000)],
+    [("4GB", 4 * 10**9), ("512m", 512 * 10**6), ("1.5GiB", 3 * 2**29), ("2000000", 2 * 10**6)],
 )
 def test_memory_sizes(text: str, size: int) -> None:
-    assert cli.memory_size(text) == size
+    assert arguments.memory_size(text) == size
 
 
 def test_help_needs_no_torch() -> None:

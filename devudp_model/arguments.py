@@ -1,0 +1,152 @@
+"""What can be written after `devudp`: commands, options, and their help.
+
+Nothing of torch is imported here, so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+Command = Callable[[argparse.Namespace], int]
+
+TASKS = ("joint", "deblur", "low-light")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+FORMATS = ("png", "jpeg", "webp", "tiff", "bmp", "same")
+
+SAME_AS = {"low light": "low-light", "jpg": "jpeg", "tif": "tiff"}
+"""Other names of tasks (the nodes') and of formats (their files')."""
+
+LEAST_MEMORY = 10**6
+"""A smaller bound is a number whose unit was forgotten."""
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+
+EXAMPLES = """examples:
+  devudp restore photo.jpg --out restored
+  devudp restore holiday --out restored --recursive --compare
+  devudp restore blurry.png --out restored --task deblur --strength 0.8
+  devudp restore night.jpg --out restored --task low-light --exposure 0.7 --format jpeg
+  devudp restore large.tif --out restored --memory 2GB --format tiff
+
+films (no flicker; the sound is copied back by ffmpeg):
+  mkdir frames
+  ffmpeg -i film.mp4 frames/%06d.png
+  devudp restore frames --out restored --statistics shared
+  ffmpeg -framerate 25 -i restored/%06d.png -i film.mp4 -map 0:v -map 1:a? restored.mp4
+
+several GPUs, or several processes for one GPU, which else waits for the files; if it stops
+half-way, the same command with --skip-existing does the rest:
+  accelerate launch --multi_gpu --num_processes 4 -m devudp_model.cli restore frames --out restored
+"""
+
+
+def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentParser:
+    """The parser; `run` of what it returns is the command to run."""
+    parser = argparse.ArgumentParser(
+        prog="devudp",
+        description="Deblurs photographs and corrects their exposure in one go.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    restore = commands.add_parser(
+        "restore",
+        help="restore picture files and folders",
+        description="Restores picture files (PNG, JPEG, WebP, TIFF, BMP) and folders of them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_restore_arguments(restore)
+    restore.set_defaults(run=run_restore)
+    info = commands.add_parser(
+        "info",
+        help="what a checkpoint is",
+        description="Prints variant, parameters, metadata and SHA-256 of checkpoints.",
+    )
+    info.add_argument(
+        "checkpoints", nargs="*", type=Path, metavar="CHECKPOINT", help="default: the bundled ones"
+    )
+    info.set_defaults(run=run_info)
+    for command in (restore, info):
+        command.add_argument("--verbose", action="store_true", help="say more, also where it fails")
+    return parser
+
+
+def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("paths", nargs="+", type=Path, metavar="PATH", help="picture file or folder")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    add(
+        "--task",
+        type=usual_name,
+        choices=TASKS,
+        default="joint",
+        help=(
+            "joint: blur and exposure (default); deblur: the exposure is kept; low-light: the "
+            "exposure with the picture's own detail"
+        ),
+    )
+    add("--checkpoint", type=Path, metavar="FILE", help="weights; default: the task's bundled ones")
+    add("--strength", type=share, default=1.0, metavar="0..1", help="of the effect; default 1")
+    add(
+        "--exposure",
+        type=share,
+        metavar="0..1",
+        help=("0 keeps the picture's, 1 takes the model's; default: the task's own"),
+    )
+    add("--mask", type=Path, metavar="FILE", help="picture, white where to restore; any size")
+    add(
+        "--format",
+        type=usual_name,
+        choices=FORMATS,
+        default="png",
+        help="of the results; same: as the picture; default png",
+    )
+    add("--recursive", action="store_true", help="with the folders inside the folders")
+    add("--compare", action="store_true", help="also write NAME.compare.jpg, before | after")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace existing results")
+    existing.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help=("do only what is missing, as after an interruption"),
+    )
+    add(
+        "--statistics",
+        choices=("each", "shared"),
+        default="each",
+        help=("shared: all pictures of a folder alike, for the frames of a film; default each"),
+    )
+    add("--memory", type=memory_size, metavar="SIZE", help="bound for the restoring, as 4GB")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest there is")
+    add("--precision", choices=PRECISIONS, default="auto", help="of the arithmetic; default auto")
+
+
+def usual_name(text: str) -> str:
+    """The one in the list of choices."""
+    return SAME_AS.get(text, text)
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+    return value
+
+
+def memory_size(text: str) -> int:
+    """Bytes in `4GB`, `512M`, `1.5GiB`, `4000000000`."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([KMG]I?)?B?", text.strip().upper())
+    size = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
+    if size < LEAST_MEMORY:
+        problem = f"is {size} bytes, too little" if match else "is no size"
+        raise argparse.ArgumentTypeError(f"{text!r} {problem}: write it as 4GB or 512MB")
+    return size
