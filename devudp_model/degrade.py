@@ -22,7 +22,9 @@ def to_linear(x: Tensor) -> Tensor:
 
 def to_srgb(x: Tensor) -> Tensor:
     """Linear light in [0, 1] to sRGB values (IEC 61966-2-1)."""
-    return torch.where(x <= 0.0031308, x * 12.92, 1.055 * x.clamp(min=0) ** (1 / 2.4) - 0.055)
+    # The root's slope at 0 is infinite, and would spoil the gradient where it is not even chosen.
+    root = x.clamp(min=0.0031308) ** (1 / 2.4)
+    return torch.where(x <= 0.0031308, x * 12.92, 1.055 * root - 0.055)
 
 
 def uniform(rng: torch.Generator, low: float, high: float) -> float:

@@ -206,4 +206,9 @@ class Generator(nn.Module):
         DT adds the input, and its activation is the hard tanh: with it a residual of zero is the
         identity, while tanh(x + 0) would turn white (1) into 0.76 and have to be unlearnt.
         """
-        return F.hardtanh(out + x) if self.shortcut else torch.tanh(out)
+        if not self.shortcut:
+            return torch.tanh(out)
+        # The gradient passes where the output is cut off, too: else a pixel that has once left
+        # [-1, 1] never comes back, and a network whose pixels all have is dead.
+        out = out + x
+        return out + (F.hardtanh(out) - out).detach() if out.requires_grad else F.hardtanh(out)

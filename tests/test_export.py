@@ -92,7 +92,8 @@ def test_onnx_has_dynamic_sizes_and_agrees(variant: Variant, tmp_path: Path):
 def test_export_command(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     run, table = tmp_path / "run", tmp_path / "table.md"
     table.write_text("| measured |")
-    main(["devudp-dt", "--out", str(run), *make_sides(tmp_path), *TINY, "--schedule.length", "1"])
+    main(["unpaired", "--model.variant", "devudp-dt", "--out", str(run), *make_sides(tmp_path),
+          *TINY, "--schedule.length", "1"])  # fmt: skip
     out = tmp_path / "models/devudp/mine.safetensors"
     main(["export", str(run), "--out", str(out), "--tables", str(table)])
     assert load_checkpoint(out).metadata["variant"] == "devudp-dt"

@@ -62,6 +62,16 @@ def test_dt_has_the_shortcut_and_starts_as_the_identity() -> None:
     assert torch.equal(small("devudp-dt")(x), x)
 
 
+def test_dt_gets_a_gradient_back_from_beyond_the_range() -> None:
+    net = Generator("devudp-dt", width=4, depth=1)
+    nn.init.constant_(net.head.bias, 5.0)  # pyright: ignore[reportArgumentType]
+    out = net(torch.rand(1, 3, 16, 16))
+    assert out.min() == out.max() == 1
+    (out + 1).sum().backward()
+    assert net.head.bias is not None and net.head.bias.grad is not None
+    assert (net.head.bias.grad == 256).all()
+
+
 def test_the_only_normalisation_is_instance_norm() -> None:
     """Condition 2; the norm is InstanceNorm indeed: equal to PyTorch's, without parameters."""
     layers = {type(m) for m in small("devudp").modules() if not list(m.children())}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training_run import TINY, launch, make_sides
+from tests.training_run import TINY, launch, make_sides, recipe_and_sides
 from training.config import ConfigError
 from training.state import find_state, load_state, random_states, save_state, set_random_states
 from training.train import main
@@ -45,12 +45,12 @@ def kill_after(process, step: int) -> None:
     assert process.wait(60) != 0
 
 
-@pytest.mark.parametrize("variant", ["devudp", "devudp-dt"])
-def test_killed_and_resumed_is_bit_equal_to_straight(variant: str, tmp_path: Path):
-    arguments = [*make_sides(tmp_path), *TINY, *EXTRA]
+@pytest.mark.parametrize("recipe", ["unpaired", "devudp-dt"])
+def test_killed_and_resumed_is_bit_equal_to_straight(recipe: str, tmp_path: Path):
+    arguments = [*recipe_and_sides(recipe, tmp_path), *TINY, *EXTRA]
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    main([variant, "--out", str(straight), *arguments])
-    kill_after(launch(variant, "--out", str(broken), *arguments), step=5)
+    main([*arguments, "--out", str(straight)])
+    kill_after(launch(*arguments, "--out", str(broken)), step=5)
     reached = load_state(find_state(broken))["step"]
     assert 0 < reached < STEPS
     main(["resume", str(broken)])
@@ -64,14 +64,14 @@ def test_killed_and_resumed_is_bit_equal_to_straight(variant: str, tmp_path: Pat
 
 def test_a_finished_run_can_be_prolonged(tmp_path: Path):
     out = tmp_path / "run"
-    main(["devudp", "--out", str(out), *make_sides(tmp_path), *TINY, "--schedule.length", "2"])
+    main(["unpaired", "--out", str(out), *make_sides(tmp_path), *TINY, "--schedule.length", "2"])
     main(["resume", str(out), "--schedule.length", "3"])
     assert load_state(find_state(out))["step"] == 3
 
 
 def test_other_pictures_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     out = tmp_path / "run"
-    main(["devudp", "--out", str(out), *make_sides(tmp_path), *TINY, "--schedule.length", "1"])
+    main(["unpaired", "--out", str(out), *make_sides(tmp_path), *TINY, "--schedule.length", "1"])
     next((tmp_path / "sharp").iterdir()).unlink()
     main(["resume", str(out), "--schedule.length", "2"])
     assert any("pictures differ" in message for message in caplog.messages)

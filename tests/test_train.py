@@ -16,7 +16,7 @@ from PIL import Image
 from devudp_model.checkpoint import load_checkpoint
 from devudp_model.generator import Generator
 from devudp_model.restore import restore
-from tests.training_run import TINY, launch, make_pictures, make_sides
+from tests.training_run import TINY, launch, make_pictures, make_sides, recipe_and_sides
 from training.config import (
     Config,
     ConfigError,
@@ -29,8 +29,11 @@ from training.config import (
 from training.data import UnpairedPictures, develop
 from training.discriminator import Discriminator
 from training.schedule import Schedule
-from training.step import Batch, Networks, train_step
+from training.step import Networks, train_step
 from training.train import main
+from training.trainer import UNUSED_FROM
+
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -43,7 +46,8 @@ def test_recipes_read_back_as_they_were_written(name: str, tmp_path: Path):
 
 def test_paths_with_any_character_survive(tmp_path: Path):
     config = parse_overrides(
-        load_recipe("devudp"), ["--data.sharp", "C:\\new\\table", "it's", 'a "b"', "--data.blurry"]
+        load_recipe("unpaired"),
+        ["--data.sharp", "C:\\new\\table", "it's", 'a "b"', "--data.blurry"],
     )
     path = tmp_path / "c.toml"
     path.write_text(to_toml(config), encoding="utf-8")
@@ -97,11 +101,11 @@ def test_loop_computes_what_a_plain_loop_does(variant: str, tmp_path: Path):
         "2",
     ]
     extra += ["--schedule.freeze-norm", "3", "--data.noise", "0.1"]
-    arguments = [*make_sides(tmp_path), *TINY, *extra]
-    main([variant, "--out", str(tmp_path / "run"), *arguments])
+    arguments = [*make_sides(tmp_path), *TINY, *extra, "--model.variant", variant]
+    main(["unpaired", "--out", str(tmp_path / "run"), *arguments])
     state = torch.load(tmp_path / "run/states/state-00000005.pt", weights_only=True)
 
-    config = parse_overrides(load_recipe(variant), arguments)
+    config = parse_overrides(load_recipe("unpaired"), arguments)
     data = UnpairedPictures(config.data, 10, config.seed)
     torch.manual_seed(config.seed)
     G, G_inv, D = Generator(variant, 4, 1), Generator(variant, 4, 1), Discriminator(4)  # pyright: ignore
@@ -115,7 +119,7 @@ def test_loop_computes_what_a_plain_loop_does(variant: str, tmp_path: Path):
             G.eval()
             G_inv.eval()
         batch = develop([data[2 * step], data[2 * step + 1]], config.data, torch.device("cpu"))
-        train_step(Networks(G, G_inv, D, opt_G, opt_D), Batch(*batch), config.loss)
+        train_step(Networks(G, G_inv, D, opt_G, opt_D), batch, config.loss)
         decay = min(0.9, (1 + step) / (10 + step))
         for name, mean in ema.state_dict().items():
             value = G.state_dict()[name]
@@ -129,7 +133,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path):
     out = tmp_path / "run"
     extra = "--batch 2 --ema 0.9 --schedule.length 6 --record.log-every 2 --record.save-every 2"
     extra += " --record.sample-every 3 --record.weights-every 4 --record.tensorboard"
-    main(["devudp", "--out", str(out), *make_sides(tmp_path), *TINY, *extra.split()])
+    main(["unpaired", "--out", str(out), *make_sides(tmp_path), *TINY, *extra.split()])
     states = sorted(path.name for path in (out / "states").iterdir())
     assert states == ["state-00000004.pt", "state-00000006.pt"]  # the last two
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -172,7 +176,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, caplog: pytest.
     out = tmp_path / "run"
     arguments = ["--out", str(out), *make_sides(tmp_path), *TINY, "--loss.recon", "1e39"]
     with pytest.raises(SystemExit) as ended:
-        main(["devudp", *arguments])
+        main(["unpaired", *arguments])
     assert ended.value.code == 1
     message = caplog.messages[-1]
     assert "Stopped at step 0" in message and ".png" in message and "resume" in message
@@ -195,7 +199,7 @@ def test_full_disk_leaves_the_last_state_alone(
     monkeypatch.setattr(torch, "save", torn_save)
     options = ["--schedule.length", "6", "--record.save-every", "2"]
     with pytest.raises(SystemExit) as ended:
-        main(["devudp", "--out", str(out), *make_sides(tmp_path), *TINY, *options])
+        main(["unpaired", "--out", str(out), *make_sides(tmp_path), *TINY, *options])
     assert ended.value.code == 1
     assert "No space left" in caplog.messages[-1] and "is intact" in caplog.messages[-1]
     (kept,) = (out / "states").iterdir()
@@ -206,7 +210,7 @@ def test_full_disk_leaves_the_last_state_alone(
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_save_and_say_how_to_resume(kind: signal.Signals, tmp_path: Path):
     out = tmp_path / "run"
-    process = launch("devudp", "--out", str(out), *make_sides(tmp_path), *TINY,
+    process = launch("unpaired", "--out", str(out), *make_sides(tmp_path), *TINY,
                      "--schedule.length", "100000", "--record.log-every", "1")  # fmt: skip
     assert process.stdout
     for line in process.stdout:
@@ -224,11 +228,11 @@ def test_ctrl_c_and_sigterm_save_and_say_how_to_resume(kind: signal.Signals, tmp
     ("arguments", "words"),
     [
         (["devupd"], "did you mean 'devudp'"),
-        (["devudp", "--data.sharp", "no/such"], "does not exist"),
-        (["devudp"], "no sharp pictures"),
+        (["unpaired", "--data.sharp", "no/such"], "does not exist"),
+        (["unpaired"], "no sharp pictures"),
         (["paper-gopro"], "give its data.root"),
         (["paper-gopro", "--data.root", "no/such"], "GoPro's tree"),
-        (["devudp", "--speed.device", "cuda"], "finds no GPU"),
+        (["unpaired", "--speed.device", "cuda"], "finds no GPU"),
         (["resume", "no/such"], "no state in"),
         (["resume"], "which run"),
     ],
@@ -247,7 +251,7 @@ def test_mistakes_are_said_in_one_line(
 
 def test_a_typing_mistake_on_the_command_line(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
-        main(["devudp", "--data.cropp", "64"])
+        main(["unpaired", "--data.cropp", "64"])
     assert ended.value.code == 2 and "--data.crop" in capsys.readouterr().err
 
 
@@ -256,15 +260,15 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(
 ):
     caplog.set_level(logging.INFO)
     arguments = ["--out", str(tmp_path / "r"), *make_sides(tmp_path), *TINY]
-    main(["devudp", *arguments, "--schedule.length", "1"])
+    main(["unpaired", *arguments, "--schedule.length", "1"])
     with pytest.raises(SystemExit):
-        main(["devudp", *arguments, "--schedule.length", "1"])
+        main(["unpaired", *arguments, "--schedule.length", "1"])
     assert "already holds a run" in caplog.messages[-1]
 
 
 def test_a_state_of_another_architecture(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     out = tmp_path / "r"
-    main(["devudp", "--out", str(out), *make_sides(tmp_path), *TINY, "--schedule.length", "1"])
+    main(["unpaired", "--out", str(out), *make_sides(tmp_path), *TINY, "--schedule.length", "1"])
     with pytest.raises(SystemExit):
         main(["resume", str(out), "--model.width", "6"])
     assert "another architecture: width 4 there, 6 here" in caplog.messages[-1]
@@ -273,16 +277,44 @@ def test_a_state_of_another_architecture(tmp_path: Path, caplog: pytest.LogCaptu
 def test_training_starts_from_a_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     sides = make_sides(tmp_path)
     once = [*sides, *TINY, "--schedule.length", "1"]
-    main(["devudp", "--out", str(tmp_path / "a"), *once])
+    main(["unpaired", "--out", str(tmp_path / "a"), *once])
     first = str(tmp_path / "a/devudp.safetensors")
-    main(["devudp", "--out", str(tmp_path / "b"), *once, "--model.init", first, "--schedule.lr",
+    main(["unpaired", "--out", str(tmp_path / "b"), *once, "--model.init", first, "--schedule.lr",
           "1e-12", "--seed", "9"])  # fmt: skip
     mine = load_checkpoint(tmp_path / "b/devudp-raw.safetensors").generator.state_dict()
     its = load_checkpoint(first).generator.state_dict()
     assert all(torch.allclose(mine[name], its[name], atol=1e-3) for name in its)
+    main(["unpaired", "--model.variant", "devudp-dt", "--out", str(tmp_path / "c"), *once,
+          "--model.init", first, "--schedule.lr", "1e-12"])  # fmt: skip
+    other = load_checkpoint(tmp_path / "c/devudp-dt-raw.safetensors", fold=False)
+    other = other.generator.state_dict()
+    assert all(torch.allclose(other[name], its[name], atol=1e-3) for name in its if "conv" in name)
+    assert (other["head.weight"] == 0).all()  # still the identity
     with pytest.raises(SystemExit):
-        main(["devudp-dt", "--out", str(tmp_path / "c"), *once, "--model.init", first])
-    assert "model.init" in caplog.messages[-1]
+        main(["unpaired", "--out", str(tmp_path / "d"), *once, "--model.init", first,
+              "--model.width", "6"])  # fmt: skip
+    assert "model.init" in caplog.messages[-1] and "(4, 1)" in caplog.messages[-1]
+
+
+def test_measured_statistics_are_the_batches_means(tmp_path: Path):
+    """model.calibrate: one batch's running statistics are that batch's own, and stay."""
+    options = ["--model.calibrate", "1", "--schedule.length", "2"]
+    main([*recipe_and_sides("devudp-dt", tmp_path), "--out", str(tmp_path / "r"), *TINY, *options])
+    config = load_recipe(tmp_path / "r/config.toml")
+    data = UnpairedPictures(config.data, 0, config.seed)
+    batch = develop([data[UNUSED_FROM + k] for k in range(config.batch)], config.data, CPU)
+    torch.manual_seed(config.seed)
+    G = Generator("devudp-dt", 4, 1)
+    x = G.stem.conv(torch.cat([batch.A_input, batch.B_input]))
+    state = torch.load(tmp_path / "r/states/state-00000002.pt", weights_only=True)["G"]
+    torch.testing.assert_close(state["stem.norm.running_mean"], x.mean((0, 2, 3)))
+    torch.testing.assert_close(state["stem.norm.running_var"], x.var((0, 2, 3)))
+
+
+def test_known_blur_refuses_pictures_whose_blur_is_not(tmp_path: Path, caplog):
+    with pytest.raises(SystemExit):
+        main(["devudp", "--out", str(tmp_path / "r"), *make_sides(tmp_path), *TINY])
+    assert "unpaired" in caplog.messages[-1]
 
 
 def make_rain(clean: Path, rainy: Path) -> None:
@@ -304,7 +336,7 @@ def test_two_folders_of_rainy_and_clean_pictures_become_a_checkpoint(tmp_path: P
     make_pictures(tmp_path / "others", 5, seed=2)
     make_rain(tmp_path / "others", tmp_path / "rainy")
     out = tmp_path / "run"
-    main(["devudp", "--data.blurry", str(tmp_path / "rainy"), "--data.sharp",
+    main(["unpaired", "--data.blurry", str(tmp_path / "rainy"), "--data.sharp",
           str(tmp_path / "clean"), "--data.made-blur", "0", "--out", str(out), *TINY,
           "--model.width", "8", "--schedule.lr", "1e-3", "--schedule.length", "40",
           "--schedule.halve-every", "1000", "--record.log-every", "10"])  # fmt: skip

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 TINY = [
     *"--model.width 4 --model.depth 1 --model.D-width 4".split(),
     *"--data.crop 32 --data.short-side 36 48 --data.cache-gb 0.01 --data.blur-extent 2 5".split(),
+    *"--data.again-extent 2 4 --model.calibrate 0".split(),
     *"--speed.device cpu --speed.threads 1 --speed.workers 0 --speed.precision fp32".split(),
     *"--speed.no-compile --speed.no-channels-last --model.G-inv-width None".split(),
     *"--record.no-tensorboard --record.sample-every 0 --record.weights-every 0".split(),
@@ -39,6 +40,12 @@ def make_sides(folder: Path, sharp: int = 6, blurry: int = 3) -> list[str]:
     make_pictures(folder / "sharp", sharp, seed=1)
     make_pictures(folder / "blurry", blurry, seed=2)
     return ["--data.sharp", str(folder / "sharp"), "--data.blurry", str(folder / "blurry")]
+
+
+def recipe_and_sides(recipe: str, folder: Path) -> list[str]:
+    """A recipe's name, and the pictures it takes: with known blur there are no real blurry ones."""
+    sides = make_sides(folder)
+    return [recipe, *(sides[:2] if recipe == "devudp-dt" else sides)]
 
 
 def free_port() -> str:

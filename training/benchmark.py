@@ -1,6 +1,6 @@
 """How long a step takes, and whether the loader keeps up.
 
-    python -m training.benchmark devudp --data.sharp my/sharp --data.blurry my/blurry
+    python -m training.benchmark unpaired --data.sharp my/sharp --data.blurry my/blurry
     python -m training.benchmark paper-gopro --data.root GOPRO_Large --steps 30
 
 Times the recipe's step on one fixed batch, with each means of speed in turn, then the loader
@@ -33,9 +33,21 @@ WARM_UP = 3
 GMAC_A_PIXEL = 1.09e-3
 """Of a generator of the paper's width: 71 GMAC at 256x256."""
 
-PASSES = 4 + 2 * 4
-"""Of a generator in a step: four forward passes (G and G_inv twice each), each with a backward one
-of twice the work. The discriminator's share, about 5 %, is left out."""
+
+def work_of_step(config: Config) -> float:
+    """Floating point operations of the generators in one step; D's share, about 5 %, is left out.
+
+    G works twice, G_inv twice, and G a third time on smaller pictures for loss.again; each forward
+    pass has a backward pass of twice the work.
+    """
+    model = config.model
+    passes = 2.0 * model.width**2
+    if model.G_inv == "network":
+        passes += 2.0 * (model.G_inv_width or model.width) ** 2
+    if config.loss.again:
+        passes += config.data.again_scale**2 * model.width**2
+    pixels = config.batch * config.data.crop**2
+    return 3 * 2e9 * GMAC_A_PIXEL * pixels * passes / 64**2
 
 
 def seconds_each(action: Callable[[], object], count: int) -> float:
@@ -94,9 +106,7 @@ def run(config: Config, steps: int) -> None:
     logger.info("step with loader                 %8.1f ms, %.2f x", 1e3 * both, both / stepping)
     total = Schedule(config, data.sides.A_size).steps
     logger.info("%d steps would take %.1f hours", total, total * both / 3600)
-    pixels = config.batch * config.data.crop**2
-    work = 2e9 * GMAC_A_PIXEL * pixels * PASSES * (config.model.width / 64) ** 2
-    logger.info("about %.1f TFLOP/s", work / stepping / 1e12)
+    logger.info("about %.1f TFLOP/s", work_of_step(config) / stepping / 1e12)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

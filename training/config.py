@@ -48,6 +48,10 @@ class ModelConfig:
         shortcut: ablation: with or without the global shortcut, in place of the variant's own.
         G_inv_width: G_inv's, where it is not to be G's; a narrower one makes steps cheaper, and
             G_inv is not needed afterwards.
+        G_inv: "network" (the paper's), or "known blur": in its place the very blur that was made
+            on the fly (see `training/known_blur.py`). Needs data.made_blur = 1.
+        calibrate: BatchNorm takes its running statistics from this many batches before the first
+            step; with schedule.freeze_norm = 0 it keeps them. 0: not (the paper's).
         D_width: channels of the discriminator after its first convolution.
         init: a checkpoint to start G from (.safetensors); empty: from random numbers.
     """
@@ -58,6 +62,8 @@ class ModelConfig:
     norm: Norm | None = None
     shortcut: bool | None = None
     G_inv_width: int | None = None
+    G_inv: Literal["network", "known blur"] = "network"
+    calibrate: int = 0
     D_width: int = 64
     init: str = ""
 
@@ -73,6 +79,8 @@ class ScheduleConfig:
         freeze_norm: from here on BatchNorm uses its running statistics instead of the batch's; for
             "devudp-dt" with small batches, whose statistics are noisy. None: never (the paper's).
         lr: the learning rate at the start, of both optimizers.
+        warm_up: steps in which it grows to that from nothing.
+        max_norm: longer gradients of the generators are shortened to this. None: none are.
         betas: Adam's.
     """
 
@@ -81,6 +89,8 @@ class ScheduleConfig:
     halve_every: int = 50
     freeze_norm: int | None = None
     lr: float = 2e-4
+    warm_up: int = 0
+    max_norm: float | None = None
     betas: tuple[float, float] = (0.5, 0.999)
 
 
@@ -160,6 +170,12 @@ class Config:
             "data.short_side must be two numbers, the smaller one first": low <= high,
             "one of loss.t_branch and loss.s_branch must be on": self.loss.t_branch
             or self.loss.s_branch,
+            "model.G_inv = 'known blur' needs data.made_blur = 1, no data.blurry and no "
+            "data.frames, since nobody knows their blur (the recipe unpaired takes them)": (
+                self.model.G_inv == "network" or self.data.all_blur_is_made
+            ),
+            "loss.again needs data.again_extent": not self.loss.again
+            or self.data.again_extent is not None,
         }
         for demand, met in checks.items():
             if not met:

@@ -19,55 +19,16 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from devudp_model.degrade import (
-    Shake,
-    apply_noise,
-    apply_shake,
-    draw_shake,
-    to_linear,
-    to_srgb,
-    uniform,
-)
+from devudp_model.degrade import Shake, apply_shake, draw_shake, to_linear, to_srgb, uniform
 
 from .cache import PictureCache, UnreadablePicture
+from .exposure import Exposure, exposure_of
+from .known_blur import MARGIN, Again, KnownBlur, Noise
 from .sides import DataConfig, find_sides
 from .step import Batch
 
-COMMON_MEAN, COMMON_SPREAD = -0.10, 0.46
-"""The exposure of an average normal-light photograph, in [-1, 1] (mean, standard deviation)."""
-
-FLAT = 0.2
-"""Spread below which a crop counts as flat (sky, a wall) and is not stretched any further."""
-
-MARGIN = 8
-"""Pixels around a crop that the made blur may draw in from outside."""
-
 TRIES = 10
 """So many unreadable pictures in a row are no accident."""
-
-
-def expose(x: Tensor, values: Tensor | None = None) -> Tensor:
-    """Maps x (3,H,W) to the common mean and spread over its channels together; not clipped.
-
-    With `values`: what that mapping makes of them, instead of x itself.
-    """
-    std, mean = torch.std_mean(x, correction=0)
-    values = x if values is None else values
-    return (values - mean) / std.clamp(min=FLAT) * COMMON_SPREAD + COMMON_MEAN
-
-
-def common_exposure(x: Tensor) -> Tensor:
-    """3,H,W in [-1, 1] to the common exposure, clipped to [-1, 1]."""
-    return expose(x).clamp(-1, 1)
-
-
-class Noise(NamedTuple):
-    """Sensor noise to be added; see `devudp_model.degrade.sensor_noise`."""
-
-    normal: Tensor  # 1,3,H,W
-    sigma: float
-    grain: float
-    levels: int | None
 
 
 class Shot(NamedTuple):
@@ -85,10 +46,14 @@ class Shot(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One of each domain, the files they come from, and which files could not be read."""
+    """One of each domain, the files they come from, and which files could not be read.
+
+    `again` is how L = G(A) is to be blurred for another round; None where that is not wanted.
+    """
 
     A: Shot
     B: Shot
+    again: Again | None
     files: tuple[str, str]
     faults: tuple[str, ...]
 
@@ -121,10 +86,7 @@ class UnpairedPictures(Dataset[Sample]):
             A, A_file = self.average_frames(rng, faults)
         elif sides.to_blur and (not sides.real_blurry or self.yes(rng, "made_blur")):
             A, A_file = self.crop_of(sides.to_blur, rng, faults, margin=MARGIN)
-            low, high = self.config.blur_extent
-            extent = low + (high - low) * uniform(rng, 0, 1) ** 1.5  # short ones more often
-            highlights = uniform(rng, 0, self.config.highlights)
-            shake = draw_shake(rng, extent=extent, highlights=highlights)
+            shake = self.draw_blur(rng, self.config.blur_extent)
         else:
             A, A_file = self.crop_of(sides.real_blurry, rng, faults)
         B, B_file = self.crop_of(sides.sharp, rng, faults)
@@ -132,12 +94,23 @@ class UnpairedPictures(Dataset[Sample]):
         input_A, input_B = (
             (self.draw_tone(rng), self.draw_noise(rng), self.draw_floor(rng)) for _ in "AB"
         )
+        again = None
+        if self.config.again_extent:
+            shake_again = self.draw_blur(rng, self.config.again_extent)
+            again = Again(self.config.again_scale, shake_again, self.draw_noise(rng))
         return Sample(
             Shot(A, shake, flip_A, *input_A),
             Shot(B, None, flip_B, *input_B),
+            again,
             (A_file, B_file),
             tuple(faults),
         )
+
+    def draw_blur(self, rng: torch.Generator, between: tuple[float, float]) -> Shake:
+        """A camera's movement; short ones are more frequent."""
+        low, high = between
+        extent = low + (high - low) * uniform(rng, 0, 1) ** 1.5
+        return draw_shake(rng, extent=extent, highlights=uniform(rng, 0, self.config.highlights))
 
     def yes(self, rng: torch.Generator, share: Literal["made_blur", "frames_share"]) -> bool:
         """True for this share of the samples."""
@@ -223,39 +196,45 @@ class UnpairedPictures(Dataset[Sample]):
 
 def develop(samples: Sequence[Sample], config: DataConfig, device: torch.device) -> Batch:
     """The second half of the samples' making, on `device`: blur, flip, exposure, noise."""
-    pictures = [
-        (*develop_shot(sample.A, config, device), *develop_shot(sample.B, config, device))
-        for sample in samples
-    ]
-    A, A_input, B, B_input = (torch.stack(column) for column in zip(*pictures, strict=True))
-    return Batch(A, B, A_input, B_input)
+    pictures, blurs = [], []
+    for sample in samples:
+        A, A_input, exposure = develop_shot(sample.A, config, device)
+        B, B_input, _ = develop_shot(sample.B, config, device)
+        pictures.append((A, B, A_input, B_input))
+        if sample.A.shake is not None:
+            blurs.append(KnownBlur(sample.A.shake, sample.A.flip, exposure))
+    again = [sample.again for sample in samples if sample.again is not None]
+    stacks = (torch.stack(column) for column in zip(*pictures, strict=True))
+    return Batch(*stacks, tuple(blurs), tuple(again))
 
 
-def develop_shot(shot: Shot, config: DataConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The picture that the losses compare with, and G's input; each 3,crop,crop in [-1, 1]."""
+def develop_shot(
+    shot: Shot, config: DataConfig, device: torch.device
+) -> tuple[Tensor, Tensor, Exposure | None]:
+    """The picture that the losses compare with, and G's input; each 3,crop,crop in [-1, 1].
+
+    And the exposure it had before it was mapped to the common one, if it was.
+    """
     image = shot.pixels.to(device, non_blocking=True)
     image = image.float() / 255 if image.dtype == torch.uint8 else image
     if shot.shake is not None:
         image = apply_shake(image[None], shot.shake)[0, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
     image = (image.flip(-1) if shot.flip else image) * 2 - 1
+    exposure = None
     if config.exposure == "common":
-        image = common_exposure(image)
-    return image, develop_input(image, shot, device)
+        exposure = exposure_of(image)
+        image = exposure.map(image).clamp(-1, 1)
+    return image, develop_input(image, shot, device), exposure
 
 
 def develop_input(image: Tensor, shot: Shot, device: torch.device) -> Tensor:
     """What G is given of `image`: another tone curve, noise, clipped; 3,crop,crop."""
     toned = ((image + 1) / 2).clamp(min=0) ** shot.tone
-    given = expose(toned) if shot.tone != 1 else image
+    exposure = exposure_of(toned)
+    given = exposure.map(toned) if shot.tone != 1 else image
     if shot.noise is not None:
-        given = apply_noise(
-            given[None],
-            shot.noise.normal.to(device, non_blocking=True),
-            sigma=shot.noise.sigma,
-            grain=shot.noise.grain,
-            levels=shot.noise.levels,
-        )[0]
+        given = shot.noise(given)
     if shot.floor is not None:
-        black, white = expose(toned, torch.tensor([shot.floor, 1.0], device=device))
+        black, white = exposure.map(torch.tensor([shot.floor, 1.0], device=device))
         given = given.clamp(black, white)
     return given

@@ -57,7 +57,7 @@ def export_weights(
         path: ends in .safetensors.
         norm, shortcut: of an ablation, see `Generator`.
         curve: a picture of the losses, copied beside the card.
-        tables: Markdown to put into the card, such as `devudp-evaluate` writes.
+        tables: Markdown, such as `devudp-evaluate` writes: the metadata's metrics, and in the card.
         dtype: of the convolutions' weights.
 
     Raises:
@@ -76,20 +76,20 @@ def export_weights(
     except (ValueError, RuntimeError) as error:
         raise CheckpointError(f"not exported: not the weights of {variant} ({error})") from error
     path.parent.mkdir(parents=True, exist_ok=True)
+    if tables:
+        metadata = {**metadata, "metrics": tables.strip()}
     save_checkpoint(path, generator.eval(), metadata, dtype=dtype)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     sums = path.with_name(path.name + ".sha256")
     sums.write_text(f"{digest}  {path.name}\n", encoding="utf-8", newline="\n")
-    write_card(path, load_checkpoint(path).metadata, digest, curve, tables)
+    write_card(path, load_checkpoint(path).metadata, digest, curve)
     return path
 
 
-def write_card(
-    path: Path, metadata: Mapping[str, str], digest: str, curve: Path | None, tables: str
-) -> Path:
+def write_card(path: Path, metadata: Mapping[str, str], digest: str, curve: Path | None) -> Path:
     """The model card of the checkpoint at `path`: what it is, and how it came about."""
     about = dict(metadata)
-    recipe = about.pop("recipe", "")
+    recipe, tables = about.pop("recipe", ""), about.pop("metrics", "")
     order = dict.fromkeys([*CARD_ORDER, *sorted(about)])
     rows = [f"| {name.replace('_', ' ')} | {about[name]} |" for name in order if about.get(name)]
     lines = [

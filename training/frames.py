@@ -1,7 +1,7 @@
 """devudp-train frames: the frames of videos as pictures, to be averaged into blur.
 
     devudp-train frames clip1.mp4 clip2.mov --out my/frames
-    devudp-train devudp --data.frames my/frames --data.frames-share 0.5 ...
+    devudp-train unpaired --data.frames my/frames --data.frames-share 0.5 ...
 
 Use clips of a high frame rate (GoPro's set: 240 a second), sharp frame by frame. Needs the extra
 "video" (PyAV).

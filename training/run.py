@@ -30,15 +30,13 @@ from .records import (
     write_picture,
 )
 from .state import state_path
-from .trainer import NonFiniteLoss, Trainer
+from .step import reconstruct
+from .trainer import UNUSED_FROM, NonFiniteLoss, Trainer
 
 logger = logging.getLogger("devudp")
 
 SHOWN = 4
 """Samples in a sample sheet."""
-
-SHOWN_FROM = 1 << 40
-"""Their numbers: beyond all that are trained on."""
 
 
 class StopSignals:
@@ -216,7 +214,7 @@ class Run:
     def sample_sheet(self) -> torch.Tensor:
         """Rows of A, L = G(A), G_inv(L) and B, G(B), of pictures never trained on."""
         trainer, device = self.trainer, self.accelerator.device
-        samples = [self.data[SHOWN_FROM + k] for k in range(SHOWN)]
+        samples = [self.data[UNUSED_FROM + k] for k in range(SHOWN)]
         batch = develop(samples, self.config.data, device)
         G = trainer.G if trainer.ema is None else trainer.ema
         modes = [(network, network.training) for network in (G, trainer.G_inv)]
@@ -224,7 +222,8 @@ class Run:
             network.eval()
         # forward() itself, past the compiled call: these few pictures are no reason to compile.
         L = G.forward(batch.A_input)
-        columns = [batch.A_input, L, trainer.G_inv.forward(L), batch.B, G.forward(batch.B)]
+        A_recon = reconstruct(trainer.G_inv, L, batch)
+        columns = [batch.A_input, L, A_recon, batch.B, G.forward(batch.B)]
         for network, mode in modes:
             network.train(mode)
         return picture_sheet(list(zip(*columns, strict=True)))

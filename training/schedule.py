@@ -18,8 +18,9 @@ class Schedule:
         self.halve_every = schedule.halve_every * unit
         freeze = schedule.freeze_norm
         self.freeze_norm = math.inf if freeze is None else freeze * unit
-        self.start = schedule.lr
+        self.start, self.warm_up = schedule.lr, schedule.warm_up
 
     def lr(self, step: int) -> float:
         """The learning rate of this step (counted from 0)."""
-        return self.start * 0.5 ** (step // self.halve_every)
+        share = min((step + 1) / self.warm_up, 1.0) if self.warm_up else 1.0
+        return self.start * share * 0.5 ** (step // self.halve_every)

@@ -38,6 +38,9 @@ class DataConfig:
             crop, never enlarged (unless smaller than the crop).
         blur_extent: shortest and longest streak of the made blur, pixels after downsizing.
         highlights: clipped highlights of the made blur are up to this much brighter than white.
+        again_extent: shortest and longest streak with which L = G(A) is blurred again, for
+            loss.again; None: it is not (the paper's).
+        again_scale: L is shrunk to this share of its size beforehand, which makes it sharper.
         exposure: "as is" (the paper's), or "common": each crop gets one gain and one offset so that
             all have the mean and spread of an average photograph.
         noise: the largest spread of sensor noise on G's inputs, in [-1, 1]; the losses compare with
@@ -66,12 +69,19 @@ class DataConfig:
     short_side: tuple[int, int] = (256, 360)
     blur_extent: tuple[float, float] = (3.0, 20.0)
     highlights: float = 4.0
+    again_extent: tuple[float, float] | None = None
+    again_scale: float = 0.75
     exposure: Literal["as is", "common"] = "as is"
     noise: float = 0.0
     noise_share: float = 0.5
     tone: tuple[float, float] = (1.0, 1.0)
     clip: float = 0.0
     cache_gb: float = 2.0
+
+    @property
+    def all_blur_is_made(self) -> bool:
+        """Whether all of A is blurred on the fly."""
+        return self.made_blur == 1 and not self.blurry and not self.frames
 
 
 @dataclass(frozen=True)

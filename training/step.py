@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .known_blur import Again, BlurInverse, KnownBlur, blur_again, interior
 from .losses import (
     adversarial_loss,
     discriminator_loss,
@@ -27,6 +29,7 @@ class LossWeights:
         recon: lambda_recon.
         sr: lambda_sr.
         adv: weight of the adversarial loss (1 in the paper).
+        again: weight of the loss on pictures blurred again (0 in the paper); see `known_blur`.
         t_branch: the transformation branch, eqs. 2 to 6.
         s_branch: the self-regression branch, eqs. 7 to 9.
     """
@@ -34,6 +37,7 @@ class LossWeights:
     recon: float = 10.0
     sr: float = 5.0
     adv: float = 1.0
+    again: float = 0.0
     t_branch: bool = True
     s_branch: bool = True
 
@@ -42,13 +46,16 @@ class Batch(NamedTuple):
     """One unpaired batch, each B,3,H,W in [-1, 1].
 
     `A` and `B` are what the losses compare with. `A_input` and `B_input` are what G is given: the
-    same pictures, or the same with sensor noise where the recipe adds some.
+    same pictures, or the same with sensor noise where the recipe adds some. `blurs` says how those
+    of A came about that were blurred on the fly, `again` how L is to be blurred once more.
     """
 
     A: Tensor
     B: Tensor
     A_input: Tensor
     B_input: Tensor
+    blurs: tuple[KnownBlur, ...] = ()
+    again: tuple[Again, ...] = ()
 
 
 @dataclass
@@ -62,26 +69,39 @@ class Networks:
     opt_D: torch.optim.Optimizer
 
 
+def reconstruct(G_inv: nn.Module, L: Tensor, batch: Batch) -> Tensor:
+    """Eq. 5: A_recon = G_inv(L), by the network or by the known blur."""
+    return G_inv(L, batch.blurs) if isinstance(G_inv, BlurInverse) else G_inv(L)
+
+
 def generator_losses(
     G: nn.Module, G_inv: nn.Module, D: nn.Module, batch: Batch, weights: LossWeights
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The generators' losses by name (``G`` is eq. 10's total), and L = G(A) (B,3,H,W)."""
     zero = batch.A.new_zeros(())
     adv = recon = sr_A = sr_B = zero
+    known = isinstance(G_inv, BlurInverse)
     L = G(batch.A_input)  # eq. 2
     if weights.t_branch:
         adv = adversarial_loss(D(L))  # eq. 4
-        A_recon = G_inv(L)  # eq. 5
-        recon = reconstruction_loss(batch.A, A_recon)  # eq. 6
+        A_recon = reconstruct(G_inv, L, batch)  # eq. 5
+        pair = (batch.A, A_recon)
+        recon = reconstruction_loss(*(map(interior, pair) if known else pair))  # eq. 6
     if weights.s_branch:
         B_self = G(batch.B_input)  # eq. 7
         sr_B = self_regression_loss(batch.B, B_self)  # eq. 8
-        A_self = G_inv(batch.A)
-        sr_A = self_regression_loss(batch.A, A_self)  # eq. 9
+        if not known:
+            A_self = G_inv(batch.A)
+            sr_A = self_regression_loss(batch.A, A_self)  # eq. 9
     total = total_loss(
         weights.adv * adv, recon, sr_A, sr_B, lambda_recon=weights.recon, lambda_sr=weights.sr
     )  # eq. 10
-    return {"G": total, "adv": adv, "recon": recon, "sr_A": sr_A, "sr_B": sr_B}, L
+    losses = {"G": total, "adv": adv, "recon": recon, "sr_A": sr_A, "sr_B": sr_B}
+    if weights.again:
+        sharp, blurry = blur_again(L.detach(), batch.again)
+        again = self_regression_loss(sharp, G(blurry))
+        losses |= {"G": total + weights.again * again, "again": again}
+    return losses, L
 
 
 def train_step(
@@ -92,6 +112,7 @@ def train_step(
     backward: Callable[[Tensor], None] = lambda loss: loss.backward(),
     autocast: Callable[[], AbstractContextManager] = nullcontext,
     pool: Callable[[Tensor], Tensor] = lambda L: L,
+    max_norm: float = math.inf,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Updates G and G_inv by eq. 10, then D by eq. 3.
 
@@ -99,6 +120,7 @@ def train_step(
         backward: how a loss is propagated (``accelerator.backward``).
         autocast: the context of the forward passes (``torch.autocast``).
         pool: which restored pictures D is shown, given the newest (B,3,H,W to the same).
+        max_norm: a larger gradient of the generators is shortened to this (L2, all weights).
 
     Returns:
         The losses by name (detached scalars), and L = G(A), detached.
@@ -108,6 +130,9 @@ def train_step(
         losses, L = generator_losses(nets.G, nets.G_inv, nets.D, batch, weights)
     nets.opt_G.zero_grad(set_to_none=True)
     backward(losses["G"])
+    if max_norm < math.inf:
+        weights_of_G = [p for group in nets.opt_G.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(weights_of_G, max_norm)
     nets.opt_G.step()
 
     L = L.detach()

@@ -1,6 +1,6 @@
 """devudp-train: unpaired training, from a recipe to a checkpoint for the node.
 
-    devudp-train devudp --data.sharp my/sharp --data.blurry my/blurry --out runs/mine
+    devudp-train unpaired --data.sharp my/sharp --data.blurry my/blurry --out runs/mine
     devudp-train resume runs/mine
     devudp-train check-data devudp --data.sharp my/sharp --data.blurry my/blurry
     devudp-train frames clip.mp4 --out my/frames

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import math
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -31,6 +32,7 @@ from devudp_model.generator import Generator
 from .config import Config, ConfigError, ModelConfig
 from .data import UnpairedPictures, develop
 from .discriminator import Discriminator
+from .known_blur import BlurInverse
 from .loader import Loaded, make_loader
 from .pool import PicturePool
 from .schedule import Schedule
@@ -38,6 +40,9 @@ from .state import load_state, random_states, save_state, set_random_states
 from .step import Batch, Networks, train_step
 
 logger = logging.getLogger("devudp")
+
+UNUSED_FROM = 10**12
+"""Samples from this number on are never trained on."""
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -68,25 +73,54 @@ class Trainer:
         set_seed(config.seed)  # of Python, NumPy and torch
         model = config.model
         self.G = make_generator(model, model.width)
-        self.G_inv = make_generator(model, model.G_inv_width or model.width)
+        self.G_inv = (
+            BlurInverse()
+            if model.G_inv == "known blur"
+            else make_generator(model, model.G_inv_width or model.width)
+        )
         self.D = Discriminator(config.model.D_width)
         if config.model.init:
             self.start_from(config.model.init)
+        if model.calibrate:
+            self.calibrate(model.calibrate)
         self.pool = PicturePool(config.pool, config.seed + accelerator.process_index)
         self.place_networks()
 
     def start_from(self, path: str) -> None:
         """G's weights from a checkpoint.
 
+        One of the other variant gives its convolutions, all but the head: what they see in a
+        picture is of use to both. Their normalisation has to be measured (`calibrate`).
+
         Raises:
             CheckpointError: it cannot be read.
             ConfigError: it is of another architecture.
         """
         other = load_checkpoint(path, fold=False).generator
-        mine, its = ((g.variant, g.width, g.depth) for g in (self.G, other))
+        mine, its = ((g.width, g.depth) for g in (self.G, other))
         if mine != its:
-            raise ConfigError(f"model.init, {path}, is {its}, while the recipe asks for {mine}")
-        self.G.load_state_dict(other.state_dict())
+            raise ConfigError(
+                f"model.init, {path}, has width and depth {its}, while the recipe asks for {mine}"
+            )
+        weights = other.state_dict()
+        if (other.norm, other.shortcut) != (self.G.norm, self.G.shortcut):
+            weights = {k: v for k, v in weights.items() if ".conv" in k}
+        self.G.load_state_dict(weights, strict=False)
+
+    @torch.no_grad()
+    def calibrate(self, batches: int) -> None:
+        """BatchNorm's running statistics: the means over some batches that are not trained on."""
+        norms = [m for m in self.G.modules() if isinstance(m, nn.BatchNorm2d)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = None  # a plain mean
+        for number in range(batches):
+            first = UNUSED_FROM + number * self.config.batch
+            samples = [self.data[first + k] for k in range(self.config.batch)]
+            batch = develop(samples, self.config.data, torch.device("cpu"))
+            self.G(torch.cat([batch.A_input, batch.B_input]))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
     def place_networks(self) -> None:
         """Moves the networks to the device; compiled and made parallel where asked for."""
@@ -100,16 +134,22 @@ class Trainer:
         self.ema = copy.deepcopy(self.G).requires_grad_(False) if self.config.ema else None
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             networks = [nn.SyncBatchNorm.convert_sync_batchnorm(n) for n in networks]
-        lr, betas = self.schedule.start, self.config.schedule.betas
+        lr, betas = self.schedule.lr(0), self.config.schedule.betas
         generators = [*self.G.parameters(), *self.G_inv.parameters()]
         opt_G = torch.optim.Adam(generators, lr, betas)
         opt_D = torch.optim.Adam(self.D.parameters(), lr, betas)
         if speed.compile:
             for network in networks:
-                network.compile()  # in place: the weights keep their names
+                if not isinstance(network, BlurInverse):
+                    # In place: the weights keep their names. Pictures blurred again have a size
+                    # of their own, for which there is to be a kernel of its own as well.
+                    network.compile(dynamic=False)
         with warnings.catch_warnings():  # broadcast_buffers has another name in new versions
             warnings.simplefilter("ignore", FutureWarning)
-            G, G_inv, D = (accelerator.prepare_model(network) for network in networks)
+            G, G_inv, D = (
+                network if isinstance(network, BlurInverse) else accelerator.prepare_model(network)
+                for network in networks
+            )
         self.nets = Networks(G, G_inv, D, opt_G, opt_D)
 
     def loader(self) -> DataLoader[Loaded]:
@@ -145,7 +185,8 @@ class Trainer:
             batch = pictures
         else:
             batch = develop(pictures, self.config.data, self.accelerator.device)
-        return Batch(*(x.contiguous(memory_format=self.layout) for x in batch))
+        laid_out = (x.contiguous(memory_format=self.layout) for x in batch[:4])
+        return Batch(*laid_out, batch.blurs, batch.again)
 
     def advance(self, loaded: Loaded) -> None:
         """One step (section 3.2).
@@ -167,6 +208,7 @@ class Trainer:
             backward=self.backward,
             autocast=self.autocast,
             pool=self.pool,
+            max_norm=self.config.schedule.max_norm or math.inf,
         )
         self.share_buffers()
         self.update_ema()

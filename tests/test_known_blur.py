@@ -1,0 +1,133 @@
+"""Blur that is known: as G_inv, and to blur restored pictures again."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from devudp_model.degrade import apply_shake, draw_shake, to_srgb
+from devudp_model.generator import Generator
+from training.config import Config, ConfigError, ModelConfig, load_recipe
+from training.discriminator import Discriminator
+from training.exposure import common_exposure, exposure_of
+from training.known_blur import (
+    MARGIN,
+    Again,
+    BlurInverse,
+    KnownBlur,
+    Noise,
+    blur_again,
+    interior,
+)
+from training.sides import DataConfig
+from training.step import Batch, LossWeights, Networks, train_step
+
+SIDE = 64
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def detailed(seed: int, side: int = SIDE) -> Tensor:
+    """3,side,side in [0, 1]: smooth forms with edges."""
+    coarse = torch.rand(1, 3, side // 8, side // 8, generator=seeded(seed))
+    return F.interpolate(coarse, (side, side), mode="nearest")[0] * 0.8 + 0.1
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("common", [False, True])
+def test_the_sharp_picture_gives_the_blurry_one_back(flip: bool, common: bool):
+    large = detailed(0, SIDE + 2 * MARGIN)
+    shake = draw_shake(seeded(1), extent=6.0)
+    A = apply_shake(large[None], shake)[0, :, MARGIN:-MARGIN, MARGIN:-MARGIN] * 2 - 1
+    sharp = large[:, MARGIN:-MARGIN, MARGIN:-MARGIN] * 2 - 1
+    A, sharp = (x.flip(-1) if flip else x for x in (A, sharp))
+    exposure = exposure_of(A) if common else None
+    A, sharp = (exposure.map(x) if exposure else x for x in (A, sharp))
+    inverse, blurs = BlurInverse(), [KnownBlur(shake, flip, exposure)]
+    of_sharp, of_blurry = (
+        interior(inverse(x[None], blurs) - A[None]).abs().mean() for x in (sharp, A)
+    )
+    assert of_sharp < 0.1 * of_blurry  # the roll's middle lies a little elsewhere in a crop
+
+
+def test_gradients_stay_finite_in_black_and_white():
+    L = torch.cat([torch.full((1, 3, 32, 16), -1.0), torch.ones(1, 3, 32, 16)], 3).requires_grad_()
+    blur = KnownBlur(draw_shake(seeded(2), extent=5.0, highlights=3.0), False, None)
+    BlurInverse()(L, [blur]).square().sum().backward()
+    assert L.grad is not None and L.grad.isfinite().all() and L.grad.abs().sum() > 0
+    black = torch.zeros(3, requires_grad=True)
+    to_srgb(black).sum().backward()
+    assert black.grad is not None and black.grad.tolist() == pytest.approx([12.92] * 3)
+
+
+def test_blurred_again_is_smaller_and_carries_no_gradient():
+    L = torch.stack([detailed(3), detailed(4)]) * 2 - 1
+    noise = Noise(torch.randn(1, 3, SIDE, SIDE, generator=seeded(5)), 0.1, 0.5, None)
+    shake = draw_shake(seeded(6), extent=10.0)
+    how = [Again(0.75, shake, None), Again(0.75, shake, noise)]
+    sharp, blurry = blur_again(L.requires_grad_(), how)
+    side = int(0.75 * SIDE) - 2 * MARGIN
+    assert sharp.shape == blurry.shape == (2, 3, side, side)
+    assert not sharp.requires_grad and not blurry.requires_grad
+    three = (sharp[0], blurry[0], blurry[1])
+    rough = [(x.diff(dim=-1).abs().mean() + x.diff(dim=-2).abs().mean()).item() for x in three]
+    assert rough[1] < 0.8 * rough[0] and rough[2] > 1.2 * rough[1]  # blurred; noisy
+    assert all(torch.equal(a, b) for a, b in zip(blur_again(L, how), (sharp, blurry), strict=True))
+
+
+def test_a_step_with_the_blur_as_G_inv():
+    torch.manual_seed(0)
+    G, D = Generator("devudp-dt", 4, 1).eval(), Discriminator(4)
+    opt_G = torch.optim.Adam(G.parameters(), 2e-4, (0.5, 0.999))
+    nets = Networks(G, BlurInverse(), D, opt_G, torch.optim.Adam(D.parameters(), 2e-4))
+    A, B = (torch.stack([detailed(s), detailed(s + 1)]) * 2 - 1 for s in (7, 9))
+    shakes = [draw_shake(seeded(s), extent=5.0) for s in (1, 2)]
+    blurs = tuple(KnownBlur(shake, False, None) for shake in shakes)
+    again = tuple(Again(0.75, shake, None) for shake in shakes)
+    batch, weights = Batch(A, B, A, B, blurs, again), LossWeights(adv=0.1, again=10.0)
+    with torch.no_grad():  # at first L is A, since the head is zero
+        recon = interior(BlurInverse()(A, blurs) - A).abs().mean()
+        sharp, blurry = blur_again(A, again)
+    losses, _ = train_step(nets, batch, weights)
+    assert losses["sr_A"] == 0 and losses["sr_B"] == 0
+    assert losses["recon"].item() == pytest.approx(recon.item(), rel=1e-4)
+    assert losses["again"].item() == pytest.approx((sharp - blurry).abs().mean().item(), rel=1e-4)
+    total = 0.1 * losses["adv"] + 10 * losses["recon"] + 10 * losses["again"]
+    assert losses["G"].item() == pytest.approx(total.item(), rel=1e-5)
+
+
+def test_long_gradients_are_shortened():
+    def gradient(max_norm: float) -> float:
+        torch.manual_seed(0)
+        G, G_inv, D = Generator(width=4, depth=1), Generator(width=4, depth=1), Discriminator(4)
+        parameters = [*G.parameters(), *G_inv.parameters()]
+        nets = Networks(G, G_inv, D, torch.optim.SGD(parameters), torch.optim.SGD(D.parameters()))
+        A = torch.stack([detailed(1)]) * 2 - 1
+        train_step(nets, Batch(A, A, A, A), LossWeights(), max_norm=max_norm)
+        return torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm().item()
+
+    free = gradient(1e9)
+    assert gradient(free / 4) == pytest.approx(free / 4, rel=1e-3)
+
+
+def test_common_exposure_is_the_clipped_mapping():
+    x = detailed(2) * 2 - 1
+    torch.testing.assert_close(common_exposure(x), exposure_of(x).map(x).clamp(-1, 1))
+
+
+def test_what_a_known_blur_needs():
+    known = ModelConfig(G_inv="known blur")
+    with pytest.raises(ConfigError, match=r"data\.made_blur = 1"):
+        Config(model=known, data=DataConfig(made_blur=0.9))
+    with pytest.raises(ConfigError, match=r"data\.made_blur = 1"):
+        Config(model=known, data=DataConfig(made_blur=1.0, blurry=("real",)))
+    with pytest.raises(ConfigError, match=r"data\.again_extent"):
+        Config(loss=LossWeights(again=1.0))
+    recipe = load_recipe("devudp-dt")
+    assert recipe.model.G_inv == "known blur" and recipe.data.again_extent == (2.0, 10.0)
+    with pytest.raises(ConfigError, match="the recipe unpaired"):
+        dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, frames=("clips",)))
