@@ -36,10 +36,13 @@ GREY_LEVEL = 1 / 255
 MAX_GAIN = 8.0
 """No exposure match amplifies the model's picture by more, however flat it is."""
 
-DETAIL_RADIUS = 8
-"""Low light: the input's gain and offset are fitted in windows of 2 r + 1 pixels, smoothed so."""
+DETAIL_RADIUS = 2
+"""Low light: the input's gain and offset are fitted in windows of 2 r + 1 pixels, smoothed so.
 
-DETAIL_FLOOR = 0.02
+The smaller, the more comes from the model's picture, which has less noise than a dark input.
+"""
+
+DETAIL_FLOOR = 0.1
 """Low light: a window's variance counts as detail above this share of the picture's variance."""
 
 

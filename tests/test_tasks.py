@@ -94,9 +94,9 @@ def test_low_light_recovers_an_affine_change_of_exposure() -> None:
 
 def test_low_light_takes_the_exposure_of_the_model_and_the_detail_of_the_input() -> None:
     torch.manual_seed(0)
-    detail = torch.rand(1, 3, 80, 80) * 0.1
-    image, bright = 0.05 + detail, 0.5 + 4 * detail
-    smooth = window_mean(bright, 2)  # a model that lost the finest detail
+    forms = torch.rand(1, 3, 10, 10).repeat_interleave(8, -2).repeat_interleave(8, -1) * 0.1
+    image, bright = 0.05 + forms, 0.5 + 4 * forms
+    smooth = window_mean(bright, 2)  # a model that washed out the edges
     found = matched(image, smooth, 1.0)
     result = apply_task(image, smooth, "low light", found)
 
@@ -109,6 +109,18 @@ def test_low_light_takes_the_exposure_of_the_model_and_the_detail_of_the_input()
     assert likeness(result, image) > 0.9
     assert likeness(result, image) > likeness(smooth, image)
     assert (result.mean() - smooth.mean()).abs() < 0.02
+
+
+def test_low_light_leaves_faint_noise_behind() -> None:
+    """What is fainter than the picture's contrast and not in the model's picture is noise."""
+    torch.manual_seed(0)
+    forms = torch.rand(1, 3, 10, 10).repeat_interleave(8, -2).repeat_interleave(8, -1) * 0.1
+    noise = 0.01 * torch.randn(1, 3, 80, 80)
+    bright = 0.5 + 4 * forms
+    image = 0.05 + forms + noise
+    result = apply_task(image, bright, "low light", matched(image, bright, 1.0))
+    left = (result - bright).std() / (4 * noise).std()
+    assert left < 0.6  # 0.9 with windows of 17 pixels and a floor of 0.02
 
 
 def test_low_light_looks_no_further_than_it_says() -> None:
