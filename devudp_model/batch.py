@@ -21,6 +21,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .atomic import replacing
+from .film import FilmRestorer, sampled
 from .generator import Generator
 from .jobs import Job
 from .pictures import (
@@ -33,15 +34,12 @@ from .pictures import (
     write_picture,
 )
 from .processes import Process
-from .restore import FrozenRestorer, Options, fit_mask, freeze, restore
+from .restore import Options, restore
 
 log = logging.getLogger("devudp")
 
 HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """A disk that is full or read-only now is so for the next picture too."""
-
-SAMPLED_FRAMES, SAMPLED_PIXELS = 8, 4_000_000
-"""Shared statistics are taken from so many pictures of a folder, and no more pixels in all."""
 
 LONGEST_JPEG = 65_500
 
@@ -93,28 +91,22 @@ class Restorer:
         mask: Tensor | None = None,
     ):
         self.generator, self.options, self.folders, self.mask = generator, options, folders, mask
-        self.frozen: tuple[Path, FrozenRestorer] | None = None  # of the last folder
+        self.film: tuple[Path, FilmRestorer] | None = None  # of the last folder
 
     def __call__(self, pixels: Tensor, folder: Path) -> Tensor:
         """1,C,H,W in [0, 1] to the same."""
         if not self.options.shared:
             return restore(pixels, self.generator, self.options, mask=self.mask)
-        if self.frozen is None or self.frozen[0] != folder:
+        if self.film is None or self.film[0] != folder:
             sample = sample_of(self.folders[folder], like=pixels)
-            self.frozen = folder, freeze(self.generator, sample, self.options)
-        restored = self.frozen[1](pixels)
-        if self.mask is None:
-            return restored
-        return torch.lerp(pixels, restored, fit_mask(self.mask, pixels))
+            self.film = folder, FilmRestorer(self.generator, sample, self.options)
+        return self.film[1](pixels, self.mask)
 
 
 def sample_of(paths: Sequence[Path], like: Tensor) -> Tensor:
     """Pictures spread over a folder, as large as `like`: B,3,H,W."""
-    height, width = like.shape[-2:]
-    count = max(1, min(SAMPLED_FRAMES, SAMPLED_PIXELS // (height * width), len(paths)))
-    chosen = [paths[(2 * i + 1) * len(paths) // (2 * count)] for i in range(count)]
     sample = []
-    for path in chosen:
+    for path in (paths[i] for i in sampled(len(paths), like[0, 0].numel())):
         with contextlib.suppress(PictureError):  # reported when its turn comes
             pixels = read_picture(path).pixels
             if pixels.shape[-2:] == like.shape[-2:]:

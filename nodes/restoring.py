@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ..devudp_model.film import FilmRestorer, sampled
 from ..devudp_model.generator import Generator
 from ..devudp_model.restore import Options, Precision, restore
 from . import host
@@ -58,19 +59,27 @@ def restore_pictures(
     with host.on_device(generator, working_bytes(image, generator, options)) as device:
         bound = affordable(device)
 
+        start_film = partial(make_film, image, generator, options)
+        film = None
+        if options.statistics == "shared":
+            film, bound = with_less_memory(start_film, device, bound)
+
         def restore_part(part: slice, memory: int) -> Tensor:
+            frames = channels_first(image[part])
+            masks = mask if mask is None or len(mask) == 1 else mask[part]
+
+            def done(count: int, _: int = 0) -> None:
+                report(part.start + count)
+
             with host.cancellable():
-                restored = restore(
-                    channels_first(image[part]),
-                    generator,
-                    replace(options, memory=memory),
-                    mask=mask if mask is None or len(mask) == 1 else mask[part],
-                    progress=lambda done, _: report(part.start + done),
-                )
+                if film:
+                    film.set_memory(memory)
+                    restored = restore_frames(film, frames, masks, done)
+                else:
+                    bounded = replace(options, memory=memory)
+                    restored = restore(frames, generator, bounded, mask=masks, progress=done)
             return channels_last(restored).to(intermediate_device(), intermediate_dtype())
 
-        if options.statistics == "shared":
-            return with_less_memory(partial(restore_part, slice(0, None)), device, bound)[0]
         result = empty_like(image)
         for start in range(0, len(image), CHUNK):
             part = slice(start, start + CHUNK)
@@ -79,9 +88,29 @@ def restore_pictures(
     return result
 
 
+def make_film(image: Tensor, generator: Generator, options: Options, memory: int) -> FilmRestorer:
+    """What restores the frames of IMAGE B,H,W,C with the statistics of a few of them."""
+    sample = channels_first(image[sampled(len(image), image.shape[1] * image.shape[2])])
+    with host.cancellable():
+        return FilmRestorer(generator, sample, replace(options, memory=memory))
+
+
+def restore_frames(
+    film: FilmRestorer, frames: Tensor, masks: Tensor | None, done: Callable[[int], None]
+) -> Tensor:
+    """B,C,H,W to the same; `masks` is None, or 1 or B,1,H,W; `done` gets the number of frames."""
+    restored = torch.empty_like(frames)
+    for i, frame in enumerate(frames.split(1)):
+        mask = masks if masks is None or len(masks) == 1 else masks[i : i + 1]
+        restored[i : i + 1] = film(frame, mask)
+        done(i + 1)
+    return restored
+
+
 def working_bytes(image: Tensor, generator: Generator, options: Options) -> int:
     """About what one restoring takes if it may take what it likes: a few full-size feature maps."""
-    pictures = len(image) if options.statistics == "shared" else 1
+    shared = options.statistics == "shared"
+    pictures = len(sampled(len(image), image.shape[1] * image.shape[2])) if shared else 1
     number = 2 if options.precision in ("bf16", "fp16") else 4
     return pictures * image.shape[1] * image.shape[2] * generator.width * number * FEATURE_MAPS
 

@@ -193,9 +193,31 @@ def test_a_long_batch_is_not_held_twice(pack: Pack, monkeypatch: pytest.MonkeyPa
     restored = restore_pictures(pack, image)
     torch.testing.assert_close(restored.float(), image, atol=1e-3, rtol=0)
     assert sum(seen) == 300 and max(seen) <= 8
-    seen.clear()
-    restore_pictures(pack, image, statistics="shared")
-    assert seen == [300]
+
+
+def test_the_frames_of_a_long_film_are_restored_one_by_one(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the statistics of a few: the features of all together would fit into no memory."""
+    restoring = pack.module("nodes.restoring")
+    made: list[Any] = []
+
+    class Film(restoring.FilmRestorer):
+        def __init__(self, generator: Any, sample: torch.Tensor, options: Any):
+            super().__init__(generator, sample, options)
+            made.append(sample)
+
+    monkeypatch.setattr(restoring, "FilmRestorer", Film)
+    image = torch.rand(300, 8, 8, 3, generator=torch.Generator().manual_seed(0))
+    masks = torch.ones(300, 1, 8, 8)
+    masks[17] = 0
+    restored = restore_pictures(pack, image, masks, statistics="shared").float()
+    [sample] = made
+    assert sample.shape == (8, 3, 8, 8)
+    assert pack.calls.progress == list(range(1, 301))
+    changed = (restored - image).abs().amax((1, 2, 3)) > 0.01
+    assert changed.logical_not().nonzero().flatten().tolist() == [17]
+    torch.testing.assert_close(restored[17], image[17], atol=1e-3, rtol=0)
 
 
 def test_each_picture_of_a_long_batch_has_its_own_mask(pack: Pack) -> None:
