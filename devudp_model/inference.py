@@ -19,7 +19,7 @@ from .checkpoint import fold_batchnorm
 from .generator import Generator
 from .layers import Layer, Layers
 from .planes import Plane, Shape, Workspace
-from .statistics import Moments, join, moments_of_all, moments_of_features
+from .statistics import FeatureStatistics, Moments, PictureStatistics, group_rows
 from .strips import Feature, FeatureReader, Painter, Picture, Reader, StandardizedPicture, Writer
 
 log = logging.getLogger("devudp")
@@ -111,7 +111,9 @@ class Run:
         if memory is not None:
             # Beside the planes there are the weights, and a few strips alive at a time.
             weights = sum(buffer.nbytes for buffer in network.buffers())
-            memory = max(memory - weights - 4 * self.strip_bytes - LIBRARIES_BYTES, 0)
+            row = network.width * self.picture.size[1]
+            sums = 4 * row * group_rows(row) * torch.get_num_threads()
+            memory = max(memory - weights - sums - 4 * self.strip_bytes - LIBRARIES_BYTES, 0)
         self.space = Workspace(network.dtype, network.device, memory)
 
     def paint(self, out: Tensor) -> None:
@@ -191,18 +193,21 @@ class Run:
     ) -> Moments | None:
         """Convolves strip by strip; `size` of the output. The moments are those of all frames."""
         height, width = size
-        rows = max(2, self.strip_bytes // layer.bytes_per_row(width) // 2 * 2)
-        found: list[Moments] = []
+        group = group_rows(max(layer.inner, layer.outer) * width)
+        rows = max(1, self.strip_bytes // (layer.bytes_per_row(width) * group)) * group
+        strips = cut(height, rows, group)
+        reader.expect(max(j - i for i, j in (layer.needs(*strip) for strip in strips)))
+        wanted = layer.normalized and layer.frozen is None
+        statistics = FeatureStatistics(group)
         for frame in range(self.frames):
-            for start in range(0, height, rows):
-                stop = min(start + rows, height)
+            for start, stop in strips:
                 strip = layer(reader.strip(frame, *layer.needs(start, stop)))
-                if layer.normalized and layer.frozen is None:
-                    found.append(moments_of_features(strip))
+                if wanted:
+                    statistics.add(strip)
                 writer.write(strip)
-        if not layer.normalized or layer.frozen is not None:
+        if not wanted:
             return layer.frozen
-        self.found.append(join(found))
+        self.found.append(statistics.moments())
         if self.keep:
             layer.freeze(self.found[-1])
         return self.found[-1]
@@ -216,14 +221,24 @@ class Run:
             found = Moments(0, network.mean, network.var)
         else:
             height, width = picture.size
-            rows = max(1, self.strip_bytes // (12 * width))
-            found = join(
-                [
-                    moments_of_all(picture.read(frame, start, min(start + rows, height)))
-                    for frame in range(self.frames)
-                    for start in range(0, height, rows)
-                ]
-            )
+            rows = max(1, self.strip_bytes // (64 * width))
+            statistics = PictureStatistics()
+            for frame in range(self.frames):
+                for start in range(0, height, rows):
+                    statistics.add(picture.read(frame, start, min(start + rows, height)))
+            found = statistics.moments(network.device)
             if self.keep:
                 network.mean, network.var = found.mean, found.var
         return StandardizedPicture(picture, found, network.dtype)
+
+
+def cut(height: int, rows: int, group: int) -> list[tuple[int, int]]:
+    """Strips of `rows` rows, a multiple of `group`; a rest below a group goes with the one before.
+
+    So no strip is smaller than a group, unless the picture is: for very small strips the libraries
+    choose other kernels, which round otherwise.
+    """
+    starts = list(range(0, height, rows))
+    if len(starts) > 1 and height - starts[-1] < group:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], height], strict=True))

@@ -18,8 +18,9 @@ from .statistics import Moments
 
 Kind = Literal["stem", "same", "down", "up"]
 
-TWICE = torch.tensor([[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
-"""Taps of a kernel of 3 that fall on one input pixel, once every pixel is there twice."""
+PHASES = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+"""Which taps of a kernel of 3 fall on one pixel and the next, once every pixel is there twice: for
+the even output pixels, which begin at the pixel before their own, and for the odd ones."""
 
 
 class Layer(nn.Module):
@@ -45,10 +46,10 @@ class Layer(nn.Module):
         self.reach: int = conv.kernel_size[0] // 2
         weight = conv.weight.detach()
         if kind == "up":
-            # Upsampling then 3x3 is one transposed convolution with stride 2 and 4x4 taps: in each
-            # of the four phases, taps that fall on the same input pixel are added. 16/36 the work.
-            twice = TWICE.to(weight)
-            weight = torch.einsum("yi,oIij,xj->Ioyx", twice, weight, twice)
+            # Upsampling then 3x3 are four convolutions with 2x2 taps, one for each phase of the
+            # output: taps that fall on the same input pixel are added. 16/36 the work.
+            phases = PHASES.to(weight)
+            weight = torch.einsum("ayi,oIij,bxj->aboIyx", phases, weight, phases).flatten(0, 2)
         if kind == "stem" and dtype != torch.float32:
             # The picture's own rounding would cost more than that of all features: x w is about
             # x_high w_high + x_low w_high + x_high w_low, three times the channels.
@@ -58,7 +59,10 @@ class Layer(nn.Module):
         self.register_buffer(
             "weight", weight.to(dtype).contiguous(memory_format=torch.channels_last)
         )
-        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().to(dtype))
+        bias = None if conv.bias is None else conv.bias.detach().to(dtype)
+        if bias is not None and kind == "up":
+            bias = bias.repeat(4)
+        self.register_buffer("bias", bias)
         self.register_buffer("mean", None)
         self.register_buffer("var", None)
 
@@ -79,10 +83,27 @@ class Layer(nn.Module):
         """1,C,rows,W with the rows that `needs` names, to the output rows."""
         if self.kind == "down":
             return F.conv2d(strip, self.weight, self.bias, stride=2, padding=(0, 1))
-        if self.kind == "up":  # a padding of 3 rows leaves out those that lack a neighbour
-            return F.conv_transpose2d(strip, self.weight, self.bias, stride=2, padding=(3, 1))
+        if self.kind == "up":
+            return self.upsample(strip)
         columns = 0 if self.kind == "stem" else self.reach
         return F.conv2d(strip, self.weight, self.bias, padding=(0, columns))
+
+    def upsample(self, strip: Tensor) -> Tensor:
+        """The phases of the even rows, then those of the odd ones; the columns' two together.
+
+        Not as one transposed convolution: on the CPU its last bits depend on the strip's height and
+        the number of threads, and so do those of 2x2 taps with padding.
+        """
+        height, width = strip.shape[2] - 2, strip.shape[3]
+        padded, channels = F.pad(strip, (1, 1)), self.outer
+        out = strip.new_empty(height, 2, width, 2, channels)
+        for y in (0, 1):
+            bias = None if self.bias is None else self.bias.chunk(2)[y]
+            phases = F.conv2d(padded[:, :, y : y + height + 1], self.weight.chunk(2)[y], bias)
+            pixels = phases.permute(0, 2, 3, 1)[0].unflatten(2, (2, channels))  # h,w+1,2,C
+            for x in (0, 1):  # odd phases begin a pixel later
+                out[:, y, :, x].copy_(pixels[:, x : x + width, x])
+        return out.view(1, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
     def freeze(self, found: Moments) -> None:
         """From now on these are the statistics, whatever comes."""

@@ -2,6 +2,10 @@
 
 What a normalisation needs is two numbers for each channel. Gathered from pieces and joined, they
 are those of the whole, so a picture can be worked on in strips and still be one picture.
+
+On the CPU they are the same to the last bit whatever the strips and the number of threads: what is
+added up in float32 is a group of rows that always starts at the same row, by one thread, and groups
+are joined in float64 in the order of the picture.
 """
 
 from __future__ import annotations
@@ -10,6 +14,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+GROUP_NUMBERS = 2**17
+"""A group has at least so many numbers: in float32 they still fit into a core's cache."""
 
 
 class Moments(NamedTuple):
@@ -20,6 +27,21 @@ class Moments(NamedTuple):
     var: Tensor
 
 
+def group_rows(numbers: int) -> int:
+    """How many rows make a group, an even number, if a row has so many numbers."""
+    return 2 * -(-GROUP_NUMBERS // (2 * numbers))
+
+
+def wide(x: Tensor) -> Tensor:
+    """`x` in float64, on the CPU if its device has none."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
+def in_order(x: Tensor) -> Tensor:
+    """The sum over the first dimension, one after the other."""
+    return x.cumsum(0)[-1]
+
+
 def join(parts: list[Moments]) -> Moments:
     """The moments of all parts together (Chan, Golub, LeVeque 1979, eq. 2.1, for many parts).
 
@@ -27,20 +49,14 @@ def join(parts: list[Moments]) -> Moments:
     """
     if len(parts) == 1:
         return parts[0]
-    means = torch.stack([part.mean for part in parts])
-    variances = torch.stack([part.var for part in parts])
+    means = wide(torch.stack([part.mean for part in parts]))
+    variances = wide(torch.stack([part.var for part in parts]))
+    sizes = torch.tensor([part.size for part in parts], dtype=means.dtype, device=means.device)
+    sizes = sizes.view(-1, *[1] * (means.ndim - 1))
     total = sum(part.size for part in parts)
-    shares = torch.tensor([part.size / total for part in parts], device=means.device)
-    shares = shares.to(means.dtype).view(-1, *[1] * (means.ndim - 1))
-    mean = (shares * means).sum(0)
-    var = (shares * (variances + (means - mean).square())).sum(0)
-    return Moments(total, mean, var)
-
-
-def moments_of_all(x: Tensor) -> Moments:
-    """One mean and variance over everything: scalars. `x` is float32."""
-    var, mean = torch.var_mean(x, correction=0)
-    return Moments(x.numel(), mean, var)
+    mean = in_order(sizes * means) / total
+    var = in_order(sizes * (variances + (means - mean).square())) / total
+    return Moments(total, mean.to(parts[0].mean), var.to(parts[0].var))
 
 
 def moments_of_planes(x: Tensor) -> Moments:
@@ -49,18 +65,88 @@ def moments_of_planes(x: Tensor) -> Moments:
     return Moments(x.numel() // x.shape[1], mean, var)
 
 
-def moments_of_features(x: Tensor) -> Moments:
-    """For each channel of 1,C,H,W of any floating type, in float32: vectors of C.
+class PictureStatistics:
+    """One mean and variance over everything: scalars. Strips, 1,C,h,W, come from top to bottom."""
 
-    The kernels behind BatchNorm read 16-bit features at full speed and add them up in float32;
-    `torch.var_mean` would need a float32 copy of them, and is 20 times slower on the CPU.
+    def __init__(self) -> None:
+        self.size = 0
+        self.sums: list[Tensor] = []
+
+    def add(self, strip: Tensor) -> None:
+        self.size += strip.numel()
+        exact = wide(strip)  # a dark picture is close to -1: float32 would leave it few digits
+        sums = torch.stack([exact.sum(3), exact.square_().sum(3)])  # 2,1,C,h
+        self.sums.append(sums.sum(2)[:, 0])
+
+    def moments(self, device: torch.device) -> Moments:
+        mean, square = in_order(torch.cat(self.sums, 1).T) / self.size
+        return Moments(
+            self.size, mean.float().to(device), (square - mean**2).clamp(min=0).float().to(device)
+        )
+
+
+class FeatureStatistics:
+    """Mean and variance of each channel: vectors of C. Strips, 1,C,h,W, come from top to bottom.
+
+    Args:
+        rows: of a group. Strips begin at multiples of it; a frame's last one may end anywhere.
+    """
+
+    def __init__(self, rows: int):
+        self.rows = rows
+        self.parts: list[Moments] = []
+        self.sums: list[Tensor] = []
+        self.squares: list[Tensor] = []
+        self.size = 0
+        self.buffer = self.origin = torch.empty(0)
+
+    def add(self, strip: Tensor) -> None:
+        """Strips are channels_last, of any floating type."""
+        if strip.device.type != "cpu":
+            self.parts.append(moments_of_strip(strip))
+            return
+        pixels = strip.permute(0, 2, 3, 1)[0]  # h,W,C
+        if not self.sums:
+            # Every thread sums up a group of its own.
+            rows = self.rows * torch.get_num_threads()
+            self.buffer = torch.empty(rows, *pixels.shape[1:])
+            # A mean far from 0 would cost digits. (16 bits have fewer of them to begin with.)
+            self.origin = pixels[0, 0].float() * (strip.dtype == torch.float32)
+        self.size += len(pixels) * strip.shape[3]
+        for some in pixels.split(len(self.buffer)):
+            self.add_groups(some)
+
+    def add_groups(self, pixels: Tensor) -> None:
+        """At most a group for each thread: h,W,C."""
+        some = self.buffer[: len(pixels)]
+        if pixels.dtype == torch.float32:
+            torch.sub(pixels, self.origin, out=some)
+        else:
+            some.copy_(pixels)
+        if len(pixels) < len(self.buffer):
+            self.buffer[len(pixels) :].zero_()
+        groups = self.buffer.view(-1, self.rows * pixels.shape[1], pixels.shape[2])
+        count = -(-len(pixels) // self.rows)
+        self.sums.append(groups.sum(1)[:count])
+        self.squares.append(groups.square_().sum(1)[:count])
+
+    def moments(self) -> Moments:
+        if self.parts:
+            return join(self.parts)
+        mean = in_order(torch.cat(self.sums).double()) / self.size
+        square = in_order(torch.cat(self.squares).double()) / self.size
+        var = (square - mean.square()).clamp(min=0)
+        return Moments(self.size, (mean + self.origin).float(), var.float())
+
+
+def moments_of_strip(x: Tensor) -> Moments:
+    """For each channel of 1,C,H,W of any floating type, in float32, where there is a GPU.
+
+    The kernel behind BatchNorm reads 16-bit features at full speed and adds them up in float32;
+    `torch.var_mean` would need a float32 copy of them.
     """
     count = x.numel() // x.shape[1]
-    if x.device.type == "cpu":
-        # Running statistics, not wanted otherwise, make the results float32 for 16-bit features.
-        running = torch.zeros(2, x.shape[1])
-        mean, var = torch.batch_norm_update_stats(x, running[0], running[1], 0.0)
-    elif x.device.type == "cuda":
+    if x.device.type == "cuda":
         eps = 1e-6
         mean, rstd = torch.batch_norm_stats(x, eps)
         var = (rstd.square().reciprocal() - eps).clamp(min=0)

@@ -21,6 +21,10 @@ STEM_REACH = 3
 class Reader(Protocol):
     """What a layer reads from: strips of rows, asked for from top to bottom."""
 
+    def expect(self, rows: int) -> None:
+        """Tells how many rows a strip will have at most."""
+        ...
+
     def strip(self, frame: int, start: int, stop: int) -> Tensor: ...
 
 
@@ -70,6 +74,9 @@ class StandardizedPicture:
     moments: Moments | None
     dtype: torch.dtype
 
+    def expect(self, rows: int) -> None:
+        pass
+
     def strip(self, frame: int, start: int, stop: int) -> Tensor:
         strip = self.picture.read(frame, start + STEM_REACH, stop - STEM_REACH, STEM_REACH)
         if self.moments is not None:
@@ -109,9 +116,13 @@ class FeatureReader:
     def __init__(self, feature: Feature, keep: Plane | None, space: Workspace):
         self.feature, self.keep, self.space = feature, keep, space
         self.frame, self.first, self.done = -1, 0, 0
+        self.buffers: list[Tensor] = []
+
+    def expect(self, rows: int) -> None:
         # This strip, the last one, and a feature's part, in the same memory all the time: short
         # lives between the planes' long ones would leave holes in the process's memory.
-        self.buffers: list[Tensor] = []
+        shape, dtype, device = self.feature.plane.shape, self.space.dtype, self.space.device
+        self.buffers = [empty_strip(shape, rows, dtype, device) for _ in range(3)]
 
     def strip(self, frame: int, start: int, stop: int) -> Tensor:
         """Rows beyond the picture are zeros, as the convolutions' padding is."""
@@ -119,9 +130,6 @@ class FeatureReader:
         if frame != self.frame:
             self.frame, self.done = frame, 0
         top, bottom = max(start, 0), min(stop, shape.height)
-        if not self.buffers:  # no other strip is larger than the first
-            rows, dtype, device = stop - start, self.space.dtype, self.space.device
-            self.buffers = [empty_strip(shape, rows, dtype, device) for _ in range(3)]
         last, strip = self.buffers[0], self.buffers[1][:, :, : stop - start]
         self.buffers[:2] = self.buffers[1], last
         strip[:, :, : top - start].zero_()
