@@ -1,9 +1,13 @@
-"""Measures speed, memory and precision, prints Markdown tables and writes them to a folder.
+"""Measures speed, memory and precision: Markdown tables and a chart.
 
-python -m benchmarks                         # all that this machine can do, into benchmarks/out
-python -m benchmarks speed memory --quick    # small pictures only: a minute
-python -m benchmarks precision --pictures DIR --out docs
+python -m benchmarks                             # all parts, half an hour on two cores
+python -m benchmarks speed profile               # some parts, one after the other
+python -m benchmarks precision --pictures DIR    # with pictures of your own
+python -m benchmarks --effort quick              # small pictures only: a few minutes
+python -m benchmarks --report docs               # measures nothing: writes docs/performance.md
 
+Each part's tables are kept in benchmarks/out as they are measured, so a run that was cut off goes
+on with the parts that are missing; the report is made of all that there are.
 Ratios compare things measured one after the other in one run, so they hold on other machines too;
 seconds do not. Close other programs first.
 """
@@ -12,14 +16,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 
 from .measure import machine
-from .parts import PARTS, Plan, Table
+from .parts import EFFORTS, PARTS, Plan
 from .report import write_chart, write_report
+from .tables import Part, load_part
 
 log = logging.getLogger("benchmarks")
 
@@ -33,10 +39,11 @@ def parse() -> argparse.Namespace:
         epilog="The part peers needs the package spandrel: see benchmarks/peers.py.",
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--quick", action="store_true", help="small pictures only")
+    parser.add_argument("--effort", choices=EFFORTS, default="full")
     parser.add_argument("--pictures", type=Path, default=Path("samples"), help="for precision")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/out"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="of the parts")
+    parser.add_argument("--report", type=Path, help="where to write the report; measures nothing")
     args = parser.parse_args()
     unknown = set(args.parts) - set(PARTS)
     if unknown:
@@ -47,24 +54,38 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     args = parse()
-    device = torch.device(args.device)
-    plan = Plan(device, args.quick, args.pictures)
-    tables: list[Table] = []
-    for name in args.parts or PARTS:
-        log.info("%s ...", name)
-        try:
-            found = PARTS[name](plan)
-        except ImportError as error:
-            log.warning("left out: %s (see benchmarks/peers.py)", error)
-            continue
-        for table in found:
-            log.info("\n%s\n", table.markdown())
-        tables += found
-    args.out.mkdir(parents=True, exist_ok=True)
+    if args.report is None:
+        plan = Plan(torch.device(args.device), args.effort, args.pictures)
+        for name in args.parts or PARTS:
+            run_part(name, plan, args.out / f"{name}.json")
+    write(args.report or args.out, args.out)
+
+
+def run_part(name: str, plan: Plan, path: Path) -> None:
+    """Measures a part, shows and keeps its tables."""
+    log.info("%s ...", name)
+    start = time.monotonic()
+    try:
+        tables = PARTS[name](plan)
+    except ImportError as error:
+        log.warning("left out: %s (see benchmarks/peers.py)", error)
+        return
+    for table in tables:
+        log.info("\n%s\n", table.markdown())
     day = datetime.now(timezone.utc).date()
-    write_report(args.out / "performance.md", tables, f"Measured on {day}: {machine(device)}.")
-    write_chart(args.out / "performance.png", tables)
-    log.info("written: %s", args.out / "performance.md")
+    Part(f"Measured on {day}: {machine(plan.device)}.", tables).save(path)
+    log.info("%s: %.0f s", name, time.monotonic() - start)
+
+
+def write(folder: Path, parts: Path) -> None:
+    """The report of all parts that have been measured."""
+    found = [
+        load_part(parts / f"{name}.json") for name in PARTS if (parts / f"{name}.json").exists()
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_report(folder / "performance.md", found)
+    write_chart(folder / "performance.png", [table for part in found for table in part.tables])
+    log.info("written: %s", folder / "performance.md")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import torch
 
+ROOT = Path(__file__).resolve().parent.parent
+"""Of the repository."""
+
 
 def best_time(run: Callable[[], object], device: torch.device, *, seconds: float = 3.0) -> float:
     """Seconds of the fastest of several runs: at least two, after one to warm up, then for as long
@@ -70,9 +73,8 @@ def peak_bytes() -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
-def in_new_process(*arguments: object) -> dict[str, float]:
-    """Runs `python -m benchmarks.one ...`: memory can only be measured in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.one", *map(str, arguments)]
-    root = Path(__file__).resolve().parent.parent
-    done = subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE, text=True)
+def in_new_process(module: str, *arguments: object) -> dict[str, float]:
+    """Runs `python -m ...`, which prints JSON: only so is memory one's own."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)

@@ -37,8 +37,12 @@ def textbook(generator: Generator, dtype: torch.dtype) -> Callable[[Tensor], Ten
     return run
 
 
-def convolutions(height: int, width: int) -> Iterator[tuple[nn.Conv2d, tuple[int, ...]]]:
-    """Every convolution of the network with the shape of its input, for a picture of that size."""
+def convolutions(
+    channels: int, height: int, width: int
+) -> Iterator[tuple[nn.Conv2d, tuple[int, ...]]]:
+    """Every convolution of the network with the shape of its input, for a picture of that size.
+
+    `channels` is the network's width."""
     calls: list[tuple[nn.Conv2d, tuple[int, ...]]] = []
 
     def record(conv: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -46,7 +50,7 @@ def convolutions(height: int, width: int) -> Iterator[tuple[nn.Conv2d, tuple[int
         calls.append((conv, tuple(inputs[0].shape)))
 
     with torch.device("meta"):
-        net = Generator()
+        net = Generator(width=channels)
         for module in net.modules():
             if isinstance(module, nn.Conv2d):
                 module.register_forward_pre_hook(record)
@@ -56,12 +60,12 @@ def convolutions(height: int, width: int) -> Iterator[tuple[nn.Conv2d, tuple[int
 
 @torch.inference_mode()
 def time_of_convolutions(
-    height: int, width: int, dtype: torch.dtype, device: torch.device
+    channels: int, height: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> float:
     """Seconds of all the network's convolutions, each timed alone in channels_last."""
     seconds = {}
     total = 0.0
-    for conv, shape in convolutions(height, width):
+    for conv, shape in convolutions(channels, height, width):
         key = (shape, tuple(conv.weight.shape), conv.stride)
         if key not in seconds:
             x = torch.randn(shape, device=device).to(dtype, memory_format=torch.channels_last)
@@ -77,10 +81,17 @@ def time_of_convolutions(
     return total
 
 
-def multiply_adds(height: int, width: int) -> float:
+def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """FLOP/s of a large matrix product, which no convolution can be expected to beat."""
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return 2 * side**3 / best_time(lambda: a @ b, device, seconds=0.5)
+
+
+def multiply_adds(channels: int, height: int, width: int) -> float:
     """Of one forward pass, as the network is defined."""
     total = 0.0
-    for conv, (_, _, rows, columns) in convolutions(height, width):
+    for conv, (_, _, rows, columns) in convolutions(channels, height, width):
         pixels = (rows // conv.stride[0]) * (columns // conv.stride[1])
         total += conv.weight.numel() * pixels
     return total

@@ -19,14 +19,17 @@ from .measure import forget_peak, peak_bytes, resident_bytes
 
 
 def measure(
-    height: int, width: int, precision: Precision, memory: int | None, device: torch.device
+    size: tuple[int, int],
+    net: Generator,
+    precision: Precision,
+    memory: int | None,
+    device: torch.device,
 ) -> tuple[dict[str, float], torch.Tensor]:
     """Seconds, peak bytes, and the restored picture."""
     torch.manual_seed(0)
-    net = Generator().eval().requires_grad_(False).to(device)
     options = Options(precision=precision, memory=memory)
     restore(torch.rand(1, 3, 64, 64, device=device), net, options)  # loads kernels, starts threads
-    image = torch.rand(1, 3, height, width, device=device)
+    image = torch.rand(1, 3, *size, device=device)
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
@@ -50,12 +53,15 @@ def main() -> None:
     parser.add_argument("--memory", type=float, help="the bound, in bytes")
     parser.add_argument("--check", action="store_true", help="compare with the unbounded result")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--width", type=int, default=64, help="of the network")
     args = parser.parse_args()
     memory = None if args.memory is None else int(args.memory)
     size, device = (args.height, args.width), torch.device(args.device)
-    found, result = measure(*size, args.precision, memory, device)
+    torch.manual_seed(0)
+    net = Generator(width=args.width).eval().requires_grad_(False).to(device)
+    found, result = measure(size, net, args.precision, memory, device)
     if args.check:
-        whole, expected = measure(*size, args.precision, None, device)
+        whole, expected = measure(size, net, args.precision, None, device)
         found["difference"] = (result - expected).abs().max().item()
         found["seconds_whole"] = whole["seconds"]
     print(json.dumps(found))

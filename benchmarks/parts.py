@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,8 +15,11 @@ from devudp_model.generator import VARIANTS, Generator
 from devudp_model.inference import Network
 from devudp_model.restore import Options, Precision, restore
 
+from .loading import loading
 from .measure import best_time, in_new_process
-from .networks import multiply_adds, textbook, time_of_convolutions
+from .networks import matrix_rate, multiply_adds, textbook, time_of_convolutions
+from .shares import table_of_shares
+from .tables import Cell, Table
 
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -23,34 +27,11 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
 }
 
-Cell = str | float
+Effort = Literal["full", "quick", "tiny"]
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
-
-@dataclass
-class Table:
-    """Rows of numbers and what they are.
-
-    Attributes:
-        chart: the column that the chart shows, if any.
-        labels: how many columns from the left name a row.
-    """
-
-    title: str
-    header: list[str]
-    rows: list[list[Cell]]
-    note: str = ""
-    chart: str = ""
-    labels: int = 2
-
-    def markdown(self) -> str:
-        """As it stands in docs/performance.md."""
-        lines = [f"## {self.title}", ""]
-        lines += [" | ".join(["", *self.header, ""]).strip()]
-        lines += ["|" + " --- |" * len(self.header)]
-        for row in self.rows:
-            cells = [cell if isinstance(cell, str) else f"{cell:.3g}" for cell in row]
-            lines.append("| " + " | ".join(cells) + " |")
-        return "\n".join(lines + (["", self.note] if self.note else []))
+Size = tuple[int, int]
+"""Height and width."""
 
 
 @dataclass(frozen=True)
@@ -58,83 +39,130 @@ class Plan:
     """Where to measure, and how much of it.
 
     Attributes:
+        effort: `full`; `quick` with small pictures; `tiny` with a narrow network too, which only
+            shows that everything runs.
         pictures: a folder, for the part precision.
     """
 
     device: torch.device
-    quick: bool
+    effort: Effort
     pictures: Path
 
+    @property
+    def cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def half(self) -> Precision:
+        """The 16-bit type that is the fast one."""
+        return "fp16" if self.cuda else "bf16"
+
+    @property
     def precisions(self) -> list[Precision]:
         """fp32 and what the device does fast."""
-        return ["fp32", "bf16", "fp16"] if self.device.type == "cuda" else ["fp32", "bf16"]
+        return ["fp32", "bf16", "fp16"] if self.cuda else ["fp32", "bf16"]
+
+    @property
+    def width(self) -> int:
+        """Of the network."""
+        return 8 if self.effort == "tiny" else 64
+
+    def net(self) -> Generator:
+        """With random weights."""
+        return Generator(width=self.width).eval().requires_grad_(False).to(self.device)
+
+    def sizes(self, full: list[Size], quick: list[Size]) -> list[Size]:
+        """Those of the effort."""
+        tiny = [(64, 80), (96, 64)][: len(full)]
+        return {"full": full, "quick": quick, "tiny": tiny}[self.effort]
 
 
 def speed(plan: Plan) -> list[Table]:
-    """A whole call of `restore` over its convolutions' own time, and a textbook version over it."""
-    sizes = {"256x256": (256, 256), "1280x720": (720, 1280)}
-    if not plan.quick:
-        sizes |= {"1920x1080": (1080, 1920), "4000x3000": (3000, 4000)}
-    device = plan.device
+    """Small pictures, also over a textbook version, which large ones take minutes with."""
+    sizes = plan.sizes([(256, 256), (720, 1280)], [(256, 256)])
+    return [speed_table("Speed", plan, sizes, with_textbook=True)]
+
+
+def speed_large(plan: Plan) -> list[Table]:
+    """Large pictures."""
+    sizes = plan.sizes([(1080, 1920), (3000, 4000)], [(512, 512)])
+    return [speed_table("Speed with large pictures", plan, sizes, with_textbook=False)]
+
+
+def speed_table(title: str, plan: Plan, sizes: list[Size], *, with_textbook: bool) -> Table:
+    """A call of `restore` over its convolutions' own time, and a textbook version over it."""
+    net, device = plan.net(), plan.device
     rows: list[list[Cell]] = []
-    net = Generator().eval().requires_grad_(False).to(device)
-    for name, size in sizes.items():
-        image = torch.rand(1, 3, *size, device=device)
-        simple: dict[Precision, float] = {}
-        for precision in plan.precisions() if size[0] <= 720 else []:  # else minutes, gigabytes
-            run = textbook(net, DTYPES[precision])
-            simple[precision] = best_time(lambda run=run, x=image: run(x), device)
-        for precision in plan.precisions():
-            if precision == "fp32" and device.type == "cpu" and size[0] > 1080:
-                continue  # minutes, and no other ratio than at 1920x1080
-            options = Options(precision=precision)
-            own = best_time(lambda: restore(image, net, options), device)  # noqa: B023
-            alone = time_of_convolutions(*size, DTYPES[precision], device)
-            times = [simple[p] / own if p in simple else "" for p in (precision, "fp32")]
-            rate = 2e-12 * multiply_adds(*size) / own
-            rows.append([name, precision, own, rate, own / alone, *times])
-    header = ["picture", "precision", "seconds", "TFLOP/s", "over its convolutions"]
-    header += ["textbook over it", "textbook in fp32 over it"]
+    for height, width in sizes:
+        for batch in (1, 16) if plan.cuda and height == 720 else (1,):
+            images = torch.rand(batch, 3, height, width, device=device)
+            simple: dict[Precision, float] = {}
+            for precision in plan.precisions if with_textbook and batch == 1 else []:
+                run = textbook(net, DTYPES[precision])
+                simple[precision] = best_time(lambda run=run, x=images: run(x), device)
+            for precision in plan.precisions:
+                options, dtype = Options(precision=precision), DTYPES[precision]
+                own = best_time(lambda x=images, o=options: restore(x, net, o), device) / batch
+                alone = time_of_convolutions(plan.width, height, width, dtype, device)
+                rate = 2 * multiply_adds(plan.width, height, width) / own
+                share = 100 * rate / matrix_rate(dtype, device)
+                row = [f"{width}x{height}" + (f", {batch} at once" if batch > 1 else ""), precision]
+                rows.append([*row, own, rate / 1e12, f"{share:.0f} %", own / alone])
+                if with_textbook:
+                    rows[-1] += [simple[p] / own if simple else "" for p in (precision, "fp32")]
+    header = ["picture", "precision", "seconds", "TFLOP/s", "of the matrix rate"]
+    header.append("over its convolutions")
     note = (
-        "Over its convolutions: the time of `restore` over that of the network's convolutions, "
-        "each called alone on the whole picture. Textbook over it: how many times as long the same "
-        "network takes as one writes it down in PyTorch, in the same precision or in fp32."
+        "Of the matrix rate: TFLOP/s over those of a large matrix product in this precision. Over "
+        "its convolutions: the time of `restore` over that of the network's convolutions, each "
+        "called alone on the whole picture."
     )
-    return [Table("Speed", header, rows, note, chart="over its convolutions")]
+    if with_textbook:
+        header += ["textbook over it", "textbook in fp32 over it"]
+        note += (
+            " Textbook over it: how many times as long the same network takes as one writes it "
+            "down in PyTorch, in the same precision or in fp32."
+        )
+    return Table(title, header, rows, note, chart="over its convolutions")
 
 
 def memory(plan: Plan) -> list[Table]:
-    """Time and peak memory a pixel from 0.1 to 24 MP, and a large picture in bounded memory."""
-    sizes = [(256, 400), (600, 840)] if plan.quick else [
-        (256, 400), (600, 840), (1000, 2000), (2000, 3000), (3000, 4000), (4000, 6000)
-    ]  # fmt: skip
-    half: Precision = "fp16" if plan.device.type == "cuda" else "bf16"
+    """Time and peak memory a pixel from 0.1 to 24 MP, each in a process of its own."""
+    half = [(256, 400), (600, 840), (1000, 2000), (2000, 3000), (3000, 4000), (4000, 6000)]
     rows: list[list[Cell]] = []
-    for precision in ("fp32", half):
-        for height, width in sizes[: None if precision != "fp32" else 3]:
-            found = in_new_process(height, width, precision, "--device", plan.device)
+    wanted: list[tuple[Precision, list[Size]]] = [(plan.half, half), ("fp32", half[:3])]
+    for precision, full in wanted:
+        reference = 0.0
+        for height, width in plan.sizes(full, half[:2]):
+            found = one(plan, (height, width), precision)
             pixels = height * width
             micro = 1e6 * found["seconds"] / pixels
-            rows.append([f"{pixels / 1e6:.1f} MP", precision, micro, found["peak"] / pixels])
-    header = ["picture", "precision", "microseconds a pixel", "peak bytes a pixel"]
-    growth = Table("Growth with size", header, rows, chart="microseconds a pixel")
-    growth.note = "Peak over input and output, of a first call: small pictures pay for starting."
+            reference = micro if pixels < 1e6 else reference  # the last one below: 0.5 MP
+            row: list[Cell] = [f"{pixels / 1e6:.2g} MP", precision, micro, micro / reference]
+            rows.append([*row, found["peak"] / pixels])
+    header = ["picture", "precision", "microseconds a pixel", "over 0.5 MP's"]
+    header.append("peak bytes a pixel")
+    note = "Peak over input and output, of a first call: small pictures pay for starting."
+    return [Table("Growth with size", header, rows, note, chart="microseconds a pixel")]
 
-    (height, width), bound = ((600, 840), 120e6) if plan.quick else ((4000, 6000), 1.5e9)
-    device = ("--device", plan.device)
-    found = in_new_process(height, width, half, "--memory", bound, *device)
-    check = in_new_process(height, width, half, "--memory", bound, "--check", *device)
-    row: list[Cell] = [
-        f"{height * width / 1e6:.1f} MP",
-        half,
-        bound / 1e9,
-        found["peak"] / 1e9,
-        check["seconds"] / check["seconds_whole"],
-        255 * check["difference"],
-    ]
+
+def bounded(plan: Plan) -> list[Table]:
+    """A picture that does not fit into its memory, over the same one without a bound."""
+    bounds = {"full": ((4000, 6000), 1.5e9), "quick": ((600, 840), 120e6), "tiny": ((96, 64), 60e6)}
+    (height, width), bound = bounds[plan.effort]
+    found = one(plan, (height, width), plan.half, "--memory", bound, "--check")
+    ratio = found["seconds"] / found["seconds_whole"]
+    row: list[Cell] = [f"{height * width / 1e6:.2g} MP", plan.half, bound / 1e9]
+    row += [found["peak"] / 1e9, ratio, 255 * found["difference"]]
     header = ["picture", "precision", "bound, GB", "peak, GB", "time over unbounded"]
     header.append("largest difference, of 255")
-    return [growth, Table("Bounded memory", header, [row])]
+    return [Table("Bounded memory", header, [row], "Peak over input and output.")]
+
+
+def one(plan: Plan, size: Size, precision: Precision, *arguments: object) -> dict[str, float]:
+    """See one.py."""
+    options = ("--device", plan.device, "--width", plan.width)
+    return in_new_process("benchmarks.one", *size, precision, *options, *arguments)
 
 
 def precision(plan: Plan) -> list[Table]:
@@ -142,13 +170,16 @@ def precision(plan: Plan) -> list[Table]:
     from devudp_model.pictures import read_picture
 
     paths = sorted(p for p in plan.pictures.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
+    pictures = [read_picture(path).pixels[:, :3] for path in paths]
+    if plan.effort == "tiny":
+        pictures = [x[:, :, :64, :64] for x in pictures[:1]]
     rows: list[list[Cell]] = []
     for variant in VARIANTS:
         if not bundled(variant).exists():
             continue
         net = load_checkpoint(bundled(variant)).generator.to(plan.device)
         exact = Network(net, torch.float32)
-        expected = [(x, exact(x)) for x in (read_picture(p).pixels[:, :3] for p in paths)]
+        expected = [(x, exact(x)) for x in pictures]
         for name in ("bf16", "fp16"):
             half = Network(net, DTYPES[name])
             errors = [(half(x) - y).abs().mul_(255).flatten() for x, y in expected]
@@ -164,17 +195,35 @@ def spread(errors: Tensor) -> tuple[float, float, float]:
     return errors.mean().item(), errors.kthvalue(rank).values.item(), errors.max().item()
 
 
+def starting(plan: Plan) -> list[Table]:
+    """How long the command line and the node pack take to load."""
+    return loading(1 if plan.effort == "tiny" else 3)
+
+
+def profile(plan: Plan) -> list[Table]:
+    """Shares of the kinds of operations, before (textbook) and after."""
+    height, width = plan.sizes([(720, 1280)], [(256, 256)])[0]
+    net, image = plan.net(), torch.rand(1, 3, height, width, device=plan.device)
+    options = Options(precision=plan.half)
+    simple = textbook(net, DTYPES[plan.half])
+    versions = {"textbook": lambda: simple(image), "DEvUDP": lambda: restore(image, net, options)}
+    title = f"Where the time goes at {width}x{height}, {plan.half}"
+    return [table_of_shares(versions, plan.device, title)]
+
+
 def peers(plan: Plan) -> list[Table]:
     """Other networks at the same input."""
     from .peers import networks
 
-    side = 128 if plan.quick else 512
+    side = {"full": 512 if plan.cuda else 256, "quick": 128, "tiny": 128}[plan.effort]
     image, device = torch.rand(1, 3, side, side, device=plan.device), plan.device
-    net = Generator().eval().requires_grad_(False).to(device)
+    net = plan.net()
     own = best_time(lambda: restore(image, net, Options(precision="fp32")), device)
     parameters = sum(p.numel() for p in net.parameters()) / 1e6
     rows: list[list[Cell]] = [["DEvUDP", f"{parameters:.1f}", own, 1.0]]
     for name, make in networks().items():
+        if plan.effort == "tiny" and name != "RetinexFormer":
+            continue
         peer = make().eval().requires_grad_(False).to(device)
         with torch.inference_mode():
             seconds = best_time(lambda peer=peer: peer(image), device)
@@ -188,7 +237,12 @@ def peers(plan: Plan) -> list[Table]:
 
 PARTS: dict[str, Callable[[Plan], list[Table]]] = {
     "speed": speed,
+    "speed-large": speed_large,
+    "profile": profile,
     "memory": memory,
+    "bounded": bounded,
     "precision": precision,
+    "starting": starting,
     "peers": peers,
 }
+"""In the order of the report."""

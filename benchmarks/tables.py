@@ -1,0 +1,55 @@
+"""Tables of numbers, as Markdown and as files, so that parts can be measured at different times."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+Cell = str | float
+
+
+@dataclass
+class Table:
+    """Rows of numbers and what they are.
+
+    Attributes:
+        chart: the column that the chart shows, if any.
+        labels: how many columns from the left name a row.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[Cell]]
+    note: str = ""
+    chart: str = ""
+    labels: int = 2
+
+    def markdown(self) -> str:
+        """As it stands in docs/performance.md."""
+        lines = [f"## {self.title}", ""]
+        lines += [" | ".join(["", *self.header, ""]).strip()]
+        lines += ["|" + " --- |" * len(self.header)]
+        for row in self.rows:
+            cells = [cell if isinstance(cell, str) else f"{cell:.3g}" for cell in row]
+            lines.append("| " + " | ".join(cells) + " |")
+        return "\n".join(lines + (["", self.note] if self.note else []))
+
+
+@dataclass
+class Part:
+    """What one part found, and where and when."""
+
+    origin: str
+    tables: list[Table]
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+
+
+def load_part(path: Path) -> Part:
+    """Reads what `Part.save` wrote."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return Part(found["origin"], [Table(**table) for table in found["tables"]])

@@ -1,0 +1,52 @@
+"""Every part of the benchmark runs, with a narrow network and tiny pictures."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import __main__, parts
+from benchmarks.networks import textbook, time_of_convolutions
+from benchmarks.parts import PARTS, Plan
+from benchmarks.tables import Part, Table, load_part
+from devudp_model.restore import Options, restore
+
+ROOT = Path(__file__).parent.parent
+PLAN = Plan(torch.device("cpu"), "tiny", ROOT / "samples")
+
+
+@pytest.mark.parametrize("name", ["speed", "speed-large", "profile", "precision"])
+def test_a_part_makes_tables(name: str) -> None:
+    for table in PARTS[name](PLAN):
+        assert table.rows and all(len(row) == len(table.header) for row in table.rows)
+        assert not table.chart or table.chart in table.header
+        assert table.markdown().count("\n| ") == len(table.rows) + 2  # header and rule
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_bounded_memory_is_kept_and_changes_no_bit() -> None:
+    """In a process of its own: 0.8 MP in 64 MB above what kernels and weights take."""
+    found = parts.one(PLAN, (800, 1000), "bf16", "--memory", 80e6, "--check")
+    assert found["peak"] <= 80e6
+    assert found["difference"] == 0
+
+
+def test_the_textbook_version_is_the_same_network() -> None:
+    net, image = PLAN.net(), torch.rand(1, 3, 48, 40)
+    expected = restore(image, net, Options(precision="fp32"))
+    torch.testing.assert_close(textbook(net, torch.float32)(image), expected, atol=1e-4, rtol=0)
+    assert time_of_convolutions(8, 16, 16, torch.float32, PLAN.device) > 0
+
+
+def test_parts_are_kept_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table("Speed", ["picture", "precision", "seconds"], [["a", "fp32", 1.5]], "Note.")
+    Part("Measured here.", [table]).save(tmp_path / "parts" / "speed.json")
+    assert load_part(tmp_path / "parts" / "speed.json").tables == [table]
+    command = ["benchmarks", "--out", str(tmp_path / "parts"), "--report", str(tmp_path / "docs")]
+    monkeypatch.setattr(sys, "argv", command)
+    for _ in range(2):  # the second time it replaces the numbers only
+        __main__.main()
+    page = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert page.count("| a | fp32 | 1.5 |") == 1 and page.count("Measured here.") == 1
+    assert page.startswith("# Performance")
