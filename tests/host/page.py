@@ -72,6 +72,7 @@ SELECT = """(type) => {
 """Selects a node of a type, a new one if there is none."""
 
 RUN_S = 240
+SLOW_MS = 180_000  # on a busy machine
 
 
 def main() -> None:
@@ -105,8 +106,8 @@ def visit(page: Page, request: dict[str, Any]) -> dict[str, Any]:
     page.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
     for key, value in settings.items():
         page.request.post(f"{url}/api/settings/{key}", data=json.dumps(value))
-    page.goto(url, wait_until="domcontentloaded")
-    page.wait_for_function(READY, timeout=90_000)
+    page.goto(url, wait_until="domcontentloaded", timeout=SLOW_MS)
+    page.wait_for_function(READY, timeout=SLOW_MS)
     page.wait_for_timeout(1000)
     report: dict[str, Any] = {"workflows": {}}
     for path in map(Path, request["workflows"]):
