@@ -161,7 +161,7 @@ def bounded(plan: Plan) -> list[Table]:
 
 def one(plan: Plan, size: Size, precision: Precision, *arguments: object) -> dict[str, float]:
     """See one.py."""
-    options = ("--device", plan.device, "--width", plan.width)
+    options = ("--device", plan.device, "--channels", plan.width)
     return in_new_process("benchmarks.one", *size, precision, *options, *arguments)
 
 
