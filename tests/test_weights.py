@@ -1,0 +1,56 @@
+"""The shipped checkpoints: what they are, and what they make of one picture.
+
+After a change of weights, look at the new pictures in tests/golden, once they are made by
+
+    DEVUDP_GOLDEN_AGAIN=1 python -m pytest tests/test_weights.py
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from devudp_model.checkpoint import bundled, load_checkpoint
+from devudp_model.generator import VARIANTS, Variant
+from devudp_model.restore import Options, restore
+from devudp_model.tasks import TASKS, Task, bundled_variant
+
+GOLDEN = Path(__file__).parent / "golden"
+CARD = bundled("devudp").with_name("README.md")
+
+
+def read(name: str) -> torch.Tensor:
+    with Image.open(GOLDEN / name) as image:
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_golden_picture(task: Task):
+    """In float32, to one step of 8 bits: processors round differently, and nothing else may."""
+    generator = load_checkpoint(bundled(bundled_variant(task))).generator
+    result = restore(read("input.png"), generator, Options(task=task, precision="fp32"))
+    pixels = (result[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    name = f"{task.replace(' ', '-')}.png"
+    if os.environ.get("DEVUDP_GOLDEN_AGAIN"):
+        Image.fromarray(pixels).save(GOLDEN / name)
+    apart = (result - read(name)).abs().max().item() * 255
+    assert apart <= 1.0, f"{apart:.2f} of 255"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_model_card_is_about_this_file(variant: Variant):
+    digest = hashlib.sha256(bundled(variant).read_bytes()).hexdigest()
+    assert digest in CARD.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_metadata_tell_where_it_comes_from(variant: Variant):
+    metadata = load_checkpoint(bundled(variant)).metadata
+    wanted = {"format_version", "variant", "width", "depth", "recipe", "data", "step", "metrics",
+              "licence", "seed", "trained_with", "hardware"}  # fmt: skip
+    assert wanted <= metadata.keys() and all(metadata[key] for key in wanted)
+    assert (metadata["variant"], metadata["width"], metadata["depth"]) == (variant, "64", "2")
