@@ -127,6 +127,11 @@ def test_what_a_known_blur_needs():
         Config(model=known, data=DataConfig(made_blur=1.0, blurry=("real",)))
     with pytest.raises(ConfigError, match=r"data\.again_extent"):
         Config(loss=LossWeights(again=1.0))
+    with pytest.raises(ConfigError, match=r"data\.again_scale"):
+        Config(
+            loss=LossWeights(again=1.0),
+            data=DataConfig(again_extent=(2.0, 4.0), again_scale=0.5, crop=32),
+        )
     recipe = load_recipe("devudp-dt")
     assert recipe.model.G_inv == "known blur" and recipe.data.again_extent == (2.0, 10.0)
     with pytest.raises(ConfigError, match="the recipe unpaired"):

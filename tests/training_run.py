@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 TINY = [
     *"--model.width 4 --model.depth 1 --model.D-width 4".split(),
     *"--data.crop 32 --data.short-side 36 48 --data.cache-gb 0.01 --data.blur-extent 2 5".split(),
-    *"--data.again-extent 2 4 --model.calibrate 0".split(),
+    *"--data.again-extent 2 4 --data.again-scale 0.75 --model.calibrate 0".split(),
     *"--speed.device cpu --speed.threads 1 --speed.workers 0 --speed.precision fp32".split(),
     *"--speed.no-compile --speed.no-channels-last --model.G-inv-width None".split(),
     *"--record.no-tensorboard --record.sample-every 0 --record.weights-every 0".split(),
