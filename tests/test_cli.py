@@ -384,7 +384,12 @@ def test_ctrl_c(
         real(path, *arguments)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(batch, "write_picture", interrupt)
-    assert devudp(tmp_path / "in") == 130
+    # A shell starts what runs in the background with Ctrl-C ignored, and Python leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert devudp(tmp_path / "in") == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert names(tmp_path / "out") == ["0.png", "1.png"]
     out, err = capsys.readouterr()
     assert "2 restored" in out and "Interrupted with 2 still to do" in err

@@ -311,10 +311,12 @@ def test_measured_statistics_are_the_batches_means(tmp_path: Path):
     torch.testing.assert_close(state["stem.norm.running_var"], x.var((0, 2, 3)))
 
 
-def test_known_blur_refuses_pictures_whose_blur_is_not(tmp_path: Path, caplog):
-    with pytest.raises(SystemExit):
+def test_known_blur_refuses_pictures_whose_blur_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as ended:
         main(["devudp", "--out", str(tmp_path / "r"), *make_sides(tmp_path), *TINY])
-    assert "unpaired" in caplog.messages[-1]
+    assert ended.value.code == 2 and "unpaired takes them" in capsys.readouterr().err
 
 
 def make_rain(clean: Path, rainy: Path) -> None:
