@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from tqdm import tqdm
@@ -233,6 +234,10 @@ class Run:
         trainer = self.trainer
         path = state_path(self.out / "states", trainer.step)
         trainer.save(path)
+        if dist.is_initialized():
+            # In order: a process that ends with its connections open may abort on its way out.
+            self.accelerator.wait_for_everyone()
+            dist.destroy_process_group()
         if not self.main:
             return
         draw_curve(self.out)
