@@ -204,8 +204,8 @@ def develop(samples: Sequence[Sample], config: DataConfig, device: torch.device)
         if sample.A.shake is not None:
             blurs.append(KnownBlur(sample.A.shake, sample.A.flip, exposure))
     again = [sample.again for sample in samples if sample.again is not None]
-    stacks = (torch.stack(column) for column in zip(*pictures, strict=True))
-    return Batch(*stacks, tuple(blurs), tuple(again))
+    A, B, A_input, B_input = (torch.stack(column) for column in zip(*pictures, strict=True))
+    return Batch(A, B, A_input, B_input, tuple(blurs), tuple(again))
 
 
 def develop_shot(

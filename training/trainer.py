@@ -185,8 +185,8 @@ class Trainer:
             batch = pictures
         else:
             batch = develop(pictures, self.config.data, self.accelerator.device)
-        laid_out = (x.contiguous(memory_format=self.layout) for x in batch[:4])
-        return Batch(*laid_out, batch.blurs, batch.again)
+        A, B, A_input, B_input = (x.contiguous(memory_format=self.layout) for x in batch[:4])
+        return Batch(A, B, A_input, B_input, batch.blurs, batch.again)
 
     def advance(self, loaded: Loaded) -> None:
         """One step (section 3.2).
