@@ -11,7 +11,7 @@ from devudp_model.degrade import apply_shake, draw_shake, to_srgb
 from devudp_model.generator import Generator
 from training.config import Config, ConfigError, ModelConfig, load_recipe
 from training.discriminator import Discriminator
-from training.exposure import common_exposure, exposure_of
+from training.exposure import exposure_of
 from training.known_blur import (
     MARGIN,
     Again,
@@ -114,9 +114,10 @@ def test_long_gradients_are_shortened():
     assert gradient(free / 4) == pytest.approx(free / 4, rel=1e-3)
 
 
-def test_common_exposure_is_the_clipped_mapping():
+def test_the_common_exposure_can_be_undone():
     x = detailed(2) * 2 - 1
-    torch.testing.assert_close(common_exposure(x), exposure_of(x).map(x).clamp(-1, 1))
+    exposure = exposure_of(x)
+    torch.testing.assert_close(exposure.undo(exposure.map(x)), x)
 
 
 def test_what_a_known_blur_needs():
@@ -127,6 +128,8 @@ def test_what_a_known_blur_needs():
         Config(model=known, data=DataConfig(made_blur=1.0, blurry=("real",)))
     with pytest.raises(ConfigError, match=r"data\.again_extent"):
         Config(loss=LossWeights(again=1.0))
+    with pytest.raises(ConfigError, match="above 24 pixels"):
+        Config(model=known, data=DataConfig(made_blur=1.0, crop=24))
     with pytest.raises(ConfigError, match=r"data\.again_scale"):
         Config(
             loss=LossWeights(again=1.0),

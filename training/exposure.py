@@ -28,13 +28,12 @@ class Exposure(NamedTuple):
         """What the mapping to the common exposure makes of `x`; not clipped."""
         return (x - self.mean) / self.spread * COMMON_SPREAD + COMMON_MEAN
 
+    def undo(self, x: Tensor) -> Tensor:
+        """From the common exposure back to this one."""
+        return (x - COMMON_MEAN) / COMMON_SPREAD * self.spread + self.mean
+
 
 def exposure_of(x: Tensor) -> Exposure:
     """Of x, 3,H,W in [-1, 1]."""
     spread, mean = torch.std_mean(x, correction=0)
     return Exposure(mean, spread.clamp(min=FLAT))
-
-
-def common_exposure(x: Tensor) -> Tensor:
-    """3,H,W in [-1, 1] to the common exposure, clipped to [-1, 1]."""
-    return exposure_of(x).map(x).clamp(-1, 1)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from devudp_model.degrade import Shake, apply_noise, apply_shake
 
-from .exposure import COMMON_MEAN, COMMON_SPREAD, Exposure
+from .exposure import Exposure
 
 BORDER = 12
 """Pixels along a crop's sides where A's blur came from outside of it, and L's cannot."""
@@ -40,9 +40,8 @@ class Noise(NamedTuple):
     def __call__(self, x: Tensor) -> Tensor:
         """3,H,W to the same, on any scale."""
         normal = self.normal[..., : x.shape[1], : x.shape[2]].to(x.device, non_blocking=True)
-        return apply_noise(x[None], normal, sigma=self.sigma, grain=self.grain, levels=self.levels)[
-            0
-        ]
+        how = {"sigma": self.sigma, "grain": self.grain, "levels": self.levels}
+        return apply_noise(x[None], normal, **how)[0]
 
 
 class KnownBlur(NamedTuple):
@@ -55,7 +54,7 @@ class KnownBlur(NamedTuple):
     def __call__(self, L: Tensor) -> Tensor:
         """3,H,W in [-1, 1], sharp, to what the camera would have made of it, on A's scale."""
         if self.exposure is not None:
-            L = (L - COMMON_MEAN) / COMMON_SPREAD * self.exposure.spread + self.exposure.mean
+            L = self.exposure.undo(L)
         light = (L.flip(-1) if self.flip else L).clamp(-1, 1).add(1).div(2)
         A = apply_shake(light[None], self.shake)[0] * 2 - 1
         A = A.flip(-1) if self.flip else A
