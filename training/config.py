@@ -174,8 +174,8 @@ class Config:
             "data.frames, since nobody knows their blur (the recipe unpaired takes them)": (
                 self.model.G_inv == "network" or self.data.all_blur_is_made
             ),
-            "data.crop must be above 24 pixels with model.G_inv 'known blur', which leaves out 12 at "
-            "each side": self.model.G_inv == "network" or self.data.crop > 24,
+            "data.crop must be above 24 pixels with model.G_inv 'known blur', which leaves out 12 "
+            "at each side": self.model.G_inv == "network" or self.data.crop > 24,
             "data.again_scale of data.crop must be at least 24 pixels, of which 8 remain": (
                 not self.loss.again or self.data.again_scale * self.data.crop >= 24
             ),
