@@ -93,11 +93,44 @@ def test_a_step_with_the_blur_as_G_inv():
         recon = interior(BlurInverse()(A, blurs) - A).abs().mean()
         sharp, blurry = blur_again(A, again)
     losses, _ = train_step(nets, batch, weights)
-    assert losses["sr_A"] == 0 and losses["sr_B"] == 0
+    assert "sr_A" not in losses and losses["sr_B"] == 0
     assert losses["recon"].item() == pytest.approx(recon.item(), rel=1e-4)
     assert losses["again"].item() == pytest.approx((sharp - blurry).abs().mean().item(), rel=1e-4)
     total = 0.1 * losses["adv"] + 10 * losses["recon"] + 10 * losses["again"]
     assert losses["G"].item() == pytest.approx(total.item(), rel=1e-5)
+
+
+def test_between_the_branches_only_what_is_blurred_again_teaches():
+    torch.manual_seed(0)
+    G, D = Generator("devudp-dt", 4, 1).eval(), Discriminator(4)
+    opt_G = torch.optim.Adam(G.parameters(), 2e-4, (0.5, 0.999))
+    nets = Networks(G, BlurInverse(), D, opt_G, torch.optim.Adam(D.parameters(), 2e-4))
+    A = torch.stack([detailed(7), detailed(8)]) * 2 - 1
+    blurs = (KnownBlur(draw_shake(seeded(1), extent=5.0), False, None),) * 2
+    again = tuple(Again(0.75, draw_shake(seeded(s), extent=5.0), None) for s in range(4))
+    batch, weights = Batch(A, A, A, A, blurs, again), LossWeights(again=10.0, branches_every=3)
+    kinds = []
+    for step in range(4):
+        before = [p.clone() for p in D.parameters()]
+        kinds.append(set(train_step(nets, batch, weights.at(step))[0]))
+        changed = not all(map(torch.equal, before, D.parameters()))
+        assert changed == (step % 3 == 0)
+    both = {"G", "D", "adv", "recon", "sr_B", "again"}
+    assert kinds == [both, {"G", "again"}, {"G", "again"}, both]
+    with pytest.raises(ConfigError, match=r"needs loss\.again"):
+        Config(loss=LossWeights(branches_every=2))
+    with pytest.raises(ConfigError, match="at least 1"):
+        Config(loss=LossWeights(branches_every=0))
+
+
+def test_each_picture_is_blurred_again_several_times():
+    L = torch.stack([detailed(3), detailed(4)]) * 2 - 1
+    how = [Again(0.75, draw_shake(seeded(s), extent=8.0), None) for s in range(6)]
+    sharp, blurry = blur_again(L, how)
+    assert len(sharp) == len(blurry) == 6
+    once = [blur_again(L[i // 3 :][:1], how[i : i + 1]) for i in range(6)]
+    assert torch.equal(sharp, torch.cat([pair[0] for pair in once]))
+    assert torch.equal(blurry, torch.cat([pair[1] for pair in once]))
 
 
 def test_long_gradients_are_shortened():

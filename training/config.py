@@ -179,6 +179,13 @@ class Config:
             "data.again_scale of data.crop must be at least 24 pixels, of which 8 remain": (
                 not self.loss.again or self.data.again_scale * self.data.crop >= 24
             ),
+            "data.again_times and loss.branches_every must be at least 1": min(
+                self.data.again_times, self.loss.branches_every
+            )
+            >= 1,
+            "loss.branches_every above 1 needs loss.again: other steps have no other loss": (
+                self.loss.branches_every == 1 or self.loss.again > 0
+            ),
             "loss.again needs data.again_extent": not self.loss.again
             or self.data.again_extent is not None,
         }

@@ -48,12 +48,12 @@ class Shot(NamedTuple):
 class Sample(NamedTuple):
     """One of each domain, the files they come from, and which files could not be read.
 
-    `again` is how L = G(A) is to be blurred for another round; None where that is not wanted.
+    `again` is how L = G(A) is to be blurred for other rounds; empty where that is not wanted.
     """
 
     A: Shot
     B: Shot
-    again: Again | None
+    again: tuple[Again, ...]
     files: tuple[str, str]
     faults: tuple[str, ...]
 
@@ -94,14 +94,10 @@ class UnpairedPictures(Dataset[Sample]):
         input_A, input_B = (
             (self.draw_tone(rng), self.draw_noise(rng), self.draw_floor(rng)) for _ in "AB"
         )
-        again = None
-        if self.config.again_extent:
-            shake_again = self.draw_blur(rng, self.config.again_extent)
-            again = Again(self.config.again_scale, shake_again, self.draw_noise(rng))
         return Sample(
             Shot(A, shake, flip_A, *input_A),
             Shot(B, None, flip_B, *input_B),
-            again,
+            self.draw_again(rng),
             (A_file, B_file),
             tuple(faults),
         )
@@ -111,6 +107,15 @@ class UnpairedPictures(Dataset[Sample]):
         low, high = between
         extent = low + (high - low) * uniform(rng, 0, 1) ** 1.5
         return draw_shake(rng, extent=extent, highlights=uniform(rng, 0, self.config.highlights))
+
+    def draw_again(self, rng: torch.Generator) -> tuple[Again, ...]:
+        """How L is to be blurred again, as often as the recipe asks for."""
+        config, again = self.config, []
+        if config.again_extent:
+            for _ in range(config.again_times):
+                shake = self.draw_blur(rng, config.again_extent)
+                again.append(Again(config.again_scale, shake, self.draw_noise(rng)))
+        return tuple(again)
 
     def yes(self, rng: torch.Generator, share: Literal["made_blur", "frames_share"]) -> bool:
         """True for this share of the samples."""
@@ -203,7 +208,7 @@ def develop(samples: Sequence[Sample], config: DataConfig, device: torch.device)
         pictures.append((A, B, A_input, B_input))
         if sample.A.shake is not None:
             blurs.append(KnownBlur(sample.A.shake, sample.A.flip, exposure))
-    again = [sample.again for sample in samples if sample.again is not None]
+    again = [how for sample in samples for how in sample.again]
     A, B, A_input, B_input = (torch.stack(column) for column in zip(*pictures, strict=True))
     return Batch(A, B, A_input, B_input, tuple(blurs), tuple(again))
 

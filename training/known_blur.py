@@ -93,14 +93,15 @@ def blur_again(L: Tensor, how: Sequence[Again]) -> tuple[Tensor, Tensor]:
 
     Args:
         L: B,3,H,W in [-1, 1].
-        how: for each.
+        how: n for each, picture by picture.
 
     Returns:
-        Both B,3,h,w with h = scale H - 2 `MARGIN`.
+        Both n B,3,h,w with h = scale H - 2 `MARGIN`.
     """
     sharp = F.interpolate(
         L.float(), scale_factor=how[0].scale, mode="bicubic", antialias=True, align_corners=False
     ).clamp(-1, 1)
+    sharp = sharp.repeat_interleave(len(how) // len(L), 0)
     blurry = []
     for picture, again in zip(sharp, how, strict=True):
         taken = apply_shake((picture[None] + 1) / 2, again.shake)[0] * 2 - 1

@@ -40,6 +40,7 @@ class DataConfig:
         highlights: clipped highlights of the made blur are up to this much brighter than white.
         again_extent: shortest and longest streak with which L = G(A) is blurred again, for
             loss.again; None: it is not (the paper's).
+        again_times: so many times, each with a blur of its own.
         again_scale: L is shrunk to this share of its size beforehand, which makes it sharper.
         exposure: "as is" (the paper's), or "common": each crop gets one gain and one offset so that
             all have the mean and spread of an average photograph.
@@ -70,6 +71,7 @@ class DataConfig:
     blur_extent: tuple[float, float] = (3.0, 20.0)
     highlights: float = 4.0
     again_extent: tuple[float, float] | None = None
+    again_times: int = 1
     again_scale: float = 0.75
     exposure: Literal["as is", "common"] = "as is"
     noise: float = 0.0

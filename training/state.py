@@ -14,7 +14,7 @@ from devudp_model.atomic import replacing
 from .config import ConfigError
 
 KEEP = 2
-FORMAT = 1
+FORMAT = 2
 
 
 class StateError(OSError):

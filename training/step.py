@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -32,6 +32,8 @@ class LossWeights:
         again: weight of the loss on pictures blurred again (0 in the paper); see `known_blur`.
         t_branch: the transformation branch, eqs. 2 to 6.
         s_branch: the self-regression branch, eqs. 7 to 9.
+        branches_every: both branches are left out but at every so many steps (1 in the paper:
+            never), so that more steps of loss.again fit into the same time.
     """
 
     recon: float = 10.0
@@ -40,6 +42,13 @@ class LossWeights:
     again: float = 0.0
     t_branch: bool = True
     s_branch: bool = True
+    branches_every: int = 1
+
+    def at(self, step: int) -> LossWeights:
+        """With the branches that are due at this step, counted from 0."""
+        if step % self.branches_every == 0:
+            return self
+        return replace(self, t_branch=False, s_branch=False)
 
 
 class Batch(NamedTuple):
@@ -47,7 +56,8 @@ class Batch(NamedTuple):
 
     `A` and `B` are what the losses compare with. `A_input` and `B_input` are what G is given: the
     same pictures, or the same with sensor noise where the recipe adds some. `blurs` says how those
-    of A came about that were blurred on the fly, `again` how L is to be blurred once more.
+    of A came about that were blurred on the fly, `again` how L is to be blurred once more, each
+    picture equally often.
     """
 
     A: Tensor
@@ -77,31 +87,36 @@ def reconstruct(G_inv: nn.Module, L: Tensor, batch: Batch) -> Tensor:
 def generator_losses(
     G: nn.Module, G_inv: nn.Module, D: nn.Module, batch: Batch, weights: LossWeights
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The generators' losses by name (``G`` is eq. 10's total), and L = G(A) (B,3,H,W)."""
+    """The generators' losses by name (``G`` is eq. 10's total), and L = G(A) (B,3,H,W).
+
+    Those of a branch that is left out are not among them.
+    """
     zero = batch.A.new_zeros(())
-    adv = recon = sr_A = sr_B = zero
+    losses: dict[str, Tensor] = {}
     known = isinstance(G_inv, BlurInverse)
-    L = G(batch.A_input)  # eq. 2
+    with torch.set_grad_enabled(weights.t_branch):
+        L = G(batch.A_input)  # eq. 2
     if weights.t_branch:
-        adv = adversarial_loss(D(L))  # eq. 4
+        losses["adv"] = adversarial_loss(D(L))  # eq. 4
         A_recon = reconstruct(G_inv, L, batch)  # eq. 5
         pair = (batch.A, A_recon)
-        recon = reconstruction_loss(*(map(interior, pair) if known else pair))  # eq. 6
+        pair = tuple(map(interior, pair)) if known else pair
+        losses["recon"] = reconstruction_loss(*pair)  # eq. 6
     if weights.s_branch:
         B_self = G(batch.B_input)  # eq. 7
-        sr_B = self_regression_loss(batch.B, B_self)  # eq. 8
+        losses["sr_B"] = self_regression_loss(batch.B, B_self)  # eq. 8
         if not known:
             A_self = G_inv(batch.A)
-            sr_A = self_regression_loss(batch.A, A_self)  # eq. 9
+            losses["sr_A"] = self_regression_loss(batch.A, A_self)  # eq. 9
+    adv, recon, sr_A, sr_B = (losses.get(name, zero) for name in ("adv", "recon", "sr_A", "sr_B"))
     total = total_loss(
         weights.adv * adv, recon, sr_A, sr_B, lambda_recon=weights.recon, lambda_sr=weights.sr
     )  # eq. 10
-    losses = {"G": total, "adv": adv, "recon": recon, "sr_A": sr_A, "sr_B": sr_B}
     if weights.again:
         sharp, blurry = blur_again(L.detach(), batch.again)
-        again = self_regression_loss(sharp, G(blurry))
-        losses |= {"G": total + weights.again * again, "again": again}
-    return losses, L
+        losses["again"] = self_regression_loss(sharp, G(blurry))
+        total = total + weights.again * losses["again"]
+    return losses | {"G": total}, L
 
 
 def train_step(

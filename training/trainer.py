@@ -69,7 +69,7 @@ class Trainer:
         data.length = self.schedule.steps * config.batch
         self.step = 0
         self.sums: dict[str, Tensor] = {}  # of the losses since the last log entry
-        self.summed = 0
+        self.counts: dict[str, int] = {}  # of the steps that had them
         set_seed(config.seed)  # of Python, NumPy and torch
         model = config.model
         self.G = make_generator(model, model.width)
@@ -204,7 +204,7 @@ class Trainer:
         losses, _ = train_step(
             self.nets,
             self.batch_of(loaded),
-            self.config.loss,
+            self.config.loss.at(self.step),
             backward=self.backward,
             autocast=self.autocast,
             pool=self.pool,
@@ -213,9 +213,9 @@ class Trainer:
         self.share_buffers()
         self.update_ema()
         self.step += 1
-        self.summed += 1
         for name, loss in losses.items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(loss)) + loss
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     @torch.no_grad()
     def share_buffers(self) -> None:
@@ -248,8 +248,8 @@ class Trainer:
         if not self.sums:
             return {}
         names = sorted(self.sums)
-        total = torch.stack([self.sums[name].float() for name in names]) / self.summed
-        self.sums, self.summed = {}, 0
+        total = torch.stack([self.sums[name].float() / self.counts[name] for name in names])
+        self.sums, self.counts = {}, {}
         return dict(zip(names, self.reduce(total, "mean").tolist(), strict=True))
 
     def state(self) -> dict[str, Any]:
@@ -264,7 +264,7 @@ class Trainer:
             "opt_G": self.nets.opt_G.state_dict(),
             "opt_D": self.nets.opt_D.state_dict(),
             "sums": {name: value.cpu() for name, value in self.sums.items()},
-            "summed": self.summed,
+            "counts": self.counts,
             "processes": gather_object([{"random": random_states(), "pool": self.pool.state()}]),
         }
 
@@ -310,7 +310,7 @@ class Trainer:
         self.nets.opt_G.load_state_dict(state["opt_G"])
         self.nets.opt_D.load_state_dict(state["opt_D"])
         device = self.accelerator.device
-        self.step, self.summed = state["step"], state["summed"]
+        self.step, self.counts = state["step"], state["counts"]
         self.sums = {name: value.to(device) for name, value in state["sums"].items()}
         rank = self.accelerator.process_index
         own = state["processes"][rank % len(state["processes"])]
