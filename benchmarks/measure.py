@@ -17,9 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
 """Of the repository."""
 
 
-def best_time(run: Callable[[], object], device: torch.device, *, seconds: float = 3.0) -> float:
+LONG_ENOUGH = 3.0
+"""Seconds in which something is timed again and again."""
+
+
+def best_time(run: Callable[[], object], device: torch.device, *, share: float = 1.0) -> float:
     """Seconds of the fastest of several runs: at least two, after one to warm up, then for as long
-    as `seconds` allows. A run that takes longer than that by itself is not repeated."""
+    as this share of `LONG_ENOUGH` allows. A run that takes much longer is not repeated."""
+    seconds = share * LONG_ENOUGH
 
     def once() -> float:
         start = time.perf_counter()

@@ -76,7 +76,7 @@ def time_of_convolutions(
             def run(x=x, weight=weight, stride=stride, padding=padding) -> Tensor:
                 return F.conv2d(x, weight, None, stride, padding)
 
-            seconds[key] = best_time(run, device, seconds=0.5)
+            seconds[key] = best_time(run, device, share=1 / 6)
         total += seconds[key]
     return total
 
@@ -85,7 +85,7 @@ def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
     """FLOP/s of a large matrix product, which no convolution can be expected to beat."""
     side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return 2 * side**3 / best_time(lambda: a @ b, device, seconds=0.5)
+    return 2 * side**3 / best_time(lambda: a @ b, device, share=1 / 6)
 
 
 def multiply_adds(channels: int, height: int, width: int) -> float:

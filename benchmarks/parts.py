@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from devudp_model.generator import VARIANTS, Generator
 from devudp_model.inference import Network
 from devudp_model.restore import Options, Precision, restore
 
+from .frames import table_of_frames
 from .loading import loading
 from .measure import best_time, in_new_process
 from .networks import matrix_rate, multiply_adds, textbook, time_of_convolutions
@@ -130,7 +132,8 @@ def memory(plan: Plan) -> list[Table]:
     """Time and peak memory a pixel from 0.1 to 24 MP, each in a process of its own."""
     half = [(256, 400), (600, 840), (1000, 2000), (2000, 3000), (3000, 4000), (4000, 6000)]
     rows: list[list[Cell]] = []
-    wanted: list[tuple[Precision, list[Size]]] = [(plan.half, half), ("fp32", half[:3])]
+    # 24 MP in fp32 take 19 GB.
+    wanted: list[tuple[Precision, list[Size]]] = [(plan.half, half), ("fp32", half[:5])]
     for precision, full in wanted:
         reference = 0.0
         for height, width in plan.sizes(full, half[:2]):
@@ -211,6 +214,32 @@ def profile(plan: Plan) -> list[Table]:
     return [table_of_shares(versions, plan.device, title)]
 
 
+def compiled(plan: Plan) -> list[Table]:
+    """What torch.compile makes of the textbook version, for comparison."""
+    height, width = plan.sizes([(720, 1280)], [(256, 256)])[0]
+    net, image = plan.net(), torch.rand(1, 3, height, width, device=plan.device)
+    options = Options(precision=plan.half)
+    own = best_time(lambda: restore(image, net, options), plan.device)
+    run = torch.compile(textbook(net, DTYPES[plan.half]), dynamic=False)
+    start = time.perf_counter()
+    run(image)
+    first = time.perf_counter() - start
+    seconds = best_time(lambda: run(image), plan.device)
+    rows: list[list[Cell]] = [
+        ["restore", plan.half, own, "none", 1.0],
+        ["textbook, torch.compile", plan.half, seconds, f"{first:.0f}", seconds / own],
+    ]
+    header = ["version", "precision", "seconds", "seconds of the first call", "over restore"]
+    return [Table(f"Compiled, at {width}x{height}", header, rows, labels=1)]
+
+
+def frames(plan: Plan) -> list[Table]:
+    """Films by the command line."""
+    size = plan.sizes([(360, 640)], [(128, 128)])[0]
+    few, many = (2, 4) if plan.effort == "tiny" else (8, 24)
+    return [table_of_frames(size, few, many, plan.half, plan.device)]
+
+
 def peers(plan: Plan) -> list[Table]:
     """Other networks at the same input."""
     from .peers import networks
@@ -239,8 +268,10 @@ PARTS: dict[str, Callable[[Plan], list[Table]]] = {
     "speed": speed,
     "speed-large": speed_large,
     "profile": profile,
+    "compiled": compiled,
     "memory": memory,
     "bounded": bounded,
+    "frames": frames,
     "precision": precision,
     "starting": starting,
     "peers": peers,

@@ -36,9 +36,9 @@ upsampling with the convolution behind it is four convolutions of 2x2 taps.
   float64 (`devudp_model/statistics.py`), and the kernels chosen do not depend on the strip.
 - With another number of threads too, in all that was tried (1 to 8), but for pictures below about
   40x40 in fp32, where a library's own small kernel differs in the seventh digit.
-- A bound below about 0.1 GB cannot be kept on two threads (more on more): kernels and the strips
-  that are being worked on take as much.
-- On a GPU a bound below 512 MB makes the strips smaller, and rounding differs.
+- A bound below about 0.1 GB cannot be kept (more with many threads): weights, kernels and the rows
+  that are being worked on take as much. A warning says so.
+- On a GPU a bound below 600 MB makes the strips smaller, and rounding differs.
 - fp32 agrees with the network as one writes it down within 1e-4 of the range.
 """
 

@@ -53,6 +53,7 @@ class Network(nn.Module):
         self.layers = Layers(generator, dtype)
         self.register_buffer("mean", None)
         self.register_buffer("var", None)
+        self.warned = False  # of a memory bound that cannot be kept
 
     @property
     def device(self) -> torch.device:
@@ -106,15 +107,25 @@ class Run:
         self.strip_bytes = GPU_STRIP_BYTES
         if network.device.type == "cpu":
             self.strip_bytes = CACHE_BYTES * torch.get_num_threads()
-        elif memory is not None:
-            self.strip_bytes = min(self.strip_bytes, memory // 8)
-        if memory is not None:
-            # Beside the planes there are the weights, and a few strips alive at a time.
-            weights = sum(buffer.nbytes for buffer in network.buffers())
-            row = network.width * self.picture.size[1]
-            sums = 4 * row * group_rows(row) * torch.get_num_threads()
-            memory = max(memory - weights - sums - 4 * self.strip_bytes - LIBRARIES_BYTES, 0)
-        self.space = Workspace(network.dtype, network.device, memory)
+        left = None if memory is None else self.left_for_planes(memory)
+        self.space = Workspace(network.dtype, network.device, left)
+
+    def left_for_planes(self, memory: int) -> int:
+        """Of a bound; where little is left, strips become smaller too."""
+        network = self.network
+        row = network.width * self.picture.size[1]
+        sums = 4 * row * group_rows(row) * torch.get_num_threads()
+        least = LIBRARIES_BYTES + sums + sum(buffer.nbytes for buffer in network.buffers())
+        if memory < least and not network.warned:
+            network.warned = True
+            log.warning(
+                "A bound of %d MB cannot be kept: weights, kernels and the rows that are being "
+                "worked on take %d MB by themselves. Going on with as little as possible.",
+                *(round(n / 1e6) for n in (memory, least)),
+            )
+        self.strip_bytes = min(self.strip_bytes, max(memory - least, 0) // 8)
+        # Some four strips are alive at a time.
+        return max(memory - least - 4 * self.strip_bytes, 0)
 
     def paint(self, out: Tensor) -> None:
         """The whole network, into `out` (B,3,H,W, float32)."""
@@ -134,7 +145,11 @@ class Run:
         self.stream(layers.head, self.read(feature), painter, self.picture.size)
         self.check(out)
         if self.space.spilled:
-            log.info("%.1f GB of features went beyond the memory bound", self.space.spilled / 1e9)
+            log.info(
+                "%.2g GB of features did not fit into the memory bound and went to %s",
+                self.space.spilled / 1e9,
+                self.space.elsewhere,
+            )
 
     def check(self, out: Tensor) -> None:
         """Raises FloatingPointError unless all numbers were finite."""

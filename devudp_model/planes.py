@@ -154,6 +154,11 @@ class Workspace:
         self.left: float = math.inf if memory is None else memory
         self.spilled = 0
 
+    @property
+    def elsewhere(self) -> str:
+        """Where planes go that do not fit."""
+        return tempfile.gettempdir() if self.device.type == "cpu" else "the computer's memory"
+
     def plane(self, shape: Shape) -> Plane:
         """A new plane; give it back with `free`."""
         nbytes = math.prod(shape) * self.dtype.itemsize

@@ -62,12 +62,13 @@ def in_strips(
     net: Network, x: Tensor, strip_bytes: int, memory: int | None, group: int = 1
 ) -> Tensor:
     """With strips of another size than usual, and groups of as few rows as there can be."""
-    usual = inference.CACHE_BYTES, statistics.GROUP_NUMBERS
-    inference.CACHE_BYTES, statistics.GROUP_NUMBERS = strip_bytes, group
+    usual = inference.CACHE_BYTES, inference.LIBRARIES_BYTES, statistics.GROUP_NUMBERS
+    inference.CACHE_BYTES, inference.LIBRARIES_BYTES = strip_bytes, 0
+    statistics.GROUP_NUMBERS = group
     try:
         return net(x, memory=memory)
     finally:
-        inference.CACHE_BYTES, statistics.GROUP_NUMBERS = usual
+        inference.CACHE_BYTES, inference.LIBRARIES_BYTES, statistics.GROUP_NUMBERS = usual
 
 
 sizes = st.integers(1, 70)
@@ -282,6 +283,16 @@ def test_workspace_spills_what_does_not_fit() -> None:
     space.free(third)
     space.free(first)
     assert isinstance(space.plane(shape), MemoryPlane)
+
+
+def test_a_bound_that_cannot_be_kept_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    net, x = Network(generator("devudp"), torch.float32), picture(1, 3, 40, 40)
+    outs = [net(x, memory=memory) for memory in (None, 10_000_000, 10_000_000)]
+    assert all(torch.equal(out, outs[0]) for out in outs)
+    assert len(caplog.records) == 1 and "bound of 10 MB cannot be kept" in caplog.text
+    caplog.clear()
+    net(x, memory=200_000_000)
+    assert not caplog.records
 
 
 def test_a_full_disk_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
