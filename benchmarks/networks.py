@@ -68,7 +68,9 @@ def time_of_convolutions(
     for conv, shape in convolutions(channels, height, width):
         key = (shape, tuple(conv.weight.shape), conv.stride)
         if key not in seconds:
-            x = torch.randn(shape, device=device).to(dtype, memory_format=torch.channels_last)
+            # Made in place: it may be gigabytes, and a copy as much again.
+            x = torch.empty(shape, dtype=dtype, device=device, memory_format=torch.channels_last)
+            x.normal_()
             weight = torch.randn(conv.weight.shape, device=device).mul_(0.02)
             weight = weight.to(dtype, memory_format=torch.channels_last)
             stride, padding = conv.stride, conv.kernel_size[0] // 2

@@ -102,7 +102,9 @@ def speed_table(title: str, plan: Plan, sizes: list[Size], *, with_textbook: boo
             for precision in plan.precisions if with_textbook and batch == 1 else []:
                 run = textbook(net, DTYPES[precision])
                 simple[precision] = best_time(lambda run=run, x=images: run(x), device)
-            for precision in plan.precisions:
+            # In fp32 the largest convolution alone takes 12 GB for 12 MP.
+            large: list[Precision] = [plan.half]
+            for precision in large if height * width > 8e6 else plan.precisions:
                 options, dtype = Options(precision=precision), DTYPES[precision]
                 own = best_time(lambda x=images, o=options: restore(x, net, o), device) / batch
                 alone = time_of_convolutions(plan.width, height, width, dtype, device)

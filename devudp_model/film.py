@@ -12,8 +12,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from .frozen import FrozenRestorer, freeze
 from .generator import Generator
-from .restore import FrozenRestorer, Options, fit_mask, freeze, is_flat, restore
+from .restore import Options, fit_mask, is_flat, restore
 
 SAMPLED_FRAMES, SAMPLED_PIXELS = 8, 4_000_000
 """Shared statistics are taken from so many frames, and no more pixels in all (but one frame)."""

@@ -16,13 +16,13 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from .generator import STRIDE, Generator
+from .generator import Generator
 from .inference import Network
 from .precision import PRECISIONS, Precision, choose_dtype
 from .statistics import join, moments_of_planes
-from .tasks import DEFAULT_EXPOSURE, TASKS, Affine, Match, Task, apply_task, match, reach
+from .tasks import DEFAULT_EXPOSURE, TASKS, Match, Task, apply_task, match, reach
 
 Statistics = Literal["each image", "shared"]
 STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
@@ -195,60 +195,6 @@ class Networks:
         return self.network(image, memory=memory, keep=keep, out=out)
 
 
-class FrozenRestorer(nn.Module):
-    """Restores pieces of one picture as they come out of the whole: see `freeze`.
-
-    Attributes:
-        overlap: pixels around a piece that its result depends on, a multiple of `STRIDE`.
-    """
-
-    def __init__(self, network: Network, options: Options, matched: Match):
-        super().__init__()
-        self.network, self.options, self.matched = network, options, matched
-        radius = receptive_radius(network.depth) + reach(options.task)
-        self.overlap = -(-radius // STRIDE) * STRIDE
-
-    @torch.inference_mode()
-    def forward(self, image: Tensor) -> Tensor:
-        """B,C,h,w in [0, 1], C = 1, 3 or 4, to the same."""
-        device = self.network.device
-        output = self.network(image, memory=self.options.memory)
-        exposure, floor = self.matched
-        matched = Match(
-            None if exposure is None else Affine(*(x.to(device) for x in exposure)),
-            floor.to(device),
-        )
-        task, strength = self.options.task, self.options.strength
-        restored = apply_task(to_colour(image, device), output, task, matched, strength=strength)
-        result = image.clone()
-        colours = result[:, :3]
-        colours.copy_(from_colour(restored, colours.shape[1]))
-        return result
-
-
-@torch.inference_mode()
-def freeze(generator: Generator, image: Tensor, options: Options | None = None) -> FrozenRestorer:
-    """A local network for pieces of `image`: every statistic is that of the whole picture.
-
-    Pieces whose corners lie on multiples of `STRIDE` pixels, cut with `.overlap` pixels around
-    them, come out as they do in `restore` of the whole image.
-
-    Args:
-        generator: runs on the device it is on.
-        image: 1,C,H,W in [0, 1], the picture whose statistics are kept; of several, B,C,H,W, they
-            are the common ones, as for `restore` with `shared` statistics.
-        options: task, strength, exposure, precision and memory.
-
-    Raises:
-        ValueError, FloatingPointError: as `restore`.
-    """
-    options = options or Options()
-    check_image(image)
-    networks = Networks(generator, options.precision)
-    output = networks.run(image, memory=options.memory, keep=True)
-    return FrozenRestorer(networks.network, options, match_pictures(image, output, options))
-
-
 def match_pictures(image: Tensor, output: Tensor, options: Options) -> Match:
     """What a task takes from whole pictures, B,C,H,W in [0, 1] and B,3,H,W."""
     device = output.device
@@ -277,18 +223,6 @@ def is_flat(image: Tensor) -> bool:
     """Whether all values of B,C,H,W (without alpha) are the same, up to less than rounding."""
     lowest, highest = torch.aminmax(image[:, :3])
     return bool(highest - lowest < FLAT)
-
-
-def receptive_radius(depth: int) -> int:
-    """How many pixels around a pixel the network looks at, its statistics apart.
-
-    Each 3x3 convolution reaches one pixel of its scale further, stem and head three; and the pixel
-    may lie anywhere in its cell of `STRIDE` pixels at the coarsest scale. 71 with depth 2.
-    """
-    fine = 3 + 2 * depth + 1 + 1 + 2 * depth + 3  # stem, blocks, down1, up1, blocks, head
-    middle = 2 * depth + 1 + 1 + 2 * depth  # blocks, down2, up2, blocks
-    coarse = 4 * depth
-    return fine + 2 * middle + 4 * coarse + STRIDE - 1
 
 
 def check_image(image: Tensor) -> None:

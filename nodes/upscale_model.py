@@ -10,8 +10,9 @@ import torch
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
+from ..devudp_model.frozen import FrozenRestorer, freeze
 from ..devudp_model.generator import STRIDE, Generator
-from ..devudp_model.restore import PRECISIONS, FrozenRestorer, Options, Precision, freeze
+from ..devudp_model.restore import PRECISIONS, Options, Precision
 from ..devudp_model.tasks import TASKS, Task
 from . import checkpoints, host
 from .degrade import CATEGORY

@@ -33,7 +33,7 @@ def test_a_part_makes_tables(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 @LINUX
 def test_bounded_memory_is_kept_and_changes_no_bit() -> None:
-    """In a process of its own, the network of the paper's width: 0.5 MP, unbounded more than 200 MB."""
+    """In a process of its own, the network of the paper's width. Unbounded: above 200 MB."""
     plan = Plan(torch.device("cpu"), "quick", ROOT / "samples")
     found = parts.one(plan, (600, 840), "bf16", "--memory", 160e6, "--check")
     assert found["peak"] <= 160e6

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from devudp_model.frozen import receptive_radius
 from devudp_model.generator import (
     MIN_SIDE,
     STRIDE,
@@ -14,7 +15,6 @@ from devudp_model.generator import (
     standardize,
 )
 from devudp_model.inference import Network
-from devudp_model.restore import receptive_radius
 
 
 def picture(*shape: int, seed: int = 0) -> Tensor:

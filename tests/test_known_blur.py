@@ -9,7 +9,7 @@ from torch import Tensor
 
 from devudp_model.degrade import apply_shake, draw_shake, to_srgb
 from devudp_model.generator import Generator
-from training.config import Config, ConfigError, ModelConfig, load_recipe
+from training.config import Config, ConfigError, ModelConfig
 from training.discriminator import Discriminator
 from training.exposure import exposure_of
 from training.known_blur import (
@@ -21,6 +21,7 @@ from training.known_blur import (
     blur_again,
     interior,
 )
+from training.settings import load_recipe
 from training.sides import DataConfig
 from training.step import Batch, LossWeights, Networks, train_step
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from devudp_model import restore
+from devudp_model.frozen import freeze, receptive_radius
 from devudp_model.generator import STRIDE, Generator, Variant
-from devudp_model.restore import Options, choose_dtype, freeze, is_flat, receptive_radius
+from devudp_model.restore import Options, choose_dtype, is_flat
 from devudp_model.tasks import TASKS, Task
 
 FP32 = Options(precision="fp32")

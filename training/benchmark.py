@@ -19,11 +19,12 @@ from collections.abc import Callable, Sequence
 import torch
 from accelerate.state import AcceleratorState, PartialState
 
-from .config import Config, load_recipe, parse_overrides
+from .config import Config
 from .data import UnpairedPictures
 from .loader import Loaded
 from .processes import make_accelerator
 from .schedule import Schedule
+from .settings import load_recipe, parse_overrides
 from .trainer import Trainer
 
 logger = logging.getLogger("devudp")

@@ -18,9 +18,10 @@ import torch
 from PIL import Image
 
 from .cache import UnreadablePicture, decode
-from .config import Config, load_recipe, parse_overrides
+from .config import Config
 from .data import UnpairedPictures, develop
 from .records import picture_sheet, write_picture
+from .settings import load_recipe, parse_overrides
 from .sides import Sides, find_sides
 
 logger = logging.getLogger("devudp")

@@ -22,9 +22,10 @@ from devudp_model.checkpoint import CheckpointError, load_checkpoint, save_check
 from devudp_model.generator import Generator, Norm, Variant
 from devudp_model.tensor_files import PREFIXES
 
-from .config import Config, ConfigError, load_recipe, to_toml
+from .config import Config, ConfigError
 from .onnx_export import check_onnx, export_onnx
 from .records import draw_curve
+from .settings import load_recipe, to_toml
 from .state import find_state, load_state
 
 logger = logging.getLogger("devudp")

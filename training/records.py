@@ -27,7 +27,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .config import Config, ConfigError, to_toml
+from .config import Config, ConfigError
+from .settings import to_toml
 from .sides import listing_hash
 
 logger = logging.getLogger("devudp")

@@ -19,6 +19,7 @@ from devudp_model.checkpoint import save_checkpoint
 from .config import Config
 from .data import UnpairedPictures, develop
 from .export import describe_checkpoint, export_run
+from .generators import UNUSED_FROM
 from .loader import Loaded
 from .processes import make_accelerator
 from .records import (
@@ -32,7 +33,7 @@ from .records import (
 )
 from .state import state_path
 from .step import reconstruct
-from .trainer import UNUSED_FROM, NonFiniteLoss, Trainer
+from .trainer import NonFiniteLoss, Trainer
 
 logger = logging.getLogger("devudp")
 

@@ -22,8 +22,9 @@ from pathlib import Path
 
 from devudp_model.checkpoint import CheckpointError
 
-from .config import ConfigError, load_recipe, parse_overrides, recipe_names
+from .config import ConfigError
 from .run import Run
+from .settings import load_recipe, parse_overrides, recipe_names
 from .state import find_state
 from .trainer import NonFiniteLoss
 

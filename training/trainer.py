@@ -26,12 +26,10 @@ from accelerate.utils import gather_object, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from devudp_model.checkpoint import load_checkpoint
-from devudp_model.generator import Generator
-
-from .config import Config, ConfigError, ModelConfig
+from .config import Config, ConfigError
 from .data import UnpairedPictures, develop
 from .discriminator import Discriminator
+from .generators import calibrate, make_generator, start_from
 from .known_blur import BlurInverse
 from .loader import Loaded, make_loader
 from .pool import PicturePool
@@ -41,17 +39,9 @@ from .step import Batch, Networks, train_step
 
 logger = logging.getLogger("devudp")
 
-UNUSED_FROM = 10**12
-"""Samples from this number on are never trained on."""
-
 
 class NonFiniteLoss(ArithmeticError):
     """A loss became infinite or not a number."""
-
-
-def make_generator(model: ModelConfig, width: int) -> Generator:
-    """G, or G_inv, with new weights."""
-    return Generator(model.variant, width, model.depth, norm=model.norm, shortcut=model.shortcut)
 
 
 class Trainer:
@@ -80,47 +70,11 @@ class Trainer:
         )
         self.D = Discriminator(config.model.D_width)
         if config.model.init:
-            self.start_from(config.model.init)
+            start_from(self.G, config.model.init)
         if model.calibrate:
-            self.calibrate(model.calibrate)
+            calibrate(self.G, data, config.batch, model.calibrate)
         self.pool = PicturePool(config.pool, config.seed + accelerator.process_index)
         self.place_networks()
-
-    def start_from(self, path: str) -> None:
-        """G's weights from a checkpoint.
-
-        One of the other variant gives its convolutions, all but the head: what they see in a
-        picture is of use to both. Their normalisation has to be measured (`calibrate`).
-
-        Raises:
-            CheckpointError: it cannot be read.
-            ConfigError: it is of another architecture.
-        """
-        other = load_checkpoint(path, fold=False).generator
-        mine, its = ((g.width, g.depth) for g in (self.G, other))
-        if mine != its:
-            raise ConfigError(
-                f"model.init, {path}, has width and depth {its}, while the recipe asks for {mine}"
-            )
-        weights = other.state_dict()
-        if (other.norm, other.shortcut) != (self.G.norm, self.G.shortcut):
-            weights = {k: v for k, v in weights.items() if ".conv" in k}
-        self.G.load_state_dict(weights, strict=False)
-
-    @torch.no_grad()
-    def calibrate(self, batches: int) -> None:
-        """BatchNorm's running statistics: the means over some batches that are not trained on."""
-        norms = [m for m in self.G.modules() if isinstance(m, nn.BatchNorm2d)]
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.momentum = None  # a plain mean
-        for number in range(batches):
-            first = UNUSED_FROM + number * self.config.batch
-            samples = [self.data[first + k] for k in range(self.config.batch)]
-            batch = develop(samples, self.config.data, torch.device("cpu"))
-            self.G(torch.cat([batch.A_input, batch.B_input]))
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
 
     def place_networks(self) -> None:
         """Moves the networks to the device; compiled and made parallel where asked for."""
