@@ -138,22 +138,25 @@ def restore_together(
     networks: Networks, image: Tensor, mask: Tensor | None, options: Options, result: Tensor
 ) -> None:
     """Restores images that share their statistics, into `result`, which has their shape."""
-    # The model's picture can lie in the result's place, to be replaced strip by strip, unless a
-    # strip needs more of it than its own rows.
+    # The model's picture can lie in the result's place, to be replaced strip by strip.
     in_place = result.dtype == torch.float32 and result.device == networks.device
-    in_place = in_place and result.shape[1] >= 3 and reach(options.task) == 0
+    in_place = in_place and result.shape[1] >= 3
     memory = options.memory
     if memory is not None and not in_place:
         memory = max(memory - 12 * image[:, 0].numel(), 1)
     output = networks.run(image, memory=memory, out=result[:, :3] if in_place else None)
     matched = match_pictures(image, output, options)
+    around = reach(options.task)
+    above = output[:1, :, :0]  # the rows above a strip, which may have been replaced already
     for frame, start, stop in strips_of(image):
-        around = reach(options.task)
         top, bottom = max(start - around, 0), min(stop + around, image.shape[2])
+        rows = output[frame : frame + 1, :, start:bottom]
+        rows = torch.cat([above[:, :, above.shape[2] - (start - top) :], rows], 2)
+        above = rows[:, :, : stop - top][:, :, -around:].clone() if around else above
         share = None if mask is None else mask[min(frame, len(mask) - 1), :, top:bottom]
         restored = apply_task(
             to_colour(image[frame : frame + 1, :, top:bottom], output.device),
-            output[frame : frame + 1, :, top:bottom],
+            rows,
             options.task,
             matched,
             strength=options.strength,

@@ -3,7 +3,7 @@
 The model changes the exposure of every picture, since it forgets the input's (see `standardize` in
 generator.py). So one network serves three tasks:
 
-- ``joint``: the model's picture as it is, sharper and well exposed.
+- ``joint``: the model's picture, sharper and well exposed.
 - ``deblur``: the model's picture, with the input's exposure given back.
 - ``low light``: the input's own detail, with the model's exposure and colours.
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -44,6 +45,16 @@ The smaller, the more comes from the model's picture, which has less noise than 
 
 DETAIL_FLOOR = 0.1
 """Low light: a window's variance counts as detail above this share of the picture's variance."""
+
+
+DOT_RADIUS = 2
+"""Dots in white of up to so many pixels around their middle are filled; see `fill_dots`."""
+
+DOT_WHITE = 0.8
+"""Surroundings darker than this are left alone."""
+
+DOT_CONTRAST = 2.0
+"""What is dark in the input's white as well may become so much darker in the model's picture."""
 
 
 def bundled_variant(task: Task) -> Variant:
@@ -123,9 +134,42 @@ def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
     return window_mean(gain, DETAIL_RADIUS) * image + window_mean(offset, DETAIL_RADIUS)
 
 
+def window_max(x: Tensor, radius: int) -> Tensor:
+    """Maximum over windows of 2 `radius` + 1 pixels, at the borders over what there is of them."""
+    side = 2 * radius + 1
+    rows = F.max_pool2d(x, (side, 1), stride=1, padding=(radius, 0))
+    return F.max_pool2d(rows, (1, side), stride=1, padding=(0, radius))
+
+
+def closing(x: Tensor, radius: int) -> Tensor:
+    """`x` without what is dark and smaller than the window (a grey closing with a square)."""
+    return -window_max(-window_max(x, radius), radius)
+
+
+def fill_dots(image: Tensor, output: Tensor) -> Tensor:
+    """The model's picture without the coloured dots that it makes in blown-out lights.
+
+    Networks with InstanceNorm have a few pixels with gigantic features (Karras et al.: Analyzing
+    and Improving the Image Quality of StyleGAN, 2020, section 2). Here they lie in lights, where
+    the output is white, and single pixels miss it in one colour. A small dark spot in white stays
+    as far as the input has it too.
+
+    Args:
+        image, output: B,C,H,W in [0, 1].
+    """
+    grey = image.mean(1, keepdim=True)
+    around = closing(grey, DOT_RADIUS)
+    dip = DOT_CONTRAST * (around - grey) / around.clamp(min=GREY_LEVEL)
+    filled = closing(output, DOT_RADIUS)
+    white = ((filled.amin(1, keepdim=True) - DOT_WHITE) / (1 - DOT_WHITE)).clamp(0, 1)
+    return output + white * (torch.maximum(output, filled * (1 - dip)) - output)
+
+
 def reach(task: Task) -> int:
     """How many pixels around a pixel `apply_task` looks at."""
-    return 2 * DETAIL_RADIUS if task == "low light" else 0
+    return {"joint": 2 * DOT_RADIUS, "deblur": 0, "low light": 2 * (DOT_RADIUS + DETAIL_RADIUS)}[
+        task
+    ]
 
 
 def apply_task(
@@ -150,6 +194,8 @@ def apply_task(
     Returns:
         B,C,H,W in [0, 1].
     """
+    if task != "deblur":
+        output = fill_dots(image, output.clamp(0, 1))
     if task == "low light":
         output = detail_transfer(image, output, matched.floor)
     if matched.exposure is not None:

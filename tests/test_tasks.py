@@ -10,9 +10,11 @@ from devudp_model.tasks import (
     MAX_GAIN,
     TASKS,
     Match,
+    Task,
     apply_task,
     bundled_variant,
     detail_transfer,
+    fill_dots,
     match,
     reach,
     window_mean,
@@ -123,14 +125,39 @@ def test_low_light_leaves_faint_noise_behind() -> None:
     assert left < 0.6  # 0.9 with windows of 17 pixels and a floor of 0.02
 
 
-def test_low_light_looks_no_further_than_it_says() -> None:
-    image, output = picture(1, 3, 90, 90), picture(1, 3, 90, 90, seed=1)
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_looks_no_further_than_it_says(task: Task) -> None:
+    image = picture(1, 3, 90, 90)
+    output = (picture(1, 3, 90, 90, seed=1) + 0.7).clamp(max=1)  # white with dark spots
     found = matched(image, output, 1.0)
-    whole = apply_task(image, output, "low light", found)
-    r = reach("low light")
-    part = apply_task(image[..., 20:70, 20:70], output[..., 20:70, 20:70], "low light", found)
-    torch.testing.assert_close(part[..., r:-r, r:-r], whole[..., 20 + r : 70 - r, 20 + r : 70 - r])
-    assert reach("joint") == reach("deblur") == 0
+    whole = apply_task(image, output, task, found)
+    r = reach(task)
+    part = apply_task(image[..., 20:70, 20:70], output[..., 20:70, 20:70], task, found)
+    inside = part[..., r : 50 - r, r : 50 - r]
+    torch.testing.assert_close(inside, whole[..., 20 + r : 70 - r, 20 + r : 70 - r])
+    assert reach("deblur") == 0 < reach("joint") < reach("low light")
+
+
+def test_dots_in_blown_out_lights_are_filled() -> None:
+    image, output = torch.full((1, 3, 40, 40), 0.3), torch.full((1, 3, 40, 40), 0.4)
+    image[..., 10:30, 10:30], output[..., 10:30, 10:30] = 0.9, 1.0  # a lamp
+    clean = output.clone()
+    for channel, row, column in ((0, 12, 15), (1, 20, 20), (1, 20, 21), (2, 27, 24)):
+        output[0, channel, row, column] = 0.0
+    assert torch.equal(fill_dots(image, clean), clean)
+    torch.testing.assert_close(fill_dots(image, output), clean)
+    result = apply_task(image, output, "joint", matched(image, output, 1.0))
+    torch.testing.assert_close(result, clean)
+
+
+def test_what_the_input_has_is_no_dot() -> None:
+    """Letters on white paper, which the model makes sharper; and spots where it is not white."""
+    image, output = torch.full((1, 3, 20, 20), 0.6), torch.ones(1, 3, 20, 20)
+    image[..., 8:10, 3:17], output[..., 8:10, 3:17] = 0.36, 0.2
+    torch.testing.assert_close(fill_dots(image, output), output)
+    grey = torch.full((1, 3, 20, 20), 0.6)
+    grey[0, 0, 10, 10] = 0.1
+    torch.testing.assert_close(fill_dots(torch.full_like(grey, 0.5), grey), grey)
 
 
 def test_window_mean_at_the_borders_is_over_what_there_is() -> None:
