@@ -46,7 +46,6 @@ The smaller, the more comes from the model's picture, which has less noise than 
 DETAIL_FLOOR = 0.1
 """Low light: a window's variance counts as detail above this share of the picture's variance."""
 
-
 DOT_RADIUS = 2
 """Dots in white of up to so many pixels around their middle are filled; see `fill_dots`."""
 
@@ -169,9 +168,9 @@ def fill_dots(image: Tensor, output: Tensor) -> Tensor:
 
 def reach(task: Task) -> int:
     """How many pixels around a pixel `apply_task` looks at."""
-    return {"joint": 2 * DOT_RADIUS, "deblur": 0, "low light": 2 * (DOT_RADIUS + DETAIL_RADIUS)}[
-        task
-    ]
+    if task == "deblur":
+        return 0
+    return 2 * (DOT_RADIUS + DETAIL_RADIUS) if task == "low light" else 2 * DOT_RADIUS
 
 
 def apply_task(
