@@ -30,7 +30,7 @@ in the computer's memory). BatchNorm is folded into the convolutions, and neares
 upsampling with the convolution behind it is four convolutions of 2x2 taps.
 
 There is no option to compile: torch.compile makes the textbook version nearly as fast, but not
-faster, after a first call that is some seconds longer for every new size (the table "Compiled").
+faster, after a first call that takes 20 seconds for every new size (the table "Compiled").
 
 ## What can be relied on
 

@@ -18,9 +18,8 @@ from devudp_model.generator import Generator
 from devudp_model.restore import restore
 from tests.training_run import TINY, launch, make_pictures, make_sides, recipe_and_sides
 from training.config import Config, ConfigError, ScheduleConfig
-from training.data import UnpairedPictures, develop
+from training.data import UNUSED_FROM, UnpairedPictures, develop
 from training.discriminator import Discriminator
-from training.generators import UNUSED_FROM
 from training.schedule import Schedule
 from training.settings import load_recipe, parse_overrides, recipe_names, to_toml
 from training.step import Networks, train_step

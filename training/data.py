@@ -30,6 +30,9 @@ from .step import Batch
 TRIES = 10
 """So many unreadable pictures in a row are no accident."""
 
+UNUSED_FROM = 10**12
+"""Samples from this number on are never trained on."""
+
 
 class Shot(NamedTuple):
     """One picture of a sample: the crop as read, and what is to be done to it.

@@ -9,10 +9,7 @@ from devudp_model.checkpoint import load_checkpoint
 from devudp_model.generator import Generator
 
 from .config import ConfigError, ModelConfig
-from .data import UnpairedPictures, develop
-
-UNUSED_FROM = 10**12
-"""Samples from this number on are never trained on."""
+from .data import UNUSED_FROM, UnpairedPictures, develop
 
 
 def make_generator(model: ModelConfig, width: int) -> Generator:

@@ -17,9 +17,8 @@ from tqdm import tqdm
 from devudp_model.checkpoint import save_checkpoint
 
 from .config import Config
-from .data import UnpairedPictures, develop
+from .data import UNUSED_FROM, UnpairedPictures, develop
 from .export import describe_checkpoint, export_run
-from .generators import UNUSED_FROM
 from .loader import Loaded
 from .processes import make_accelerator
 from .records import (
