@@ -46,7 +46,23 @@ def shake_path(rng: torch.Generator, poses: int) -> Tensor:
     for kick in kicks[1:]:
         velocity = inertia * velocity + kick * (1 - inertia)
         path.append(path[-1] + velocity)
-    steps = torch.stack(path)
+    return normalized_path(torch.stack(path))
+
+
+def sweep_path(rng: torch.Generator, poses: int) -> Tensor:
+    """The path of a camera that is carried or turned: a smooth sweep, `poses`,3 as `shake_path`.
+
+    Nearly even in speed, straight or bent, now and then turning back. So are the streaks in films
+    (GoPro, REDS), where a hand's path leaves a bright spot with faint tails.
+    """
+    velocity = torch.randn(3, generator=rng)
+    bend = torch.randn(3, generator=rng) * 1.25 * uniform(rng, 0, 1) ** 2
+    time = torch.linspace(-1, 1, poses)[:, None]
+    return normalized_path(velocity * time + bend * time.square())
+
+
+def normalized_path(steps: Tensor) -> Tensor:
+    """`poses`,3 of (x, y, roll) to mean 0; x and y span 1 together, roll at most 1."""
     span = steps.amax(0) - steps.amin(0)
     scale = torch.stack([span[:2].max(), span[:2].max(), span[2]]).clamp(min=1e-6)
     steps = steps / scale
@@ -76,11 +92,17 @@ def draw_shake(
     roll: float | None = None,
     highlights: float = 0.0,
     poses: int | None = None,
+    sweep: bool = False,
 ) -> Shake:
-    """A random movement: the random half of `camera_shake`, with its arguments."""
+    """A random movement: the random half of `camera_shake`, with its arguments.
+
+    With `sweep`, a camera's that is carried (`sweep_path`), and not a hand's.
+    """
     roll = extent / 2 if roll is None else roll
-    poses = poses or int(min(max(extent + roll, 8), 64))
-    path = shake_path(rng, poses)
+    # A sweep's speed varies; its fastest parts have to be without gaps as well.
+    length = (extent + roll) * (1.5 if sweep else 1.0)
+    poses = poses or int(min(max(length, 8), 64))
+    path = sweep_path(rng, poses) if sweep else shake_path(rng, poses)
     pivot = (uniform(rng, -0.5, 0.5), uniform(rng, -0.5, 0.5))
     return Shake(path, pivot, extent, roll, highlights)
 

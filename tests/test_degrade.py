@@ -1,6 +1,7 @@
 """Camera shake, less light, sensor noise."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -15,9 +16,12 @@ from devudp_model.degrade import (
     draw_shake,
     sensor_noise,
     shake_path,
+    sweep_path,
     to_linear,
     to_srgb,
 )
+
+Draw = Callable[[torch.Generator, int], torch.Tensor]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -36,15 +40,39 @@ def test_srgb_curve_at_known_points():
     torch.testing.assert_close(to_srgb(to_linear(x)), x, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("draw", [shake_path, sweep_path])
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.integers(2, 64))
-def test_path_has_mean_0_and_span_1(seed: int, poses: int):
-    path = shake_path(seeded(seed), poses)
+@given(seed=st.integers(0, 10**6), poses=st.integers(2, 64))
+def test_path_has_mean_0_and_span_1(draw: Draw, seed: int, poses: int):
+    path = draw(seeded(seed), poses)
     span = path.amax(0) - path.amin(0)
     assert path.shape == (poses, 3)
     assert path.mean(0).abs().max() < 1e-4
     assert span[:2].max().item() == pytest.approx(1, abs=1e-3)
     assert span[2] <= 1.001
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10**6), extent=st.floats(2, 20))
+def test_sweep_is_smooth_and_without_gaps(seed: int, extent: float):
+    """What tells it from a shake: no jerks, and fewer than three pixels between two poses."""
+    shake = draw_shake(seeded(seed), extent=extent, sweep=True)
+    steps = shake.path[:, :2].diff(dim=0) * extent
+    jerks = steps.diff(dim=0).diff(dim=0)
+    assert jerks.abs().max() < 1e-3
+    assert steps.norm(dim=1).max() < 3
+
+
+def test_streaks_of_sweeps_are_more_even_than_those_of_shakes():
+    """A point's streak: the brightest pixel has a smaller share of the light."""
+    image = torch.zeros(1, 3, 65, 65)
+    image[..., 32, 32] = 1
+    brightest = {}
+    for sweep in (False, True):
+        shakes = [draw_shake(seeded(s), extent=12, roll=0, sweep=sweep) for s in range(20)]
+        streaks = [to_linear(apply_shake(image, shake)) for shake in shakes]
+        brightest[sweep] = sum(streak.max() / streak[0, 0].sum() for streak in streaks) / 20
+    assert brightest[True] < 0.7 * brightest[False]
 
 
 def test_shake_of_no_extent_changes_nothing():

@@ -109,7 +109,12 @@ class UnpairedPictures(Dataset[Sample]):
         """A camera's movement; short ones are more frequent."""
         low, high = between
         extent = low + (high - low) * uniform(rng, 0, 1) ** 1.5
-        return draw_shake(rng, extent=extent, highlights=uniform(rng, 0, self.config.highlights))
+        highlights = uniform(rng, 0, self.config.highlights)
+        sweeps = self.config.sweeps
+        if not sweeps or uniform(rng, 0, 1) >= sweeps:
+            return draw_shake(rng, extent=extent, highlights=highlights)
+        roll = uniform(rng, 0, extent)
+        return draw_shake(rng, extent=extent, roll=roll, highlights=highlights, sweep=True)
 
     def draw_again(self, rng: torch.Generator) -> tuple[Again, ...]:
         """How L is to be blurred again, as often as the recipe asks for."""

@@ -37,6 +37,8 @@ class DataConfig:
         short_side: the picture's short side is downsized to between these, pixels; never below the
             crop, never enlarged (unless smaller than the crop).
         blur_extent: shortest and longest streak of the made blur, pixels after downsizing.
+        sweeps: share of the made blur that is a smooth sweep, as in films (GoPro, REDS), and not a
+            hand's shake, which dwells.
         highlights: clipped highlights of the made blur are up to this much brighter than white.
         again_extent: shortest and longest streak with which L = G(A) is blurred again, for
             loss.again; None: it is not (the paper's).
@@ -69,6 +71,7 @@ class DataConfig:
     downsize: bool = True
     short_side: tuple[int, int] = (256, 360)
     blur_extent: tuple[float, float] = (3.0, 20.0)
+    sweeps: float = 0.0
     highlights: float = 4.0
     again_extent: tuple[float, float] | None = None
     again_times: int = 1
