@@ -5,12 +5,22 @@ Every statistic is taken from the whole picture (or from a film) first, and kept
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from .generator import STRIDE, Generator
 from .inference import Network
-from .restore import Networks, Options, check_image, from_colour, match_pictures, to_colour
+from .restore import (
+    Networks,
+    Options,
+    check_image,
+    from_colour,
+    from_coarser_scales,
+    match_pictures,
+    to_colour,
+)
 from .tasks import Affine, Match, apply_task, reach
 
 
@@ -24,18 +34,30 @@ class FrozenRestorer(nn.Module):
     def __init__(self, network: Network, options: Options, matched: Match):
         super().__init__()
         self.network, self.options, self.matched = network, options, matched
-        radius = receptive_radius(network.depth) + reach(options.task)
+        radius = receptive_radius(self.network.depth) + reach(options.task)
         self.overlap = -(-radius // STRIDE) * STRIDE
 
     @torch.inference_mode()
-    def forward(self, image: Tensor) -> Tensor:
-        """B,C,h,w in [0, 1], C = 1, 3 or 4, to the same."""
+    def coarser(self, image: Tensor) -> Tensor:
+        """What coarser scales make of a whole picture, 1,C,H,W, for `forward` of its pieces."""
+        run = partial(self.network, memory=self.options.memory)
+        return from_coarser_scales(run, self.network, image, self.options)
+
+    @torch.inference_mode()
+    def forward(self, image: Tensor, given: Tensor | None = None) -> Tensor:
+        """B,C,h,w in [0, 1], C = 1, 3 or 4, to the same.
+
+        `given`: of a piece, that piece of `coarser` of the whole; None if `image` is a whole
+        picture.
+        """
         device = self.network.device
-        output = self.network(image, memory=self.options.memory)
-        exposure, floor = self.matched
+        given = self.coarser(image) if given is None else given
+        output = self.network(given, memory=self.options.memory)
+        exposure, floor, detail = self.matched
         matched = Match(
             None if exposure is None else Affine(*(x.to(device) for x in exposure)),
             floor.to(device),
+            detail,
         )
         task, strength = self.options.task, self.options.strength
         restored = apply_task(to_colour(image, device), output, task, matched, strength=strength)
@@ -50,7 +72,8 @@ def freeze(generator: Generator, image: Tensor, options: Options | None = None) 
     """A local network for pieces of `image`: every statistic is that of the whole picture.
 
     Pieces whose corners lie on multiples of `STRIDE` pixels, cut with `.overlap` pixels around
-    them, come out as they do in `restore` of the whole image.
+    them, come out as they do in `restore` of the whole image, if they are given what coarser scales
+    make of it (`FrozenRestorer.coarser`).
 
     Args:
         generator: runs on the device it is on.
@@ -64,8 +87,11 @@ def freeze(generator: Generator, image: Tensor, options: Options | None = None) 
     options = options or Options()
     check_image(image)
     networks = Networks(generator, options.precision)
-    output = networks.run(image, memory=options.memory, keep=True)
-    return FrozenRestorer(networks.network, options, match_pictures(image, output, options))
+    run = partial(networks.run, memory=options.memory)
+    given = from_coarser_scales(run, networks.network, image, options)
+    output = run(given, keep=True)
+    matched = match_pictures(image, output, options, generator.shortcut)
+    return FrozenRestorer(networks.network, options, matched)
 
 
 def receptive_radius(depth: int) -> int:

@@ -12,17 +12,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .coarse import coarse_to_fine, scales_for
 from .generator import Generator
 from .inference import Network
 from .precision import PRECISIONS, Precision, choose_dtype
 from .statistics import join, moments_of_planes
-from .tasks import DEFAULT_EXPOSURE, TASKS, Match, Task, apply_task, match, reach
+from .tasks import TASKS, Match, Task, apply_task, match, own_detail, own_exposure, reach
 
 Statistics = Literal["each image", "shared"]
 STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
@@ -44,6 +46,8 @@ class Options:
         task: `joint`, `deblur` or `low light`, see tasks.py.
         strength: 0 for the input as it was, 1 for the full effect.
         exposure: 0 for the input's exposure, 1 for the model's; None for the task's own.
+        coarse: whether `deblur` begins with smaller pictures (see coarse.py), where the network
+            can.
         precision: of the network's arithmetic; `auto` takes the fastest that is shown to agree
             with fp32 on this device.
         statistics: `each image` on its own, or `shared` by all images of a batch: frames of one
@@ -57,6 +61,7 @@ class Options:
     task: Task = "joint"
     strength: float = 1.0
     exposure: float | None = None
+    coarse: bool = True
     precision: Precision = "auto"
     statistics: Statistics = "each image"
     memory: int | None = None
@@ -79,11 +84,6 @@ class Options:
     def shared(self) -> bool:
         """Whether all images of a batch share one set of statistics."""
         return self.statistics == "shared"
-
-    @property
-    def exposure_or_default(self) -> float:
-        """`exposure`, or the task's own."""
-        return DEFAULT_EXPOSURE[self.task] if self.exposure is None else self.exposure
 
 
 @torch.inference_mode()
@@ -142,10 +142,15 @@ def restore_together(
     in_place = result.dtype == torch.float32 and result.device == networks.device
     in_place = in_place and result.shape[1] >= 3
     memory = options.memory
+    picture_bytes = 12 * image[:, 0].numel()
     if memory is not None and not in_place:
-        memory = max(memory - 12 * image[:, 0].numel(), 1)
-    output = networks.run(image, memory=memory, out=result[:, :3] if in_place else None)
-    matched = match_pictures(image, output, options)
+        memory = max(memory - picture_bytes, 1)
+    if memory is not None and begins_coarse(networks.network, image, options):
+        memory = max(memory - picture_bytes, 1)
+    run = partial(networks.run, memory=memory)
+    given = from_coarser_scales(run, networks.network, image, options)
+    output = networks.run(given, memory=memory, out=result[:, :3] if in_place else None)
+    matched = match_pictures(image, output, options, networks.generator.shortcut)
     around = reach(options.task)
     above = output[:1, :, :0]  # the rows above a strip, which may have been replaced already
     for frame, start, stop in strips_of(image):
@@ -198,10 +203,34 @@ class Networks:
         return self.network(image, memory=memory, keep=keep, out=out)
 
 
-def match_pictures(image: Tensor, output: Tensor, options: Options) -> Match:
-    """What a task takes from whole pictures, B,C,H,W in [0, 1] and B,3,H,W."""
+def begins_coarse(network: Network, image: Tensor, options: Options) -> bool:
+    """Whether pictures B,C,H,W are deblurred at smaller sizes first."""
+    wanted = options.task == "deblur" and options.coarse and not network.standardized
+    return wanted and bool(scales_for(*image.shape[2:]))
+
+
+def from_coarser_scales(
+    run: Callable[[Tensor], Tensor], network: Network, image: Tensor, options: Options
+) -> Tensor:
+    """What the network is given for whole pictures B,C,H,W: these, or B,3,H,W from coarser scales.
+
+    `run` runs the network.
+    """
+    if not begins_coarse(network, image, options):
+        return image
+    return coarse_to_fine(run, to_colour(image, network.device).clone())
+
+
+def match_pictures(image: Tensor, output: Tensor, options: Options, shortcut: bool) -> Match:
+    """What a task takes from whole pictures, B,C,H,W in [0, 1] and B,3,H,W.
+
+    `shortcut`: of the network that made `output`.
+    """
     device = output.device
-    if options.exposure_or_default == 1 and options.task != "low light":
+    detail = own_detail(options.task, shortcut)
+    exposure = options.exposure
+    exposure = own_exposure(options.task, shortcut) if exposure is None else exposure
+    if exposure == 1 and not detail:
         return Match(None, torch.zeros(1, 3, 1, 1, device=device))  # nothing is taken
     rows = list(strips_of(image))
     before = (to_colour(image[f : f + 1, :, i:j], device) for f, i, j in rows)
@@ -209,7 +238,8 @@ def match_pictures(image: Tensor, output: Tensor, options: Options) -> Match:
     return match(
         join([moments_of_planes(strip) for strip in before]),
         join([moments_of_planes(strip) for strip in after]),
-        options.exposure_or_default,
+        exposure,
+        detail,
     )
 
 

@@ -3,7 +3,7 @@
 The model changes the exposure of every picture, since it forgets the input's (see `standardize` in
 generator.py). So one network serves three tasks:
 
-- ``joint``: the model's picture, sharper and well exposed.
+- ``joint``: the model's picture, sharper and well exposed, with a little of the input's own detail.
 - ``deblur``: the model's picture, with the input's exposure given back.
 - ``low light``: the input's own detail, with the model's exposure and colours.
 
@@ -37,14 +37,17 @@ GREY_LEVEL = 1 / 255
 MAX_GAIN = 8.0
 """No exposure match amplifies the model's picture by more, however flat it is."""
 
+DETAIL: dict[Task, float] = {"joint": 0.35, "deblur": 0.0, "low light": 1.0}
+"""How much of the detail is the input's own, and not the model's."""
+
 DETAIL_RADIUS = 2
-"""Low light: the input's gain and offset are fitted in windows of 2 r + 1 pixels, smoothed so.
+"""Own detail: the input's gain and offset are fitted in windows of 2 r + 1 pixels, smoothed so.
 
 The smaller, the more comes from the model's picture, which has less noise than a dark input.
 """
 
 DETAIL_FLOOR = 0.1
-"""Low light: a window's variance counts as detail above this share of the picture's variance."""
+"""Own detail: a window's variance counts as detail above this share of the picture's variance."""
 
 DOT_RADIUS = 2
 """Dots in white of up to so many pixels around their middle are filled; see `fill_dots`."""
@@ -76,23 +79,27 @@ class Match(NamedTuple):
 
     Attributes:
         exposure: from the model's exposure to the one asked for; None where it is the model's.
-        floor: variance of the input below which `low light` sees no detail (1,C,1,1).
+        floor: variance of the input below which there is no detail in it (1,C,1,1).
+        detail: how much of the detail is to be the input's own (0..1).
     """
 
     exposure: Affine | None
     floor: Tensor
+    detail: float = 0.0
 
 
-def match(image: Moments, output: Moments, exposure: float) -> Match:
+def match(image: Moments, output: Moments, exposure: float, detail: float = 0.0) -> Match:
     """What the tasks take from whole pictures.
 
     Args:
         image, output: mean and variance of the input and of the model's picture (1,C,1,1), over
             the pixels of one image, or of all images of a batch that share their statistics.
         exposure: 0 for the input's exposure, 1 for the model's, or between.
+        detail: see `Match`.
     """
     floor = (DETAIL_FLOOR * image.var).clamp(min=GREY_LEVEL**2)
-    return Match(None if exposure == 1 else exposure_match(image, output, exposure), floor)
+    exposed = None if exposure == 1 else exposure_match(image, output, exposure)
+    return Match(exposed, floor, detail)
 
 
 def exposure_match(image: Moments, output: Moments, exposure: float) -> Affine:
@@ -166,11 +173,23 @@ def fill_dots(image: Tensor, output: Tensor) -> Tensor:
     return output + white * (torch.maximum(output, filled * (1 - dip)) - output)
 
 
+def own_exposure(task: Task, shortcut: bool) -> float:
+    """The `exposure` of a task where the user asks for none.
+
+    A network with the global shortcut keeps the input's by itself. Matching it would take back a
+    part of what it does, since sharper pictures have a larger spread.
+    """
+    return 1.0 if shortcut else DEFAULT_EXPOSURE[task]
+
+
+def own_detail(task: Task, shortcut: bool) -> float:
+    """How much of the detail is the input's own, which a network with the global shortcut keeps."""
+    return 0.0 if shortcut and task != "low light" else DETAIL[task]
+
+
 def reach(task: Task) -> int:
     """How many pixels around a pixel `apply_task` looks at."""
-    if task == "deblur":
-        return 0
-    return 2 * (DOT_RADIUS + DETAIL_RADIUS) if task == "low light" else 2 * DOT_RADIUS
+    return 0 if task == "deblur" else 2 * (DOT_RADIUS + DETAIL_RADIUS)
 
 
 def apply_task(
@@ -197,8 +216,9 @@ def apply_task(
     """
     if task != "deblur":
         output = fill_dots(image, output.clamp(0, 1))
-    if task == "low light":
-        output = detail_transfer(image, output, matched.floor)
+    if matched.detail:
+        own = detail_transfer(image, output, matched.floor)
+        output = own if matched.detail == 1 else output.lerp(own, matched.detail)
     if matched.exposure is not None:
         output = matched.exposure(output)
     output = output.clamp(0, 1)

@@ -39,6 +39,7 @@ class Networks(nn.Module):
     Attributes:
         generator: our own copy, since the host marks what it moves.
         frozen: with the statistics of one picture.
+        given: what coarser scales made of that picture: 1,C,H,W.
         taken_from: that picture's number, and the device that the statistics lie on.
     """
 
@@ -46,6 +47,7 @@ class Networks(nn.Module):
         super().__init__()
         self.generator = copy.deepcopy(generator)
         self.frozen: FrozenRestorer | None = None
+        self.given: Tensor | None = None
         self.taken_from: tuple[int, torch.device] | None = None
 
 
@@ -82,39 +84,41 @@ class RestoringModel:
     def __call__(self, tile: Tensor) -> Tensor:
         """1,C,h,w in [0, 1] to 1,3,h,w in [0, 1]."""
         tile = tile[:, :3]
-        if self.pictures is None:
-            return self.frozen(0, tile)(tile)
-        place = find_tile(tile, self.pictures)
-        if place is None:
+        place = None if self.pictures is None else find_tile(tile, self.pictures)
+        if self.pictures is None or place is None:
             self.warn()
-            return self.frozen(0, tile)(tile)
+            return self.frozen(0, tile)(tile, given=tile)
         network = self.frozen(place.picture, tile)
         picture = self.pictures[place.picture]
         context = with_context(place, tile, picture, network.overlap, STRIDE)
         wider = picture[None, :, context.rows, context.columns].to(tile.device, tile.dtype)
-        return network(wider)[..., context.inner_rows, context.inner_columns]
+        given = self.model.given
+        given = wider if given is None else given[..., context.rows, context.columns]
+        return network(wider, given=given)[..., context.inner_rows, context.inner_columns]
 
     def frozen(self, number: int, tile: Tensor) -> FrozenRestorer:
         """The network with the statistics of picture `number`, on the tile's device."""
         networks = self.model.to(tile.device)
         if networks.frozen is None or networks.taken_from != (number, tile.device):
-            networks.frozen = None  # before the next one is made
+            networks.frozen = networks.given = None  # before the next ones are made
             if self.pictures is None:
                 picture = torch.zeros_like(tile[:1])  # nothing is taken from it
             else:
                 picture = self.pictures[number : number + 1].to(tile.device, tile.dtype)
 
-            def run(memory: int) -> FrozenRestorer:
+            def run(memory: int) -> tuple[FrozenRestorer, Tensor]:
                 bounded = replace(self.options, memory=memory)
                 with host.cancellable():
-                    return freeze(networks.generator, picture, bounded)
+                    frozen = freeze(networks.generator, picture, bounded)
+                    return frozen, frozen.coarser(picture)
 
-            networks.frozen, _ = with_less_memory(run, tile.device, affordable(tile.device))
+            made, _ = with_less_memory(run, tile.device, affordable(tile.device))
+            networks.frozen, networks.given = made
             networks.taken_from = number, tile.device
         return networks.frozen
 
     def warn(self) -> None:
-        if not self._warned:
+        if self.pictures is not None and not self._warned:
             self._warned = True
             logger.warning(
                 "DEvUDP as Upscale Model: this picture is not the one connected to its input "

@@ -101,13 +101,13 @@ def test_to_be_blurred_and_sharp_side_share_no_picture(config: DataConfig):
     assert not set(sides.to_blur) & set(sides.sharp)
     data = UnpairedPictures(replace(config, blurry=()), 0, 0)  # sharp photographs alone
     drawn = [data[number] for number in range(40)]
-    assert all(sample.A.shake is not None for sample in drawn)
+    assert all(sample.A.blur is not None for sample in drawn)
     assert not {s.files[0] for s in drawn} & {s.files[1] for s in drawn}
 
 
 def test_share_of_made_blur(config: DataConfig):
     data = UnpairedPictures(replace(config, made_blur=0.8), 0, 0)
-    made = sum(data[number].A.shake is not None for number in range(200)) / 200
+    made = sum(data[number].A.blur is not None for number in range(200)) / 200
     assert made == pytest.approx(0.8, abs=0.08)
 
 
@@ -119,19 +119,21 @@ def test_pictures_are_downsized_and_never_enlarged(config: DataConfig, tmp_path:
         small = np.asarray(image.resize((133, 100), Image.Resampling.LANCZOS))
         full = np.asarray(image)
     data = UnpairedPictures(one, 0, 0)
-    crops = [data.crop(full, (100.0, top, left)).permute(1, 2, 0).numpy()
+    crops = [data.crop(full, (100.0, top, left), 32).permute(1, 2, 0).numpy()
              for top, left in ((0.0, 0.0), (0.5, 0.25))]  # fmt: skip
     assert np.array_equal(crops[0], small[:32, :32])
     assert np.array_equal(crops[1], small[34:66, 25:57])
-    untouched = UnpairedPictures(replace(one, downsize=False), 0, 0).crop(full, (100.0, 0.0, 0.0))
+    untouched = UnpairedPictures(replace(one, downsize=False), 0, 0).crop(
+        full, (100.0, 0.0, 0.0), 32
+    )
     assert np.array_equal(untouched.permute(1, 2, 0).numpy(), full[:32, :32])
-    kept = UnpairedPictures(replace(one, short_side=(900, 900)), 0, 0).crop(full, (900.0, 0, 0))
+    kept = UnpairedPictures(replace(one, short_side=(900, 900)), 0, 0).crop(full, (900.0, 0, 0), 32)
     assert np.array_equal(kept.permute(1, 2, 0).numpy(), full[:32, :32])
 
 
 def test_a_picture_smaller_than_the_crop_is_enlarged_to_it(config: DataConfig):
     pixels = np.zeros((10, 300, 3), dtype=np.uint8)
-    assert UnpairedPictures(config, 0, 0).crop(pixels, (36.0, 0.9, 0.9)).shape == (3, 32, 32)
+    assert UnpairedPictures(config, 0, 0).crop(pixels, (36.0, 0.9, 0.9), 32).shape == (3, 32, 32)
 
 
 def test_frames_are_averaged_in_linear_light(config: DataConfig, tmp_path: Path):

@@ -1,23 +1,29 @@
 """Blur that is known: as G_inv, and to blur restored pictures again."""
 
 import dataclasses
+from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from devudp_model.degrade import apply_shake, draw_shake, to_srgb
 from devudp_model.generator import Generator
 from training.config import Config, ConfigError, ModelConfig
+from training.data import UnpairedPictures, develop
 from training.discriminator import Discriminator
 from training.exposure import exposure_of
 from training.known_blur import (
     MARGIN,
     Again,
+    Blur,
     BlurInverse,
     KnownBlur,
     Noise,
+    Part,
     blur_again,
     interior,
 )
@@ -38,6 +44,11 @@ def detailed(seed: int, side: int = SIDE) -> Tensor:
     return F.interpolate(coarse, (side, side), mode="nearest")[0] * 0.8 + 0.1
 
 
+def to_png(picture: Tensor, path: Path) -> None:
+    """3,H,W in [0, 1]."""
+    Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy()).save(path)
+
+
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("common", [False, True])
 def test_the_sharp_picture_gives_the_blurry_one_back(flip: bool, common: bool):
@@ -48,16 +59,16 @@ def test_the_sharp_picture_gives_the_blurry_one_back(flip: bool, common: bool):
     A, sharp = (x.flip(-1) if flip else x for x in (A, sharp))
     exposure = exposure_of(A) if common else None
     A, sharp = (exposure.map(x) if exposure else x for x in (A, sharp))
-    inverse, blurs = BlurInverse(), [KnownBlur(shake, flip, exposure)]
+    inverse, blurs = BlurInverse(), [KnownBlur(Blur(shake), flip, exposure)]
     of_sharp, of_blurry = (
         interior(inverse(x[None], blurs) - A[None]).abs().mean() for x in (sharp, A)
     )
-    assert of_sharp < 0.1 * of_blurry  # the roll's middle lies a little elsewhere in a crop
+    assert of_sharp < 0.1 * of_blurry
 
 
 def test_gradients_stay_finite_in_black_and_white():
     L = torch.cat([torch.full((1, 3, 32, 16), -1.0), torch.ones(1, 3, 32, 16)], 3).requires_grad_()
-    blur = KnownBlur(draw_shake(seeded(2), extent=5.0, highlights=3.0), False, None)
+    blur = KnownBlur(Blur(draw_shake(seeded(2), extent=5.0, highlights=3.0)), False, None)
     BlurInverse()(L, [blur]).square().sum().backward()
     assert L.grad is not None and L.grad.isfinite().all() and L.grad.abs().sum() > 0
     black = torch.zeros(3, requires_grad=True)
@@ -68,8 +79,8 @@ def test_gradients_stay_finite_in_black_and_white():
 def test_blurred_again_is_smaller_and_carries_no_gradient():
     L = torch.stack([detailed(3), detailed(4)]) * 2 - 1
     noise = Noise(torch.randn(1, 3, SIDE, SIDE, generator=seeded(5)), 0.1, 0.5, None)
-    shake = draw_shake(seeded(6), extent=10.0)
-    how = [Again(0.75, shake, None), Again(0.75, shake, noise)]
+    blur = Blur(draw_shake(seeded(6), extent=10.0))
+    how = [Again(0.75, blur, None), Again(0.75, blur, noise)]
     sharp, blurry = blur_again(L.requires_grad_(), how)
     side = int(0.75 * SIDE) - 2 * MARGIN
     assert sharp.shape == blurry.shape == (2, 3, side, side)
@@ -80,20 +91,42 @@ def test_blurred_again_is_smaller_and_carries_no_gradient():
     assert all(torch.equal(a, b) for a, b in zip(blur_again(L, how), (sharp, blurry), strict=True))
 
 
-def test_a_step_with_the_blur_as_G_inv():
+def test_a_part_moves_in_its_own_way():
+    still, moving = draw_shake(seeded(1), extent=0.0), draw_shake(seeded(2), extent=12.0)
+    relief = torch.tensor([[-1.0, -1.0, 1.0, 1.0]]).expand(4, 4)[None, None]  # the right half
+    picture = detailed(3)
+    blurry = Blur(still, Part(moving, relief))(picture)
+    whole = Blur(moving)(picture)
+    left, right = (
+        (slice(None), slice(None), slice(0, 20)),
+        (slice(None), slice(None), slice(44, 64)),
+    )
+    torch.testing.assert_close(blurry[left], picture[left], atol=1e-2, rtol=0)
+    torch.testing.assert_close(blurry[right], whole[right], atol=1e-2, rtol=0)
+    assert (
+        (whole[left] - picture[left]).abs().max()
+        > 0.1
+        < (whole[right] - picture[right]).abs().max()
+    )
+
+
+def small_networks() -> Networks:
     torch.manual_seed(0)
     G, D = Generator("devudp-dt", 4, 1).eval(), Discriminator(4)
     opt_G = torch.optim.Adam(G.parameters(), 2e-4, (0.5, 0.999))
-    nets = Networks(G, BlurInverse(), D, opt_G, torch.optim.Adam(D.parameters(), 2e-4))
+    return Networks(G, BlurInverse(), D, opt_G, torch.optim.Adam(D.parameters(), 2e-4))
+
+
+def test_a_step_with_the_blur_as_G_inv():
     A, B = (torch.stack([detailed(s), detailed(s + 1)]) * 2 - 1 for s in (7, 9))
-    shakes = [draw_shake(seeded(s), extent=5.0) for s in (1, 2)]
-    blurs = tuple(KnownBlur(shake, False, None) for shake in shakes)
-    again = tuple(Again(0.75, shake, None) for shake in shakes)
+    made = [Blur(draw_shake(seeded(s), extent=5.0)) for s in (1, 2)]
+    blurs = tuple(KnownBlur(blur, False, None) for blur in made)
+    again = tuple(Again(0.75, blur, None) for blur in made)
     batch, weights = Batch(A, B, A, B, blurs, again), LossWeights(adv=0.1, again=10.0)
     with torch.no_grad():  # at first L is A, since the head is zero
         recon = interior(BlurInverse()(A, blurs) - A).abs().mean()
         sharp, blurry = blur_again(A, again)
-    losses, _ = train_step(nets, batch, weights)
+    losses, _ = train_step(small_networks(), batch, weights)
     assert "sr_A" not in losses and losses["sr_B"] == 0
     assert losses["recon"].item() == pytest.approx(recon.item(), rel=1e-4)
     assert losses["again"].item() == pytest.approx((sharp - blurry).abs().mean().item(), rel=1e-4)
@@ -101,37 +134,50 @@ def test_a_step_with_the_blur_as_G_inv():
     assert losses["G"].item() == pytest.approx(total.item(), rel=1e-5)
 
 
-def test_between_the_branches_only_what_is_blurred_again_teaches():
-    torch.manual_seed(0)
-    G, D = Generator("devudp-dt", 4, 1).eval(), Discriminator(4)
-    opt_G = torch.optim.Adam(G.parameters(), 2e-4, (0.5, 0.999))
-    nets = Networks(G, BlurInverse(), D, opt_G, torch.optim.Adam(D.parameters(), 2e-4))
-    A = torch.stack([detailed(7), detailed(8)]) * 2 - 1
-    blurs = (KnownBlur(draw_shake(seeded(1), extent=5.0), False, None),) * 2
-    again = tuple(Again(0.75, draw_shake(seeded(s), extent=5.0), None) for s in range(4))
-    batch, weights = Batch(A, A, A, A, blurs, again), LossWeights(again=10.0, branches_every=3)
-    kinds = []
-    for step in range(4):
-        before = [p.clone() for p in D.parameters()]
-        kinds.append(set(train_step(nets, batch, weights.at(step))[0]))
-        changed = not all(map(torch.equal, before, D.parameters()))
-        assert changed == (step % 3 == 0)
-    both = {"G", "D", "adv", "recon", "sr_B", "again"}
-    assert kinds == [both, {"G", "again"}, {"G", "again"}, both]
-    with pytest.raises(ConfigError, match=r"needs loss\.again"):
-        Config(loss=LossWeights(branches_every=2))
-    with pytest.raises(ConfigError, match="at least 1"):
-        Config(loss=LossWeights(branches_every=0))
+def test_where_A_was_blurred_again_L_has_to_be_what_it_was():
+    A, less = (torch.stack([detailed(s), detailed(s + 1)]) * 2 - 1 for s in (7, 9))
+    weights = LossWeights(adv=0.1, recon=0.0, again=10.0, s_branch_every=2)
+    nets = small_networks()
+    kinds = [set(train_step(nets, Batch(A, A, A, A, less=less), weights.at(s))[0]) for s in (0, 1)]
+    assert kinds == [{"G", "D", "adv", "again", "sr_B"}, {"G", "D", "adv", "again"}]
+    losses, _ = train_step(small_networks(), Batch(A, A, A, A, less=less), weights.at(1))
+    assert losses["again"].item() == pytest.approx((A - less).abs().mean().item(), rel=1e-5)
+    total = 0.1 * losses["adv"] + 10 * losses["again"]
+    assert losses["G"].item() == pytest.approx(total.item(), rel=1e-5)
+    alone = LossWeights(t_branch=False, s_branch=False, again=10.0)
+    assert set(train_step(nets, Batch(A, A, A, A, less=less), alone)[0]) == {"G", "again"}
+    with pytest.raises(ConfigError, match="s_branch_every must be at least 1"):
+        Config(loss=LossWeights(s_branch_every=0))
 
 
-def test_each_picture_is_blurred_again_several_times():
-    L = torch.stack([detailed(3), detailed(4)]) * 2 - 1
-    how = [Again(0.75, draw_shake(seeded(s), extent=8.0), None) for s in range(6)]
-    sharp, blurry = blur_again(L, how)
-    assert len(sharp) == len(blurry) == 6
-    once = [blur_again(L[i // 3 :][:1], how[i : i + 1]) for i in range(6)]
-    assert torch.equal(sharp, torch.cat([pair[0] for pair in once]))
-    assert torch.equal(blurry, torch.cat([pair[1] for pair in once]))
+@pytest.mark.parametrize("exposure", ["as is", "common"])
+def test_A_blurred_again(tmp_path: Path, exposure: Literal["as is", "common"]):
+    """It is half as large, and what it was before that is sharper and gives it back."""
+    for number in range(4):
+        to_png(detailed(number, 160), tmp_path / f"{number}.png")
+    config = DataConfig(
+        sharp=(str(tmp_path),),
+        made_blur=1.0,
+        crop=48,
+        short_side=(160, 160),
+        blur_extent=(1.0, 2.0),
+        again_of="A",
+        again_extent=(4.0, 8.0),
+        again_scale=0.5,
+        highlights=0.0,
+        exposure=exposure,
+    )
+    data = UnpairedPictures(config, 8, seed=3)
+    batch = develop([data[n] for n in range(4)], config, torch.device("cpu"))
+    assert batch.less is not None and not batch.again
+    assert batch.A.shape == batch.B.shape == batch.less.shape == (4, 3, 48, 48)
+    back = BlurInverse()(batch.less, batch.blurs)
+    apart = (interior(x - batch.A).abs().mean() for x in (back, batch.less))
+    assert next(apart) < 0.1 * next(apart)
+    rough = [
+        x.diff(dim=-1).abs().mean() + x.diff(dim=-2).abs().mean() for x in (batch.A, batch.less)
+    ]
+    assert rough[0] < 0.8 * rough[1]
 
 
 def test_long_gradients_are_shortened():
@@ -169,7 +215,11 @@ def test_what_a_known_blur_needs():
             loss=LossWeights(again=1.0),
             data=DataConfig(again_extent=(2.0, 4.0), again_scale=0.5, crop=32),
         )
-    recipe = load_recipe("devudp-dt")
-    assert recipe.model.G_inv == "known blur" and recipe.data.again_extent == (2.0, 10.0)
+    Config(
+        model=known,
+        data=DataConfig(blurry=("real",), again_of="A", again_extent=(2.0, 4.0)),
+    )
+    recipe = load_recipe("devudp")
+    assert recipe.model.G_inv == "known blur" and recipe.data.again_of == "L"
     with pytest.raises(ConfigError, match="the recipe unpaired"):
         dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, frames=("clips",)))

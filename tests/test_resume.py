@@ -45,7 +45,7 @@ def kill_after(process, step: int) -> None:
     assert process.wait(60) != 0
 
 
-@pytest.mark.parametrize("recipe", ["unpaired", "devudp-dt"])
+@pytest.mark.parametrize("recipe", ["unpaired", "devudp", "devudp-dt"])
 def test_killed_and_resumed_is_bit_equal_to_straight(recipe: str, tmp_path: Path):
     arguments = [*recipe_and_sides(recipe, tmp_path), *TINY, *EXTRA]
     straight, broken = tmp_path / "straight", tmp_path / "broken"

@@ -16,6 +16,8 @@ from devudp_model.tasks import (
     detail_transfer,
     fill_dots,
     match,
+    own_detail,
+    own_exposure,
     reach,
     window_mean,
 )
@@ -26,8 +28,8 @@ def picture(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 0.6 + 0.2
 
 
-def matched(image: Tensor, output: Tensor, exposure: float) -> Match:
-    return match(moments_of_planes(image), moments_of_planes(output), exposure)
+def matched(image: Tensor, output: Tensor, exposure: float, detail: float = 0.0) -> Match:
+    return match(moments_of_planes(image), moments_of_planes(output), exposure, detail)
 
 
 def moments(x: Tensor) -> Moments:
@@ -99,7 +101,7 @@ def test_low_light_takes_the_exposure_of_the_model_and_the_detail_of_the_input()
     forms = torch.rand(1, 3, 10, 10).repeat_interleave(8, -2).repeat_interleave(8, -1) * 0.1
     image, bright = 0.05 + forms, 0.5 + 4 * forms
     smooth = window_mean(bright, 2)  # a model that washed out the edges
-    found = matched(image, smooth, 1.0)
+    found = matched(image, smooth, 1.0, own_detail("low light", shortcut=False))
     result = apply_task(image, smooth, "low light", found)
 
     def fine(x: Tensor) -> Tensor:
@@ -120,7 +122,7 @@ def test_low_light_leaves_faint_noise_behind() -> None:
     noise = 0.01 * torch.randn(1, 3, 80, 80)
     bright = 0.5 + 4 * forms
     image = 0.05 + forms + noise
-    result = apply_task(image, bright, "low light", matched(image, bright, 1.0))
+    result = apply_task(image, bright, "low light", matched(image, bright, 1.0, detail=1.0))
     left = (result - bright).std() / (4 * noise).std()
     assert left < 0.6  # 0.9 with windows of 17 pixels and a floor of 0.02
 
@@ -129,13 +131,30 @@ def test_low_light_leaves_faint_noise_behind() -> None:
 def test_a_task_looks_no_further_than_it_says(task: Task) -> None:
     image = picture(1, 3, 90, 90)
     output = (picture(1, 3, 90, 90, seed=1) + 0.7).clamp(max=1)  # white with dark spots
-    found = matched(image, output, 1.0)
+    found = matched(image, output, 1.0, own_detail(task, shortcut=False))
     whole = apply_task(image, output, task, found)
     r = reach(task)
     part = apply_task(image[..., 20:70, 20:70], output[..., 20:70, 20:70], task, found)
     inside = part[..., r : 50 - r, r : 50 - r]
     torch.testing.assert_close(inside, whole[..., 20 + r : 70 - r, 20 + r : 70 - r])
-    assert reach("deblur") == 0 < reach("joint") < reach("low light")
+    assert reach("deblur") == 0 < reach("joint") == reach("low light")
+
+
+def test_joint_has_a_part_of_the_inputs_own_detail() -> None:
+    image, output = picture(1, 3, 30, 30) * 0.3, picture(1, 3, 30, 30, seed=1)
+    assert 0 < own_detail("joint", shortcut=False) < own_detail("low light", shortcut=False) == 1
+    none, some, all_of_it = (
+        apply_task(image, output, "joint", matched(image, output, 1.0, detail))
+        for detail in (0.0, 0.25, 1.0)
+    )
+    assert torch.equal(none, output)
+    torch.testing.assert_close(some, torch.lerp(none, all_of_it, 0.25))
+
+
+def test_a_network_with_the_shortcut_keeps_exposure_and_detail_by_itself() -> None:
+    assert [own_exposure(task, shortcut=True) for task in TASKS] == [1.0, 1.0, 1.0]
+    assert [own_exposure(task, shortcut=False) for task in TASKS] == [1.0, 0.0, 1.0]
+    assert [own_detail(task, shortcut=True) for task in TASKS] == [0.0, 0.0, 1.0]
 
 
 def test_dots_in_blown_out_lights_are_filled() -> None:

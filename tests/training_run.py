@@ -43,9 +43,9 @@ def make_sides(folder: Path, sharp: int = 6, blurry: int = 3) -> list[str]:
 
 
 def recipe_and_sides(recipe: str, folder: Path) -> list[str]:
-    """A recipe's name, and the pictures it takes: with known blur there are no real blurry ones."""
+    """A recipe's name, and the pictures it takes: with "devudp" there are no real blurry ones."""
     sides = make_sides(folder)
-    return [recipe, *(sides[:2] if recipe == "devudp-dt" else sides)]
+    return [recipe, *(sides[:2] if recipe == "devudp" else sides)]
 
 
 def free_port() -> str:

@@ -38,17 +38,16 @@ GMAC_A_PIXEL = 1.09e-3
 def work_of_step(config: Config) -> float:
     """Floating point operations of the generators in one step; D's share, about 5 %, is left out.
 
-    G works twice, G_inv twice, and G on smaller pictures for loss.again; each forward pass has a
-    backward pass of twice the work. In steps without the branches G makes L without one.
+    G and G_inv work once in each branch, and G on smaller pictures where L is blurred again; each
+    forward pass has a backward pass of twice the work.
     """
     model = config.model
-    passes = 2.0 * model.width**2
+    branches = 1 + 1 / config.loss.s_branch_every
+    passes = branches * model.width**2
     if model.G_inv == "network":
-        passes += 2.0 * (model.G_inv_width or model.width) ** 2
-    due = 1 / config.loss.branches_every
-    passes = due * passes + (1 - due) * model.width**2 / 3
-    if config.loss.again:
-        passes += config.data.again_times * config.data.again_scale**2 * model.width**2
+        passes += branches * (model.G_inv_width or model.width) ** 2
+    if config.loss.again and config.data.again_of == "L":
+        passes += config.data.again_scale**2 * model.width**2
     pixels = config.batch * config.data.crop**2
     return 3 * 2e9 * GMAC_A_PIXEL * pixels * passes / 64**2
 

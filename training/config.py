@@ -28,7 +28,8 @@ class ModelConfig:
         G_inv_width: G_inv's, where it is not to be G's; a narrower one makes steps cheaper, and
             G_inv is not needed afterwards.
         G_inv: "network" (the paper's), or "known blur": in its place the very blur that was made
-            on the fly (see `training/known_blur.py`). Needs data.made_blur = 1.
+            on the fly (see `training/known_blur.py`). Needs data.made_blur = 1, or data.again_of =
+            "A", which blurs all of A.
         calibrate: BatchNorm takes its running statistics from this many batches before the first
             step; with schedule.freeze_norm = 0 it keeps them. 0: not (the paper's).
         D_width: channels of the discriminator after its first convolution.
@@ -150,21 +151,19 @@ class Config:
             "one of loss.t_branch and loss.s_branch must be on": self.loss.t_branch
             or self.loss.s_branch,
             "model.G_inv = 'known blur' needs data.made_blur = 1, no data.blurry and no "
-            "data.frames, since nobody knows their blur (the recipe unpaired takes them)": (
-                self.model.G_inv == "network" or self.data.all_blur_is_made
+            "data.frames, since nobody knows their blur (the recipe unpaired takes them; and so "
+            "does data.again_of 'A')": (
+                self.model.G_inv == "network" or self.data.last_blur_is_made
             ),
             "data.crop must be above 24 pixels with model.G_inv 'known blur', which leaves out 12 "
             "at each side": self.model.G_inv == "network" or self.data.crop > 24,
             "data.again_scale of data.crop must be at least 24 pixels, of which 8 remain": (
-                not self.loss.again or self.data.again_scale * self.data.crop >= 24
+                not self.loss.again
+                or self.data.again_of == "A"
+                or self.data.again_scale * self.data.crop >= 24
             ),
-            "data.again_times and loss.branches_every must be at least 1": min(
-                self.data.again_times, self.loss.branches_every
-            )
-            >= 1,
-            "loss.branches_every above 1 needs loss.again: other steps have no other loss": (
-                self.loss.branches_every == 1 or self.loss.again > 0
-            ),
+            "data.again_scale must be above 0 and at most 1": 0 < self.data.again_scale <= 1,
+            "loss.s_branch_every must be at least 1": self.loss.s_branch_every >= 1,
             "loss.again needs data.again_extent": not self.loss.again
             or self.data.again_extent is not None,
         }

@@ -15,15 +15,16 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from devudp_model.degrade import Shake, apply_shake, draw_shake, to_linear, to_srgb, uniform
+from devudp_model.degrade import Shake, draw_shake, to_linear, to_srgb, uniform
 
 from .cache import PictureCache, UnreadablePicture
 from .exposure import Exposure, exposure_of
-from .known_blur import MARGIN, Again, KnownBlur, Noise
+from .known_blur import MARGIN, Again, Blur, KnownBlur, Noise, Part, within
 from .sides import DataConfig, find_sides
 from .step import Batch
 
@@ -37,11 +38,13 @@ UNUSED_FROM = 10**12
 class Shot(NamedTuple):
     """One picture of a sample: the crop as read, and what is to be done to it.
 
-    `pixels` is 3,H,W: uint8, or float32 in [0, 1] where frames were averaged.
+    `pixels` is 3,H,W: uint8, or float32 in [0, 1] where frames were averaged. It is larger than the
+    crop by a margin for each blur, and by what it is to be shrunk by.
     """
 
     pixels: Tensor
-    shake: Shake | None
+    blur: Blur | None
+    again: Blur | None  # by which it is blurred once more after it was shrunk
     flip: bool
     tone: float  # exponent of the input's tone curve; 1: as it is
     noise: Noise | None
@@ -77,36 +80,56 @@ class UnpairedPictures(Dataset[Sample]):
         frames = [frame for clip in self.sides.clips for frame in clip]
         self.cache = PictureCache([*single, *frames], int(config.cache_gb * 1e9))
 
+        self.A_size = self.B_size = config.crop
+        if config.blurs_A_again:
+            self.A_size = round((config.crop + 2 * MARGIN) / config.again_scale)
+            self.B_size = round(config.crop / config.again_scale)
+
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, number: int) -> Sample:
         rng = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         sides, faults = self.sides, []
-        shake = None
+        blur = None
         # A question with one possible answer draws no random number.
         if sides.clips and (self.config.frames_share >= 1 or self.yes(rng, "frames_share")):
             A, A_file = self.average_frames(rng, faults)
         elif sides.to_blur and (not sides.real_blurry or self.yes(rng, "made_blur")):
-            A, A_file = self.crop_of(sides.to_blur, rng, faults, margin=MARGIN)
-            shake = self.draw_blur(rng, self.config.blur_extent)
+            A, A_file = self.crop_of(sides.to_blur, rng, faults, self.A_size + 2 * MARGIN)
+            blur = self.draw_blur(rng, self.config.blur_extent)
         else:
-            A, A_file = self.crop_of(sides.real_blurry, rng, faults)
-        B, B_file = self.crop_of(sides.sharp, rng, faults)
+            A, A_file = self.crop_of(sides.real_blurry, rng, faults, self.A_size)
+        B, B_file = self.crop_of(sides.sharp, rng, faults, self.B_size)
         flip_A, flip_B = (uniform(rng, 0, 1) < 0.5 for _ in "AB")
         input_A, input_B = (
             (self.draw_tone(rng), self.draw_noise(rng), self.draw_floor(rng)) for _ in "AB"
         )
+        again, of_L = None, ()
+        if self.config.again_extent is not None:
+            blurred = self.draw_blur(rng, self.config.again_extent)
+            if self.config.blurs_A_again:
+                again = blurred
+            else:
+                of_L = (Again(self.config.again_scale, blurred, self.draw_noise(rng)),)
         return Sample(
-            Shot(A, shake, flip_A, *input_A),
-            Shot(B, None, flip_B, *input_B),
-            self.draw_again(rng),
+            Shot(A, blur, again, flip_A, *input_A),
+            Shot(B, None, None, flip_B, *input_B),
+            of_L,
             (A_file, B_file),
             tuple(faults),
         )
 
-    def draw_blur(self, rng: torch.Generator, between: tuple[float, float]) -> Shake:
-        """A camera's movement; short ones are more frequent."""
+    def draw_blur(self, rng: torch.Generator, between: tuple[float, float]) -> Blur:
+        """A camera's movement, and sometimes that of a part of the picture."""
+        shake = self.draw_shake(rng, between)
+        if not self.config.parts or uniform(rng, 0, 1) >= self.config.parts:
+            return Blur(shake)
+        part = self.draw_shake(rng, between)
+        return Blur(shake, Part(part, torch.randn(1, 1, 4, 4, generator=rng)))
+
+    def draw_shake(self, rng: torch.Generator, between: tuple[float, float]) -> Shake:
+        """A movement; short ones are more frequent."""
         low, high = between
         extent = low + (high - low) * uniform(rng, 0, 1) ** 1.5
         highlights = uniform(rng, 0, self.config.highlights)
@@ -116,22 +139,13 @@ class UnpairedPictures(Dataset[Sample]):
         roll = uniform(rng, 0, extent)
         return draw_shake(rng, extent=extent, roll=roll, highlights=highlights, sweep=True)
 
-    def draw_again(self, rng: torch.Generator) -> tuple[Again, ...]:
-        """How L is to be blurred again, as often as the recipe asks for."""
-        config, again = self.config, []
-        if config.again_extent:
-            for _ in range(config.again_times):
-                shake = self.draw_blur(rng, config.again_extent)
-                again.append(Again(config.again_scale, shake, self.draw_noise(rng)))
-        return tuple(again)
-
     def yes(self, rng: torch.Generator, share: Literal["made_blur", "frames_share"]) -> bool:
         """True for this share of the samples."""
         wanted = {"made_blur": self.config.made_blur, "frames_share": self.config.frames_share}
         return uniform(rng, 0, 1) < wanted[share]
 
     def crop_of(
-        self, paths: list[Path], rng: torch.Generator, faults: list[str], margin: int = 0
+        self, paths: list[Path], rng: torch.Generator, faults: list[str], size: int
     ) -> tuple[Tensor, str]:
         """A crop of one of the pictures; an unreadable one is noted, and its neighbour taken."""
         first = int(torch.randint(len(paths), (), generator=rng))
@@ -142,7 +156,7 @@ class UnpairedPictures(Dataset[Sample]):
             except UnreadablePicture as error:
                 faults.append(str(error))
                 continue
-            return self.crop(pixels, self.draw_place(rng), margin), str(path)
+            return self.crop(pixels, self.draw_place(rng), size), str(path)
         raise UnreadablePicture(
             f"{TRIES} pictures in a row cannot be read (last: {faults[-1]}). "
             "devudp-train check-data lists all that is wrong with them"
@@ -157,7 +171,7 @@ class UnpairedPictures(Dataset[Sample]):
         place, crops = self.draw_place(rng), []
         for path in clip[start : start + count]:
             try:
-                crops.append(self.crop(self.cache.read(path), place).float() / 255)
+                crops.append(self.crop(self.cache.read(path), place, self.A_size).float() / 255)
             except UnreadablePicture as error:
                 faults.append(str(error))
         if not crops:
@@ -169,11 +183,8 @@ class UnpairedPictures(Dataset[Sample]):
         """Where to crop: the short side in pixels, and top and left in [0, 1)."""
         return uniform(rng, *self.config.short_side), uniform(rng, 0, 1), uniform(rng, 0, 1)
 
-    def crop(
-        self, pixels: np.ndarray, place: tuple[float, float, float], margin: int = 0
-    ) -> Tensor:
-        """A crop of the downsized picture: H,W,3 uint8 to 3,crop+2*margin,... uint8."""
-        size = self.config.crop + 2 * margin
+    def crop(self, pixels: np.ndarray, place: tuple[float, float, float], size: int) -> Tensor:
+        """A crop of the downsized picture: H,W,3 uint8 to 3,size,size uint8."""
         short = min(pixels.shape[:2])
         wanted = max(int(place[0]) if self.config.downsize else short, size)
         if wanted < short or short < size:
@@ -209,35 +220,55 @@ class UnpairedPictures(Dataset[Sample]):
 
 def develop(samples: Sequence[Sample], config: DataConfig, device: torch.device) -> Batch:
     """The second half of the samples' making, on `device`: blur, flip, exposure, noise."""
-    pictures, blurs = [], []
+    pictures, less, blurs = [], [], []
     for sample in samples:
-        A, A_input, exposure = develop_shot(sample.A, config, device)
-        B, B_input, _ = develop_shot(sample.B, config, device)
-        pictures.append((A, B, A_input, B_input))
-        if sample.A.shake is not None:
-            blurs.append(KnownBlur(sample.A.shake, sample.A.flip, exposure))
+        A, B = (develop_shot(shot, config, device) for shot in (sample.A, sample.B))
+        pictures.append((A.image, B.image, A.given, B.given))
+        less += [] if A.less is None else [A.less]
+        blur = sample.A.again or sample.A.blur
+        if blur is not None:
+            blurs.append(KnownBlur(blur, sample.A.flip, A.exposure))
     again = [how for sample in samples for how in sample.again]
     A, B, A_input, B_input = (torch.stack(column) for column in zip(*pictures, strict=True))
-    return Batch(A, B, A_input, B_input, tuple(blurs), tuple(again))
+    before = torch.stack(less) if less else None
+    return Batch(A, B, A_input, B_input, tuple(blurs), tuple(again), before)
 
 
-def develop_shot(
-    shot: Shot, config: DataConfig, device: torch.device
-) -> tuple[Tensor, Tensor, Exposure | None]:
-    """The picture that the losses compare with, and G's input; each 3,crop,crop in [-1, 1].
+class Developed(NamedTuple):
+    """A shot as the losses and G see it; each picture 3,crop,crop in [-1, 1].
 
-    And the exposure it had before it was mapped to the common one, if it was.
+    Attributes:
+        image: what the losses compare with.
+        given: what G is given.
+        less: what it was before it was blurred again, if it was.
+        exposure: the one it had before it was mapped to the common one, if it was.
     """
+
+    image: Tensor
+    given: Tensor
+    less: Tensor | None
+    exposure: Exposure | None
+
+
+def develop_shot(shot: Shot, config: DataConfig, device: torch.device) -> Developed:
+    """One of the two pictures of a sample."""
     image = shot.pixels.to(device, non_blocking=True)
     image = image.float() / 255 if image.dtype == torch.uint8 else image
-    if shot.shake is not None:
-        image = apply_shake(image[None], shot.shake)[0, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
-    image = (image.flip(-1) if shot.flip else image) * 2 - 1
+    if shot.blur is not None:
+        image = within(shot.blur(image))
+    if config.blurs_A_again:
+        size = config.crop + (2 * MARGIN if shot.again is not None else 0)
+        image = F.interpolate(image[None], (size, size), mode="bicubic", antialias=True)[0]
+        image = image.clamp(0, 1)
+    states = [image] if shot.again is None else [within(shot.again(image)), within(image)]
+    stacked = torch.stack(states) * 2 - 1  # the last state first
+    stacked = stacked.flip(-1) if shot.flip else stacked
     exposure = None
     if config.exposure == "common":
-        exposure = exposure_of(image)
-        image = exposure.map(image).clamp(-1, 1)
-    return image, develop_input(image, shot, device), exposure
+        exposure = exposure_of(stacked[0])
+        stacked = exposure.map(stacked).clamp(-1, 1)
+    image, less = stacked[0], None if shot.again is None else stacked[1]
+    return Developed(image, develop_input(image, shot, device), less, exposure)
 
 
 def develop_input(image: Tensor, shot: Shot, device: torch.device) -> Tensor:

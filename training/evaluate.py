@@ -51,6 +51,11 @@ logger = logging.getLogger("devudp")
 
 TASK_WORDS: dict[str, Task] = {task.replace(" ", "-"): task for task in TASKS}
 
+MODEL = "model"
+"""Beside the tasks: the network's very picture, which is what the paper measures."""
+
+METHOD_WORDS = [*TASK_WORDS, MODEL]
+
 
 def measure(folder: Path, references: Path, lpips: Lpips | None) -> dict[str, dict]:
     """The metrics of each picture of a folder against the same one of `references`."""
@@ -134,14 +139,17 @@ class Tasks:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def __call__(self, word: str) -> Method:
-        """The method of ``joint``, ``deblur`` or ``low-light``."""
-        task, options = TASK_WORDS[word], self.options
-        path = find_weights(options.weights or bundled_variant(task))
+        """The method of ``joint``, ``deblur``, ``low-light`` or ``model``."""
+        options = self.options
+        path = find_weights(options.weights or bundled_variant(TASK_WORDS.get(word, "joint")))
         if path not in self.loaded:
             self.loaded[path] = load_checkpoint(path).generator.to(self.device)
         self.used[word] = path
-        wanted = Options(task=task, strength=options.strength, exposure=options.exposure,
-                         precision=options.precision)  # fmt: skip
+        if word == MODEL:
+            wanted = Options("deblur", exposure=1.0, coarse=False, precision=options.precision)
+        else:
+            wanted = Options(TASK_WORDS[word], options.strength, options.exposure,
+                             precision=options.precision)  # fmt: skip
         return partial(restore_method, self.loaded[path], wanted)
 
 
@@ -162,7 +170,7 @@ def make_methods(options: argparse.Namespace, tasks: Tasks) -> dict[str, Method]
             raise ConfigError(f"the cascade {name!r} has no stages: name it, then its stages")
         methods[name] = partial(
             cascade_method,
-            [tasks(s) if s in TASK_WORDS else partial(command_method, s) for s in stages],
+            [tasks(s) if s in METHOD_WORDS else partial(command_method, s) for s in stages],
         )
     return methods
 
@@ -203,7 +211,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--weights", help="a checkpoint, a run's folder, devudp or devudp-dt (default: the task's)")
-    add("--task", nargs="*", choices=list(TASK_WORDS), default=["joint"], help="one row each")
+    add("--task", nargs="*", choices=METHOD_WORDS, default=["joint"],
+        help="one row each; model: the network's very picture, as the paper measures")  # fmt: skip
     for layout in get_args(LayoutName):
         add(f"--{layout}", metavar="ROOT", help=f"the official tree of {layout}")
     add("--pairs", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"))

@@ -4,9 +4,9 @@ What it lets G learn, without ever showing it the sharp photograph behind A:
 
 - G_inv is that blur (eq. 5: A_recon = blur(L)). With a network as G_inv, L = A costs nothing, since
   G_inv can be the identity as well; with the blur itself only a sharp L gives A back.
-- L made smaller is nearly sharp. Blurred along another path it must come back (Chen, Tachella,
-  Davies: Equivariant Imaging, 2021; with scale: Scanvic and others: Scale-Equivariant Imaging,
-  2023): G sees pairs that it made itself.
+- A picture made smaller is sharper, since its blur shrinks with it. Blurred along another path it
+  must come back (Chen, Tachella, Davies: Equivariant Imaging, 2021; with scale: Scanvic and others:
+  Scale-Equivariant Imaging, 2023). That picture is L (`blur_again`), or A itself (data.again_of).
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ BORDER = 12
 MARGIN = 8
 """Pixels around a crop that the made blur may draw in from outside."""
 
+PART_SOFTNESS = 0.1
+"""How softly a part that moves on its own goes over into the rest: a share of the mask's spread."""
+
 
 class Noise(NamedTuple):
     """Sensor noise to be added; see `devudp_model.degrade.sensor_noise`."""
@@ -44,10 +47,43 @@ class Noise(NamedTuple):
         return apply_noise(x[None], normal, **how)[0]
 
 
+class Part(NamedTuple):
+    """A part of the picture that moves in a way of its own, as objects do."""
+
+    shake: Shake
+    relief: Tensor  # 1,1,h,w; stretched over the picture, the part is where it is above 0
+
+    def mask(self, height: int, width: int) -> Tensor:
+        """1,1,`height`,`width` in [0, 1]."""
+        size = (height, width)
+        relief = F.interpolate(self.relief, size, mode="bicubic", align_corners=True)
+        return torch.sigmoid(relief / PART_SOFTNESS)
+
+
+class Blur(NamedTuple):
+    """How a picture was blurred: the camera's movement, and that of a part."""
+
+    shake: Shake
+    part: Part | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """3,H,W in [0, 1] to the same."""
+        blurry = apply_shake(x[None], self.shake)
+        if self.part is not None:
+            mask = self.part.mask(*x.shape[1:]).to(x.device, non_blocking=True)
+            blurry = blurry.lerp(apply_shake(x[None], self.part.shake), mask)
+        return blurry[0]
+
+
+def within(x: Tensor, margin: int = MARGIN) -> Tensor:
+    """Without `margin` pixels along each side; ...,H,W."""
+    return x[..., margin:-margin, margin:-margin]
+
+
 class KnownBlur(NamedTuple):
     """How a picture of A came about."""
 
-    shake: Shake
+    blur: Blur
     flip: bool
     exposure: Exposure | None  # what was mapped to the common exposure; None: as it is
 
@@ -56,7 +92,9 @@ class KnownBlur(NamedTuple):
         if self.exposure is not None:
             L = self.exposure.undo(L)
         light = (L.flip(-1) if self.flip else L).clamp(-1, 1).add(1).div(2)
-        A = apply_shake(light[None], self.shake)[0] * 2 - 1
+        # The camera saw a margin around it as well, and turned around a point of the whole.
+        light = F.pad(light, (MARGIN,) * 4, mode="reflect")
+        A = within(self.blur(light)) * 2 - 1
         A = A.flip(-1) if self.flip else A
         return A if self.exposure is None else self.exposure.map(A)
 
@@ -68,7 +106,7 @@ class Again(NamedTuple):
     """
 
     scale: float
-    shake: Shake
+    blur: Blur
     noise: Noise | None
 
 
@@ -84,7 +122,7 @@ class BlurInverse(nn.Module):
 
 def interior(x: Tensor) -> Tensor:
     """Without the border in which a crop's blur cannot be known; B,C,H,W, larger than that."""
-    return x[..., BORDER:-BORDER, BORDER:-BORDER]
+    return within(x, BORDER)
 
 
 @torch.no_grad()
@@ -93,18 +131,16 @@ def blur_again(L: Tensor, how: Sequence[Again]) -> tuple[Tensor, Tensor]:
 
     Args:
         L: B,3,H,W in [-1, 1].
-        how: n for each, picture by picture.
+        how: one for each.
 
     Returns:
-        Both n B,3,h,w with h = scale H - 2 `MARGIN`.
+        Both B,3,h,w with h = scale H - 2 `MARGIN`.
     """
     sharp = F.interpolate(
         L.float(), scale_factor=how[0].scale, mode="bicubic", antialias=True, align_corners=False
     ).clamp(-1, 1)
-    sharp = sharp.repeat_interleave(len(how) // len(L), 0)
     blurry = []
     for picture, again in zip(sharp, how, strict=True):
-        taken = apply_shake((picture[None] + 1) / 2, again.shake)[0] * 2 - 1
+        taken = again.blur((picture + 1) / 2) * 2 - 1
         blurry.append(taken if again.noise is None else again.noise(taken))
-    inside = (..., slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
-    return sharp[inside].contiguous(), torch.stack(blurry)[inside].contiguous()
+    return within(sharp).contiguous(), within(torch.stack(blurry)).contiguous()

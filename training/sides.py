@@ -39,11 +39,14 @@ class DataConfig:
         blur_extent: shortest and longest streak of the made blur, pixels after downsizing.
         sweeps: share of the made blur that is a smooth sweep, as in films (GoPro, REDS), and not a
             hand's shake, which dwells.
+        parts: share of the made blur in which a part of the picture moves in a way of its own.
         highlights: clipped highlights of the made blur are up to this much brighter than white.
-        again_extent: shortest and longest streak with which L = G(A) is blurred again, for
-            loss.again; None: it is not (the paper's).
-        again_times: so many times, each with a blur of its own.
-        again_scale: L is shrunk to this share of its size beforehand, which makes it sharper.
+        again_extent: shortest and longest streak with which pictures are blurred again, for
+            loss.again; None: they are not (the paper's).
+        again_of: what is blurred again: "L", the restored pictures, or "A", the blurry ones, which
+            then stay so: A is what was blurred again, and all the losses see that.
+        again_scale: beforehand it is shrunk to this share of its size, which makes it sharper. With
+            "A", so are the pictures of B.
         exposure: "as is" (the paper's), or "common": each crop gets one gain and one offset so that
             all have the mean and spread of an average photograph.
         noise: the largest spread of sensor noise on G's inputs, in [-1, 1]; the losses compare with
@@ -72,9 +75,10 @@ class DataConfig:
     short_side: tuple[int, int] = (256, 360)
     blur_extent: tuple[float, float] = (3.0, 20.0)
     sweeps: float = 0.0
+    parts: float = 0.0
     highlights: float = 4.0
     again_extent: tuple[float, float] | None = None
-    again_times: int = 1
+    again_of: Literal["L", "A"] = "L"
     again_scale: float = 0.75
     exposure: Literal["as is", "common"] = "as is"
     noise: float = 0.0
@@ -84,9 +88,14 @@ class DataConfig:
     cache_gb: float = 2.0
 
     @property
-    def all_blur_is_made(self) -> bool:
-        """Whether all of A is blurred on the fly."""
-        return self.made_blur == 1 and not self.blurry and not self.frames
+    def blurs_A_again(self) -> bool:
+        """Whether A is shrunk and blurred again."""
+        return self.again_of == "A" and self.again_extent is not None
+
+    @property
+    def last_blur_is_made(self) -> bool:
+        """Whether all of A is blurred on the fly, be it for the first time or once more."""
+        return self.blurs_A_again or (self.made_blur == 1 and not self.blurry and not self.frames)
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,7 @@ class LossWeights:
         again: weight of the loss on pictures blurred again (0 in the paper); see `known_blur`.
         t_branch: the transformation branch, eqs. 2 to 6.
         s_branch: the self-regression branch, eqs. 7 to 9.
-        branches_every: both branches are left out but at every so many steps (1 in the paper:
-            never), so that more steps of loss.again fit into the same time.
+        s_branch_every: the self-regression branch only at every so many steps (1 in the paper).
     """
 
     recon: float = 10.0
@@ -42,13 +41,11 @@ class LossWeights:
     again: float = 0.0
     t_branch: bool = True
     s_branch: bool = True
-    branches_every: int = 1
+    s_branch_every: int = 1
 
     def at(self, step: int) -> LossWeights:
         """With the branches that are due at this step, counted from 0."""
-        if step % self.branches_every == 0:
-            return self
-        return replace(self, t_branch=False, s_branch=False)
+        return self if step % self.s_branch_every == 0 else replace(self, s_branch=False)
 
 
 class Batch(NamedTuple):
@@ -56,8 +53,8 @@ class Batch(NamedTuple):
 
     `A` and `B` are what the losses compare with. `A_input` and `B_input` are what G is given: the
     same pictures, or the same with sensor noise where the recipe adds some. `blurs` says how those
-    of A came about that were blurred on the fly, `again` how L is to be blurred once more, each
-    picture equally often.
+    of A came about that were blurred on the fly, `again` how L is to be blurred once more. Where A
+    was blurred again, `less` is what it was before that.
     """
 
     A: Tensor
@@ -66,6 +63,7 @@ class Batch(NamedTuple):
     B_input: Tensor
     blurs: tuple[KnownBlur, ...] = ()
     again: tuple[Again, ...] = ()
+    less: Tensor | None = None
 
 
 @dataclass
@@ -94,10 +92,11 @@ def generator_losses(
     zero = batch.A.new_zeros(())
     losses: dict[str, Tensor] = {}
     known = isinstance(G_inv, BlurInverse)
-    with torch.set_grad_enabled(weights.t_branch):
+    with torch.set_grad_enabled(weights.t_branch or batch.less is not None):
         L = G(batch.A_input)  # eq. 2
     if weights.t_branch:
         losses["adv"] = adversarial_loss(D(L))  # eq. 4
+    if weights.t_branch and weights.recon:
         A_recon = reconstruct(G_inv, L, batch)  # eq. 5
         pair = (batch.A, A_recon)
         pair = tuple(map(interior, pair)) if known else pair
@@ -113,8 +112,12 @@ def generator_losses(
         weights.adv * adv, recon, sr_A, sr_B, lambda_recon=weights.recon, lambda_sr=weights.sr
     )  # eq. 10
     if weights.again:
-        sharp, blurry = blur_again(L.detach(), batch.again)
-        losses["again"] = self_regression_loss(sharp, G(blurry))
+        if batch.less is not None:
+            sharp, restored = batch.less, L
+        else:
+            sharp, blurry = blur_again(L.detach(), batch.again)
+            restored = G(blurry)
+        losses["again"] = self_regression_loss(sharp, restored)
         total = total + weights.again * losses["again"]
     return losses | {"G": total}, L
 

@@ -140,7 +140,7 @@ class Trainer:
         else:
             batch = develop(pictures, self.config.data, self.accelerator.device)
         A, B, A_input, B_input = (x.contiguous(memory_format=self.layout) for x in batch[:4])
-        return Batch(A, B, A_input, B_input, batch.blurs, batch.again)
+        return Batch(A, B, A_input, B_input, *batch[4:])
 
     def advance(self, loaded: Loaded) -> None:
         """One step (section 3.2).

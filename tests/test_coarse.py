@@ -1,0 +1,61 @@
+"""Deblurring from coarse to fine."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from devudp_model import coarse
+from devudp_model.coarse import LEAST_SIDE, add_enlarged, coarse_to_fine, scales_for, shrink
+
+
+def picture(*shape: int) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
+
+
+def test_small_pictures_are_not_made_smaller() -> None:
+    assert scales_for(4 * LEAST_SIDE, 500) == (4, 2)
+    assert scales_for(500, 4 * LEAST_SIDE - 1) == (2,)
+    assert scales_for(2 * LEAST_SIDE - 1, 2000) == scales_for(1, 1) == ()
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("size", [(64, 64), (65, 67), (70, 63)])
+def test_smaller_pictures_lie_where_the_picture_does(size: tuple[int, int], scale: int) -> None:
+    """A slope, made smaller and enlarged, is the same slope; the borders apart."""
+    down, across = (torch.linspace(0, 0.5, n) for n in size)
+    slope = (down[:, None] + across)[None, None].expand(1, 3, -1, -1)
+    small = shrink(slope, scale)
+    assert small.shape[2:] == tuple(-(-n // scale) for n in size)
+    enlarged = torch.zeros_like(slope)
+    add_enlarged(enlarged, small, scale)
+    inside = (..., slice(16, -16), slice(16, -16))
+    torch.testing.assert_close(enlarged[inside], slope[inside], atol=4e-3, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_strips_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, change = picture(2, 3, 45, 30), picture(2, 3, 23, 15) - 0.5
+    wanted = image + F.interpolate(change, scale_factor=2.0, mode="bicubic")[:, :, :45]
+    monkeypatch.setattr(coarse, "STRIP_PIXELS", rows * 60)
+    add_enlarged(image, change, 2)
+    torch.testing.assert_close(image, wanted.clamp(0, 1), atol=1e-6, rtol=0)
+
+
+def test_each_scale_goes_on_from_the_one_before() -> None:
+    image, seen = picture(1, 3, 160, 200), []
+
+    def brighter(small: Tensor) -> Tensor:
+        seen.append((small.shape[2:], small.mean().item()))
+        return small + 0.1
+
+    before = image.mean().item()
+    result = coarse_to_fine(brighter, image)
+    assert [shape for shape, _ in seen] == [(40, 50), (80, 100)]
+    assert [mean - before for _, mean in seen] == pytest.approx([0.0, 0.1], abs=1e-3)
+    assert result is image and image.mean().item() - before == pytest.approx(0.2, abs=2e-3)
+
+
+def test_a_network_that_changes_nothing_leaves_the_picture_as_it_is() -> None:
+    image = picture(1, 3, 131, 140)
+    assert torch.equal(coarse_to_fine(lambda small: small.clone(), image.clone()), image)
