@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.generator import VARIANTS, Generator
+from devudp_model.generator import VARIANTS, Generator, Variant
 from devudp_model.inference import Network
 from devudp_model.restore import Options, Precision, restore
 
@@ -69,9 +69,9 @@ class Plan:
         """Of the network."""
         return 8 if self.effort == "tiny" else 64
 
-    def net(self) -> Generator:
+    def net(self, variant: Variant = "devudp") -> Generator:
         """With random weights."""
-        return Generator(width=self.width).eval().requires_grad_(False).to(self.device)
+        return Generator(variant, self.width).eval().requires_grad_(False).to(self.device)
 
     def sizes(self, full: list[Size], quick: list[Size]) -> list[Size]:
         """Those of the effort."""
@@ -235,6 +235,21 @@ def compiled(plan: Plan) -> list[Table]:
     return [Table(f"Compiled, at {width}x{height}", header, rows, labels=1)]
 
 
+def coarse(plan: Plan) -> list[Table]:
+    """What the smaller sizes add to the task deblur."""
+    height, width = plan.sizes([(720, 1280)], [(256, 256)])[0]
+    net, image = plan.net("devudp-dt"), torch.rand(1, 3, height, width, device=plan.device)
+    rows: list[list[Cell]] = []
+    alone = 0.0
+    for name, wanted in (("at the full size only", False), ("at a quarter and half first", True)):
+        options = Options("deblur", coarse=wanted, precision=plan.half)
+        seconds = best_time(lambda o=options: restore(image, net, o), plan.device)
+        alone = alone or seconds
+        rows.append([name, plan.half, seconds, seconds / alone])
+    header = ["deblur", "precision", "seconds", "over the full size only"]
+    return [Table(f"From coarse to fine, at {width}x{height}", header, rows)]
+
+
 def frames(plan: Plan) -> list[Table]:
     """Films by the command line."""
     size = plan.sizes([(360, 640)], [(128, 128)])[0]
@@ -271,6 +286,7 @@ PARTS: dict[str, Callable[[Plan], list[Table]]] = {
     "speed-large": speed_large,
     "profile": profile,
     "compiled": compiled,
+    "coarse": coarse,
     "memory": memory,
     "bounded": bounded,
     "frames": frames,

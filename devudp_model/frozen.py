@@ -16,8 +16,8 @@ from .restore import (
     Networks,
     Options,
     check_image,
-    from_colour,
     from_coarser_scales,
+    from_colour,
     match_pictures,
     to_colour,
 )

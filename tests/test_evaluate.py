@@ -14,7 +14,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
 from devudp_model.checkpoint import load_checkpoint
-from devudp_model.generator import Generator
+from devudp_model.generator import Generator, Variant
 from devudp_model.restore import Options, restore
 from tests.training_run import make_pictures
 from training import perceptual
@@ -57,9 +57,9 @@ def results_of(out: Path) -> dict[str, dict]:
 
 def test_rows_values_and_files(weights: str, pairs: list[str], tmp_path: Path):
     out = tmp_path / "out"
-    main(["--weights", weights, "--task", "joint", "deblur", *pairs, "--out", str(out), *NO_LPIPS])
+    main(["--weights", weights, "--task", "joint", "model", *pairs, "--out", str(out), *NO_LPIPS])
     found = results_of(out)
-    assert list(found) == ["mine/input", "mine/gamma 0.26", "mine/joint", "mine/deblur"]
+    assert list(found) == ["mine/input", "mine/gamma 0.26", "mine/joint", "mine/model"]
     for method in ("input", "gamma 0.26", "joint"):
         values = []
         for name, image in found[f"mine/{method}"]["images"].items():
@@ -80,6 +80,24 @@ def test_rows_values_and_files(weights: str, pairs: list[str], tmp_path: Path):
     with Image.open(out / "mine/joint.jpg") as sheet:
         assert sheet.width == 3 * 68
     assert "sha256" in (out / "results.json").read_text()
+
+
+@pytest.mark.parametrize("variant", ["devudp", "devudp-dt"])
+def test_model_is_the_networks_very_picture(variant: Variant, tmp_path: Path):
+    torch.manual_seed(0)
+    generator = Generator(variant, width=4, depth=1).eval()
+    torch.nn.init.normal_(generator.head.weight, std=0.1)
+    file = tmp_path / "tiny.safetensors"
+    export_weights(generator.state_dict(), variant, {}, file, dtype=torch.float32)
+    make_pictures(tmp_path / "in", 1, size=(140, 130))
+    pairs = ["--pairs", "mine", str(tmp_path / "in"), str(tmp_path / "in")]
+    main(["--weights", str(file), "--task", "model", *pairs, "--out", str(tmp_path / "out"),
+          *NO_LPIPS])  # fmt: skip
+    image = torch.from_numpy(pixels(tmp_path / "in/000.png").copy()).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        expected = (generator(image * 2 - 1)[0].permute(1, 2, 0).numpy() + 1) / 2 * 255
+    written = pixels(tmp_path / "out/mine/model/000.png")
+    assert np.abs(written - expected.clip(0, 255)).max() < 0.6
 
 
 def test_pictures_are_those_of_restore(weights: str, pairs: list[str], tmp_path: Path):

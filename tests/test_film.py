@@ -77,7 +77,7 @@ def test_numbers_too_large_for_a_later_frame(
     restorer = FilmRestorer(generator, film, Options(precision="bf16"))
     assert restorer.frozen
 
-    def overflow(image: torch.Tensor) -> torch.Tensor:
+    def overflow(image: torch.Tensor, given: torch.Tensor | None = None) -> torch.Tensor:
         raise FloatingPointError
 
     restorer.frozen.forward = overflow
