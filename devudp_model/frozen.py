@@ -15,6 +15,7 @@ from .inference import Network
 from .restore import (
     Networks,
     Options,
+    beside_a_copy,
     check_image,
     from_coarser_scales,
     from_colour,
@@ -40,7 +41,7 @@ class FrozenRestorer(nn.Module):
     @torch.inference_mode()
     def coarser(self, image: Tensor) -> Tensor:
         """What coarser scales make of a whole picture, 1,C,H,W, for `forward` of its pieces."""
-        run = partial(self.network, memory=self.options.memory)
+        run = partial(self.network, memory=beside_a_copy(self.options.memory, image))
         return from_coarser_scales(run, self.network, image, self.options)
 
     @torch.inference_mode()
@@ -52,7 +53,9 @@ class FrozenRestorer(nn.Module):
         """
         device = self.network.device
         given = self.coarser(image) if given is None else given
-        output = self.network(given, memory=self.options.memory)
+        memory = self.options.memory
+        memory = memory if given is image else beside_a_copy(memory, image)
+        output = self.network(given, memory=memory)
         exposure, floor, detail = self.matched
         matched = Match(
             None if exposure is None else Affine(*(x.to(device) for x in exposure)),

@@ -142,11 +142,10 @@ def restore_together(
     in_place = result.dtype == torch.float32 and result.device == networks.device
     in_place = in_place and result.shape[1] >= 3
     memory = options.memory
-    picture_bytes = 12 * image[:, 0].numel()
-    if memory is not None and not in_place:
-        memory = max(memory - picture_bytes, 1)
-    if memory is not None and begins_coarse(networks.network, image, options):
-        memory = max(memory - picture_bytes, 1)
+    if not in_place:
+        memory = beside_a_copy(memory, image)
+    if begins_coarse(networks.network, image, options):
+        memory = beside_a_copy(memory, image)
     run = partial(networks.run, memory=memory)
     given = from_coarser_scales(run, networks.network, image, options)
     output = networks.run(given, memory=memory, out=result[:, :3] if in_place else None)
@@ -201,6 +200,11 @@ class Networks:
             )
         self.network = Network(self.generator, torch.float32)
         return self.network(image, memory=memory, keep=keep, out=out)
+
+
+def beside_a_copy(memory: int | None, image: Tensor) -> int | None:
+    """Of a memory bound, what a float32 copy of B,C,H,W leaves."""
+    return None if memory is None else max(memory - 12 * image[:, 0].numel(), 1)
 
 
 def begins_coarse(network: Network, image: Tensor, options: Options) -> bool:
