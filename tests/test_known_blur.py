@@ -208,6 +208,8 @@ def test_what_a_known_blur_needs():
         Config(model=known, data=DataConfig(made_blur=1.0, blurry=("real",)))
     with pytest.raises(ConfigError, match=r"data\.again_extent"):
         Config(loss=LossWeights(again=1.0))
+    with pytest.raises(ConfigError, match=r"data\.again_extent"):
+        Config(data=DataConfig(again_of="A"))
     with pytest.raises(ConfigError, match="above 24 pixels"):
         Config(model=known, data=DataConfig(made_blur=1.0, crop=24))
     with pytest.raises(ConfigError, match=r"data\.again_scale"):
