@@ -1,8 +1,9 @@
 """Coarse to fine: in a smaller picture long streaks are short ones, which the network knows.
 
 The picture is deblurred at a quarter of its size, what that changed is added to it, then the same
-at half its size; what comes out is what the network is given at the full size. All of it adds a
-third to the work. For networks without statistics of the whole picture (DEvUDP-DT).
+at half its size; what comes out is what the network is given at the full size. Half the size adds
+only what a quarter cannot show: adding all of it would sharpen the same edges twice. In all it is a
+third more work. For networks without statistics of the whole picture (DEvUDP-DT).
 """
 
 from __future__ import annotations
@@ -40,10 +41,18 @@ def coarse_to_fine(run: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
     Returns:
         `image`.
     """
-    for scale in scales_for(*image.shape[2:]):
+    for number, scale in enumerate(scales_for(*image.shape[2:])):
         small = shrink(image, scale)
-        add_enlarged(image, run(small) - small, scale)
+        change = run(small) - small
+        add_enlarged(image, finer_part(change) if number else change, scale)
+        image.clamp_(0, 1)
     return image
+
+
+def finer_part(change: Tensor) -> Tensor:
+    """What half the size could not show of B,C,h,w; written to `change`."""
+    add_enlarged(change, -shrink(change, 2), 2)
+    return change
 
 
 def shrink(image: Tensor, scale: int) -> Tensor:
@@ -52,7 +61,7 @@ def shrink(image: Tensor, scale: int) -> Tensor:
 
 
 def add_enlarged(image: Tensor, change: Tensor, scale: int) -> None:
-    """Adds B,C,h,w, enlarged to the size of B,C,H,W, in place; the result stays in [0, 1]."""
+    """Adds B,C,h,w, enlarged to the size of B,C,H,W, in place."""
     width = image.shape[3]
     rows = max(1, STRIP_PIXELS // (width * scale))
     for start in range(0, change.shape[2], rows):
@@ -62,4 +71,4 @@ def add_enlarged(image: Tensor, change: Tensor, scale: int) -> None:
         )
         place = image[:, :, start * scale : stop * scale]
         first = (start - top) * scale
-        place.add_(enlarged[:, :, first : first + place.shape[2], :width]).clamp_(0, 1)
+        place += enlarged[:, :, first : first + place.shape[2], :width]

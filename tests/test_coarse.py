@@ -6,7 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from devudp_model import coarse
-from devudp_model.coarse import LEAST_SIDE, add_enlarged, coarse_to_fine, scales_for, shrink
+from devudp_model.coarse import (
+    LEAST_SIDE,
+    add_enlarged,
+    coarse_to_fine,
+    finer_part,
+    scales_for,
+    shrink,
+)
 
 
 def picture(*shape: int) -> Tensor:
@@ -39,10 +46,10 @@ def test_strips_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> No
     wanted = image + F.interpolate(change, scale_factor=2.0, mode="bicubic")[:, :, :45]
     monkeypatch.setattr(coarse, "STRIP_PIXELS", rows * 60)
     add_enlarged(image, change, 2)
-    torch.testing.assert_close(image, wanted.clamp(0, 1), atol=1e-6, rtol=0)
+    torch.testing.assert_close(image, wanted, atol=1e-6, rtol=0)
 
 
-def test_each_scale_goes_on_from_the_one_before() -> None:
+def test_each_scale_goes_on_from_the_one_before_and_adds_what_is_finer() -> None:
     image, seen = picture(1, 3, 160, 200), []
 
     def brighter(small: Tensor) -> Tensor:
@@ -53,7 +60,20 @@ def test_each_scale_goes_on_from_the_one_before() -> None:
     result = coarse_to_fine(brighter, image)
     assert [shape for shape, _ in seen] == [(40, 50), (80, 100)]
     assert [mean - before for _, mean in seen] == pytest.approx([0.0, 0.1], abs=1e-3)
-    assert result is image and image.mean().item() - before == pytest.approx(0.2, abs=2e-3)
+    assert result is image and image.mean().item() - before == pytest.approx(0.1, abs=2e-3)
+
+
+def test_finer_part() -> None:
+    down, across = (torch.arange(n) for n in (40, 50))
+    checks = ((down[:, None] + across) % 2 - 0.5)[None, None].expand(1, 3, -1, -1)
+    torch.testing.assert_close(finer_part(checks.clone()), checks)  # no smaller picture shows them
+    even = torch.full((1, 3, 40, 50), 0.2)
+    torch.testing.assert_close(finer_part(even.clone()), torch.zeros_like(even))
+
+
+def test_the_result_stays_in_the_range() -> None:
+    result = coarse_to_fine(lambda small: small + 3, picture(1, 3, 64, 64))
+    assert torch.equal(result, torch.ones(1, 3, 64, 64))
 
 
 def test_a_network_that_changes_nothing_leaves_the_picture_as_it_is() -> None:
