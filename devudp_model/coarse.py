@@ -1,9 +1,10 @@
 """Coarse to fine: in a smaller picture long streaks are short ones, which the network knows.
 
-The picture is deblurred at a quarter of its size, what that changed is added to it, then the same
-at half its size; what comes out is what the network is given at the full size. Half the size adds
-only what a quarter cannot show: adding all of it would sharpen the same edges twice. In all it is a
-third more work. For networks without statistics of the whole picture (DEvUDP-DT).
+The picture is deblurred at a fraction of its size, and what that changed is added to it; then the
+same at twice that fraction, and so on. What comes out is what the network is given at the full
+size. Each fraction but the smallest adds only what smaller ones cannot show: adding all of it would
+sharpen the same edges twice. Together they add a third to the work, or a quarter where there is one
+only. For networks without statistics of the whole picture (DEvUDP-DT).
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-SCALES = (4, 2)
+SCALES = (8, 4, 2)
 """The pictures are made smaller by these factors, one after the other."""
 
-LEAST_SIDE = 32
-"""No picture is made smaller than this, in pixels."""
+LEAST_SIDE = 300
+"""Pixels of the short side that a smaller picture has at least.
+
+Below that, details look like blur: with 180, pictures of 1280x720 from GoPro lost 0.13 dB, those
+from REDS won 0.19 dB, and sharp ones stayed above 31 dB instead of 32.
+"""
 
 STRIP_PIXELS = 2**18
 """What was found is enlarged in strips of about so many pixels."""

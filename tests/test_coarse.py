@@ -21,8 +21,9 @@ def picture(*shape: int) -> Tensor:
 
 
 def test_small_pictures_are_not_made_smaller() -> None:
-    assert scales_for(4 * LEAST_SIDE, 500) == (4, 2)
-    assert scales_for(500, 4 * LEAST_SIDE - 1) == (2,)
+    assert scales_for(5000, 8 * LEAST_SIDE) == (8, 4, 2)
+    assert scales_for(4 * LEAST_SIDE, 8 * LEAST_SIDE - 1) == (4, 2)
+    assert scales_for(720, 1280) == (2,)
     assert scales_for(2 * LEAST_SIDE - 1, 2000) == scales_for(1, 1) == ()
 
 
@@ -49,7 +50,10 @@ def test_strips_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> No
     torch.testing.assert_close(image, wanted, atol=1e-6, rtol=0)
 
 
-def test_each_scale_goes_on_from_the_one_before_and_adds_what_is_finer() -> None:
+def test_each_scale_goes_on_from_the_one_before_and_adds_what_is_finer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(coarse, "LEAST_SIDE", 40)
     image, seen = picture(1, 3, 160, 200), []
 
     def brighter(small: Tensor) -> Tensor:
@@ -71,11 +75,15 @@ def test_finer_part() -> None:
     torch.testing.assert_close(finer_part(even.clone()), torch.zeros_like(even))
 
 
-def test_the_result_stays_in_the_range() -> None:
+def test_the_result_stays_in_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
     result = coarse_to_fine(lambda small: small + 3, picture(1, 3, 64, 64))
     assert torch.equal(result, torch.ones(1, 3, 64, 64))
 
 
-def test_a_network_that_changes_nothing_leaves_the_picture_as_it_is() -> None:
+def test_a_network_that_changes_nothing_leaves_the_picture_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
     image = picture(1, 3, 131, 140)
     assert torch.equal(coarse_to_fine(lambda small: small.clone(), image.clone()), image)

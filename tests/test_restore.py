@@ -18,6 +18,12 @@ from devudp_model.tasks import TASKS, Task, apply_task, match, own_detail
 FP32 = Options(precision="fp32")
 
 
+@pytest.fixture(autouse=True)
+def small_pictures_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deblurring begins coarse with pictures as small as those of these tests."""
+    monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
+
+
 def generator(variant: Variant = "devudp") -> Generator:
     torch.manual_seed(2)
     net = Generator(variant, width=8, depth=1).eval().requires_grad_(False)

@@ -18,7 +18,7 @@ from tests.host.test_nodes import difference
     [
         ("joint", "small.safetensors", (2000, 700)),
         ("deblur", "small.safetensors", (700, 400)),
-        ("deblur", "small-dt.safetensors", (700, 400)),
+        ("deblur", "small-dt.safetensors", (1300, 640)),
         ("low light", "small.safetensors", (700, 400)),
         ("joint", "bundled", (2000, 96)),
     ],
