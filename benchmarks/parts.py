@@ -241,7 +241,7 @@ def coarse(plan: Plan) -> list[Table]:
     net, image = plan.net("devudp-dt"), torch.rand(1, 3, height, width, device=plan.device)
     rows: list[list[Cell]] = []
     alone = 0.0
-    for name, wanted in (("at the full size only", False), ("at a quarter and half first", True)):
+    for name, wanted in (("at the full size only", False), ("at smaller sizes first", True)):
         options = Options("deblur", coarse=wanted, precision=plan.half)
         seconds = best_time(lambda o=options: restore(image, net, o), plan.device)
         alone = alone or seconds
