@@ -20,8 +20,8 @@ SCALES = (8, 4, 2)
 LEAST_SIDE = 300
 """Pixels of the short side that a smaller picture has at least.
 
-Below that, details look like blur: with 180, pictures of 1280x720 from GoPro lost 0.13 dB, those
-from REDS won 0.19 dB, and sharp ones stayed above 31 dB instead of 32.
+Below that, details look like blur: with 180, two pictures of 1280x720 from GoPro lost 0.13 dB, two
+from REDS won 0.19 dB, and two sharp ones stayed above 31 dB instead of 32.
 """
 
 STRIP_PIXELS = 2**18

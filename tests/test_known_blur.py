@@ -148,6 +148,8 @@ def test_where_A_was_blurred_again_L_has_to_be_what_it_was():
     assert set(train_step(nets, Batch(A, A, A, A, less=less), alone)[0]) == {"G", "again"}
     with pytest.raises(ConfigError, match="s_branch_every must be at least 1"):
         Config(loss=LossWeights(s_branch_every=0))
+    with pytest.raises(ConfigError, match="no other loss"):
+        Config(loss=LossWeights(t_branch=False, s_branch_every=2))
 
 
 @pytest.mark.parametrize("exposure", ["as is", "common"])

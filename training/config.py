@@ -164,6 +164,10 @@ class Config:
             ),
             "data.again_scale must be above 0 and at most 1": 0 < self.data.again_scale <= 1,
             "loss.s_branch_every must be at least 1": self.loss.s_branch_every >= 1,
+            "loss.s_branch_every above 1 needs loss.t_branch or loss.again: other steps have no "
+            "other loss": (
+                self.loss.s_branch_every == 1 or self.loss.t_branch or self.loss.again > 0
+            ),
             "loss.again and data.again_of 'A' need data.again_extent": (
                 self.data.again_extent is not None
                 or (not self.loss.again and self.data.again_of == "L")
