@@ -9,10 +9,12 @@ only. For networks without statistics of the whole picture (DEvUDP-DT).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from .tasks import GREY_LEVEL, window_mean
 
 SCALES = (8, 4, 2)
 """The pictures are made smaller by these factors, one after the other."""
@@ -23,6 +25,16 @@ LEAST_SIDE = 300
 Below that, details look like blur: with 180, two pictures of 1280x720 from GoPro lost 0.13 dB, two
 from REDS won 0.19 dB, and two sharp ones stayed above 31 dB instead of 32.
 """
+
+SHARP = 0.9
+"""Where what is finest has this share of the amplitude of what is four times as coarse, a picture
+is sharp, and nothing is changed at its size."""
+
+BLURRED = 0.4
+"""Below this share it is blurred, and all of the network's change is taken."""
+
+SHARE_RADIUS = 2
+"""These shares are of windows of 2 r + 1 squares of 4x4 pixels."""
 
 STRIP_PIXELS = 2**18
 """What was found is enlarged in strips of about so many pixels."""
@@ -36,28 +48,59 @@ def scales_for(height: int, width: int) -> tuple[int, ...]:
     return tuple(scale for scale in SCALES if min(height, width) >= LEAST_SIDE * scale)
 
 
-def coarse_to_fine(run: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+def coarse_to_fine(
+    run: Callable[[Tensor], Tensor], image: Tensor, scales: Sequence[int] | None = None
+) -> Tensor:
     """What the coarser scales make of pictures.
 
     Args:
         run: the network, B,3,h,w in [0, 1] to the same.
         image: B,3,H,W in [0, 1], float32; is written to.
+        scales: the factors; those of `scales_for` if None.
 
     Returns:
         `image`.
     """
-    for number, scale in enumerate(scales_for(*image.shape[2:])):
+    scales = scales_for(*image.shape[2:]) if scales is None else scales
+    for scale in scales:
         small = shrink(image, scale)
-        change = run(small) - small
-        add_enlarged(image, finer_part(change) if number else change, scale)
+        add_enlarged(image, run(small) - small, scale)
         image.clamp_(0, 1)
     return image
 
 
-def finer_part(change: Tensor) -> Tensor:
-    """What half the size could not show of B,C,h,w; written to `change`."""
-    add_enlarged(change, -shrink(change, 2), 2)
-    return change
+def where_blurred(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`run`, which leaves sharp places as they are; see `blurred_share`."""
+    return lambda image: image + blurred_share(image) * (run(image) - image)
+
+
+def blurred_share(image: Tensor) -> Tensor:
+    """How far each place is blurred, and a network at this size has something to do there.
+
+    Compares what is finest with what is four times as coarse. A sharp photograph has about as much
+    of both (Field: Relations between the statistics of natural images and the response properties
+    of cortical cells, 1987); blur takes what is finest.
+
+    Args:
+        image: B,3,H,W in [0, 1].
+
+    Returns:
+        B,1,H,W in [0, 1]: 0 where it is sharp.
+    """
+    grey = image.mean(1, keepdim=True)
+    fine = window_mean(shrink(finest(grey).square(), 4), SHARE_RADIUS)
+    coarse = window_mean(finest(shrink(grey, 4)).square(), SHARE_RADIUS)
+    ratio = ((fine + GREY_LEVEL**2 / 4) / (coarse + 4 * GREY_LEVEL**2)).sqrt()
+    share = ((SHARP - ratio) / (SHARP - BLURRED)).clamp(0, 1)
+    share = F.interpolate(share, scale_factor=4.0, mode="bilinear")
+    return share[..., : image.shape[2], : image.shape[3]]
+
+
+def finest(x: Tensor) -> Tensor:
+    """What half the size cannot show of B,C,H,W."""
+    detail = x.clone()
+    add_enlarged(detail, -shrink(x, 2), 2)
+    return detail
 
 
 def shrink(image: Tensor, scale: int) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .coarse import coarse_to_fine, scales_for
+from .coarse import coarse_to_fine, scales_for, where_blurred
 from .generator import Generator
 from .inference import Network
 from .precision import PRECISIONS, Precision, choose_dtype
@@ -222,7 +222,7 @@ def from_coarser_scales(
     """
     if not begins_coarse(network, image, options):
         return image
-    return coarse_to_fine(run, to_colour(image, network.device).clone())
+    return coarse_to_fine(where_blurred(run), to_colour(image, network.device).clone())
 
 
 def match_pictures(image: Tensor, output: Tensor, options: Options, shortcut: bool) -> Match:

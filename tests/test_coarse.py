@@ -9,10 +9,11 @@ from devudp_model import coarse
 from devudp_model.coarse import (
     LEAST_SIDE,
     add_enlarged,
+    blurred_share,
     coarse_to_fine,
-    finer_part,
     scales_for,
     shrink,
+    where_blurred,
 )
 
 
@@ -50,7 +51,7 @@ def test_strips_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> No
     torch.testing.assert_close(image, wanted, atol=1e-6, rtol=0)
 
 
-def test_each_scale_goes_on_from_the_one_before_and_adds_what_is_finer(
+def test_each_scale_goes_on_from_the_one_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(coarse, "LEAST_SIDE", 40)
@@ -64,15 +65,38 @@ def test_each_scale_goes_on_from_the_one_before_and_adds_what_is_finer(
     result = coarse_to_fine(brighter, image)
     assert [shape for shape, _ in seen] == [(40, 50), (80, 100)]
     assert [mean - before for _, mean in seen] == pytest.approx([0.0, 0.1], abs=1e-3)
-    assert result is image and image.mean().item() - before == pytest.approx(0.1, abs=2e-3)
+    assert result is image and image.mean().item() - before == pytest.approx(0.2, abs=2e-3)
 
 
-def test_finer_part() -> None:
-    down, across = (torch.arange(n) for n in (40, 50))
-    checks = ((down[:, None] + across) % 2 - 0.5)[None, None].expand(1, 3, -1, -1)
-    torch.testing.assert_close(finer_part(checks.clone()), checks)  # no smaller picture shows them
-    even = torch.full((1, 3, 40, 50), 0.2)
-    torch.testing.assert_close(finer_part(even.clone()), torch.zeros_like(even))
+def test_scales_can_be_given() -> None:
+    seen: list[torch.Size] = []
+
+    def run(small: Tensor) -> Tensor:
+        seen.append(small.shape[2:])
+        return small
+
+    coarse_to_fine(run, picture(1, 3, 48, 64), (4, 2))
+    assert seen == [(12, 16), (24, 32)]
+
+
+def test_what_is_sharp_is_left_alone() -> None:
+    """Left half sharp, right half out of focus; what is flat may as well be blurred."""
+    noise = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    # As much in every octave, as natural pictures have.
+    sharp = sum(
+        F.interpolate(noise[..., : 256 // k, : 256 // k], (256, 256), mode="bicubic")
+        for k in (1, 2, 4, 8, 16)
+    )
+    assert isinstance(sharp, Tensor)
+    sharp = (0.5 + 0.05 * sharp).clamp(0, 1)
+    soft = F.avg_pool2d(sharp, 7, stride=1, padding=3, count_include_pad=False)
+    share = blurred_share(torch.cat([sharp[..., :128], soft[..., 128:]], 3))
+    assert share.shape == (1, 1, 256, 256)
+    assert share[..., :96].max() < 0.1 and share[..., 160:].min() > 0.9
+    assert blurred_share(torch.full((2, 3, 61, 50), 0.3)).shape == (2, 1, 61, 50)
+    picture = torch.cat([sharp[..., :128], soft[..., 128:]], 3)
+    changed = where_blurred(lambda x: x + 0.1)(picture) - picture
+    torch.testing.assert_close(changed, 0.1 * blurred_share(picture).expand(-1, 3, -1, -1))
 
 
 def test_the_result_stays_in_the_range(monkeypatch: pytest.MonkeyPatch) -> None:

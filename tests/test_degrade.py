@@ -108,6 +108,26 @@ def test_light_is_kept_and_averaged_linearly():
     assert blurred.mean() > 0.6
 
 
+@pytest.mark.parametrize("curve", [1.0, 2.0, 5.0])
+def test_blur_averages_the_light_of_its_tone_curve(curve: float):
+    """The larger the exponent, the further bright things spread over dark ones."""
+    image = torch.zeros(1, 3, 32, 64)
+    image[..., ::2] = 1
+    shake = draw_shake(seeded(), extent=10, roll=0.0, curve=curve)
+    blurred = apply_shake(image, shake)
+    assert (blurred**curve).mean().item() == pytest.approx(0.5, abs=0.02)
+    assert blurred.mean().item() == pytest.approx(0.5 ** (1 / curve), abs=0.03)
+    still = draw_shake(seeded(), extent=0.0, roll=0.0, curve=curve)
+    bright = 0.3 + 0.7 * picture()  # what rounding mixes in of a neighbour shows in black
+    torch.testing.assert_close(apply_shake(bright, still), bright, atol=1e-3, rtol=0)
+
+
+def test_blur_with_a_tone_curve_has_a_gradient_in_black():
+    image = torch.zeros(1, 3, 8, 8, requires_grad=True)
+    apply_shake(image, draw_shake(seeded(), extent=2, curve=3.0)).sum().backward()
+    assert image.grad is not None and image.grad.isfinite().all()
+
+
 def test_highlights_leave_brighter_streaks():
     image = torch.full((1, 3, 48, 48), 0.1)
     image[..., 24, 24] = 1

@@ -182,6 +182,26 @@ def test_A_blurred_again(tmp_path: Path, exposure: Literal["as is", "common"]):
     assert rough[0] < 0.8 * rough[1]
 
 
+def test_tone_curves_of_the_made_blur(tmp_path: Path):
+    """As often below their geometric mean as above it; without, none, and no random number."""
+    for number in range(4):
+        to_png(detailed(number, 64), tmp_path / f"{number}.png")
+    without = DataConfig(sharp=(str(tmp_path),), made_blur=1.0, crop=32, short_side=(64, 64))
+    curved = dataclasses.replace(without, curve=(1.0, 9.0))
+    exponents: list[float] = []
+    for number in range(60):
+        drawn = UnpairedPictures(curved, 60, seed=3)[number].A.blur
+        plain = UnpairedPictures(without, 60, seed=3)[number].A.blur
+        assert drawn is not None and drawn.shake.curve is not None
+        assert plain is not None and plain.shake.curve is None
+        exponents.append(drawn.shake.curve)
+    assert min(exponents) >= 1 and max(exponents) < 9
+    assert 20 < sum(e < 3 for e in exponents) < 40
+    for wrong in ((3.0, 1.0), (0.0, 2.0)):
+        with pytest.raises(ConfigError, match=r"data\.curve"):
+            Config(data=DataConfig(curve=wrong))
+
+
 def test_long_gradients_are_shortened():
     def gradient(max_norm: float) -> float:
         torch.manual_seed(0)

@@ -6,6 +6,7 @@ import torch
 from training.losses import (
     adversarial_loss,
     discriminator_loss,
+    pyramid_loss,
     reconstruction_loss,
     self_regression_loss,
     total_loss,
@@ -30,6 +31,16 @@ def test_reconstruction_loss_eq_6():
 
 def test_self_regression_loss_eqs_8_and_9():
     assert self_regression_loss(T([0.25]), T([-0.25])).item() == pytest.approx(0.5)
+
+
+def test_pyramid_loss_compares_halves_and_quarters():
+    """What alternates from pixel to pixel is gone at half the size, an offset is not."""
+    down, across = (torch.arange(16) for _ in "xy")
+    checks = ((down[:, None] + across) % 2 - 0.5).expand(2, 3, 16, 16)
+    black = torch.zeros(2, 3, 16, 16)
+    assert [pyramid_loss(black, checks, n).item() for n in (1, 2, 4)] == [0.5, 0.5, 0.5]
+    assert pyramid_loss(black, black + 0.25, 3).item() == pytest.approx(0.75)
+    assert pyramid_loss(black, checks, 1) == self_regression_loss(black, checks)
 
 
 def test_total_loss_eq_10():

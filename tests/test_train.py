@@ -17,13 +17,15 @@ from devudp_model.checkpoint import load_checkpoint
 from devudp_model.generator import Generator
 from devudp_model.restore import restore
 from tests.training_run import TINY, launch, make_pictures, make_sides, recipe_and_sides
-from training.config import Config, ConfigError, ScheduleConfig
+from training.config import Config, ConfigError, ModelConfig, ScheduleConfig
 from training.data import UNUSED_FROM, UnpairedPictures, develop
 from training.discriminator import Discriminator
+from training.processes import make_accelerator
 from training.schedule import Schedule
 from training.settings import load_recipe, parse_overrides, recipe_names, to_toml
 from training.step import Networks, train_step
 from training.train import main
+from training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -301,6 +303,35 @@ def test_measured_statistics_are_the_batches_means(tmp_path: Path):
     state = torch.load(tmp_path / "r/states/state-00000002.pt", weights_only=True)["G"]
     torch.testing.assert_close(state["stem.norm.running_mean"], x.mean((0, 2, 3)))
     torch.testing.assert_close(state["stem.norm.running_var"], x.var((0, 2, 3)))
+
+
+def test_training_on_what_coarser_scales_leave(tmp_path: Path):
+    """In turn the inputs themselves, with a half, with a quarter and half; B's only if needed."""
+    arguments = ["--model.coarse", "--loss.again", "1", "--loss.s-branch-every", "2"]
+    config = parse_overrides(
+        load_recipe("devudp-dt"), [*make_sides(tmp_path), *TINY, *arguments, "--batch", "2"]
+    )
+    trainer = Trainer(config, make_accelerator(config), UnpairedPictures(config.data, 20, 0))
+    with torch.no_grad():
+        for parameter in trainer.G.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))  # a new network is the identity
+    trainer.G.train()
+    before = copy.deepcopy(trainer.G.state_dict())
+    batch = trainer.batch_of(next(iter(trainer.loader())))
+    changes: list[tuple[float, float]] = []
+    for trainer.step in range(6):
+        given = trainer.from_coarser(batch)
+        assert given.A is batch.A and given.B is batch.B
+        pairs = ((given.A_input, batch.A_input), (given.B_input, batch.B_input))
+        changes.append(tuple((x - y).abs().mean().item() for x, y in pairs))
+    A, B = zip(*changes, strict=True)
+    assert A[0] == A[3] == 0 < min(A[1], A[2]) and A[1] != A[2] and A[1:3] == A[4:]
+    assert B[2] > 0 and B[4] > 0 and B[0] == B[1] == B[3] == B[5] == 0
+    assert trainer.G.training
+    after = trainer.G.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(ConfigError, match="global shortcut"):
+        Config(model=ModelConfig(coarse=True))
 
 
 def test_known_blur_refuses_pictures_whose_blur_is_not(

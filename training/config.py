@@ -32,6 +32,9 @@ class ModelConfig:
             "A", which blurs all of A.
         calibrate: BatchNorm takes its running statistics from this many batches before the first
             step; with schedule.freeze_norm = 0 it keeps them. 0: not (the paper's).
+        coarse: G is trained on what coarser scales make of its inputs as well, as the task `deblur`
+            gives it (`devudp_model.coarse`): at every third step each on the input itself, on what
+            half its size and on what a quarter and half make of it. Needs the global shortcut.
         D_width: channels of the discriminator after its first convolution.
         init: a checkpoint to start G from (.safetensors); empty: from random numbers.
     """
@@ -44,8 +47,14 @@ class ModelConfig:
     G_inv_width: int | None = None
     G_inv: Literal["network", "known blur"] = "network"
     calibrate: int = 0
+    coarse: bool = False
     D_width: int = 64
     init: str = ""
+
+    @property
+    def has_shortcut(self) -> bool:
+        """Whether G has the global shortcut."""
+        return self.variant == "devudp-dt" if self.shortcut is None else self.shortcut
 
 
 @dataclass(frozen=True)
@@ -163,6 +172,15 @@ class Config:
                 or self.data.again_scale * self.data.crop >= 24
             ),
             "data.again_scale must be above 0 and at most 1": 0 < self.data.again_scale <= 1,
+            "model.coarse needs the global shortcut (variant devudp-dt)": (
+                not self.model.coarse or self.model.has_shortcut
+            ),
+            "loss.again_sizes must be at least 1, and data.crop at least twice as large for each more": (
+                self.loss.again_sizes >= 1 and self.data.crop >= 2 ** (self.loss.again_sizes - 1)
+            ),
+            "data.curve must be two numbers above 0, the smaller one first": (
+                self.data.curve is None or 0 < self.data.curve[0] <= self.data.curve[1]
+            ),
             "loss.s_branch_every must be at least 1": self.loss.s_branch_every >= 1,
             "loss.s_branch_every above 1 needs loss.t_branch or loss.again: other steps have no "
             "other loss": (

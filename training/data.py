@@ -35,6 +35,11 @@ UNUSED_FROM = 10**12
 """Samples from this number on are never trained on."""
 
 
+def log_uniform(rng: torch.Generator, low: float, high: float) -> float:
+    """One number in [low, high), each as likely as its double."""
+    return math.exp(uniform(rng, math.log(low), math.log(high)))
+
+
 class Shot(NamedTuple):
     """One picture of a sample: the crop as read, and what is to be done to it.
 
@@ -133,11 +138,15 @@ class UnpairedPictures(Dataset[Sample]):
         low, high = between
         extent = low + (high - low) * uniform(rng, 0, 1) ** 1.5
         highlights = uniform(rng, 0, self.config.highlights)
-        sweeps = self.config.sweeps
+        sweeps, curve = self.config.sweeps, None
+        if self.config.curve is not None:
+            curve = log_uniform(rng, *self.config.curve)
         if not sweeps or uniform(rng, 0, 1) >= sweeps:
-            return draw_shake(rng, extent=extent, highlights=highlights)
+            return draw_shake(rng, extent=extent, highlights=highlights, curve=curve)
         roll = uniform(rng, 0, extent)
-        return draw_shake(rng, extent=extent, roll=roll, highlights=highlights, sweep=True)
+        return draw_shake(
+            rng, extent=extent, roll=roll, highlights=highlights, sweep=True, curve=curve
+        )
 
     def yes(self, rng: torch.Generator, share: Literal["made_blur", "frames_share"]) -> bool:
         """True for this share of the samples."""
@@ -200,7 +209,7 @@ class UnpairedPictures(Dataset[Sample]):
         low, high = self.config.tone
         if low == high == 1:
             return 1.0
-        return math.exp(uniform(rng, math.log(low), math.log(high)))
+        return log_uniform(rng, low, high)
 
     def draw_floor(self, rng: torch.Generator) -> float | None:
         """The black level of the input; low ones are more frequent."""

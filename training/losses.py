@@ -31,6 +31,19 @@ def self_regression_loss(x: Tensor, x_self: Tensor) -> Tensor:
     return F.l1_loss(x_self.float(), x.float())
 
 
+def pyramid_loss(x: Tensor, restored: Tensor, sizes: int) -> Tensor:
+    """The sum of L1 between pictures (B,3,H,W), between their halves, quarters, ...: `sizes` in all.
+
+    At the full size alone, what is finest counts most, and it is what blur leaves least of. A long
+    streak's error is coarser.
+    """
+    total = self_regression_loss(x, restored)
+    for level in range(1, sizes):
+        small, restored_small = (F.avg_pool2d(y.float(), 2**level) for y in (x, restored))
+        total = total + self_regression_loss(small, restored_small)
+    return total
+
+
 def total_loss(
     adv: Tensor,
     recon: Tensor,

@@ -41,6 +41,10 @@ class DataConfig:
             hand's shake, which dwells.
         parts: share of the made blur in which a part of the picture moves in a way of its own.
         highlights: clipped highlights of the made blur are up to this much brighter than white.
+        curve: exponents of the made blur's tone curve, smallest and largest: light = value **
+            exponent, each as likely as its double; the larger, the further bright things spread
+            over dark ones. Of blurry pictures with a known sharp frame, GoPro's go with 1 to 2.2,
+            REDS's with 4 to 6. None: sRGB's, about 2.2.
         again_extent: shortest and longest streak with which pictures are blurred again, for
             loss.again; None: they are not (the paper's).
         again_of: what is blurred again: "L", the restored pictures, or "A", the blurry ones, which
@@ -77,6 +81,7 @@ class DataConfig:
     sweeps: float = 0.0
     parts: float = 0.0
     highlights: float = 4.0
+    curve: tuple[float, float] | None = None
     again_extent: tuple[float, float] | None = None
     again_of: Literal["L", "A"] = "L"
     again_scale: float = 0.75

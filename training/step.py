@@ -15,6 +15,7 @@ from .known_blur import Again, BlurInverse, KnownBlur, blur_again, interior
 from .losses import (
     adversarial_loss,
     discriminator_loss,
+    pyramid_loss,
     reconstruction_loss,
     self_regression_loss,
     total_loss,
@@ -30,6 +31,7 @@ class LossWeights:
         sr: lambda_sr.
         adv: weight of the adversarial loss (1 in the paper).
         again: weight of the loss on pictures blurred again (0 in the paper); see `known_blur`.
+        again_sizes: at how many sizes that loss compares them (full, half, quarter, ...), summed.
         t_branch: the transformation branch, eqs. 2 to 6.
         s_branch: the self-regression branch, eqs. 7 to 9.
         s_branch_every: the self-regression branch only at every so many steps (1 in the paper).
@@ -39,6 +41,7 @@ class LossWeights:
     sr: float = 5.0
     adv: float = 1.0
     again: float = 0.0
+    again_sizes: int = 1
     t_branch: bool = True
     s_branch: bool = True
     s_branch_every: int = 1
@@ -117,7 +120,7 @@ def generator_losses(
         else:
             sharp, blurry = blur_again(L.detach(), batch.again)
             restored = G(blurry)
-        losses["again"] = self_regression_loss(sharp, restored)
+        losses["again"] = pyramid_loss(sharp, restored, weights.again_sizes)
         total = total + weights.again * losses["again"]
     return losses | {"G": total}, L
 

@@ -26,6 +26,8 @@ from accelerate.utils import gather_object, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from devudp_model.coarse import coarse_to_fine
+
 from .config import Config, ConfigError
 from .data import UnpairedPictures, develop
 from .discriminator import Discriminator
@@ -36,6 +38,9 @@ from .pool import PicturePool
 from .schedule import Schedule
 from .state import load_state, random_states, save_state, set_random_states
 from .step import Batch, Networks, train_step
+
+COARSER = ((), (2,), (4, 2))
+"""With model.coarse, the scales at which a step's inputs are worked on first, in turn."""
 
 logger = logging.getLogger("devudp")
 
@@ -142,6 +147,26 @@ class Trainer:
         A, B, A_input, B_input = (x.contiguous(memory_format=self.layout) for x in batch[:4])
         return Batch(A, B, A_input, B_input, *batch[4:])
 
+    @torch.no_grad()
+    def from_coarser(self, batch: Batch) -> Batch:
+        """With G's inputs as coarser scales leave them, as is this step's turn (model.coarse)."""
+        scales = COARSER[self.step % len(COARSER)] if self.config.model.coarse else ()
+        if not scales:
+            return batch
+        training = self.G.training
+        self.G.eval()  # small pictures are not to change the statistics
+
+        def run(small: Tensor) -> Tensor:
+            with self.autocast():
+                return (self.G(small * 2 - 1).float() + 1) / 2
+
+        inputs = {"A_input": batch.A_input}
+        if self.config.loss.at(self.step).s_branch:
+            inputs["B_input"] = batch.B_input
+        given = {k: coarse_to_fine(run, (x + 1) / 2, scales) * 2 - 1 for k, x in inputs.items()}
+        self.G.train(training)
+        return batch._replace(**given)
+
     def advance(self, loaded: Loaded) -> None:
         """One step (section 3.2).
 
@@ -157,7 +182,7 @@ class Trainer:
             self.nets.G_inv.eval()
         losses, _ = train_step(
             self.nets,
-            self.batch_of(loaded),
+            self.from_coarser(self.batch_of(loaded)),
             self.config.loss.at(self.step),
             backward=self.backward,
             autocast=self.autocast,
