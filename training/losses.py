@@ -32,7 +32,7 @@ def self_regression_loss(x: Tensor, x_self: Tensor) -> Tensor:
 
 
 def pyramid_loss(x: Tensor, restored: Tensor, sizes: int) -> Tensor:
-    """The sum of L1 between pictures (B,3,H,W), between their halves, quarters, ...: `sizes` in all.
+    """The sum of L1 between pictures (B,3,H,W), their halves, quarters, ...: `sizes` in all.
 
     At the full size alone, what is finest counts most, and it is what blur leaves least of. A long
     streak's error is coarser.
