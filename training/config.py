@@ -175,7 +175,7 @@ class Config:
             "model.coarse needs the global shortcut (variant devudp-dt)": (
                 not self.model.coarse or self.model.has_shortcut
             ),
-            "loss.again_sizes must be at least 1, and so small that the smallest size has a pixel": (
+            "loss.again_sizes must be at least 1, and so small that the smallest has a pixel": (
                 self.loss.again_sizes >= 1 and self.data.crop >= 2 ** (self.loss.again_sizes - 1)
             ),
             "data.curve must be two numbers above 0, the smaller one first": (
