@@ -20,7 +20,7 @@ SCALES = (8, 4, 2)
 
 LEAST_SIDE = 180
 """Pixels of the short side that a smaller picture has at least: about that of the smallest
-photographs which the network was trained on (192). In still smaller ones, details look like blur."""
+photographs which the network was trained on (192). In smaller ones, details look like blur."""
 
 SHARP = 0.9
 """Where what is finest has this share of the amplitude of what is four times as coarse, a picture
