@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -91,6 +92,33 @@ def test_two_processes_train_what_one_does(recipe: str, options: list[str], tmp_
     for network in networks:
         before, a, b = (weights(run, network) for run in (start, one, two))
         assert (a - b).norm() < 1e-3 * (a - before).norm(), network
+
+
+THREADS_AFTERWARDS = """
+import sys
+from pathlib import Path
+sys.path.insert(0, str(Path.cwd()))
+from training.train import main
+main()
+names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+print("threads afterwards:", *sorted(names), flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_no_thread_of_the_group_outlives_it(tmp_path: Path):
+    """One that drops its last tensor while Python ends aborts a training that was done."""
+    program = tmp_path / "program.py"
+    program.write_text(THREADS_AFTERWARDS)
+    arguments = [*make_sides(tmp_path), *TINY, *EXTRA, "--schedule.length", "1"]
+    job = launch(
+        *("unpaired", "--out", str(tmp_path / "r"), *arguments),
+        processes=2,
+        program=(str(program),),
+    )
+    output = finish(job)
+    assert output.count("threads afterwards:") == 2, output
+    assert "gloo" not in output.split("threads afterwards:", 1)[1], output
 
 
 def kill_one_worker(job, step: int) -> None:

@@ -55,14 +55,19 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def launch(*arguments: str, processes: int = 1) -> "subprocess.Popen[str]":
-    """``devudp-train`` in a process of its own, or several of one job."""
+TRAIN = ("-m", "training.train")
+
+
+def launch(
+    *arguments: str, processes: int = 1, program: tuple[str, ...] = TRAIN
+) -> "subprocess.Popen[str]":
+    """``devudp-train`` (or another program) in a process of its own, or several of one job."""
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
         command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
         command += ["--num_processes", str(processes), "--main_process_port", free_port()]
-    command += ["-m", "training.train", *arguments]
+    command += [*program, *arguments]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

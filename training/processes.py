@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
+import os
 from datetime import timedelta
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
@@ -28,6 +32,9 @@ def make_accelerator(config: Config) -> Accelerator:
         )
     if speed.threads:
         torch.set_num_threads(speed.threads)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # It is imported anyway later on, and then keeps the group alive for good: see `leave`.
+        importlib.import_module("torch._dynamo")
     accelerator = Accelerator(
         cpu=speed.device == "cpu",
         mixed_precision="no",  # the loop's own autocast, so that fp32 is fp32 everywhere
@@ -42,3 +49,18 @@ def make_accelerator(config: Config) -> Accelerator:
             f"{accelerator.num_processes} processes: make it a multiple of that"
         )
     return accelerator
+
+
+def leave(accelerator: Accelerator) -> None:
+    """Ends the group of processes, and with it the threads that served it.
+
+    Such a thread must not be there any more when Python ends: where it just lets go of a tensor
+    then, it aborts the process. So nothing may hold the group: no parallel network, no function
+    that has it as its default.
+    """
+    if not dist.is_initialized():
+        return
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()
+    gc.collect()
+    dist.destroy_process_group()

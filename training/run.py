@@ -9,7 +9,6 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from tqdm import tqdm
@@ -20,7 +19,7 @@ from .config import Config
 from .data import UNUSED_FROM, UnpairedPictures, develop
 from .export import describe_checkpoint, export_run
 from .loader import Loaded
-from .processes import make_accelerator
+from .processes import leave, make_accelerator
 from .records import (
     Log,
     check_same_data,
@@ -234,10 +233,8 @@ class Run:
         trainer = self.trainer
         path = state_path(self.out / "states", trainer.step)
         trainer.save(path)
-        if dist.is_initialized():
-            # In order: a process that ends with its connections open may abort on its way out.
-            self.accelerator.wait_for_everyone()
-            dist.destroy_process_group()
+        trainer.unwrap()
+        leave(self.accelerator)
         if not self.main:
             return
         draw_curve(self.out)

@@ -111,6 +111,10 @@ class Trainer:
             )
         self.nets = Networks(G, G_inv, D, opt_G, opt_D)
 
+    def unwrap(self) -> None:
+        """Lets go of the parallel networks, and so of the group of processes. No step can follow."""
+        self.nets = dataclasses.replace(self.nets, G=self.G, G_inv=self.G_inv, D=self.D)
+
     def loader(self) -> DataLoader[Loaded]:
         """The remaining steps' samples."""
         return make_loader(self.data, self.config, self.accelerator, self.step, self.schedule.steps)
