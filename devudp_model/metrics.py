@@ -22,7 +22,6 @@ WINDOW = 11
 """Side of SSIM's Gaussian window: spread 1.5, cut off at 3.5 spreads (Wang et al., 2004)."""
 
 SPREAD = 1.5
-C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -61,12 +60,19 @@ def ssim(a: Tensor, b: Tensor) -> float:
             f"SSIM needs pictures of at least {WINDOW}x{WINDOW} pixels, and this one has "
             f"{width}x{height}: it compares windows of that size. Leave such small pictures out."
         )
+    return similarity(x, y, PEAK).item()
+
+
+def similarity(x: Tensor, y: Tensor, peak: float) -> Tensor:
+    """SSIM, a scalar with a gradient, of ...,H,W (H and W at least 11) in [0, `peak`]."""
+    x, y = x.flatten(0, -3), y.flatten(0, -3)
+    C1, C2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     mean_x, mean_y = blur(x), blur(y)
     var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
     cov = blur(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
     structure = (2 * cov + C2) / (var_x + var_y + C2)
-    return (luminance * structure).mean().item()
+    return (luminance * structure).mean()
 
 
 def as_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,7 +92,7 @@ def as_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def blur(x: Tensor) -> Tensor:
-    """C,H,W float64 to C,H-10,W-10: the Gaussian window's means, where the window fits."""
+    """C,H,W to C,H-10,W-10: the Gaussian window's means, where the window fits."""
     offsets = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
     window = torch.exp(-0.5 * (offsets / SPREAD) ** 2)
     window = window / window.sum()

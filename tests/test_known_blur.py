@@ -239,6 +239,18 @@ def test_what_a_known_blur_needs():
             loss=LossWeights(again=1.0),
             data=DataConfig(again_extent=(2.0, 4.0), again_scale=0.5, crop=32),
         )
+    small = DataConfig(again_extent=(2.0, 4.0), again_scale=0.75, crop=32)  # 24 - 16 pixels
+    Config(loss=LossWeights(again=1.0, again_sizes=4), data=small)
+    with pytest.raises(ConfigError, match=r"loss\.again_sizes"):
+        Config(loss=LossWeights(again=1.0, again_sizes=5), data=small)
+    with pytest.raises(ConfigError, match=r"loss\.ssim .* 11 pixels"):
+        Config(loss=LossWeights(again=1.0, ssim=1.0), data=small)
+    Config(
+        loss=LossWeights(again=1.0, again_sizes=6, ssim=1.0),
+        data=dataclasses.replace(small, again_of="A"),
+    )
+    with pytest.raises(ConfigError, match=r"loss\.ssim needs loss\.again"):
+        Config(loss=LossWeights(ssim=1.0))
     Config(
         model=known,
         data=DataConfig(blurry=("real",), again_of="A", again_extent=(2.0, 4.0)),

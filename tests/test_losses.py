@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from devudp_model.metrics import ssim
 from training.losses import (
     adversarial_loss,
     discriminator_loss,
     pyramid_loss,
     reconstruction_loss,
     self_regression_loss,
+    structure_loss,
     total_loss,
 )
 
@@ -41,6 +43,22 @@ def test_pyramid_loss_compares_halves_and_quarters():
     assert [pyramid_loss(black, checks, n).item() for n in (1, 2, 4)] == [0.5, 0.5, 0.5]
     assert pyramid_loss(black, black + 0.25, 3).item() == pytest.approx(0.75)
     assert pyramid_loss(black, checks, 1) == self_regression_loss(black, checks)
+
+
+def test_structure_loss_is_what_ssim_lacks():
+    """The metric on 8-bit pictures, one by one; and a gradient, under autocast as well."""
+    rng = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (2, 2, 3, 24, 24), generator=rng, dtype=torch.uint8)
+    sharp, restored = (x.float() / 127.5 - 1 for x in pictures)
+    expected = 1 - sum(ssim(a, b) for a, b in zip(*pictures, strict=True)) / 2
+    assert structure_loss(sharp, restored).item() == pytest.approx(expected, abs=1e-5)
+    assert structure_loss(sharp, sharp).item() == pytest.approx(0, abs=1e-6)
+    restored.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = structure_loss(sharp, restored)
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+    loss.backward()
+    assert restored.grad is not None and restored.grad.abs().min() > 0
 
 
 def test_total_loss_eq_10():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from devudp_model.generator import Norm, Variant
+from devudp_model.metrics import WINDOW
 
 from .sides import DataConfig
 from .step import LossWeights
@@ -167,16 +168,19 @@ class Config:
             "data.crop must be above 24 pixels with model.G_inv 'known blur', which leaves out 12 "
             "at each side": self.model.G_inv == "network" or self.data.crop > 24,
             "data.again_scale of data.crop must be at least 24 pixels, of which 8 remain": (
-                not self.loss.again
-                or self.data.again_of == "A"
-                or self.data.again_scale * self.data.crop >= 24
+                not self.loss.again or self.data.again_side >= 8
             ),
             "data.again_scale must be above 0 and at most 1": 0 < self.data.again_scale <= 1,
             "model.coarse needs the global shortcut (variant devudp-dt)": (
                 not self.model.coarse or self.model.has_shortcut
             ),
-            "loss.again_sizes must be at least 1, and so small that the smallest has a pixel": (
-                self.loss.again_sizes >= 1 and self.data.crop >= 2 ** (self.loss.again_sizes - 1)
+            "loss.again_sizes must be at least 1, and so small that the smallest has a pixel (data."
+            "crop; with data.again_of 'L' data.again_scale of it, less 16)": self.loss.again_sizes
+            >= 1
+            and (not self.loss.again or self.data.again_side >= 2 ** (self.loss.again_sizes - 1)),
+            "loss.ssim needs loss.again, and at least 11 pixels of what that compares (data.crop; "
+            "with data.again_of 'L' data.again_scale of it, less 16)": (
+                not self.loss.ssim or (self.loss.again > 0 and self.data.again_side >= WINDOW)
             ),
             "data.curve must be two numbers above 0, the smaller one first": (
                 self.data.curve is None or 0 < self.data.curve[0] <= self.data.curve[1]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from devudp_model.metrics import similarity
 
 
 def discriminator_loss(D_B: Tensor, D_L: Tensor) -> Tensor:
@@ -42,6 +45,16 @@ def pyramid_loss(x: Tensor, restored: Tensor, sizes: int) -> Tensor:
         small, restored_small = (F.avg_pool2d(y.float(), 2**level) for y in (x, restored))
         total = total + self_regression_loss(small, restored_small)
     return total
+
+
+def structure_loss(x: Tensor, restored: Tensor) -> Tensor:
+    """1 - SSIM of pictures (B,3,H,W in [-1, 1], sides of 11 pixels and more), in float32.
+
+    L1 asks for the right grey; this asks for the right contrast, and as much in faint detail as in
+    strong (Zhao and others: Loss functions for image restoration with neural networks, 2017).
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return 1 - similarity((x.float() + 1) / 2, (restored.float() + 1) / 2, 1.0)
 
 
 def total_loss(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from .known_blur import MARGIN
 from .sources import LayoutName, list_clips, list_pictures, official_pairs
 
 
@@ -96,6 +97,11 @@ class DataConfig:
     def blurs_A_again(self) -> bool:
         """Whether A is shrunk and blurred again."""
         return self.again_of == "A" and self.again_extent is not None
+
+    @property
+    def again_side(self) -> int:
+        """Pixels of a side of what loss.again compares; below 1, nothing is left to compare."""
+        return self.crop if self.blurs_A_again else int(self.again_scale * self.crop) - 2 * MARGIN
 
     @property
     def last_blur_is_made(self) -> bool:

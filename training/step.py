@@ -18,6 +18,7 @@ from .losses import (
     pyramid_loss,
     reconstruction_loss,
     self_regression_loss,
+    structure_loss,
     total_loss,
 )
 
@@ -32,6 +33,7 @@ class LossWeights:
         adv: weight of the adversarial loss (1 in the paper).
         again: weight of the loss on pictures blurred again (0 in the paper); see `known_blur`.
         again_sizes: at how many sizes that loss compares them (full, half, quarter, ...), summed.
+        ssim: weight of 1 - SSIM of the same pictures (0 in the paper).
         t_branch: the transformation branch, eqs. 2 to 6.
         s_branch: the self-regression branch, eqs. 7 to 9.
         s_branch_every: the self-regression branch only at every so many steps (1 in the paper).
@@ -42,6 +44,7 @@ class LossWeights:
     adv: float = 1.0
     again: float = 0.0
     again_sizes: int = 1
+    ssim: float = 0.0
     t_branch: bool = True
     s_branch: bool = True
     s_branch_every: int = 1
@@ -122,6 +125,9 @@ def generator_losses(
             restored = G(blurry)
         losses["again"] = pyramid_loss(sharp, restored, weights.again_sizes)
         total = total + weights.again * losses["again"]
+        if weights.ssim:
+            losses["ssim"] = structure_loss(sharp, restored)
+            total = total + weights.ssim * losses["ssim"]
     return losses | {"G": total}, L
 
 
