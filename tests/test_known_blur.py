@@ -27,6 +27,7 @@ from training.known_blur import (
     blur_again,
     interior,
 )
+from training.losses import structure_loss
 from training.settings import load_recipe
 from training.sides import DataConfig
 from training.step import Batch, LossWeights, Networks, train_step
@@ -143,6 +144,11 @@ def test_where_A_was_blurred_again_L_has_to_be_what_it_was():
     losses, _ = train_step(small_networks(), Batch(A, A, A, A, less=less), weights.at(1))
     assert losses["again"].item() == pytest.approx((A - less).abs().mean().item(), rel=1e-5)
     total = 0.1 * losses["adv"] + 10 * losses["again"]
+    assert losses["G"].item() == pytest.approx(total.item(), rel=1e-5)
+    weights = dataclasses.replace(weights, ssim=2.0)
+    losses, _ = train_step(small_networks(), Batch(A, A, A, A, less=less), weights.at(1))
+    assert losses["ssim"].item() == pytest.approx(structure_loss(less, A).item(), rel=1e-5)
+    total = 0.1 * losses["adv"] + 10 * losses["again"] + 2 * losses["ssim"]
     assert losses["G"].item() == pytest.approx(total.item(), rel=1e-5)
     alone = LossWeights(t_branch=False, s_branch=False, again=10.0)
     assert set(train_step(nets, Batch(A, A, A, A, less=less), alone)[0]) == {"G", "again"}

@@ -112,7 +112,7 @@ class Trainer:
         self.nets = Networks(G, G_inv, D, opt_G, opt_D)
 
     def unwrap(self) -> None:
-        """Lets go of the parallel networks, and so of the group of processes. No step can follow."""
+        """Lets go of the parallel networks, which hold the group of processes. No step follows."""
         self.nets = dataclasses.replace(self.nets, G=self.G, G_inv=self.G_inv, D=self.D)
 
     def loader(self) -> DataLoader[Loaded]:
