@@ -208,6 +208,27 @@ def test_tone_curves_of_the_made_blur(tmp_path: Path):
             Config(data=DataConfig(curve=wrong))
 
 
+def test_a_share_of_the_blur_is_a_plain_average(tmp_path: Path):
+    """All that moves in a picture is seen by one camera."""
+    for number in range(2):
+        to_png(detailed(number, 64), tmp_path / f"{number}.png")
+    config = DataConfig(
+        sharp=(str(tmp_path),), made_blur=1.0, crop=32, short_side=(64, 64), highlights=2.0,
+        curve=(1.5, 6.0), averaged=0.3, parts=1.0,
+    )  # fmt: skip
+    cameras = []
+    for number in range(100):
+        blur = UnpairedPictures(config, 100, seed=3)[number].A.blur
+        assert blur is not None and blur.part is not None
+        both = [(shake.highlights, shake.curve) for shake in (blur.shake, blur.part.shake)]
+        assert both[0] == both[1]
+        cameras.append(both[0])
+    assert 20 < cameras.count((0.0, 1.0)) < 40
+    assert all(0 < light < 2 and 1.5 <= curve < 6 for light, curve in cameras if curve != 1)
+    with pytest.raises(ConfigError, match=r"data\.averaged"):
+        Config(data=DataConfig(averaged=1.5))
+
+
 def test_long_gradients_are_shortened():
     def gradient(max_norm: float) -> float:
         torch.manual_seed(0)

@@ -69,6 +69,13 @@ class Sample(NamedTuple):
     faults: tuple[str, ...]
 
 
+class Camera(NamedTuple):
+    """How a camera sums up light; see `devudp_model.degrade.Shake`."""
+
+    highlights: float
+    curve: float | None
+
+
 class UnpairedPictures(Dataset[Sample]):
     """Samples by their number.
 
@@ -127,26 +134,31 @@ class UnpairedPictures(Dataset[Sample]):
 
     def draw_blur(self, rng: torch.Generator, between: tuple[float, float]) -> Blur:
         """A camera's movement, and sometimes that of a part of the picture."""
-        shake = self.draw_shake(rng, between)
+        camera = self.draw_camera(rng)
+        shake = self.draw_shake(rng, between, camera)
         if not self.config.parts or uniform(rng, 0, 1) >= self.config.parts:
             return Blur(shake)
-        part = self.draw_shake(rng, between)
+        part = self.draw_shake(rng, between, camera)
         return Blur(shake, Part(part, torch.randn(1, 1, 4, 4, generator=rng)))
 
-    def draw_shake(self, rng: torch.Generator, between: tuple[float, float]) -> Shake:
+    def draw_camera(self, rng: torch.Generator) -> Camera:
+        """What sums up the light while something moves: a sensor, or an average of frames."""
+        config = self.config
+        if config.averaged and uniform(rng, 0, 1) < config.averaged:
+            return Camera(0.0, 1.0)
+        highlights = uniform(rng, 0, config.highlights)
+        return Camera(highlights, log_uniform(rng, *config.curve) if config.curve else None)
+
+    def draw_shake(
+        self, rng: torch.Generator, between: tuple[float, float], camera: Camera
+    ) -> Shake:
         """A movement; short ones are more frequent."""
         low, high = between
         extent = low + (high - low) * uniform(rng, 0, 1) ** 1.5
-        highlights = uniform(rng, 0, self.config.highlights)
-        sweeps, curve = self.config.sweeps, None
-        if self.config.curve is not None:
-            curve = log_uniform(rng, *self.config.curve)
+        sweeps, how = self.config.sweeps, camera._asdict()
         if not sweeps or uniform(rng, 0, 1) >= sweeps:
-            return draw_shake(rng, extent=extent, highlights=highlights, curve=curve)
-        roll = uniform(rng, 0, extent)
-        return draw_shake(
-            rng, extent=extent, roll=roll, highlights=highlights, sweep=True, curve=curve
-        )
+            return draw_shake(rng, extent=extent, **how)
+        return draw_shake(rng, extent=extent, roll=uniform(rng, 0, extent), sweep=True, **how)
 
     def yes(self, rng: torch.Generator, share: Literal["made_blur", "frames_share"]) -> bool:
         """True for this share of the samples."""

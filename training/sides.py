@@ -46,6 +46,8 @@ class DataConfig:
             exponent, each as likely as its double; the larger, the further bright things spread
             over dark ones. Of blurry pictures with a known sharp frame, GoPro's go with 1 to 2.2,
             REDS's with 4 to 6. None: sRGB's, about 2.2.
+        averaged: share of the made blur that is a plain average of frames as they were stored, as
+            most of GoPro's is: with exponent 1, and nothing brighter than white.
         again_extent: shortest and longest streak with which pictures are blurred again, for
             loss.again; None: they are not (the paper's).
         again_of: what is blurred again: "L", the restored pictures, or "A", the blurry ones, which
@@ -83,6 +85,7 @@ class DataConfig:
     parts: float = 0.0
     highlights: float = 4.0
     curve: tuple[float, float] | None = None
+    averaged: float = 0.0
     again_extent: tuple[float, float] | None = None
     again_of: Literal["L", "A"] = "L"
     again_scale: float = 0.75
