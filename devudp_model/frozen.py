@@ -15,6 +15,7 @@ from .inference import Network
 from .restore import (
     Networks,
     Options,
+    begins_coarse,
     beside_a_copy,
     check_image,
     from_coarser_scales,
@@ -70,13 +71,12 @@ class FrozenRestorer(nn.Module):
         return result
 
 
-@torch.inference_mode()
 def freeze(generator: Generator, image: Tensor, options: Options | None = None) -> FrozenRestorer:
     """A local network for pieces of `image`: every statistic is that of the whole picture.
 
     Pieces whose corners lie on multiples of `STRIDE` pixels, cut with `.overlap` pixels around
     them, come out as they do in `restore` of the whole image, if they are given what coarser scales
-    make of it (`FrozenRestorer.coarser`).
+    make of it (`FrozenRestorer.coarser`, or `freeze_with_given`).
 
     Args:
         generator: runs on the device it is on.
@@ -87,14 +87,24 @@ def freeze(generator: Generator, image: Tensor, options: Options | None = None) 
     Raises:
         ValueError, FloatingPointError: as `restore`.
     """
-    options = options or Options()
+    return freeze_with_given(generator, image, options or Options())[0]
+
+
+@torch.inference_mode()
+def freeze_with_given(
+    generator: Generator, image: Tensor, options: Options
+) -> tuple[FrozenRestorer, Tensor]:
+    """`freeze`, and what coarser scales made of the pictures, for `FrozenRestorer.forward`."""
     check_image(image)
     networks = Networks(generator, options.precision)
-    run = partial(networks.run, memory=options.memory)
+    memory = options.memory
+    if begins_coarse(networks.network, image, options):
+        memory = beside_a_copy(memory, image)
+    run = partial(networks.run, memory=memory)
     given = from_coarser_scales(run, networks.network, image, options)
     output = run(given, keep=True)
     matched = match_pictures(image, output, options, generator.shortcut)
-    return FrozenRestorer(networks.network, options, matched)
+    return FrozenRestorer(networks.network, options, matched), given
 
 
 def receptive_radius(depth: int) -> int:

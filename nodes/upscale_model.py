@@ -10,7 +10,7 @@ import torch
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
-from ..devudp_model.frozen import FrozenRestorer, freeze
+from ..devudp_model.frozen import FrozenRestorer, freeze_with_given
 from ..devudp_model.generator import STRIDE, Generator
 from ..devudp_model.restore import PRECISIONS, Options, Precision
 from ..devudp_model.tasks import TASKS, Task
@@ -109,8 +109,7 @@ class RestoringModel:
             def run(memory: int) -> tuple[FrozenRestorer, Tensor]:
                 bounded = replace(self.options, memory=memory)
                 with host.cancellable():
-                    frozen = freeze(networks.generator, picture, bounded)
-                    return frozen, frozen.coarser(picture)
+                    return freeze_with_given(networks.generator, picture, bounded)
 
             made, _ = with_less_memory(run, tile.device, affordable(tile.device))
             networks.frozen, networks.given = made
