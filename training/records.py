@@ -160,6 +160,7 @@ def draw_curve(out: Path) -> Path | None:
         "sr_B": "L_sr_B (eq. 8)",
         "sr_A": "L_sr_A (eq. 9)",
         "again": "blurred again",
+        "ssim": "1 - SSIM",
     }
     for name, label in names.items():
         points = [(line["step"], line[name]) for line in lines if line.get(name)]
