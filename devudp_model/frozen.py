@@ -15,8 +15,8 @@ from .inference import Network
 from .restore import (
     Networks,
     Options,
-    begins_coarse,
     beside_a_copy,
+    beside_given,
     check_image,
     from_coarser_scales,
     from_colour,
@@ -97,9 +97,7 @@ def freeze_with_given(
     """`freeze`, and what coarser scales made of the pictures, for `FrozenRestorer.forward`."""
     check_image(image)
     networks = Networks(generator, options.precision)
-    memory = options.memory
-    if begins_coarse(networks.network, image, options):
-        memory = beside_a_copy(memory, image)
+    memory = beside_given(options.memory, networks.network, image, options)
     run = partial(networks.run, memory=memory)
     given = from_coarser_scales(run, networks.network, image, options)
     output = run(given, keep=True)

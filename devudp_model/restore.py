@@ -144,8 +144,7 @@ def restore_together(
     memory = options.memory
     if not in_place:
         memory = beside_a_copy(memory, image)
-    if begins_coarse(networks.network, image, options):
-        memory = beside_a_copy(memory, image)
+    memory = beside_given(memory, networks.network, image, options)
     run = partial(networks.run, memory=memory)
     given = from_coarser_scales(run, networks.network, image, options)
     output = networks.run(given, memory=memory, out=result[:, :3] if in_place else None)
@@ -211,6 +210,13 @@ def begins_coarse(network: Network, image: Tensor, options: Options) -> bool:
     """Whether pictures B,C,H,W are deblurred at smaller sizes first."""
     wanted = options.task == "deblur" and options.coarse and not network.standardized
     return wanted and bool(scales_for(*image.shape[2:]))
+
+
+def beside_given(
+    memory: int | None, network: Network, image: Tensor, options: Options
+) -> int | None:
+    """Of a memory bound, what is left beside what coarser scales make of B,C,H,W, if they do."""
+    return beside_a_copy(memory, image) if begins_coarse(network, image, options) else memory
 
 
 def from_coarser_scales(

@@ -47,7 +47,7 @@ class DataConfig:
             over dark ones. Of blurry pictures with a known sharp frame, GoPro's go with 1 to 2.2,
             REDS's with 4 to 6. None: sRGB's, about 2.2.
         averaged: share of the made blur that is a plain average of frames as they were stored, as
-            most of GoPro's is: with exponent 1, and nothing brighter than white.
+            some of GoPro's is: with exponent 1, and nothing brighter than white.
         again_extent: shortest and longest streak with which pictures are blurred again, for
             loss.again; None: they are not (the paper's).
         again_of: what is blurred again: "L", the restored pictures, or "A", the blurry ones, which
@@ -104,7 +104,7 @@ class DataConfig:
     @property
     def again_side(self) -> int:
         """Pixels of a side of what loss.again compares; below 1, nothing is left to compare."""
-        return self.crop if self.blurs_A_again else int(self.again_scale * self.crop) - 2 * MARGIN
+        return self.crop if self.again_of == "A" else int(self.again_scale * self.crop) - 2 * MARGIN
 
     @property
     def last_blur_is_made(self) -> bool:
