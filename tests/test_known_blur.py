@@ -1,6 +1,7 @@
 """Blur that is known: as G_inv, and to blur restored pictures again."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -227,6 +228,28 @@ def test_a_share_of_the_blur_is_a_plain_average(tmp_path: Path):
     assert all(0 < light < 2 and 1.5 <= curve < 6 for light, curve in cameras if curve != 1)
     with pytest.raises(ConfigError, match=r"data\.averaged"):
         Config(data=DataConfig(averaged=1.5))
+
+
+def test_blur_along_a_few_directions_is_straight_and_even(tmp_path: Path):
+    to_png(detailed(0, 64), tmp_path / "0.png")
+    to_png(detailed(1, 64), tmp_path / "1.png")
+    config = DataConfig(
+        sharp=(str(tmp_path),), made_blur=1.0, crop=32, short_side=(64, 64), directions=4,
+        blur_extent=(6.0, 6.0),
+    )  # fmt: skip
+    angles = set()
+    for number in range(40):
+        blur = UnpairedPictures(config, 40, seed=3)[number].A.blur
+        assert blur is not None and blur.part is None and blur.shake.roll == 0
+        path = blur.shake.path[:, :2] * blur.shake.extent
+        steps = path.diff(dim=0)
+        assert torch.allclose(steps, steps[:1].expand_as(steps), atol=1e-5)
+        assert torch.allclose((path[-1] - path[0]).norm(), torch.tensor(6.0))
+        assert steps.norm(dim=1).max() < 1 and path.mean(0).abs().max() < 1e-5
+        angles.add(round(math.degrees(math.atan2(*steps[0].flip(0).tolist())) % 180) % 180)
+    assert angles == {0, 45, 90, 135}
+    with pytest.raises(ConfigError, match=r"data\.directions"):
+        Config(data=DataConfig(directions=-1))
 
 
 def test_long_gradients_are_shortened():

@@ -69,6 +69,18 @@ def test_a_finished_run_can_be_prolonged(tmp_path: Path):
     assert load_state(find_state(out))["step"] == 3
 
 
+def test_a_run_can_go_on_with_what_coarser_scales_leave(tmp_path: Path):
+    """It changes G's inputs, not its shape; a width would."""
+    out = tmp_path / "run"
+    sides = make_sides(tmp_path)[:2]
+    length = ["--schedule.length", "1", "--model.no-coarse"]
+    main(["devudp-dt", "--out", str(out), *sides, *TINY, *length])
+    main(["resume", str(out), "--schedule.length", "2", "--model.coarse"])
+    assert load_state(find_state(out))["step"] == 2
+    with pytest.raises(SystemExit):
+        main(["resume", str(out), "--schedule.length", "3", "--model.width", "8"])
+
+
 def test_other_pictures_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     out = tmp_path / "run"
     main(["unpaired", "--out", str(out), *make_sides(tmp_path), *TINY, "--schedule.length", "1"])

@@ -185,6 +185,7 @@ class Config:
             "data.curve must be two numbers above 0, the smaller one first": (
                 self.data.curve is None or 0 < self.data.curve[0] <= self.data.curve[1]
             ),
+            "data.directions must be 0 (any movement) or more": self.data.directions >= 0,
             "data.averaged must be from 0 to 1": 0 <= self.data.averaged <= 1,
             "loss.s_branch_every must be at least 1": self.loss.s_branch_every >= 1,
             "loss.s_branch_every above 1 needs loss.t_branch or loss.again: other steps have no "

@@ -24,7 +24,7 @@ from devudp_model.degrade import Shake, draw_shake, to_linear, to_srgb, uniform
 
 from .cache import PictureCache, UnreadablePicture
 from .exposure import Exposure, exposure_of
-from .known_blur import MARGIN, Again, Blur, KnownBlur, Noise, Part, within
+from .known_blur import MARGIN, Again, Blur, KnownBlur, Noise, Part, straight_shake, within
 from .sides import DataConfig, find_sides
 from .step import Batch
 
@@ -156,6 +156,8 @@ class UnpairedPictures(Dataset[Sample]):
         low, high = between
         extent = low + (high - low) * uniform(rng, 0, 1) ** 1.5
         sweeps, how = self.config.sweeps, camera._asdict()
+        if self.config.directions:
+            return straight_shake(rng, self.config.directions, extent=extent, **how)
         if not sweeps or uniform(rng, 0, 1) >= sweeps:
             return draw_shake(rng, extent=extent, **how)
         return draw_shake(rng, extent=extent, roll=uniform(rng, 0, extent), sweep=True, **how)

@@ -11,6 +11,7 @@ What it lets G learn, without ever showing it the sharp photograph behind A:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -27,6 +28,9 @@ BORDER = 12
 
 MARGIN = 8
 """Pixels around a crop that the made blur may draw in from outside."""
+
+POSES_PER_PIXEL = 1.5
+"""Of a straight movement: closer together, its streaks look no different."""
 
 PART_SOFTNESS = 0.1
 """How softly a part that moves on its own goes over into the rest: a share of the mask's spread."""
@@ -97,6 +101,28 @@ class KnownBlur(NamedTuple):
         A = within(self.blur(light)) * 2 - 1
         A = A.flip(-1) if self.flip else A
         return A if self.exposure is None else self.exposure.map(A)
+
+
+def straight_shake(
+    rng: torch.Generator,
+    directions: int,
+    *,
+    extent: float,
+    highlights: float = 0.0,
+    curve: float | None = None,
+) -> Shake:
+    """An even movement along one of some directions, evenly spaced from level on.
+
+    Args:
+        rng: draws which one.
+        directions: how many there are.
+        extent: length of the streaks in pixels.
+        highlights, curve: as for `Shake`.
+    """
+    angle = math.pi * int(torch.randint(directions, (), generator=rng)) / directions
+    along = torch.linspace(-0.5, 0.5, max(round(extent * POSES_PER_PIXEL), 2))
+    path = torch.stack([along * math.cos(angle), along * math.sin(angle), along * 0], 1)
+    return Shake(path, (0.0, 0.0), extent, 0.0, highlights, curve)
 
 
 class Again(NamedTuple):

@@ -40,6 +40,9 @@ class DataConfig:
         blur_extent: shortest and longest streak of the made blur, pixels after downsizing.
         sweeps: share of the made blur that is a smooth sweep, as in films (GoPro, REDS), and not a
             hand's shake, which dwells.
+        directions: all made blur is straight and even, along one of so many directions, the first
+            of which is level. With few, G learns within a hundred steps what it takes thousands to
+            find with all: see docs/training.md. 0: any movement.
         parts: share of the made blur in which a part of the picture moves in a way of its own.
         highlights: clipped highlights of the made blur are up to this much brighter than white.
         curve: exponents of the made blur's tone curve, smallest and largest: light = value **
@@ -82,6 +85,7 @@ class DataConfig:
     short_side: tuple[int, int] = (256, 360)
     blur_extent: tuple[float, float] = (3.0, 20.0)
     sweeps: float = 0.0
+    directions: int = 0
     parts: float = 0.0
     highlights: float = 4.0
     curve: tuple[float, float] | None = None

@@ -42,6 +42,9 @@ from .step import Batch, Networks, train_step
 COARSER = ((), (2,), (4, 2))
 """With model.coarse, the scales at which a step's inputs are worked on first, in turn."""
 
+NOT_OF_SHAPES = ("init", "calibrate", "coarse")
+"""Settings of the model that a run may be resumed without."""
+
 logger = logging.getLogger("devudp")
 
 
@@ -278,8 +281,10 @@ class Trainer:
             ConfigError: it is of another architecture.
         """
         state = load_state(path)
-        mine = {**dataclasses.asdict(self.config.model), "init": ""}
-        its = {**state["model"], "init": ""}
+        mine, its = (
+            {k: v for k, v in model.items() if k not in NOT_OF_SHAPES}
+            for model in (dataclasses.asdict(self.config.model), state["model"])
+        )
         if mine != its:
             wrong = [
                 f"{k} {its.get(k)!r} there, {mine[k]!r} here" for k in mine if mine[k] != its.get(k)
