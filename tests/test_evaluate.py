@@ -18,9 +18,10 @@ from devudp_model.generator import Generator, Variant
 from devudp_model.restore import Options, restore
 from tests.training_run import make_pictures
 from training import perceptual
+from training.config import ConfigError
 from training.evaluate import main
 from training.export import export_weights
-from training.perceptual import AlexLpips, load_lpips, read_weights
+from training.perceptual import SHIFT, AlexLpips, find_lpips, load_lpips, read_weights
 from training.tables import Result, best_and_worst, markdown
 from training.testsets import PAPER
 
@@ -225,8 +226,23 @@ def test_lpips_against_plain_layers():
         for k, (x, y) in enumerate(zip(features(a), features(b), strict=True))
     )
     lpips = AlexLpips(weights)
-    assert lpips(a, b) == pytest.approx(expected, rel=1e-5)
-    assert lpips(a, a) == 0
+    assert lpips.of_pictures(a, b) == pytest.approx(expected, rel=1e-5)
+    assert lpips.of_pictures(a, a) == 0
+
+
+def test_lpips_as_a_loss_has_a_finite_gradient_even_where_no_feature_is_active():
+    weights = {k: -v.abs() if k.endswith("bias") else v for k, v in random_lpips_weights().items()}
+    lpips = AlexLpips(weights)
+    rng = torch.Generator().manual_seed(1)
+    x, y = (torch.rand(2, 3, 40, 40, generator=rng) * 2 - 1 for _ in "xy")
+    x[0] = torch.tensor(SHIFT).view(3, 1, 1)  # AlexNet's grey: only biases are left
+    x.requires_grad_()
+    loss = lpips(x, y)
+    loss.backward()
+    assert x.grad is not None and x.grad.isfinite().all() and x.grad[1].abs().max() > 0
+    ones = [lpips(a[None], b[None]) for a, b in zip(x, y, strict=True)]
+    assert loss.item() == pytest.approx(sum(one.item() for one in ones) / 2, rel=1e-5)
+    assert not list(lpips.parameters())  # nothing of it learns
 
 
 def test_lpips_from_files(pairs: list[str], tmp_path: Path):
@@ -250,6 +266,8 @@ def test_lpips_that_cannot_be_had_is_said_and_left_out(
 
     monkeypatch.setattr(perceptual, "package_weights", fail)
     assert load_lpips() is None and "no route to host" in caplog.messages[-1]
+    with pytest.raises(ConfigError, match=r"no route to host\)\. Install the extra 'eval'"):
+        find_lpips()
     main([*pairs, "--task", "--out", str(tmp_path / "out")])
     first = (tmp_path / "out/table.md").read_text().splitlines()[2]
     assert first.endswith("|  |")  # the column is there, and empty

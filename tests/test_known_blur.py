@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from devudp_model.degrade import apply_shake, draw_shake, to_srgb
 from devudp_model.generator import Generator
@@ -151,6 +151,12 @@ def test_where_A_was_blurred_again_L_has_to_be_what_it_was():
     assert losses["ssim"].item() == pytest.approx(structure_loss(less, A).item(), rel=1e-5)
     total = 0.1 * losses["adv"] + 10 * losses["again"] + 2 * losses["ssim"]
     assert losses["G"].item() == pytest.approx(total.item(), rel=1e-5)
+    weights = dataclasses.replace(weights, ssim=0.0, lpips=3.0)
+    nets = dataclasses.replace(small_networks(), lpips=nn.L1Loss())  # any distance does here
+    losses, _ = train_step(nets, Batch(A, A, A, A, less=less), weights.at(1))
+    assert losses["lpips"].item() == pytest.approx((A - less).abs().mean().item(), rel=1e-5)
+    total = 0.1 * losses["adv"] + 10 * losses["again"] + 3 * losses["lpips"]
+    assert losses["G"].item() == pytest.approx(total.item(), rel=1e-5)
     alone = LossWeights(t_branch=False, s_branch=False, again=10.0)
     assert set(train_step(nets, Batch(A, A, A, A, less=less), alone)[0]) == {"G", "again"}
     with pytest.raises(ConfigError, match="s_branch_every must be at least 1"):
@@ -248,6 +254,11 @@ def test_blur_along_a_few_directions_is_straight_and_even(tmp_path: Path):
         assert steps.norm(dim=1).max() < 1 and path.mean(0).abs().max() < 1e-5
         angles.add(round(math.degrees(math.atan2(*steps[0].flip(0).tolist())) % 180) % 180)
     assert angles == {0, 45, 90, 135}
+    any_length = dataclasses.replace(config, blur_extent=(2.0, 8.0))
+    pictures = UnpairedPictures(any_length, 200, seed=3)
+    blurs = [pictures[number].A.blur for number in range(200)]
+    extents = sorted(blur.shake.extent for blur in blurs if blur is not None)
+    assert abs(extents[100] - 5) < 0.6 and abs(extents[50] - 3.5) < 0.6  # all are as frequent
     with pytest.raises(ConfigError, match=r"data\.directions"):
         Config(data=DataConfig(directions=-1))
 
@@ -301,6 +312,8 @@ def test_what_a_known_blur_needs():
     )
     with pytest.raises(ConfigError, match=r"loss\.ssim needs loss\.again"):
         Config(loss=LossWeights(ssim=1.0))
+    with pytest.raises(ConfigError, match=r"loss\.lpips needs loss\.again, .* 31 pixels"):
+        Config(loss=LossWeights(again=1.0, lpips=1.0), data=small)
     Config(
         model=known,
         data=DataConfig(blurry=("real",), again_of="A", again_extent=(2.0, 4.0)),

@@ -100,7 +100,7 @@ def test_without_the_transformation_branch_D_rests():
 def test_noise_goes_into_G_and_not_into_the_losses():
     nets, clean = make_networks(), make_batch()
     noisy = clean._replace(A_input=make_batch(1).A, B_input=make_batch(1).B)
-    losses, L = generator_losses(nets.G, nets.G_inv, nets.D, noisy, LossWeights())
+    losses, L = generator_losses(nets, noisy, LossWeights())
     torch.testing.assert_close(L, nets.G(noisy.A_input))
     expected = (nets.G(noisy.B_input) - clean.B).abs().mean()
     torch.testing.assert_close(losses["sr_B"], expected)

@@ -20,7 +20,7 @@ TINY = [
     *"--speed.device cpu --speed.threads 1 --speed.workers 0 --speed.precision fp32".split(),
     *"--speed.no-compile --speed.no-channels-last --model.G-inv-width None".split(),
     *"--record.no-tensorboard --record.sample-every 0 --record.weights-every 0".split(),
-    *"--schedule.unit steps".split(),
+    *"--schedule.unit steps --loss.lpips 0".split(),
 ]
 
 

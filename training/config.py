@@ -16,6 +16,10 @@ class ConfigError(ValueError):
     """A setting that cannot be used; the message says which and what to do."""
 
 
+ALEXNET_SIDE = 31
+"""Pixels of a side of the smallest picture that AlexNet, LPIPS' network, has an answer for."""
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The networks.
@@ -37,6 +41,8 @@ class ModelConfig:
             gives it (`devudp_model.coarse`): at every third step each on the input itself, on what
             half its size and on what a quarter and half make of it. Needs the global shortcut.
         D_width: channels of the discriminator after its first convolution.
+        lpips: a file with the weights of LPIPS (see training/perceptual.py), for loss.lpips; empty:
+            those of the package `lpips`.
         init: a checkpoint to start G from (.safetensors); empty: from random numbers.
     """
 
@@ -50,6 +56,7 @@ class ModelConfig:
     calibrate: int = 0
     coarse: bool = False
     D_width: int = 64
+    lpips: str = ""
     init: str = ""
 
     @property
@@ -181,6 +188,10 @@ class Config:
             "loss.ssim needs loss.again, and at least 11 pixels of what that compares (data.crop; "
             "with data.again_of 'L' data.again_scale of it, less 16)": (
                 not self.loss.ssim or (self.loss.again > 0 and self.data.again_side >= WINDOW)
+            ),
+            "loss.lpips needs loss.again, and at least 31 pixels of what that compares": (
+                not self.loss.lpips
+                or (self.loss.again > 0 and self.data.again_side >= ALEXNET_SIDE)
             ),
             "data.curve must be two numbers above 0, the smaller one first": (
                 self.data.curve is None or 0 < self.data.curve[0] <= self.data.curve[1]

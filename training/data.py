@@ -152,9 +152,10 @@ class UnpairedPictures(Dataset[Sample]):
     def draw_shake(
         self, rng: torch.Generator, between: tuple[float, float], camera: Camera
     ) -> Shake:
-        """A movement; short ones are more frequent."""
+        """A movement; short ones are more frequent, unless it is straight."""
         low, high = between
-        extent = low + (high - low) * uniform(rng, 0, 1) ** 1.5
+        share = uniform(rng, 0, 1)
+        extent = low + (high - low) * (share if self.config.directions else share**1.5)
         sweeps, how = self.config.sweeps, camera._asdict()
         if self.config.directions:
             return straight_shake(rng, self.config.directions, extent=extent, **how)

@@ -42,7 +42,7 @@ from .methods import (
     restore_method,
     save,
 )
-from .perceptual import Lpips, load_lpips
+from .perceptual import AlexLpips, load_lpips
 from .sources import LayoutName, folder_pairs
 from .tables import Result, best_and_worst, contact_sheet, markdown, write_json
 from .testsets import PAPER, TestSet, official_sets
@@ -57,7 +57,7 @@ MODEL = "model"
 METHOD_WORDS = [*TASK_WORDS, MODEL]
 
 
-def measure(folder: Path, references: Path, lpips: Lpips | None) -> dict[str, dict]:
+def measure(folder: Path, references: Path, lpips: AlexLpips | None) -> dict[str, dict]:
     """The metrics of each picture of a folder against the same one of `references`."""
     values = {}
     for path in sorted(references.glob("*.png")):
@@ -66,7 +66,7 @@ def measure(folder: Path, references: Path, lpips: Lpips | None) -> dict[str, di
             "psnr": psnr(a, b),
             "ssim": ssim(a, b),
             "mae": mae(a, b),
-            "lpips": lpips(a, b) if lpips else None,
+            "lpips": lpips.of_pictures(a, b) if lpips else None,
         }
     return values
 
@@ -77,7 +77,7 @@ def as_tensor(pixels: np.ndarray) -> Tensor:
 
 
 def evaluate_set(
-    test_set: TestSet, methods: dict[str, Method], out: Path, lpips: Lpips | None
+    test_set: TestSet, methods: dict[str, Method], out: Path, lpips: AlexLpips | None
 ) -> list[Result]:
     """All methods on one set; the degraded pictures themselves are the first one."""
     base = out / test_set.name

@@ -13,67 +13,71 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from .config import ConfigError
 
 logger = logging.getLogger("devudp")
-
-Lpips = Callable[[Tensor, Tensor], float]
-"""From two pictures, 3,H,W uint8 each, to their distance."""
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 STRIDES, PADDINGS = (4, 1, 1, 1, 1), (2, 2, 1, 1, 1)
 POOLED_BEFORE = (1, 2)
 """A max pooling stands before these of AlexNet's five convolutions."""
 
+EPSILON = 1e-10
+"""The shortest length that a pixel's features are divided by."""
 
-class AlexLpips:
-    """LPIPS from named weights.
+
+class AlexLpips(nn.Module):
+    """LPIPS from named weights, which do not learn.
 
     Raises:
         ConfigError: some are missing.
     """
 
     def __init__(self, weights: Mapping[str, Tensor]):
+        super().__init__()
         names = [f"conv{k}.{part}" for k in range(5) for part in ("weight", "bias")]
         missing = [n for n in [*names, *(f"lin{k}" for k in range(5))] if n not in weights]
         if missing:
             raise ConfigError(f"these are no LPIPS weights: {', '.join(missing[:3])} missing")
-        self.weights = {name: value.float() for name, value in weights.items()}
+        for name, value in weights.items():
+            self.register_buffer(name.replace(".", "_"), value.float(), persistent=False)
 
-    @torch.no_grad()
-    def __call__(self, a: Tensor, b: Tensor) -> float:
-        total = 0.0
-        for k, (x, y) in enumerate(zip(self.features(a), self.features(b), strict=True)):
-            weight = self.weights[f"lin{k}"].view(1, -1, 1, 1)
-            total += ((unit(x) - unit(y)).square() * weight).sum(1).mean().item()
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """The mean distance of pictures, both B,3,H,W in [-1, 1]; of one picture, its LPIPS."""
+        total = x.new_zeros(())
+        for k, (f, g) in enumerate(zip(self.features(x), self.features(y), strict=True)):
+            weight = self.get_buffer(f"lin{k}").view(1, -1, 1, 1)
+            difference = F.normalize(f, dim=1, eps=EPSILON) - F.normalize(g, dim=1, eps=EPSILON)
+            total = total + (difference.square() * weight).sum(1).mean()
         return total
 
-    def features(self, picture: Tensor) -> list[Tensor]:
-        """AlexNet's five activations of 3,H,W uint8."""
-        x = picture[None].float() / 127.5 - 1
-        x = (x - torch.tensor(SHIFT).view(1, 3, 1, 1)) / torch.tensor(SCALE).view(1, 3, 1, 1)
+    @torch.no_grad()
+    def of_pictures(self, a: Tensor, b: Tensor) -> float:
+        """The distance of two pictures, 3,H,W uint8 each."""
+        x, y = (picture[None].float() / 127.5 - 1 for picture in (a, b))
+        return self(x, y).item()
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """AlexNet's five activations of B,3,H,W in [-1, 1]."""
+        shift, scale = (x.new_tensor(each).view(1, 3, 1, 1) for each in (SHIFT, SCALE))
+        x = (x - shift) / scale
         found = []
         for k in range(5):
             if k in POOLED_BEFORE:
                 x = F.max_pool2d(x, 3, 2)
-            weight, bias = self.weights[f"conv{k}.weight"], self.weights[f"conv{k}.bias"]
+            weight, bias = (self.get_buffer(f"conv{k}_{part}") for part in ("weight", "bias"))
             x = F.relu(F.conv2d(x, weight, bias, STRIDES[k], PADDINGS[k]))
             found.append(x)
         return found
-
-
-def unit(features: Tensor) -> Tensor:
-    """Each pixel's features as a vector of length 1."""
-    return features / (features.square().sum(1, keepdim=True).sqrt() + 1e-10)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -91,26 +95,36 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ConfigError(f"{path} cannot be read as LPIPS weights: {error}") from error
 
 
-def load_lpips(weights: Path | None = None) -> Lpips | None:
-    """LPIPS, or None (which is said) where its weights cannot be had.
-
-    Args:
-        weights: a file, see above; None: the `lpips` package.
+def find_lpips(weights: Path | None = None) -> AlexLpips:
+    """LPIPS from a file with its weights; None: from the `lpips` package.
 
     Raises:
-        ConfigError: the file holds something else.
+        ConfigError: the file holds something else, or the package does not give any.
     """
     if weights is not None:
         return AlexLpips(read_weights(weights))
     try:
         return AlexLpips(package_weights())
     except Exception as error:  # not installed, torchvision broken, no network, ...
-        logger.warning(
-            "LPIPS is left out: its weights cannot be had here (%s: %s). Install the extra 'eval' "
-            "with access to the network, or name a file with --lpips-weights.",
-            type(error).__name__,
-            error,
-        )
+        raise ConfigError(
+            f"the weights of LPIPS cannot be had here ({type(error).__name__}: {error}). Install "
+            "the extra 'eval' with access to the network, or name a file with them: "
+            "--lpips-weights; for a training, --model.lpips"
+        ) from error
+
+
+def load_lpips(weights: Path | None = None) -> AlexLpips | None:
+    """`find_lpips`, or None (which is said) where the package does not give any weights.
+
+    Raises:
+        ConfigError: the file holds something else.
+    """
+    try:
+        return find_lpips(weights)
+    except ConfigError as error:
+        if weights is not None:
+            raise
+        logger.warning("LPIPS is left out: %s", error)
         return None
 
 

@@ -22,6 +22,9 @@ from .losses import (
     total_loss,
 )
 
+AGAIN = ("again", "ssim", "lpips")
+"""The losses on pictures blurred again."""
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -34,6 +37,7 @@ class LossWeights:
         again: weight of the loss on pictures blurred again (0 in the paper); see `known_blur`.
         again_sizes: at how many sizes that loss compares them (full, half, quarter, ...), summed.
         ssim: weight of 1 - SSIM of the same pictures (0 in the paper).
+        lpips: weight of LPIPS of the same pictures (0 in the paper); see `perceptual`.
         t_branch: the transformation branch, eqs. 2 to 6.
         s_branch: the self-regression branch, eqs. 7 to 9.
         s_branch_every: the self-regression branch only at every so many steps (1 in the paper).
@@ -45,6 +49,7 @@ class LossWeights:
     again: float = 0.0
     again_sizes: int = 1
     ssim: float = 0.0
+    lpips: float = 0.0
     t_branch: bool = True
     s_branch: bool = True
     s_branch_every: int = 1
@@ -74,13 +79,17 @@ class Batch(NamedTuple):
 
 @dataclass
 class Networks:
-    """G, G_inv and D, with their optimizers: one for both generators, one for D."""
+    """G, G_inv and D, with their optimizers: one for both generators, one for D.
+
+    `lpips` (B,3,H,W twice, in [-1, 1], to a scalar) does not learn; where its loss is used.
+    """
 
     G: nn.Module
     G_inv: nn.Module
     D: nn.Module
     opt_G: torch.optim.Optimizer
     opt_D: torch.optim.Optimizer
+    lpips: nn.Module | None = None
 
 
 def reconstruct(G_inv: nn.Module, L: Tensor, batch: Batch) -> Tensor:
@@ -89,19 +98,20 @@ def reconstruct(G_inv: nn.Module, L: Tensor, batch: Batch) -> Tensor:
 
 
 def generator_losses(
-    G: nn.Module, G_inv: nn.Module, D: nn.Module, batch: Batch, weights: LossWeights
+    nets: Networks, batch: Batch, weights: LossWeights
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The generators' losses by name (``G`` is eq. 10's total), and L = G(A) (B,3,H,W).
 
     Those of a branch that is left out are not among them.
     """
+    G, G_inv = nets.G, nets.G_inv
     zero = batch.A.new_zeros(())
     losses: dict[str, Tensor] = {}
     known = isinstance(G_inv, BlurInverse)
     with torch.set_grad_enabled(weights.t_branch or batch.less is not None):
         L = G(batch.A_input)  # eq. 2
     if weights.t_branch:
-        losses["adv"] = adversarial_loss(D(L))  # eq. 4
+        losses["adv"] = adversarial_loss(nets.D(L))  # eq. 4
     if weights.t_branch and weights.recon:
         A_recon = reconstruct(G_inv, L, batch)  # eq. 5
         pair = (batch.A, A_recon)
@@ -123,12 +133,24 @@ def generator_losses(
         else:
             sharp, blurry = blur_again(L.detach(), batch.again)
             restored = G(blurry)
-        losses["again"] = pyramid_loss(sharp, restored, weights.again_sizes)
-        total = total + weights.again * losses["again"]
-        if weights.ssim:
-            losses["ssim"] = structure_loss(sharp, restored)
-            total = total + weights.ssim * losses["ssim"]
+        losses |= again_losses(sharp, restored, weights, nets.lpips)
+        total = total + sum(
+            getattr(weights, name) * losses[name] for name in AGAIN if name in losses
+        )
     return losses | {"G": total}, L
+
+
+def again_losses(
+    sharp: Tensor, restored: Tensor, weights: LossWeights, lpips: nn.Module | None
+) -> dict[str, Tensor]:
+    """By the names of their weights: the losses on pictures blurred again (B,3,H,W each)."""
+    losses = {"again": pyramid_loss(sharp, restored, weights.again_sizes)}
+    if weights.ssim:
+        losses["ssim"] = structure_loss(sharp, restored)
+    if weights.lpips and lpips is not None:
+        with torch.autocast(sharp.device.type, enabled=False):
+            losses["lpips"] = lpips(sharp.float(), restored.float())
+    return losses
 
 
 def train_step(
@@ -154,7 +176,7 @@ def train_step(
     """
     nets.D.requires_grad_(False)  # D's weights get no gradient from the generators' losses
     with autocast():
-        losses, L = generator_losses(nets.G, nets.G_inv, nets.D, batch, weights)
+        losses, L = generator_losses(nets, batch, weights)
     nets.opt_G.zero_grad(set_to_none=True)
     backward(losses["G"])
     if max_norm < math.inf:

@@ -34,6 +34,7 @@ from .discriminator import Discriminator
 from .generators import calibrate, make_generator, start_from
 from .known_blur import BlurInverse
 from .loader import Loaded, make_loader
+from .perceptual import find_lpips
 from .pool import PicturePool
 from .schedule import Schedule
 from .state import load_state, random_states, save_state, set_random_states
@@ -42,7 +43,7 @@ from .step import Batch, Networks, train_step
 COARSER = ((), (2,), (4, 2))
 """With model.coarse, the scales at which a step's inputs are worked on first, in turn."""
 
-NOT_OF_SHAPES = ("init", "calibrate", "coarse")
+NOT_OF_SHAPES = ("init", "calibrate", "coarse", "lpips")
 """Settings of the model that a run may be resumed without."""
 
 logger = logging.getLogger("devudp")
@@ -112,7 +113,14 @@ class Trainer:
                 network if isinstance(network, BlurInverse) else accelerator.prepare_model(network)
                 for network in networks
             )
-        self.nets = Networks(G, G_inv, D, opt_G, opt_D)
+        self.nets = Networks(G, G_inv, D, opt_G, opt_D, self.lpips())
+
+    def lpips(self) -> nn.Module | None:
+        """LPIPS where it is a loss."""
+        if not self.config.loss.lpips:
+            return None
+        weights = self.config.model.lpips
+        return find_lpips(Path(weights) if weights else None).to(self.accelerator.device)
 
     def unwrap(self) -> None:
         """Lets go of the parallel networks, which hold the group of processes. No step follows."""
