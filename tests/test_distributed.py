@@ -48,7 +48,7 @@ LOSSES = {"G", "D", "adv", "recon", "sr_A", "sr_B", "again"}
 NAMES = {
     "unpaired": LOSSES - {"again"},
     "devudp": LOSSES - {"sr_A"},  # a known blur has no weights
-    "devudp-dt": LOSSES - {"sr_A", "recon"},
+    "devudp-dt-cameras": LOSSES - {"sr_A", "recon"},
 }
 """The losses of each recipe."""
 
@@ -67,7 +67,7 @@ def weights(run: Path, network: str) -> torch.Tensor:
     [
         ("unpaired", []),
         ("devudp", []),
-        ("devudp-dt", ["--model.calibrate", "2", "--loss.s-branch-every", "2"]),
+        ("devudp-dt-cameras", ["--model.calibrate", "2", "--loss.s-branch-every", "2"]),
     ],
 )
 def test_two_processes_train_what_one_does(recipe: str, options: list[str], tmp_path: Path):
@@ -83,7 +83,7 @@ def test_two_processes_train_what_one_does(recipe: str, options: list[str], tmp_
     assert len(list((two / "states").iterdir())) == 2
     for a, b in zip(losses_of(one), losses_of(two), strict=True):
         names = NAMES[recipe]
-        if recipe == "devudp-dt" and a["step"] % 2 == 0:
+        if recipe == "devudp-dt-cameras" and a["step"] % 2 == 0:
             names = names - {"sr_B"}  # loss.s_branch_every
         assert names == LOSSES & a.keys() == LOSSES & b.keys()
         for name in names:
@@ -143,7 +143,7 @@ def kill_one_worker(job, step: int) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_dead_process_ends_the_job_and_it_can_be_resumed_exactly(tmp_path: Path):
     options = ["--pool", "3", "--schedule.freeze-norm", "4", "--schedule.length", "8",
-               "--model.variant", "devudp-dt"]  # fmt: skip
+               "--model.variant", "devudp-dt-cameras"]  # fmt: skip
     arguments = [*make_sides(tmp_path), *TINY, *EXTRA, *options]
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     finish(launch("unpaired", "--out", str(straight), *arguments, processes=2))

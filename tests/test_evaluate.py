@@ -16,7 +16,7 @@ from torch import nn
 from devudp_model.checkpoint import load_checkpoint
 from devudp_model.generator import Generator, Variant
 from devudp_model.restore import Options, restore
-from tests.training_run import make_pictures
+from tests.training_run import make_pictures, random_lpips_weights
 from training import perceptual
 from training.config import ConfigError
 from training.evaluate import main
@@ -181,18 +181,6 @@ def test_pairs_of_differing_sizes(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         main([*pairs, "--out", str(tmp_path / "out")])
     assert "64x48 and its reference" in caplog.messages[-1]
     main([*pairs, "--size", "32x32", "--out", str(tmp_path / "out2")])
-
-
-def random_lpips_weights() -> dict[str, torch.Tensor]:
-    shapes = [(64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3)]
-    torch.manual_seed(0)
-    weights = {}
-    for k, (outer, inner, side) in enumerate(shapes):
-        conv = nn.Conv2d(inner, outer, side)
-        assert conv.bias is not None
-        weights[f"conv{k}.weight"], weights[f"conv{k}.bias"] = conv.weight.data, conv.bias.data
-        weights[f"lin{k}"] = torch.rand(outer)
-    return weights
 
 
 def test_lpips_against_plain_layers():

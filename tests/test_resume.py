@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from tests.training_run import TINY, launch, make_sides, recipe_and_sides
+from tests.training_run import TINY, launch, make_sides, random_lpips_weights, recipe_and_sides
 from training.config import ConfigError
+from training.settings import load_recipe
 from training.state import find_state, load_state, random_states, save_state, set_random_states
 from training.train import main
 
@@ -45,9 +47,12 @@ def kill_after(process, step: int) -> None:
     assert process.wait(60) != 0
 
 
-@pytest.mark.parametrize("recipe", ["unpaired", "devudp", "devudp-dt"])
+@pytest.mark.parametrize("recipe", ["unpaired", "devudp", "devudp-dt-cameras", "devudp-dt"])
 def test_killed_and_resumed_is_bit_equal_to_straight(recipe: str, tmp_path: Path):
     arguments = [*recipe_and_sides(recipe, tmp_path), *TINY, *EXTRA]
+    if load_recipe(recipe).loss.lpips:
+        save_file(random_lpips_weights(), tmp_path / "lpips.safetensors")
+        arguments += ["--loss.lpips", "0.3", "--model.lpips", str(tmp_path / "lpips.safetensors")]
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     main([*arguments, "--out", str(straight)])
     kill_after(launch(*arguments, "--out", str(broken)), step=5)

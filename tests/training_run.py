@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import nn
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,6 +48,19 @@ def recipe_and_sides(recipe: str, folder: Path) -> list[str]:
     """A recipe's name, and the pictures it takes: with "devudp" there are no real blurry ones."""
     sides = make_sides(folder)
     return [recipe, *(sides[:2] if recipe == "devudp" else sides)]
+
+
+def random_lpips_weights() -> dict[str, torch.Tensor]:
+    """Weights of LPIPS by their names, none of them learnt."""
+    shapes = [(64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3)]
+    torch.manual_seed(0)
+    weights = {}
+    for k, (outer, inner, side) in enumerate(shapes):
+        conv = nn.Conv2d(inner, outer, side)
+        assert conv.bias is not None
+        weights[f"conv{k}.weight"], weights[f"conv{k}.bias"] = conv.weight.data, conv.bias.data
+        weights[f"lin{k}"] = torch.rand(outer)
+    return weights
 
 
 def free_port() -> str:
