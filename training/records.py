@@ -161,6 +161,7 @@ def draw_curve(out: Path) -> Path | None:
         "sr_A": "L_sr_A (eq. 9)",
         "again": "blurred again",
         "ssim": "1 - SSIM",
+        "lpips": "LPIPS",
     }
     for name, label in names.items():
         points = [(line["step"], line[name]) for line in lines if line.get(name)]
