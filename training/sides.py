@@ -41,8 +41,8 @@ class DataConfig:
         sweeps: share of the made blur that is a smooth sweep, as in films (GoPro, REDS), and not a
             hand's shake, which dwells.
         directions: all made blur is straight and even, along one of so many directions, the first
-            of which is level; all lengths are as frequent. With one, G learns within a hundred
-            steps to take blur back, and goes on from there: see docs/training.md. 0: any movement.
+            of which is level; all lengths are as frequent. With few, G soon learns to take
+            long blur back, and goes on from there: see docs/training.md. 0: any movement.
         parts: share of the made blur in which a part of the picture moves in a way of its own.
         highlights: clipped highlights of the made blur are up to this much brighter than white.
         curve: exponents of the made blur's tone curve, smallest and largest: light = value **

@@ -22,9 +22,6 @@ from .losses import (
     total_loss,
 )
 
-AGAIN = ("again", "ssim", "lpips")
-"""The losses on pictures blurred again."""
-
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -133,10 +130,9 @@ def generator_losses(
         else:
             sharp, blurry = blur_again(L.detach(), batch.again)
             restored = G(blurry)
-        losses |= again_losses(sharp, restored, weights, nets.lpips)
-        total = total + sum(
-            getattr(weights, name) * losses[name] for name in AGAIN if name in losses
-        )
+        again = again_losses(sharp, restored, weights, nets.lpips)
+        total = total + sum(getattr(weights, name) * loss for name, loss in again.items())
+        losses |= again
     return losses | {"G": total}, L
 
 
@@ -147,7 +143,8 @@ def again_losses(
     losses = {"again": pyramid_loss(sharp, restored, weights.again_sizes)}
     if weights.ssim:
         losses["ssim"] = structure_loss(sharp, restored)
-    if weights.lpips and lpips is not None:
+    if weights.lpips:
+        assert lpips is not None, "loss.lpips without LPIPS among the networks"
         with torch.autocast(sharp.device.type, enabled=False):
             losses["lpips"] = lpips(sharp.float(), restored.float())
     return losses
