@@ -86,6 +86,16 @@ def test_a_run_can_go_on_with_what_coarser_scales_leave(tmp_path: Path):
         main(["resume", str(out), "--schedule.length", "3", "--model.width", "8"])
 
 
+def test_the_optimizer_stays_the_same(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    out = tmp_path / "run"
+    sides = make_sides(tmp_path)[:2]
+    main(["devudp-dt", "--out", str(out), *sides, *TINY, "--schedule.length", "1"])
+    with pytest.raises(SystemExit):
+        main(["resume", str(out), "--schedule.length", "2", "--schedule.muon", "0"])
+    assert "is a state of Muon" in caplog.text
+    assert load_state(find_state(out))["step"] == 1
+
+
 def test_other_pictures_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     out = tmp_path / "run"
     main(["unpaired", "--out", str(out), *make_sides(tmp_path), *TINY, "--schedule.length", "1"])

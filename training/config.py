@@ -79,6 +79,8 @@ class ScheduleConfig:
         warm_up: steps in which it grows to that from nothing.
         max_norm: longer gradients of the generators are shortened to this. None: none are.
         betas: Adam's.
+        muon: the convolutions' weights of the generators are Muon's, with this many times the
+            learning rate, instead of Adam's. 0: all are Adam's (the paper's).
     """
 
     unit: Literal["epochs", "steps"] = "epochs"
@@ -89,6 +91,7 @@ class ScheduleConfig:
     warm_up: int = 0
     max_norm: float | None = None
     betas: tuple[float, float] = (0.5, 0.999)
+    muon: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,7 @@ class Config:
             ),
             "data.directions must be 0 (any movement) or more": self.data.directions >= 0,
             "data.averaged must be from 0 to 1": 0 <= self.data.averaged <= 1,
+            "schedule.muon must be 0 (Adam) or more": self.schedule.muon >= 0,
             "loss.s_branch_every must be at least 1": self.loss.s_branch_every >= 1,
             "loss.s_branch_every above 1 needs loss.t_branch or loss.again: other steps have no "
             "other loss": (

@@ -34,6 +34,7 @@ from .discriminator import Discriminator
 from .generators import calibrate, make_generator, start_from
 from .known_blur import BlurInverse
 from .loader import Loaded, make_loader
+from .optimizer import make_optimizer
 from .perceptual import find_lpips
 from .pool import PicturePool
 from .schedule import Schedule
@@ -99,7 +100,7 @@ class Trainer:
             networks = [nn.SyncBatchNorm.convert_sync_batchnorm(n) for n in networks]
         lr, betas = self.schedule.lr(0), self.config.schedule.betas
         generators = [*self.G.parameters(), *self.G_inv.parameters()]
-        opt_G = torch.optim.Adam(generators, lr, betas)
+        opt_G = make_optimizer(generators, self.config.schedule)
         opt_D = torch.optim.Adam(self.D.parameters(), lr, betas)
         if speed.compile:
             for network in networks:
@@ -286,7 +287,7 @@ class Trainer:
 
         Raises:
             StateError: it cannot be read.
-            ConfigError: it is of another architecture.
+            ConfigError: it is of another architecture or optimizer.
         """
         state = load_state(path)
         mine, its = (
@@ -298,6 +299,12 @@ class Trainer:
                 f"{k} {its.get(k)!r} there, {mine[k]!r} here" for k in mine if mine[k] != its.get(k)
             ]
             raise ConfigError(f"{path} is a state of another architecture: {'; '.join(wrong)}")
+        if ("muon" in state["opt_G"]) != (self.config.schedule.muon > 0):
+            raise ConfigError(
+                f"{path} is a state of {'Muon' if 'muon' in state['opt_G'] else 'Adam'}, and "
+                "schedule.muon asks for the other. Leave that as it was, or start a new run from "
+                "the weights (--model.init)"
+            )
         self.G.load_state_dict(state["G"])
         self.G_inv.load_state_dict(state["G_inv"])
         self.D.load_state_dict(state["D"])
