@@ -18,10 +18,6 @@ from .tasks import GREY_LEVEL, window_mean
 SCALES = (8, 4, 2)
 """The pictures are made smaller by these factors, one after the other."""
 
-SHARES = {8: 0.6, 4: 0.6, 2: 1.0}
-"""So much is taken of what the network changes at each of them: it overdoes slight blur, of which
-the smallest pictures have most. Measured at 4 (see the model card); 8 is taken for its like."""
-
 LEAST_SIDE = 180
 """Pixels of the short side that a smaller picture has at least: about that of the smallest
 photographs which the network was trained on (192). In smaller ones, details look like blur."""
@@ -56,7 +52,7 @@ def coarse_to_fine(
     Args:
         run: the network, B,3,h,w in [0, 1] to the same.
         image: B,3,H,W in [0, 1], float32; is written to.
-        scales: the factors, of `SCALES`; those of `scales_for` if None.
+        scales: the factors; those of `scales_for` if None.
 
     Returns:
         `image`.
@@ -64,7 +60,7 @@ def coarse_to_fine(
     scales = scales_for(*image.shape[2:]) if scales is None else scales
     for scale in scales:
         small = shrink(image, scale)
-        add_enlarged(image, SHARES[scale] * (run(small) - small), scale)
+        add_enlarged(image, run(small) - small, scale)
         image.clamp_(0, 1)
     return image
 

@@ -36,9 +36,8 @@ class MuonAdam(torch.optim.Optimizer):
     """Muon for the convolutions' weights, Adam for everything else.
 
     Adam makes the steps of single weights alike, Muon those of a layer's directions: rarely seen
-    ones move as fast as common ones. BatchNorm with statistics that stay as they are, which keeps
-    no layer's scale in check, profits from that. (Jordan and others: Muon, an optimizer for hidden
-    layers in neural networks, 2024.) The last layer, which has three rows, is Adam's.
+    ones move as fast as common ones (Jordan and others: Muon, an optimizer for hidden layers in
+    neural networks, 2024). The last layer, which has three rows, is Adam's.
 
     Args:
         params: of the networks, on their device and in their memory format for good.
