@@ -57,11 +57,10 @@ class FrozenRestorer(nn.Module):
         memory = self.options.memory
         memory = memory if given is image else beside_a_copy(memory, image)
         output = self.network(given, memory=memory)
-        exposure, floor, detail = self.matched
-        matched = Match(
-            None if exposure is None else Affine(*(x.to(device) for x in exposure)),
-            floor.to(device),
-            detail,
+        exposure, floor = self.matched.exposure, self.matched.floor
+        matched = self.matched._replace(
+            exposure=None if exposure is None else Affine(*(x.to(device) for x in exposure)),
+            floor=floor.to(device),
         )
         task, strength = self.options.task, self.options.strength
         restored = apply_task(to_colour(image, device), output, task, matched, strength=strength)

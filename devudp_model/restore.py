@@ -24,7 +24,17 @@ from .generator import Generator
 from .inference import Network
 from .precision import PRECISIONS, Precision, choose_dtype
 from .statistics import join, moments_of_planes
-from .tasks import TASKS, Match, Task, apply_task, match, own_detail, own_exposure, reach
+from .tasks import (
+    TASKS,
+    Match,
+    Task,
+    apply_task,
+    match,
+    own_bounds,
+    own_detail,
+    own_exposure,
+    reach,
+)
 
 Statistics = Literal["each image", "shared"]
 STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
@@ -237,20 +247,16 @@ def match_pictures(image: Tensor, output: Tensor, options: Options, shortcut: bo
     `shortcut`: of the network that made `output`.
     """
     device = output.device
-    detail = own_detail(options.task, shortcut)
+    detail, bounded = own_detail(options.task, shortcut), own_bounds(options.task, shortcut)
     exposure = options.exposure
     exposure = own_exposure(options.task, shortcut) if exposure is None else exposure
-    if exposure == 1 and not detail:
-        return Match(None, torch.zeros(1, 3, 1, 1, device=device))  # nothing is taken
+    if exposure == 1 and not detail:  # nothing is taken
+        return Match(None, torch.zeros(1, 3, 1, 1, device=device), bounded=bounded)
     rows = list(strips_of(image))
     before = (to_colour(image[f : f + 1, :, i:j], device) for f, i, j in rows)
     after = (output[f : f + 1, :, i:j] for f, i, j in rows)
-    return match(
-        join([moments_of_planes(strip) for strip in before]),
-        join([moments_of_planes(strip) for strip in after]),
-        exposure,
-        detail,
-    )
+    taken, made = (join([moments_of_planes(strip) for strip in s]) for s in (before, after))
+    return match(taken, made, exposure, detail)._replace(bounded=bounded)
 
 
 def strips_of(image: Tensor) -> Iterator[tuple[int, int, int]]:

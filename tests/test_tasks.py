@@ -2,23 +2,29 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from devudp_model.statistics import Moments, moments_of_planes
 from devudp_model.tasks import (
     GREY_LEVEL,
     MAX_GAIN,
+    OVERSHOOT_RADIUS,
     TASKS,
     Match,
     Task,
     apply_task,
     bundled_variant,
+    cut_overshoot,
     detail_transfer,
     fill_dots,
+    keep_white,
     match,
+    own_bounds,
     own_detail,
     own_exposure,
     reach,
+    window_max,
     window_mean,
 )
 
@@ -131,13 +137,15 @@ def test_low_light_leaves_faint_noise_behind() -> None:
 def test_a_task_looks_no_further_than_it_says(task: Task) -> None:
     image = picture(1, 3, 90, 90)
     output = (picture(1, 3, 90, 90, seed=1) + 0.7).clamp(max=1)  # white with dark spots
-    found = matched(image, output, 1.0, own_detail(task, shortcut=False))
+    shortcut = task == "deblur"
+    found = matched(image, output, 1.0, own_detail(task, shortcut))
+    found = found._replace(bounded=own_bounds(task, shortcut))
     whole = apply_task(image, output, task, found)
     r = reach(task)
     part = apply_task(image[..., 20:70, 20:70], output[..., 20:70, 20:70], task, found)
     inside = part[..., r : 50 - r, r : 50 - r]
     torch.testing.assert_close(inside, whole[..., 20 + r : 70 - r, 20 + r : 70 - r])
-    assert reach("deblur") == 0 < reach("joint") == reach("low light")
+    assert 0 < reach("deblur") < reach("joint") == reach("low light")
 
 
 def test_joint_has_a_part_of_the_inputs_own_detail() -> None:
@@ -157,6 +165,33 @@ def test_a_network_with_the_shortcut_keeps_exposure_and_detail_by_itself() -> No
     assert [own_detail(task, shortcut=True) for task in TASKS] == [0.0, 0.0, 1.0]
 
 
+def test_only_what_keeps_the_inputs_exposure_is_bounded_by_it() -> None:
+    assert [own_bounds(task, shortcut=True) for task in TASKS] == [False, True, False]
+    assert not any(own_bounds(task, shortcut=False) for task in TASKS)
+
+
+def test_deblur_has_no_halos() -> None:
+    """An edge, blurred; sharpened too far, it has a light and a dark rim."""
+    image, sharp = torch.full((1, 3, 30, 40), 0.2), torch.full((1, 3, 30, 40), 0.2)
+    image[..., 18:22] = torch.tensor([0.32, 0.44, 0.56, 0.68])
+    image[..., 22:], sharp[..., 20:] = 0.8, 0.8
+    output = sharp.clone()
+    output[..., 17:20], output[..., 20:23] = 0.1, 0.95
+    bounded = apply_task(image, output, "deblur", Match(None, torch.zeros(()), bounded=True))
+    torch.testing.assert_close(bounded, sharp)
+    assert torch.equal(apply_task(image, output, "deblur", Match(None, torch.zeros(()))), output)
+
+
+def test_overshoot_is_cut_for_each_channel_at_what_the_input_has_nearby() -> None:
+    image, output = torch.full((1, 3, 30, 40), 0.5), torch.full((1, 3, 30, 40), 0.9)
+    image[0, 1, 10, 20] = 0.7
+    result = cut_overshoot(image, output)
+    r = OVERSHOOT_RADIUS
+    expected = torch.full_like(image, 0.5)
+    expected[0, 1, 10 - r : 11 + r, 20 - r : 21 + r] = 0.7
+    assert torch.equal(result, expected)
+
+
 def test_dots_in_blown_out_lights_are_filled() -> None:
     image, output = torch.full((1, 3, 40, 40), 0.3), torch.full((1, 3, 40, 40), 0.4)
     image[..., 10:30, 10:30], output[..., 10:30, 10:30] = 0.9, 1.0  # a lamp
@@ -167,6 +202,22 @@ def test_dots_in_blown_out_lights_are_filled() -> None:
     torch.testing.assert_close(fill_dots(image, output), clean)
     result = apply_task(image, output, "joint", matched(image, output, 1.0))
     torch.testing.assert_close(result, clean)
+
+
+def test_white_stays_white() -> None:
+    image = torch.tensor([1.0, 0.98, 0.89, 0.8, 0.2]).view(1, 1, 1, 5).repeat(1, 3, 1, 1)
+    tinted = torch.tensor([0.95, 0.85, 0.9]).view(1, 3, 1, 1).expand_as(image) * image
+    result = keep_white(image, tinted)
+    assert torch.equal(result[..., :2], image[..., :2])
+    torch.testing.assert_close(result[..., 2], (image + tinted)[..., 2] / 2)
+    assert torch.equal(result[..., 3:], tinted[..., 3:])
+    yellow = image * torch.tensor([1.0, 1.0, 0.5]).view(1, 3, 1, 1)
+    assert torch.equal(keep_white(yellow, tinted), tinted)  # bright in two colours is not white
+    brighter = (image + 0.1).clamp(max=1)
+    assert torch.equal(keep_white(image, brighter), brighter)
+    for task in ("joint", "low light"):
+        found = Match(None, torch.zeros(1, 3, 1, 1))
+        assert torch.equal(apply_task(image, tinted, task, found)[..., 0], image[..., 0])
 
 
 def test_what_the_input_has_is_no_dot() -> None:
@@ -183,3 +234,9 @@ def test_window_mean_at_the_borders_is_over_what_there_is() -> None:
     x = torch.arange(12.0).view(1, 1, 3, 4)
     assert window_mean(x, 1)[0, 0, 0, 0] == x[0, 0, :2, :2].mean()
     assert window_mean(x, 50)[0, 0, 2, 3] == x.mean()  # a window larger than the picture
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (30, 41)])
+def test_window_max_is_over_what_there_is(size: tuple[int, int]) -> None:
+    x = -picture(2, 3, *size)
+    assert torch.equal(window_max(x, 3), F.max_pool2d(x, 7, stride=1, padding=3))
