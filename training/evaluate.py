@@ -39,6 +39,7 @@ from .methods import (
     cascade_method,
     command_method,
     gamma_method,
+    model_method,
     restore_method,
     save,
 )
@@ -146,10 +147,9 @@ class Tasks:
             self.loaded[path] = load_checkpoint(path).generator.to(self.device)
         self.used[word] = path
         if word == MODEL:
-            wanted = Options("deblur", exposure=1.0, coarse=False, precision=options.precision)
-        else:
-            wanted = Options(TASK_WORDS[word], options.strength, options.exposure,
-                             precision=options.precision)  # fmt: skip
+            return partial(model_method, self.loaded[path], options.precision)
+        wanted = Options(TASK_WORDS[word], options.strength, options.exposure,
+                         precision=options.precision)  # fmt: skip
         return partial(restore_method, self.loaded[path], wanted)
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from devudp_model.generator import Generator
-from devudp_model.restore import Options, restore
+from devudp_model.precision import Precision
+from devudp_model.restore import Networks, Options, restore
 
 from .cache import decode
 from .config import ConfigError
@@ -30,12 +32,22 @@ def gamma_method(gamma: float, source: Path, target: Path) -> None:
 
 
 def restore_method(generator: Generator, options: Options, source: Path, target: Path) -> None:
-    """A checkpoint of this project."""
-    paths = sorted(source.glob("*.png"))
-    for path in tqdm(paths, desc=options.task, disable=None, leave=False):
+    """A task, with a checkpoint of this project."""
+    each_picture(lambda image: restore(image, generator, options), options.task, source, target)
+
+
+def model_method(generator: Generator, precision: Precision, source: Path, target: Path) -> None:
+    """The network's very picture, which the paper measures: what tasks do besides is left out."""
+    networks = Networks(generator, precision)
+    each_picture(lambda image: networks.run(image, memory=None), "model", source, target)
+
+
+@torch.inference_mode()
+def each_picture(run: Callable[[Tensor], Tensor], name: str, source: Path, target: Path) -> None:
+    """Runs what makes 1,3,H,W of 1,3,H,W, both in [0, 1], on all PNGs of a folder."""
+    for path in tqdm(sorted(source.glob("*.png")), desc=name, disable=None, leave=False):
         image = torch.from_numpy(decode(path).copy()).permute(2, 0, 1)[None].float() / 255
-        restored = restore(image, generator, options)[0]
-        pixels = (restored.clamp(0, 1) * 255).round().to(torch.uint8)
+        pixels = (run(image)[0].clamp(0, 1) * 255).round().to(torch.uint8)
         save(pixels.permute(1, 2, 0).cpu().numpy(), target / path.name)
 
 
