@@ -61,8 +61,14 @@ DOT_CONTRAST = 2.0
 WHITE = (0.8, 0.98)
 """From the first to the second value, the input counts more and more as white; see `keep_white`."""
 
-OVERSHOOT_RADIUS = 5
+OVERSHOOT_RADIUS = 6
 """Nothing becomes lighter or darker than what lies within so many pixels; see `cut_overshoot`."""
+
+SPECK_RADIUS = 1
+"""What is no wider than 2 r + 1 pixels counts for its r nearest neighbours only."""
+
+COLOUR_SHARE = 0.5
+"""`deblur` takes so much of what the network changes in one colour and not in all."""
 
 
 def bundled_variant(task: Task) -> Variant:
@@ -201,13 +207,29 @@ def cut_overshoot(image: Tensor, output: Tensor) -> Tensor:
 
     Sharpening goes too far beside edges, which shows as halos. A blurred picture has about the
     range of the sharp one wherever it is more than a line or a dot, so every pixel is cut off at
-    the least and the greatest value that its channel of the input has nearby.
+    the least and the greatest value that its channel of the input has nearby. Specks do not count:
+    they would spread.
 
     Args:
         image, output: B,C,H,W of the same exposure.
     """
-    lowest, highest = -window_max(-image, OVERSHOOT_RADIUS), window_max(image, OVERSHOOT_RADIUS)
-    return torch.minimum(torch.maximum(output, lowest), highest)
+    bounded = torch.minimum(output, highest_nearby(image))
+    return torch.maximum(bounded, -highest_nearby(-image))
+
+
+def highest_nearby(x: Tensor) -> Tensor:
+    """What no pixel of B,C,H,W may exceed; see `cut_overshoot`."""
+    without_specks = -closing(-x, SPECK_RADIUS)
+    return torch.maximum(window_max(without_specks, OVERSHOOT_RADIUS), window_max(x, SPECK_RADIUS))
+
+
+def calm_colours(image: Tensor, output: Tensor) -> Tensor:
+    """The model's picture with fewer coloured fringes, which it makes at edges of lights.
+
+    Where it only makes things lighter or darker, it stays. Arguments: see `cut_overshoot`.
+    """
+    change = output - image
+    return output - (1 - COLOUR_SHARE) * (change - change.mean(1, keepdim=True))
 
 
 def own_bounds(task: Task, shortcut: bool) -> bool:
@@ -231,7 +253,9 @@ def own_detail(task: Task, shortcut: bool) -> float:
 
 def reach(task: Task) -> int:
     """How many pixels around a pixel `apply_task` looks at."""
-    return OVERSHOOT_RADIUS if task == "deblur" else 2 * (DOT_RADIUS + DETAIL_RADIUS)
+    if task == "deblur":
+        return OVERSHOOT_RADIUS + 2 * SPECK_RADIUS
+    return 2 * (DOT_RADIUS + DETAIL_RADIUS)
 
 
 def apply_task(
@@ -259,7 +283,7 @@ def apply_task(
     if task != "deblur":
         output = fill_dots(image, output.clamp(0, 1))
     if matched.bounded:
-        output = cut_overshoot(image, output)
+        output = calm_colours(image, cut_overshoot(image, output))
     if matched.detail:
         own = detail_transfer(image, output, matched.floor)
         output = own if matched.detail == 1 else output.lerp(own, matched.detail)

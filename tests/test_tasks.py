@@ -10,11 +10,13 @@ from devudp_model.tasks import (
     GREY_LEVEL,
     MAX_GAIN,
     OVERSHOOT_RADIUS,
+    SPECK_RADIUS,
     TASKS,
     Match,
     Task,
     apply_task,
     bundled_variant,
+    calm_colours,
     cut_overshoot,
     detail_transfer,
     fill_dots,
@@ -145,7 +147,7 @@ def test_a_task_looks_no_further_than_it_says(task: Task) -> None:
     part = apply_task(image[..., 20:70, 20:70], output[..., 20:70, 20:70], task, found)
     inside = part[..., r : 50 - r, r : 50 - r]
     torch.testing.assert_close(inside, whole[..., 20 + r : 70 - r, 20 + r : 70 - r])
-    assert 0 < reach("deblur") < reach("joint") == reach("low light")
+    assert 0 < reach("deblur") <= reach("joint") == reach("low light")
 
 
 def test_joint_has_a_part_of_the_inputs_own_detail() -> None:
@@ -184,12 +186,28 @@ def test_deblur_has_no_halos() -> None:
 
 def test_overshoot_is_cut_for_each_channel_at_what_the_input_has_nearby() -> None:
     image, output = torch.full((1, 3, 30, 40), 0.5), torch.full((1, 3, 30, 40), 0.9)
-    image[0, 1, 10, 20] = 0.7
-    result = cut_overshoot(image, output)
+    image[0, 1, 9:12, 19:22] = 0.7
     r = OVERSHOOT_RADIUS
     expected = torch.full_like(image, 0.5)
-    expected[0, 1, 10 - r : 11 + r, 20 - r : 21 + r] = 0.7
-    assert torch.equal(result, expected)
+    expected[0, 1, 9 - r : 12 + r, 19 - r : 22 + r] = 0.7
+    assert torch.equal(cut_overshoot(image, output), expected)
+    assert torch.equal(cut_overshoot(1 - image, 1 - output), 1 - expected)
+
+
+def test_specks_do_not_spread() -> None:
+    image, output = torch.full((1, 3, 30, 40), 0.9), torch.full((1, 3, 30, 40), 0.2)
+    image[..., 10:12, 20] = 0.4
+    r, expected = SPECK_RADIUS, torch.full_like(image, 0.9)
+    expected[..., 10 - r : 12 + r, 20 - r : 21 + r] = 0.4
+    assert torch.equal(cut_overshoot(image, output), expected)
+
+
+def test_deblur_makes_fewer_coloured_fringes() -> None:
+    image, grey = picture(1, 3, 9, 9), picture(1, 1, 9, 9, seed=1) - 0.5
+    torch.testing.assert_close(calm_colours(image, image + grey), image + grey)
+    output = image + torch.tensor([0.3, 0.0, 0.0]).view(1, 3, 1, 1)
+    added = torch.tensor([0.2, 0.05, 0.05]).view(1, 3, 1, 1)
+    torch.testing.assert_close(calm_colours(image, output), image + added)
 
 
 def test_dots_in_blown_out_lights_are_filled() -> None:
