@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from devudp_model.checkpoint import bundled, load_checkpoint
+from devudp_model.engine.network import Network
 from devudp_model.generator import VARIANTS, Generator, Variant
-from devudp_model.inference import Network
 from devudp_model.restore import Options, Precision, restore
 
 from .frames import table_of_frames
@@ -172,7 +172,7 @@ def one(plan: Plan, size: Size, precision: Precision, *arguments: object) -> dic
 
 def precision(plan: Plan) -> list[Table]:
     """How far 16 bits are from float32 on pictures, with the weights that come along."""
-    from devudp_model.pictures import read_picture
+    from devudp_model.files.images import read_picture
 
     paths = sorted(p for p in plan.pictures.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
     pictures = [read_picture(path).pixels[:, :3] for path in paths]

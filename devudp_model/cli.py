@@ -17,16 +17,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import make_parser
+from .cli_arguments import make_parser
 
 # torch and Pillow take seconds to import: only where they are needed, so that --help is quick.
 if TYPE_CHECKING:
     import torch
 
-    from .batch import Outcome, Restorer
     from .checkpoint import Checkpoint
-    from .jobs import Job
-    from .processes import Process
+    from .files.launcher import Process
+    from .files.plan import Job
+    from .files.restore_files import Outcome, Restorer
 
 log = logging.getLogger("devudp")
 
@@ -56,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_restore(args: argparse.Namespace) -> int:
-    from .batch import Outcome, run
-    from .jobs import plan
-    from .processes import Process
+    from .files.launcher import Process
+    from .files.plan import plan
+    from .files.restore_files import Outcome, run
 
     jobs, problems = plan(
         args.paths,
@@ -108,9 +108,9 @@ def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Proces
     """Generator, options and mask as the arguments say."""
     from PIL import Image
 
-    from .batch import Restorer
     from .checkpoint import bundled, load_checkpoint
-    from .pictures import read_picture
+    from .files.images import read_picture
+    from .files.restore_files import Restorer
     from .restore import Options
     from .tasks import bundled_variant
 

@@ -10,8 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from .engine.network import Network
 from .generator import STRIDE, Generator
-from .inference import Network
 from .restore import (
     Networks,
     Options,

@@ -2,7 +2,7 @@
 
 In three lines:
 
-    from devudp_model import checkpoint, restore
+    from devudp_model import checkpoint as checkpoint, restore as restore
     G = checkpoint.load_checkpoint(checkpoint.bundled("devudp")).generator
     sharp = restore.restore(image, G, restore.Options(strength=0.8))     # B,C,H,W in [0, 1]
 """
@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .coarse import coarse_to_fine, scales_for, where_blurred
+from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
+from .engine.network import Network
+from .engine.precision import PRECISIONS, Precision, choose_dtype
+from .engine.statistics import join, moments_of_planes
 from .generator import Generator
-from .inference import Network
-from .precision import PRECISIONS, Precision, choose_dtype
-from .statistics import join, moments_of_planes
 from .tasks import (
     TASKS,
     Match,

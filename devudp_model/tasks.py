@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .engine.statistics import Moments
 from .generator import Variant
-from .statistics import Moments
 
 Task = Literal["joint", "deblur", "low light"]
 TASKS: tuple[Task, ...] = get_args(Task)

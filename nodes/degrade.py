@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..devudp_model.degrade import degrade
 from .host import compute_device, make, progress
-from .pictures import channels_first, channels_last, empty_like
+from .images import channels_first, channels_last, empty_like
 
 CATEGORY = "image/restoration"
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..devudp_model.metrics import mae, psnr, ssim
 from .degrade import CATEGORY
 from .host import make, progress
-from .pictures import channels_first
+from .images import channels_first
 
 
 class DEvUDPMeasure(io.ComfyNode):

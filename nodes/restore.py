@@ -16,8 +16,8 @@ from ..devudp_model.tasks import TASKS, Task
 from . import checkpoints
 from .degrade import CATEGORY
 from .host import make
-from .pictures import clean_mask
-from .restoring import restore_pictures
+from .images import clean_mask
+from .run_on_host import restore_pictures
 
 
 def task_input() -> io.Combo.Input:

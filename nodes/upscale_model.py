@@ -17,7 +17,7 @@ from ..devudp_model.tasks import TASKS, Task
 from . import checkpoints, host
 from .degrade import CATEGORY
 from .host import make
-from .pictures import channels_first
+from .images import channels_first
 from .restore import (
     check_choices,
     checkpoint_input,
@@ -27,7 +27,7 @@ from .restore import (
     strength_input,
     task_input,
 )
-from .restoring import affordable, host_precision, with_less_memory
+from .run_on_host import affordable, host_precision, with_less_memory
 from .tiles import find_tile, with_context
 
 logger = logging.getLogger("devudp")

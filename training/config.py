@@ -8,8 +8,8 @@ from typing import Literal
 from devudp_model.generator import Norm, Variant
 from devudp_model.metrics import WINDOW
 
-from .sides import DataConfig
-from .step import LossWeights
+from .data.domains import DataConfig
+from .method.step import LossWeights
 
 
 class ConfigError(ValueError):
@@ -33,15 +33,15 @@ class ModelConfig:
         G_inv_width: G_inv's, where it is not to be G's; a narrower one makes steps cheaper, and
             G_inv is not needed afterwards.
         G_inv: "network" (the paper's), or "known blur": in its place the very blur that was made
-            on the fly (see `training/known_blur.py`). Needs data.made_blur = 1, or data.again_of =
+            on the fly (`training/method/reblur.py`). Needs data.made_blur = 1, or data.again_of =
             "A", which blurs all of A.
         calibrate: BatchNorm takes its running statistics from this many batches before the first
             step; with schedule.freeze_norm = 0 it keeps them. 0: not (the paper's).
         coarse: G is trained on what coarser scales make of its inputs as well, as the task `deblur`
-            gives it (`devudp_model.coarse`): at every third step each on the input itself, on what
+            gives it (`coarse_to_fine.py`): at every third step each on the input itself, on what
             half its size and on what a quarter and half make of it. Needs the global shortcut.
         D_width: channels of the discriminator after its first convolution.
-        lpips: a file with the weights of LPIPS (see training/perceptual.py), for loss.lpips; empty:
+        lpips: a file with the weights of LPIPS (training/method/lpips.py), for loss.lpips; empty:
             those of the package `lpips`.
         init: a checkpoint to start G from (.safetensors); empty: from random numbers.
     """

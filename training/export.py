@@ -24,9 +24,9 @@ from devudp_model.tensor_files import PREFIXES
 
 from .config import Config, ConfigError
 from .onnx_export import check_onnx, export_onnx
-from .records import draw_curve
+from .run.records import draw_curve
+from .run.state import find_state, load_state
 from .settings import load_recipe, to_toml
-from .state import find_state, load_state
 
 logger = logging.getLogger("devudp")
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from devudp_model.checkpoint import CheckpointError
 
 from .config import ConfigError
-from .run import Run
+from .run.loop import Run
+from .run.state import find_state
+from .run.trainer import NonFiniteLoss
 from .settings import load_recipe, parse_overrides, recipe_names
-from .state import find_state
-from .trainer import NonFiniteLoss
 
 logger = logging.getLogger("devudp")
 
@@ -58,14 +58,14 @@ def resume(arguments: Sequence[str]) -> None:
 
 def check_data(arguments: Sequence[str]) -> None:
     """RECIPE [--out DIR] [--section.field VALUE ...]: what is in the data, and what is wrong."""
-    from .check_data import main
+    from .data.check_data import main
 
     main(arguments)
 
 
 def frames(arguments: Sequence[str]) -> None:
     """VIDEO... --out DIR: a video's frames as pictures."""
-    from .frames import main
+    from .data.video_frames import main
 
     main(arguments)
 

@@ -180,7 +180,7 @@ class Pack:
     nodes: dict[str, Any]
 
     def module(self, name: str) -> Any:
-        """One of its modules, e.g. "nodes.restoring"."""
+        """One of its modules, e.g. "nodes.run_on_host"."""
         return sys.modules[f"{self.name}.{name}"]
 
 

@@ -1,0 +1,184 @@
+"""A generator's convolutions, ready to work on strips of rows.
+
+A layer is one convolution and the place of its normalisation's statistics. Strips come with the
+rows around them that the convolution looks at, so there is padding to the left and right only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..generator import NORM_EPS, ConvNorm, Generator, InstanceNorm, ResidualBlock
+from .statistics import Moments
+
+Kind = Literal["stem", "same", "down", "up"]
+
+PHASES = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+"""Which taps of a kernel of 3 fall on one pixel and the next, once every pixel is there twice: for
+the even output pixels, which begin at the pixel before their own, and for the odd ones."""
+
+
+class Layer(nn.Module):
+    """One convolution.
+
+    Args:
+        conv: from a generator; 7x7 for the stem, else odd (`same`) or 3x3.
+        kind: `same`; `down` with stride 2; `up` after nearest-neighbour upsampling by 2; the
+            `stem`, whose strips bring their own padding to the left and right.
+        normalized: whether an InstanceNorm follows, whose statistics have to be gathered.
+        dtype: to calculate in.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    mean: Tensor | None
+    var: Tensor | None
+
+    def __init__(self, conv: nn.Conv2d, kind: Kind, normalized: bool, dtype: torch.dtype):
+        super().__init__()
+        self.kind: Kind = kind
+        self.normalized = normalized
+        self.reach: int = conv.kernel_size[0] // 2
+        weight = conv.weight.detach()
+        if kind == "up":
+            # Upsampling then 3x3 are four convolutions with 2x2 taps, one for each phase of the
+            # output: taps that fall on the same input pixel are added. 16/36 the work.
+            phases = PHASES.to(weight)
+            weight = torch.einsum("ayi,oIij,bxj->aboIyx", phases, weight, phases).flatten(0, 2)
+        if kind == "stem" and dtype != torch.float32:
+            # The picture's own rounding would cost more than that of all features: x w is about
+            # x_high w_high + x_low w_high + x_high w_low, three times the channels.
+            high, low = halves(weight, dtype)
+            weight = torch.cat([high, high, low], 1)
+        self.inner, self.outer = conv.in_channels, conv.out_channels
+        self.register_buffer(
+            "weight", weight.to(dtype).contiguous(memory_format=torch.channels_last)
+        )
+        bias = None if conv.bias is None else conv.bias.detach().to(dtype)
+        if bias is not None and kind == "up":
+            bias = bias.repeat(4)
+        self.register_buffer("bias", bias)
+        self.register_buffer("mean", None)
+        self.register_buffer("var", None)
+
+    def needs(self, start: int, stop: int) -> tuple[int, int]:
+        """The input rows (from, to) that output rows `start` to `stop` are made of."""
+        if self.kind == "down":
+            return 2 * start - 1, 2 * stop
+        if self.kind == "up":
+            return start // 2 - 1, stop // 2 + 1
+        return start - self.reach, stop + self.reach
+
+    def bytes_per_row(self, width: int) -> int:
+        """What one output row of `width` pixels takes, with the input that it is made of."""
+        inputs = {"down": 4.0, "up": 0.25}.get(self.kind, 1.0) * self.inner
+        return round((inputs + self.outer) * width * self.weight.itemsize)
+
+    def forward(self, strip: Tensor) -> Tensor:
+        """1,C,rows,W with the rows that `needs` names, to the output rows."""
+        if self.kind == "down":
+            return F.conv2d(strip, self.weight, self.bias, stride=2, padding=(0, 1))
+        if self.kind == "up":
+            return self.upsample(strip)
+        columns = 0 if self.kind == "stem" else self.reach
+        return F.conv2d(strip, self.weight, self.bias, padding=(0, columns))
+
+    def upsample(self, strip: Tensor) -> Tensor:
+        """The phases of the even rows, then those of the odd ones; the columns' two together.
+
+        Not as one transposed convolution: on the CPU its last bits depend on the strip's height and
+        the number of threads, and so do those of 2x2 taps with padding.
+        """
+        height, width = strip.shape[2] - 2, strip.shape[3]
+        padded, channels = F.pad(strip, (1, 1)), self.outer
+        out = strip.new_empty(height, 2, width, 2, channels)
+        for y in (0, 1):
+            bias = None if self.bias is None else self.bias.chunk(2)[y]
+            phases = F.conv2d(padded[:, :, y : y + height + 1], self.weight.chunk(2)[y], bias)
+            pixels = phases.permute(0, 2, 3, 1)[0].unflatten(2, (2, channels))  # h,w+1,2,C
+            for x in (0, 1):  # odd phases begin a pixel later
+                out[:, y, :, x].copy_(pixels[:, x : x + width, x])
+        return out.view(1, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+    def freeze(self, found: Moments) -> None:
+        """From now on these are the statistics, whatever comes."""
+        self.mean, self.var = found.mean, found.var
+
+    @property
+    def frozen(self) -> Moments | None:
+        """The statistics that `freeze` set."""
+        if self.mean is None or self.var is None:
+            return None
+        return Moments(0, self.mean, self.var)
+
+
+class Layers(nn.Module):
+    """All layers of a generator, under the generator's names. BatchNorm must be folded."""
+
+    def __init__(self, generator: Generator, dtype: torch.dtype):
+        super().__init__()
+
+        def single(source: ConvNorm, kind: Kind) -> Layer:
+            return Layer(source.conv, kind, isinstance(source.norm, InstanceNorm), dtype)
+
+        def stage(source: nn.Sequential) -> nn.ModuleList:
+            pairs = []
+            for block in source:
+                assert isinstance(block, ResidualBlock)
+                normalized = isinstance(block.norm1, InstanceNorm)
+                convs = (block.conv1, block.conv2)
+                pairs.append(nn.ModuleList(Layer(c, "same", normalized, dtype) for c in convs))
+            return nn.ModuleList(pairs)
+
+        self.stem = single(generator.stem, "stem")
+        self.encode1 = stage(generator.encode1)
+        self.down1 = single(generator.down1, "down")
+        self.encode2 = stage(generator.encode2)
+        self.down2 = single(generator.down2, "down")
+        self.encode3 = stage(generator.encode3)
+        self.decode3 = stage(generator.decode3)
+        self.up2 = single(generator.up2, "up")
+        self.decode2 = stage(generator.decode2)
+        self.up1 = single(generator.up1, "up")
+        self.decode1 = stage(generator.decode1)
+        self.head = Layer(generator.head, "same", False, dtype)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return (module for module in self.modules() if isinstance(module, Layer))
+
+
+def halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Two numbers of a 16-bit type that add up to `x` (float32), to twice the digits."""
+    high = x.to(dtype)
+    return high, (x - high).to(dtype)
+
+
+def normalize_into(out: Tensor, x: Tensor, found: Moments) -> None:
+    """out = (x - mean) / sqrt(var + eps), channel by channel, computed in float32, in one pass.
+
+    Args:
+        out, x: 1,C,h,W of any floating type.
+        found: vectors of C, float32.
+    """
+    if x.device.type == "cpu":  # straight into `out`; elsewhere this variant is not always there
+        unused = x.new_empty(0, dtype=torch.float32)
+        torch.native_batch_norm(
+            x, None, None, found.mean, found.var, False, 0.0, NORM_EPS, out=(out, unused, unused)
+        )
+    else:
+        out.copy_(F.batch_norm(x, found.mean, found.var, training=False, eps=NORM_EPS))
+
+
+def relu_(x: Tensor) -> None:
+    """ReLU in place."""
+    if x.device.type == "cpu" and x.dtype == torch.bfloat16:
+        # As integers, numbers with a sign bit are negative: four times as fast as by way of
+        # float32. (A NaN may become 0. The statistics tell where there was one.)
+        x.view(torch.int16).clamp_(min=0)
+    else:
+        x.relu_()

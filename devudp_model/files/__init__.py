@@ -1,0 +1,1 @@
+"""Images on disk: reading, writing, planning and restoring whole folders."""

@@ -1,0 +1,177 @@
+"""Pictures with 16 bits a channel and more, which Pillow would cut down to 8 without a word.
+
+Their pixels go through libvips (`pip install "pyvips[binary]"`, part of `devudp[standalone]`),
+loaded when the first such picture comes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from .metadata import Metadata, upright_xmp
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_DEPTH_AT = 24
+"""Where the bit depth stands, in the chunk IHDR, which always comes first."""
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""Either byte order; the last two are BigTIFF's."""
+
+BITS_PER_SAMPLE = 258
+"""The TIFF tag."""
+
+INTERPRETATIONS = ("grey16", "rgb16", "b-w", "rgb", "srgb", "scrgb", "multiband")
+"""libvips' names of what can be restored: grey, RGB, and what says nothing of its colours."""
+
+
+class DeepError(ValueError):
+    """Why a deep picture cannot be read or written: a sentence whose subject is the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class DeepPixels:
+    """What libvips finds in a file.
+
+    Attributes:
+        pixels: H,W,C in uint16 (or uint8), or float in [0, 1]; not turned by the orientation.
+        has_alpha: whether the last channel is alpha.
+        orientation: as in EXIF, 1 to 8.
+        pages: how many pictures the file holds.
+        metadata: the colour profile and XMP.
+    """
+
+    pixels: np.ndarray
+    has_alpha: bool
+    orientation: int
+    pages: int
+    metadata: Metadata
+
+
+def load_vips() -> Any:
+    """The pyvips module."""
+    try:
+        import pyvips
+    except (ImportError, OSError) as error:
+        raise DeepError(
+            "has 16 bits a channel, and the library that keeps them is missing. Install it with "
+            "'pip install \"pyvips[binary]\"', or convert the picture to 8 bits."
+        ) from error
+    return pyvips
+
+
+def first_bytes(file: BinaryIO, count: int) -> bytes:
+    position = file.tell()
+    file.seek(0)
+    start = file.read(count)
+    file.seek(position)
+    return start
+
+
+def is_tiff(file: BinaryIO) -> bool:
+    """By its first bytes."""
+    return first_bytes(file, 4) in TIFF_STARTS
+
+
+def is_deep(file: BinaryIO, image: Image.Image) -> bool:
+    """Whether an opened picture has more than 8 bits a channel.
+
+    Asked of the file, since Pillow opens 16-bit colour as if it had 8.
+    """
+    header = first_bytes(file, PNG_DEPTH_AT + 1)
+    if header.startswith(PNG_SIGNATURE):
+        return header[PNG_DEPTH_AT] > 8
+    if image.format == "TIFF":
+        tags = image.tag_v2  # pyright: ignore[reportAttributeAccessIssue]
+        return max(tags.get(BITS_PER_SAMPLE, (1,))) > 8
+    return False
+
+
+def read(path: Path) -> DeepPixels:
+    """Reads a PNG or TIFF file.
+
+    Raises:
+        DeepError: the library is missing, the file is damaged, or its pixels are of a rare kind.
+    """
+    pyvips = load_vips()
+    try:
+        image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+        if image.interpretation not in INTERPRETATIONS or image.bands > 4:
+            raise DeepError(
+                f"has {image.bands} channels of a kind ({image.interpretation}) that cannot be "
+                "restored. Convert it to RGB."
+            )
+        pixels = image.numpy().reshape(image.height, image.width, image.bands)
+    except pyvips.Error as error:
+        reason = " ".join(str(error).split())
+        raise DeepError(f"is damaged and cannot be read: {reason}. Copy it again.") from error
+    if pixels.dtype.kind == "f":
+        if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
+            raise DeepError("has values outside 0 to 1. Scale it to 0..1 or to 16-bit integers.")
+    elif pixels.dtype not in (np.uint8, np.uint16):
+        raise DeepError(f"has pixels of a rare kind ({pixels.dtype}). Convert it to 16 bits.")
+
+    def field(name: str, default: Any) -> Any:
+        return image.get(name) if image.get_typeof(name) else default
+
+    return DeepPixels(
+        pixels=pixels,
+        has_alpha=image.bands in (2, 4),
+        orientation=field("orientation", 1),
+        pages=field("n-pages", 1),
+        metadata=Metadata(
+            icc=bytes(field("icc-profile-data", b"")),
+            xmp=upright_xmp(bytes(field("xmp-data", b""))),
+        ),
+    )
+
+
+def encode(pixels: np.ndarray, metadata: Metadata, format: str) -> bytes:
+    """A whole PNG or TIFF file of H,W,C uint16.
+
+    PNG holds all the metadata; TIFF gets the colour profile, XMP and the resolution, no EXIF.
+
+    Raises:
+        DeepError: the library is missing.
+    """
+    pyvips = load_vips()
+    interpretation = "grey16" if pixels.shape[2] < 3 else "rgb16"
+    image = pyvips.Image.new_from_array(pixels, interpretation=interpretation)
+    if format == "png":
+        return _with_metadata(image.pngsave_buffer(compression=4, keep="none"), metadata)
+    for name, block in (("icc-profile-data", metadata.icc), ("xmp-data", metadata.xmp)):
+        if block:
+            image.set_type(pyvips.GValue.blob_type, name, block)
+    across, down = metadata.dpi or (72, 72)  # TIFF has to say something
+    return image.tiffsave_buffer(
+        compression="deflate",
+        predictor="horizontal",
+        resunit="inch",
+        xres=across / 25.4,  # pixels a millimetre
+        yres=down / 25.4,
+    )
+
+
+def _with_metadata(content: bytes, metadata: Metadata) -> bytes:
+    """The PNG file with the chunks that Pillow writes for the metadata of a one-pixel picture."""
+    small = io.BytesIO()
+    mode = "L" if metadata.icc[16:20] == b"GRAY" else "RGB"
+    Image.new(mode, (1, 1)).save(small, "PNG", **metadata.save_options("png"))
+    header, *pixels = [c for c in _chunks(content) if c[4:8] in (b"IHDR", b"IDAT", b"IEND")]
+    about = [c for c in _chunks(small.getvalue()) if c[4:8] not in (b"IHDR", b"IDAT", b"IEND")]
+    return b"".join([PNG_SIGNATURE, header, *about, *pixels])
+
+
+def _chunks(png: bytes) -> Iterator[bytes]:
+    """Length, type, data and checksum of every chunk."""
+    start = len(PNG_SIGNATURE)
+    while start < len(png):
+        end = start + int.from_bytes(png[start : start + 4], "big") + 12
+        yield png[start:end]
+        start = end

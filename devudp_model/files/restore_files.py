@@ -1,0 +1,197 @@
+"""Restores picture files, one after the other, whatever happens to some of them.
+
+One picture is in memory at a time, so a folder may hold any number: the frames of a film, say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ..atomic import replacing
+from ..generator import Generator
+from ..restore import Options, restore
+from ..video import FilmRestorer, sampled
+from .images import (
+    SAVE_OPTIONS,
+    Picture,
+    PictureError,
+    check_format,
+    read_picture,
+    to_array,
+    write_picture,
+)
+from .launcher import Process
+from .plan import Job
+
+log = logging.getLogger("devudp")
+
+HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""A disk that is full or read-only now is so for the next picture too."""
+
+LONGEST_JPEG = 65_500
+
+
+@dataclass
+class Outcome:
+    """What became of the jobs of one process.
+
+    Attributes:
+        done, skipped: how many were written; how many had been before.
+        left: how many were not reached.
+        failed: the other pictures, and why.
+        interrupted: by the user, or by the launcher.
+    """
+
+    done: int = 0
+    skipped: int = 0
+    left: int = 0
+    failed: dict[Path, str] = field(default_factory=dict)
+    interrupted: bool = False
+
+    @classmethod
+    def sum(cls, outcomes: Sequence[Outcome]) -> Outcome:
+        """Of all processes together."""
+        total = cls()
+        for outcome in outcomes:
+            total.done += outcome.done
+            total.skipped += outcome.skipped
+            total.left += outcome.left
+            total.failed.update(outcome.failed)
+        return total
+
+
+class Restorer:
+    """Applies one generator with the same options to pictures of any kind.
+
+    Args:
+        generator: on the device that is to do the work.
+        options: with `shared` statistics, they are those of a sample of the picture's folder.
+        folders: the pictures of each folder, for the sample.
+        mask: 1,1,H,W in [0, 1], or None.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        options: Options,
+        folders: dict[Path, list[Path]],
+        mask: Tensor | None = None,
+    ):
+        self.generator, self.options, self.folders, self.mask = generator, options, folders, mask
+        self.film: tuple[Path, FilmRestorer] | None = None  # of the last folder
+
+    def __call__(self, pixels: Tensor, folder: Path) -> Tensor:
+        """1,C,H,W in [0, 1] to the same."""
+        if not self.options.shared:
+            return restore(pixels, self.generator, self.options, mask=self.mask)
+        if self.film is None or self.film[0] != folder:
+            sample = sample_of(self.folders[folder], like=pixels)
+            self.film = folder, FilmRestorer(self.generator, sample, self.options)
+        return self.film[1](pixels, self.mask)
+
+
+def sample_of(paths: Sequence[Path], like: Tensor) -> Tensor:
+    """Pictures spread over a folder, as large as `like`: B,3,H,W."""
+    sample = []
+    for path in (paths[i] for i in sampled(len(paths), like[0, 0].numel())):
+        with contextlib.suppress(PictureError):  # reported when its turn comes
+            pixels = read_picture(path).pixels
+            if pixels.shape[-2:] == like.shape[-2:]:
+                sample.append(pixels.expand(-1, 3, -1, -1))
+    return torch.cat(sample) if sample else like.expand(-1, 3, -1, -1)
+
+
+def run(
+    jobs: Sequence[Job],
+    restorer: Restorer,
+    *,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+    process: Process | None = None,
+) -> Outcome:
+    """Does this process's share of the jobs; one that fails is noted and the next one done."""
+    process = process or Process()
+    own, outcome = process.share(jobs), Outcome()
+    bar = tqdm(own, unit="picture", disable=True if process.rank else None)
+    with logging_redirect_tqdm(), bar:
+        for index, job in enumerate(own):
+            try:
+                if job.target.exists() and skip_existing:
+                    outcome.skipped += 1
+                else:
+                    do(job, restorer, overwrite=overwrite)
+                    outcome.done += 1
+            except KeyboardInterrupt:
+                outcome.interrupted, outcome.left = True, len(own) - index
+                break
+            except Exception as error:
+                log.debug("%s", job.source, exc_info=True)
+                outcome.failed[job.source] = explain(error)
+                if isinstance(error, OSError) and error.errno in HOPELESS:
+                    outcome.left = len(own) - index - 1
+                    break
+            bar.update()
+    return outcome
+
+
+def do(job: Job, restorer: Callable[[Tensor, Path], Tensor], *, overwrite: bool) -> None:
+    """Restores one picture; the sheet first, so that a result means that all is there."""
+    if job.target.exists() and not overwrite:
+        raise PictureError(
+            f"{job.target} exists already. Add --skip-existing to keep it, or --overwrite."
+        )
+    picture = read_picture(job.source)
+    check_format(picture, job.format)
+    pixels = restorer(picture.pixels, job.source.parent)
+    restored = dataclasses.replace(picture, pixels=pixels)
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    if job.sheet:
+        write_sheet(job.sheet, picture, restored)
+    write_picture(job.target, restored, job.format)
+
+
+def write_sheet(path: Path, before: Picture, after: Picture) -> None:
+    """Before and after side by side (one above the other if that is squarer), as JPEG."""
+    axis = 0 if before.pixels.shape[-1] > 2 * before.pixels.shape[-2] else 1
+    parts = [dataclasses.replace(picture, alpha=None) for picture in (before, after)]
+    arrays = [to_array(picture, np.uint8) for picture in parts]
+    gap_shape = list(arrays[0].shape)
+    gap_shape[axis] = 4
+    joined = np.concatenate([arrays[0], np.full(gap_shape, 255, np.uint8), arrays[1]], axis)
+    image = Image.fromarray(joined[:, :, 0] if joined.shape[2] == 1 else joined)
+    image.thumbnail((LONGEST_JPEG, LONGEST_JPEG))
+    options = {"icc_profile": before.metadata.icc} if before.metadata.icc else {}
+    with replacing(path) as file:
+        image.save(file, "jpeg", **SAVE_OPTIONS["jpeg"], **options)
+
+
+def explain(error: Exception) -> str:
+    """One line for the user: what happened and what to do."""
+    if isinstance(error, PictureError):
+        return str(error)
+    no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    if no_memory or "can't allocate memory" in str(error):
+        return "Not enough memory. Add --memory 2GB (or another bound), or close other programs."
+    if isinstance(error, OSError):
+        next_step = {
+            errno.ENOSPC: "Free some space, then run again with --skip-existing.",
+            errno.EDQUOT: "Free some space, then run again with --skip-existing.",
+            errno.EFBIG: "No larger file is allowed there: choose another --out or --format.",
+        }.get(error.errno or 0, "Check the folder and its permissions, or choose another --out.")
+        # Of the folder: the file's name is that of the temporary one.
+        where = f" (in {Path(error.filename).parent})" if error.filename else ""
+        return f"Not written: {error.strerror or error}{where}. {next_step}"
+    return f"{type(error).__name__}: {error}. Run again with --verbose for the details."

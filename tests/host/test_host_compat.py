@@ -1,0 +1,290 @@
+"""How the pack behaves in a host, old or new: without a host, with stand-ins for its modules."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.host.conftest import small_generator
+from tests.host.environment import ROOT
+from tests.host.fakes import CorePatcher, Interrupted, Pack, Patcher, Shape, load_pack
+
+
+@pytest.fixture(params=["old", "new"])
+def pack(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pack:
+    return load_pack(monkeypatch, request.param, str(tmp_path))
+
+
+def shape_of(pack: Pack) -> Shape:
+    return "new" if hasattr(pack.management, "raise_non_oom") else "old"
+
+
+def options(pack: Pack, **changes: Any) -> Any:
+    return pack.module("devudp_model.restore").Options(**changes)
+
+
+def restore_pictures(
+    pack: Pack, image: torch.Tensor, masks: torch.Tensor | None = None, **changes: Any
+) -> torch.Tensor:
+    generator = pack.module("devudp_model.generator").Generator("devudp", 8, 1).eval()
+    generator.load_state_dict(small_generator(1).state_dict())
+    run = pack.module("nodes.run_on_host").restore_pictures
+    return run(image, generator, options(pack, **changes), masks)
+
+
+def test_nothing_of_the_host_is_imported_before_it_asks(tmp_path: Path) -> None:
+    code = (
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location('a-b_x_c', {str(ROOT / '__init__.py')!r})\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "assert module.WEB_DIRECTORY and module.comfy_entrypoint\n"
+        "assert not {'comfy', 'comfy_api', 'folder_paths', 'torch'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_schemas_use_what_the_host_knows(pack: Pack) -> None:
+    schemas = {name: node.define_schema() for name, node in pack.nodes.items()}
+    assert set(schemas) == {s.node_id for s in schemas.values()}
+    new = shape_of(pack) == "new"
+    assert all(hasattr(schema, "search_aliases") == new for schema in schemas.values())
+    precision = next(i for i in schemas["DEvUDPRestore"].inputs if i.id == "precision")
+    assert getattr(precision, "advanced", None) == (True if new else None)
+
+
+def test_the_folder_lists_checkpoints_only(pack: Pack, tmp_path: Path) -> None:
+    paths, suffixes = sys.modules["folder_paths"].folder_names_and_paths["devudp"]
+    assert paths == [str(tmp_path / "devudp")]
+    assert suffixes == {".safetensors", ".pth"}
+
+
+def test_pictures_are_made_of_the_hosts_numbers(pack: Pack) -> None:
+    wanted = torch.float16 if shape_of(pack) == "new" else torch.float32
+    image = torch.rand(2, 12, 20, 3).to(wanted)
+    restored = restore_pictures(pack, image)
+    assert restored.dtype == wanted and restored.shape == image.shape
+    degraded = pack.nodes["DEvUDPDegrade"].execute(image, 5.0, 0.5, 0.01, 3).args[0]
+    assert degraded.dtype == wanted and degraded.shape == image.shape
+    assert pack.calls.progress == [1, 2, 1, 2]
+
+
+def test_the_hosts_choice_of_numbers_is_respected(pack: Pack) -> None:
+    pack.management.vae_dtype = lambda device, allowed: torch.bfloat16
+    choose = pack.module("nodes.run_on_host").host_precision
+    assert choose("auto") == "bf16"
+    assert choose("fp32") == "fp32"  # the user's own choice comes first
+    pack.management.vae_dtype = lambda device, allowed: torch.float32
+    assert choose("auto") == "auto"  # the host knows nothing of this processor
+    sys.modules["comfy.cli_args"].args.force_fp32 = True
+    assert choose("auto") == "fp32"
+
+
+def test_room_is_made_first_and_the_network_leaves_the_device_whatever_happens(
+    pack: Pack,
+) -> None:
+    moves: list[Any] = []
+
+    class Spy(torch.nn.Linear):
+        def to(self, *args: Any, **kwargs: Any) -> Any:
+            moves.append(args[0])
+            assert pack.calls.freed  # room was made before
+            return self
+
+    pack.management.get_torch_device = lambda: torch.device("meta")
+    on_device = pack.module("nodes.host").on_device
+    with pytest.raises(Interrupted), on_device(Spy(10, 10), 1000):
+        raise Interrupted
+    assert moves == [torch.device("meta"), torch.device("cpu")]
+    assert pack.calls.freed == [(1000 + 440, torch.device("meta"))]
+
+
+def test_cancel_passes_through_and_stops_the_batch(pack: Pack) -> None:
+    pack.calls.interrupt_at = 3
+    with pytest.raises(Interrupted):
+        restore_pictures(pack, torch.rand(20, 8, 8, 3))
+    assert pack.calls.progress == [1, 2, 3]
+
+
+def test_cancel_is_noticed_within_a_picture(pack: Pack) -> None:
+    asked: list[int] = []
+
+    def throw() -> None:
+        asked.append(1)
+        if len(asked) == 10:
+            raise Interrupted
+
+    pack.management.throw_exception_if_processing_interrupted = throw
+    with pytest.raises(Interrupted):
+        restore_pictures(pack, torch.rand(4, 64, 64, 3), statistics="shared")
+    assert pack.calls.progress == []
+    torch.nn.Identity()(torch.ones(1))  # nobody asks any more
+    assert len(asked) == 10
+
+
+@pytest.mark.parametrize(
+    ("error", "scarce"),
+    [
+        (torch.OutOfMemoryError("whatever it says"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 99 bytes"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried 99 bytes"), True),
+        (ValueError("the mask does not fit"), False),
+        (Interrupted(), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(pack: Pack, error: BaseException, scarce: bool) -> None:
+    assert pack.module("nodes.host").is_out_of_memory(error) == scarce
+
+
+def test_a_host_that_cannot_tell_is_not_believed(pack: Pack) -> None:
+    """On some devices the host's kind of out-of-memory error is every exception."""
+    pack.management.OOM_EXCEPTION = Exception
+    assert not pack.module("nodes.host").is_out_of_memory(ValueError("the mask does not fit"))
+
+
+def test_out_of_memory_is_retried_with_the_tensors_of_the_attempt_gone(pack: Pack) -> None:
+    bounds: list[int] = []
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def run(bound: int) -> str:
+        assert all(reference() is None for reference in held)
+        bounds.append(bound)
+        if len(bounds) < 4:
+            work = torch.ones(10)
+            held.append(weakref.ref(work))
+            raise torch.OutOfMemoryError
+        return "done"
+
+    restoring = pack.module("nodes.run_on_host")
+    result = restoring.with_less_memory(run, torch.device("cpu"), 3 * 2**30)
+    assert result == ("done", bounds[-1])
+    assert bounds == [3 * 2**30, 3 * 2**29, 3 * 2**28, 3 * 2**27]
+    assert pack.calls.emptied == 3
+
+
+def test_out_of_memory_in_the_end_says_what_to_do(pack: Pack) -> None:
+    def run(bound: int) -> None:
+        raise torch.OutOfMemoryError
+
+    restoring = pack.module("nodes.run_on_host")
+    with pytest.raises(MemoryError, match=r"even with a bound of 256 MiB.*smaller"):
+        restoring.with_less_memory(run, torch.device("cpu"), 2**30)
+
+
+def test_a_long_batch_is_not_held_twice(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes to the library are views of the input, a few pictures at a time."""
+    image = torch.rand(300, 4, 4, 3)
+    seen: list[int] = []
+
+    def restore(part: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        assert part.untyped_storage().data_ptr() == image.untyped_storage().data_ptr()
+        seen.append(len(part))
+        return part.clone()
+
+    monkeypatch.setattr(pack.module("nodes.run_on_host"), "restore", restore)
+    restored = restore_pictures(pack, image)
+    torch.testing.assert_close(restored.float(), image, atol=1e-3, rtol=0)
+    assert sum(seen) == 300 and max(seen) <= 8
+
+
+def test_the_frames_of_a_long_film_are_restored_one_by_one(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the statistics of a few: the features of all together would fit into no memory."""
+    restoring = pack.module("nodes.run_on_host")
+    made: list[Any] = []
+
+    class Film(restoring.FilmRestorer):
+        def __init__(self, generator: Any, sample: torch.Tensor, options: Any):
+            super().__init__(generator, sample, options)
+            made.append(sample)
+
+    monkeypatch.setattr(restoring, "FilmRestorer", Film)
+    image = torch.rand(300, 8, 8, 3, generator=torch.Generator().manual_seed(0))
+    masks = torch.ones(300, 1, 8, 8)
+    masks[17] = 0
+    restored = restore_pictures(pack, image, masks, statistics="shared").float()
+    [sample] = made
+    assert sample.shape == (8, 3, 8, 8)
+    assert pack.calls.progress == list(range(1, 301))
+    changed = (restored - image).abs().amax((1, 2, 3)) > 0.01
+    assert changed.logical_not().nonzero().flatten().tolist() == [17]
+    torch.testing.assert_close(restored[17], image[17], atol=1e-3, rtol=0)
+
+
+def test_each_picture_of_a_long_batch_has_its_own_mask(pack: Pack) -> None:
+    image = torch.rand(20, 8, 8, 3, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(20, 1, 8, 8)
+    masks[13] = masks[17] = 1
+    restored = restore_pictures(pack, image, masks)
+    changed = (restored.float() - image).abs().amax((1, 2, 3)) > 0.01
+    assert changed.nonzero().flatten().tolist() == [13, 17]
+
+
+def test_widgets_become_options(pack: Pack) -> None:
+    make = pack.module("nodes.restore").make_options
+    assert make("joint", 0.5, 0.3, "fp32", "shared") == options(
+        pack, strength=0.5, exposure=0.3, precision="fp32", statistics="shared"
+    )
+    assert make("low light", 1.0, 0.0, "auto").exposure == 0
+    assert make("joint", 1.0, 1.0, "auto").exposure is None  # the task's own
+    assert make("deblur", 1.0, 0.3, "auto").exposure is None  # keeps the picture's in any case
+
+
+def test_measure_averages_over_a_batch(pack: Pack) -> None:
+    measure = pack.nodes["DEvUDPMeasure"].execute
+    grey = torch.full((1, 16, 16, 3), 0.5)
+    off = torch.cat([grey + 10 / 255, grey + 30 / 255])
+    to_one = measure(off, grey)
+    assert to_one.args[2] == pytest.approx(20) and "mean of 2 pictures" in to_one.ui
+    to_each = measure(off, torch.cat([grey, off[1:]]))
+    assert to_each.args[2] == pytest.approx(5)
+    with pytest.raises(ValueError, match="2 pictures and 3 references"):
+        measure(off, grey.repeat(3, 1, 1, 1))
+
+
+def test_masks(pack: Pack) -> None:
+    clean = pack.module("nodes.images").clean_mask
+    assert clean(None, 2) is None
+    assert clean(torch.zeros(1, 64, 64), 2) is None  # Load Image's, for a picture without alpha
+    assert clean(torch.zeros(64, 64), 1) is None
+    assert clean(torch.zeros(1, 32, 32), 2).shape == (1, 1, 32, 32)  # black on purpose
+    assert clean(torch.ones(1, 64, 64), 2).shape == (1, 1, 64, 64)
+    assert clean(torch.ones(2, 1, 5, 7), 2).shape == (2, 1, 5, 7)
+    with pytest.raises(ValueError, match="3 masks for 2 pictures"):
+        clean(torch.ones(3, 8, 8), 2)
+    with pytest.raises(ValueError, match="no mask"):
+        clean(torch.ones(1, 8, 8, 3), 1)
+
+
+def test_an_upscale_model_for_old_and_new_hosts(pack: Pack) -> None:
+    """Old hosts call `.to`, new ones load `.patcher`; both call it with tiles."""
+    upscaling = pack.module("nodes.upscale_model")
+    generator = pack.module("devudp_model.generator").Generator("devudp", 8, 1).eval()
+    picture = torch.rand(1, 3, 40, 60)
+    model = upscaling.RestoringModel(generator, options(pack, precision="fp32"), picture)
+    assert model.scale == 1
+    assert type(model.patcher) is (CorePatcher if shape_of(pack) == "new" else Patcher)
+    assert model.patcher.model is model.model
+    assert model.to("cpu") is model
+    whole = model(picture)
+    part = model(picture[..., 8:32, 13:50])
+    torch.testing.assert_close(part, whole[..., 8:32, 13:50], atol=2e-5, rtol=0)
+    assert all(p is not q for p in generator.parameters() for q in model.model.parameters())
+
+
+def test_choices_are_checked_since_the_host_does_not(pack: Pack) -> None:
+    validate = pack.nodes["DEvUDPRestore"].validate_inputs
+    good = {"task": "joint", "precision": "auto", "statistics": "each image"}
+    assert validate(checkpoint="bundled", **good) is True
+    assert validate(checkpoint=None, **good) is True  # comes from another node
+    assert "no checkpoint 'gone.pth'" in validate(checkpoint="gone.pth", **good)
+    assert "choose one of joint" in validate(checkpoint="bundled", **{**good, "task": "paint"})

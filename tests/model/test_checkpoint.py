@@ -1,0 +1,306 @@
+"""Weights on disk: what is read back, what is refused, and that no file is left half written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from devudp_model import atomic as atomic
+from devudp_model.checkpoint import (
+    CheckpointError,
+    bundled,
+    fold_batchnorm,
+    load_checkpoint,
+    save_checkpoint,
+)
+from devudp_model.generator import VARIANTS, Generator, Variant
+
+
+def make_generator(variant: Variant = "devudp", *, width: int = 8, depth: int = 1) -> Generator:
+    """Small, with BatchNorm statistics as far from their start as training brings them."""
+    torch.manual_seed(0)
+    generator = Generator(variant, width, depth)
+    for module in generator.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.normal_(module.bias)
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 1e-3, 2)
+    nn.init.normal_(generator.head.weight, std=0.1)
+    return generator.eval()
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "g.safetensors"
+    save_checkpoint(path, make_generator(), {"recipe": "test"}, dtype=torch.float32)
+    return path
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("width", "depth"), [(8, 1), (4, 3)])
+def test_comes_back_as_it_was(tmp_path: Path, variant: Variant, width: int, depth: int) -> None:
+    generator = make_generator(variant, width=width, depth=depth)
+    path = tmp_path / "g.safetensors"
+    save_checkpoint(path, generator, {"recipe": "test", "step": "7"}, dtype=torch.float32)
+    checkpoint = load_checkpoint(path, fold=False)
+    assert checkpoint.path == path
+    assert checkpoint.metadata == {
+        "format_version": "1",
+        "variant": variant,
+        "width": str(width),
+        "depth": str(depth),
+        "norm": "batch" if variant == "devudp-dt" else "instance",
+        "shortcut": "yes" if variant == "devudp-dt" else "no",
+        "recipe": "test",
+        "step": "7",
+    }
+    back = checkpoint.generator
+    assert not back.training
+    assert all(not p.requires_grad and p.dtype == torch.float32 for p in back.parameters())
+    for name, tensor in generator.state_dict().items():
+        assert torch.equal(back.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_architecture_is_read_from_the_weights(tmp_path: Path, variant: Variant) -> None:
+    path = tmp_path / "bare.safetensors"
+    generator = make_generator(variant, width=4, depth=2)
+    weights = {k: v for k, v in generator.state_dict().items() if "num_batches" not in k}
+    safetensors.torch.save_file(weights, path)
+    checkpoint = load_checkpoint(path, fold=False)
+    described = [checkpoint.metadata[key] for key in ("variant", "width", "depth")]
+    assert described == [variant, "4", "2"]
+    x = torch.rand(1, 3, 9, 11) * 2 - 1
+    assert torch.equal(checkpoint.generator(x), generator(x))
+
+
+def test_ablations_come_back_too(tmp_path: Path) -> None:
+    """Norm and shortcut need not be the variant's own; only the metadata tell of the shortcut."""
+    path = tmp_path / "g.safetensors"
+    x = torch.rand(1, 3, 8, 8)
+    for generator in (
+        Generator("devudp", 4, 1, norm="batch").eval(),
+        Generator("devudp", 4, 1, shortcut=True).eval(),
+    ):
+        save_checkpoint(path, generator, {}, dtype=torch.float32)
+        assert torch.equal(load_checkpoint(path, fold=False).generator(x), generator(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sixteen_bits(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Convolutions are stored in 16 bits, BatchNorm's numbers are not; all load as float32."""
+    generator = make_generator("devudp-dt")
+    path = tmp_path / "g.safetensors"
+    save_checkpoint(path, generator, {}, dtype=dtype)
+    stored = safetensors.torch.load_file(path)
+    assert stored["stem.conv.weight"].dtype == dtype
+    assert stored["stem.norm.running_var"].dtype == torch.float32
+    back = load_checkpoint(path, fold=False).generator
+    assert torch.equal(back.stem.conv.weight, generator.stem.conv.weight.to(dtype).float())
+    # Weights that are 16-bit throughout, as other programs save them.
+    safetensors.torch.save_file({k: v.to(dtype) for k, v in stored.items()}, path)
+    for parameter in load_checkpoint(path).generator.parameters():
+        assert parameter.dtype == torch.float32
+
+
+def test_batchnorm_is_folded_exactly(tmp_path: Path) -> None:
+    generator = make_generator("devudp-dt", depth=2).double()
+    x = torch.rand(2, 3, 13, 18, dtype=torch.float64) * 2 - 1
+    folded = fold_batchnorm(generator)
+    assert isinstance(folded, Generator)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in generator.modules())  # a copy
+    change = (generator(x) - x).abs().max()
+    assert change > 0.1, "the networks would agree by doing nothing"
+    torch.testing.assert_close(folded(x), generator(x), rtol=0, atol=1e-11)
+
+    path = tmp_path / "g.safetensors"
+    save_checkpoint(path, generator.float(), {}, dtype=torch.float32)
+    loaded = load_checkpoint(path).generator
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in loaded.modules())
+    torch.testing.assert_close(loaded(x.float()), generator(x.float()), rtol=0, atol=1e-4)
+    with pytest.raises(CheckpointError, match="fold=False"):
+        save_checkpoint(path, loaded, {})
+
+
+def test_perceptual_model_has_nothing_to_fold() -> None:
+    generator = make_generator()
+    x = torch.rand(1, 3, 8, 8)
+    assert torch.equal(fold_batchnorm(generator)(x), generator(x))
+
+
+def test_loading_draws_no_random_numbers(saved: Path) -> None:
+    before = torch.get_rng_state()
+    load_checkpoint(saved)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("wrap", ["bare", "params_ema", "ddp"])
+def test_pth_with_tensors_only(tmp_path: Path, wrap: str) -> None:
+    generator = make_generator()
+    weights: dict = generator.state_dict()
+    if wrap == "params_ema":
+        weights = {"params_ema": weights, "step": 3}
+    elif wrap == "ddp":
+        weights = {f"module.{name}": tensor for name, tensor in weights.items()}
+    path = tmp_path / "g.pth"
+    torch.save(weights, path)
+    x = torch.rand(1, 3, 8, 8)
+    assert torch.equal(load_checkpoint(path).generator(x), generator(x))
+
+
+class Evil:
+    """Unpickling it would create a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_pth_with_code_is_refused(tmp_path: Path) -> None:
+    path, trace = tmp_path / "evil.pth", tmp_path / "trace"
+    torch.save({"weights": Evil(trace)}, path)
+    with pytest.raises(CheckpointError, match=r"could run code.*state_dict"):
+        load_checkpoint(path)
+    assert not trace.exists()
+
+
+def with_changes(saved: Path, **changes: torch.Tensor | None) -> None:
+    """Rewrites the file with some tensors (dots as __) replaced or, for None, taken out."""
+    tensors = safetensors.torch.load_file(saved)
+    for key, value in changes.items():
+        name = key.replace("__", ".")
+        tensors.pop(name, None)
+        if value is not None:
+            tensors[name] = value
+    safetensors.torch.save_file(tensors, saved)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no file .*absent\.safetensors.*Check"):
+        load_checkpoint(tmp_path / "absent.safetensors")
+
+
+def test_folder(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a folder"):
+        load_checkpoint(tmp_path)
+
+
+def test_unknown_kind_of_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"\.onnx.*Use a \.safetensors"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("keep", [0.0, 0.001, 0.5, 0.999])
+def test_truncated_file(tmp_path: Path, saved: Path, suffix: str, keep: float) -> None:
+    path = tmp_path / f"cut{suffix}"
+    if suffix == ".pth":
+        torch.save(make_generator().state_dict(), path)
+    else:
+        path.write_bytes(saved.read_bytes())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_web_page_with_the_wrong_name(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"page{suffix}"
+    path.write_bytes(b"<!DOCTYPE html><html><body>404 Not Found</body></html>" * 20)
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(path)
+
+
+def test_another_models_weights(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    safetensors.torch.save_file(nn.Conv2d(3, 8, 3).state_dict(), path)
+    with pytest.raises(CheckpointError, match=r"another network \(its first names: bias, weight\)"):
+        load_checkpoint(path)
+    safetensors.torch.save_file({}, path)
+    with pytest.raises(CheckpointError, match="none at all"):
+        load_checkpoint(path)
+    torch.save([torch.zeros(3)], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="holds a list"):
+        load_checkpoint(tmp_path / "list.pth")
+
+
+def test_nearly_this_architecture(saved: Path) -> None:
+    with_changes(saved, head__bias=None, down1__conv__weight=torch.zeros(16, 8, 5, 5))
+    with pytest.raises(CheckpointError, match=r"2 of its weights.*head\.bias is missing.*5, 5\]"):
+        load_checkpoint(saved)
+
+
+def test_extra_weights(saved: Path) -> None:
+    with_changes(saved, attention__weight=torch.zeros(3))
+    with pytest.raises(CheckpointError, match=r"attention\.weight does not belong"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(tmp_path: Path, saved: Path, value: float) -> None:
+    weight = safetensors.torch.load_file(saved)["head.weight"]
+    weight[0, 0, 0, 0] = value
+    with_changes(saved, head__weight=weight)
+    with pytest.raises(CheckpointError, match=r"not finite.*head\.weight.*diverged"):
+        load_checkpoint(saved)
+    generator = make_generator()
+    nn.init.constant_(generator.head.weight, value)
+    with pytest.raises(CheckpointError, match=r"Not saved.*head\.weight"):
+        save_checkpoint(tmp_path / "new.safetensors", generator, {})
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+def test_weights_too_large_for_sixteen_bits(tmp_path: Path) -> None:
+    generator = make_generator()
+    nn.init.constant_(generator.head.weight, 1e6)
+    with pytest.raises(CheckpointError, match=r"dtype=torch\.float32"):
+        save_checkpoint(tmp_path / "g.safetensors", generator, {})
+    save_checkpoint(tmp_path / "g.safetensors", generator, {}, dtype=torch.float32)
+
+
+def test_format_of_the_future(saved: Path) -> None:
+    tensors = safetensors.torch.load_file(saved)
+    safetensors.torch.save_file(tensors, saved, {"format_version": "2"})
+    with pytest.raises(CheckpointError, match=r"format version 2.*Update"):
+        load_checkpoint(saved)
+
+
+def test_metadata_that_contradict_the_weights(saved: Path) -> None:
+    tensors = safetensors.torch.load_file(saved)
+    metadata = {"format_version": "1", "width": "8", "depth": "1", "norm": "batch"}
+    safetensors.torch.save_file(tensors, saved, metadata)
+    with pytest.raises(CheckpointError, match=r"contradicts itself.*batch.*instance"):
+        load_checkpoint(saved)
+
+
+def test_a_failed_save_keeps_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = hashlib.sha256(saved.read_bytes()).hexdigest()
+
+    def full_disk(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(saved, make_generator(width=4), {})
+    assert hashlib.sha256(saved.read_bytes()).hexdigest() == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_bundled_names_the_place() -> None:
+    for variant in VARIANTS:
+        assert bundled(variant).name == f"{variant}.safetensors"
+        assert bundled(variant).parent.name == "weights"

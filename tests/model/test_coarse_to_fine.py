@@ -1,0 +1,115 @@
+"""Deblurring from coarse to fine."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from devudp_model import coarse_to_fine as coarse
+from devudp_model.coarse_to_fine import (
+    LEAST_SIDE,
+    add_enlarged,
+    blurred_share,
+    coarse_to_fine,
+    scales_for,
+    shrink,
+    where_blurred,
+)
+
+
+def picture(*shape: int) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
+
+
+def test_small_pictures_are_not_made_smaller() -> None:
+    assert scales_for(5000, 8 * LEAST_SIDE) == (8, 4, 2)
+    assert scales_for(4 * LEAST_SIDE, 8 * LEAST_SIDE - 1) == (4, 2)
+    assert scales_for(720, 1280) == (4, 2)
+    assert scales_for(360, 640) == (2,)
+    assert scales_for(2 * LEAST_SIDE - 1, 2000) == scales_for(1, 1) == ()
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("size", [(64, 64), (65, 67), (70, 63)])
+def test_smaller_pictures_lie_where_the_picture_does(size: tuple[int, int], scale: int) -> None:
+    """A slope, made smaller and enlarged, is the same slope; the borders apart."""
+    down, across = (torch.linspace(0, 0.5, n) for n in size)
+    slope = (down[:, None] + across)[None, None].expand(1, 3, -1, -1)
+    small = shrink(slope, scale)
+    assert small.shape[2:] == tuple(-(-n // scale) for n in size)
+    enlarged = torch.zeros_like(slope)
+    add_enlarged(enlarged, small, scale)
+    inside = (..., slice(16, -16), slice(16, -16))
+    torch.testing.assert_close(enlarged[inside], slope[inside], atol=4e-3, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_strips_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, change = picture(2, 3, 45, 30), picture(2, 3, 23, 15) - 0.5
+    wanted = image + F.interpolate(change, scale_factor=2.0, mode="bicubic")[:, :, :45]
+    monkeypatch.setattr(coarse, "STRIP_PIXELS", rows * 60)
+    add_enlarged(image, change, 2)
+    torch.testing.assert_close(image, wanted, atol=1e-6, rtol=0)
+
+
+def test_each_scale_goes_on_from_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(coarse, "LEAST_SIDE", 40)
+    image, seen = picture(1, 3, 160, 200), []
+
+    def brighter(small: Tensor) -> Tensor:
+        seen.append((small.shape[2:], small.mean().item()))
+        return small + 0.1
+
+    before = image.mean().item()
+    result = coarse_to_fine(brighter, image)
+    assert [shape for shape, _ in seen] == [(40, 50), (80, 100)]
+    assert [mean - before for _, mean in seen] == pytest.approx([0.0, 0.1], abs=1e-3)
+    assert result is image and image.mean().item() - before == pytest.approx(0.2, abs=2e-3)
+
+
+def test_scales_can_be_given() -> None:
+    seen: list[torch.Size] = []
+
+    def run(small: Tensor) -> Tensor:
+        seen.append(small.shape[2:])
+        return small
+
+    coarse_to_fine(run, picture(1, 3, 48, 64), (4, 2))
+    assert seen == [(12, 16), (24, 32)]
+
+
+def test_what_is_sharp_is_left_alone() -> None:
+    """Left half sharp, right half out of focus; what is flat may as well be blurred."""
+    noise = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    # As much in every octave, as natural pictures have.
+    sharp = sum(
+        F.interpolate(noise[..., : 256 // k, : 256 // k], (256, 256), mode="bicubic")
+        for k in (1, 2, 4, 8, 16)
+    )
+    assert isinstance(sharp, Tensor)
+    sharp = (0.5 + 0.05 * sharp).clamp(0, 1)
+    soft = F.avg_pool2d(sharp, 7, stride=1, padding=3, count_include_pad=False)
+    share = blurred_share(torch.cat([sharp[..., :128], soft[..., 128:]], 3))
+    assert share.shape == (1, 1, 256, 256)
+    assert share[..., :96].mean() < 0.1 and share[..., 160:].mean() > 0.9
+    assert share[..., :96].max() < 0.5 < share[..., 160:].min()
+    assert blurred_share(torch.full((2, 3, 61, 50), 0.3)).shape == (2, 1, 61, 50)
+    picture = torch.cat([sharp[..., :128], soft[..., 128:]], 3)
+    changed = where_blurred(lambda x: x + 0.1)(picture) - picture
+    torch.testing.assert_close(changed, 0.1 * blurred_share(picture).expand(-1, 3, -1, -1))
+
+
+def test_the_result_stays_in_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
+    result = coarse_to_fine(lambda small: small + 3, picture(1, 3, 64, 64))
+    assert torch.equal(result, torch.ones(1, 3, 64, 64))
+
+
+def test_a_network_that_changes_nothing_leaves_the_picture_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
+    image = picture(1, 3, 131, 140)
+    assert torch.equal(coarse_to_fine(lambda small: small.clone(), image.clone()), image)

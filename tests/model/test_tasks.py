@@ -1,0 +1,260 @@
+"""The tasks are pure functions: exposure, detail, strength, mask."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from devudp_model.engine.statistics import Moments, moments_of_planes
+from devudp_model.tasks import (
+    GREY_LEVEL,
+    MAX_GAIN,
+    OVERSHOOT_RADIUS,
+    SPECK_RADIUS,
+    TASKS,
+    Match,
+    Task,
+    apply_task,
+    bundled_variant,
+    calm_colours,
+    cut_overshoot,
+    detail_transfer,
+    fill_dots,
+    keep_white,
+    match,
+    own_bounds,
+    own_detail,
+    own_exposure,
+    reach,
+    window_max,
+    window_mean,
+)
+
+
+def picture(*shape: int, seed: int = 0) -> Tensor:
+    """In [0.2, 0.8]: an exposure match clips none of it."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 0.6 + 0.2
+
+
+def matched(image: Tensor, output: Tensor, exposure: float, detail: float = 0.0) -> Match:
+    return match(moments_of_planes(image), moments_of_planes(output), exposure, detail)
+
+
+def moments(x: Tensor) -> Moments:
+    return moments_of_planes(x)
+
+
+def test_the_variants_of_the_tasks() -> None:
+    assert {task: bundled_variant(task) for task in TASKS} == {
+        "joint": "devudp",
+        "deblur": "devudp-dt",
+        "low light": "devudp",
+    }
+
+
+def test_exposure_0_has_mean_and_spread_of_the_input_in_each_channel() -> None:
+    image = picture(1, 3, 20, 30) * torch.tensor([0.3, 0.5, 0.4]).view(1, 3, 1, 1)
+    output = picture(1, 3, 20, 30, seed=1)
+    result = apply_task(image, output, "deblur", matched(image, output, 0.0))
+    expected = moments(image)
+    torch.testing.assert_close(moments(result).mean, expected.mean, rtol=0, atol=1e-4)
+    torch.testing.assert_close(moments(result).var.sqrt(), expected.var.sqrt(), rtol=1e-2, atol=0)
+
+
+def test_exposure_1_is_the_models_picture_untouched() -> None:
+    image, output = picture(1, 3, 9, 9), picture(1, 3, 9, 9, seed=1)
+    assert torch.equal(apply_task(image, output, "joint", matched(image, output, 1.0)), output)
+
+
+@pytest.mark.parametrize("exposure", [0.25, 0.5])
+def test_exposure_between_is_the_blend_of_both_ends(exposure: float) -> None:
+    image, output = picture(1, 3, 16, 16) * 0.5, picture(1, 3, 16, 16, seed=1)
+    ends = [apply_task(image, output, "deblur", matched(image, output, e)) for e in (0.0, 1.0)]
+    between = apply_task(image, output, "deblur", matched(image, output, exposure))
+    torch.testing.assert_close(between, torch.lerp(ends[0], ends[1], exposure))
+
+
+def test_flat_pictures_do_not_explode() -> None:
+    flat, lively = torch.full((1, 3, 8, 8), 0.3), picture(1, 3, 8, 8)
+    almost = flat + GREY_LEVEL * 0.1 * (lively - 0.5)
+    result = apply_task(flat, lively, "deblur", matched(flat, lively, 0.0))
+    torch.testing.assert_close(result, flat, atol=1e-3, rtol=0)  # flat in, flat out
+    exposure = matched(lively * 50, almost, 0.0).exposure
+    assert exposure is not None and (exposure.gain == MAX_GAIN).all()
+
+
+def test_strength_and_mask() -> None:
+    image, output = picture(2, 3, 8, 10), picture(2, 3, 8, 10, seed=1)
+    found = Match(None, torch.zeros(1, 3, 1, 1))
+    half = apply_task(image, output, "joint", found, strength=0.5)
+    torch.testing.assert_close(half, (image + output) / 2)
+    assert torch.equal(apply_task(image, output, "joint", found, strength=0.0), image)
+    mask = torch.zeros(1, 1, 8, 10)
+    mask[..., :5] = 1
+    result = apply_task(image, output, "joint", found, strength=0.5, mask=mask)
+    torch.testing.assert_close(result[..., :5], half[..., :5])
+    assert torch.equal(result[..., 5:], image[..., 5:])
+
+
+def test_low_light_recovers_an_affine_change_of_exposure() -> None:
+    """Where the model only changes gain and offset, the result is the model's picture."""
+    image = picture(1, 3, 60, 50) * 0.2
+    output = 3 * image + 0.1
+    result = detail_transfer(image, output, torch.full((1, 3, 1, 1), 1e-8))
+    torch.testing.assert_close(result, output, atol=1e-3, rtol=0)
+
+
+def test_low_light_takes_the_exposure_of_the_model_and_the_detail_of_the_input() -> None:
+    torch.manual_seed(0)
+    forms = torch.rand(1, 3, 10, 10).repeat_interleave(8, -2).repeat_interleave(8, -1) * 0.1
+    image, bright = 0.05 + forms, 0.5 + 4 * forms
+    smooth = window_mean(bright, 2)  # a model that washed out the edges
+    found = matched(image, smooth, 1.0, own_detail("low light", shortcut=False))
+    result = apply_task(image, smooth, "low light", found)
+
+    def fine(x: Tensor) -> Tensor:
+        return (x - window_mean(x, 2)).flatten()
+
+    def likeness(x: Tensor, y: Tensor) -> float:
+        return torch.corrcoef(torch.stack([fine(x), fine(y)]))[0, 1].item()
+
+    assert likeness(result, image) > 0.9
+    assert likeness(result, image) > likeness(smooth, image)
+    assert (result.mean() - smooth.mean()).abs() < 0.02
+
+
+def test_low_light_leaves_faint_noise_behind() -> None:
+    """What is fainter than the picture's contrast and not in the model's picture is noise."""
+    torch.manual_seed(0)
+    forms = torch.rand(1, 3, 10, 10).repeat_interleave(8, -2).repeat_interleave(8, -1) * 0.1
+    noise = 0.01 * torch.randn(1, 3, 80, 80)
+    bright = 0.5 + 4 * forms
+    image = 0.05 + forms + noise
+    result = apply_task(image, bright, "low light", matched(image, bright, 1.0, detail=1.0))
+    left = (result - bright).std() / (4 * noise).std()
+    assert left < 0.6  # 0.9 with windows of 17 pixels and a floor of 0.02
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_looks_no_further_than_it_says(task: Task) -> None:
+    image = picture(1, 3, 90, 90)
+    output = (picture(1, 3, 90, 90, seed=1) + 0.7).clamp(max=1)  # white with dark spots
+    shortcut = task == "deblur"
+    found = matched(image, output, 1.0, own_detail(task, shortcut))
+    found = found._replace(bounded=own_bounds(task, shortcut))
+    whole = apply_task(image, output, task, found)
+    r = reach(task)
+    part = apply_task(image[..., 20:70, 20:70], output[..., 20:70, 20:70], task, found)
+    inside = part[..., r : 50 - r, r : 50 - r]
+    torch.testing.assert_close(inside, whole[..., 20 + r : 70 - r, 20 + r : 70 - r])
+    assert 0 < reach("deblur") <= reach("joint") == reach("low light")
+
+
+def test_joint_has_a_part_of_the_inputs_own_detail() -> None:
+    image, output = picture(1, 3, 30, 30) * 0.3, picture(1, 3, 30, 30, seed=1)
+    assert 0 < own_detail("joint", shortcut=False) < own_detail("low light", shortcut=False) == 1
+    none, some, all_of_it = (
+        apply_task(image, output, "joint", matched(image, output, 1.0, detail))
+        for detail in (0.0, 0.25, 1.0)
+    )
+    assert torch.equal(none, output)
+    torch.testing.assert_close(some, torch.lerp(none, all_of_it, 0.25))
+
+
+def test_a_network_with_the_shortcut_keeps_exposure_and_detail_by_itself() -> None:
+    assert [own_exposure(task, shortcut=True) for task in TASKS] == [1.0, 1.0, 1.0]
+    assert [own_exposure(task, shortcut=False) for task in TASKS] == [1.0, 0.0, 1.0]
+    assert [own_detail(task, shortcut=True) for task in TASKS] == [0.0, 0.0, 1.0]
+
+
+def test_only_what_keeps_the_inputs_exposure_is_bounded_by_it() -> None:
+    assert [own_bounds(task, shortcut=True) for task in TASKS] == [False, True, False]
+    assert not any(own_bounds(task, shortcut=False) for task in TASKS)
+
+
+def test_deblur_has_no_halos() -> None:
+    """An edge, blurred; sharpened too far, it has a light and a dark rim."""
+    image, sharp = torch.full((1, 3, 30, 40), 0.2), torch.full((1, 3, 30, 40), 0.2)
+    image[..., 18:22] = torch.tensor([0.32, 0.44, 0.56, 0.68])
+    image[..., 22:], sharp[..., 20:] = 0.8, 0.8
+    output = sharp.clone()
+    output[..., 17:20], output[..., 20:23] = 0.1, 0.95
+    bounded = apply_task(image, output, "deblur", Match(None, torch.zeros(()), bounded=True))
+    torch.testing.assert_close(bounded, sharp)
+    assert torch.equal(apply_task(image, output, "deblur", Match(None, torch.zeros(()))), output)
+
+
+def test_overshoot_is_cut_for_each_channel_at_what_the_input_has_nearby() -> None:
+    image, output = torch.full((1, 3, 30, 40), 0.5), torch.full((1, 3, 30, 40), 0.9)
+    image[0, 1, 9:12, 19:22] = 0.7
+    r = OVERSHOOT_RADIUS
+    expected = torch.full_like(image, 0.5)
+    expected[0, 1, 9 - r : 12 + r, 19 - r : 22 + r] = 0.7
+    assert torch.equal(cut_overshoot(image, output), expected)
+    assert torch.equal(cut_overshoot(1 - image, 1 - output), 1 - expected)
+
+
+def test_specks_do_not_spread() -> None:
+    image, output = torch.full((1, 3, 30, 40), 0.9), torch.full((1, 3, 30, 40), 0.2)
+    image[..., 10:12, 20] = 0.4
+    r, expected = SPECK_RADIUS, torch.full_like(image, 0.9)
+    expected[..., 10 - r : 12 + r, 20 - r : 21 + r] = 0.4
+    assert torch.equal(cut_overshoot(image, output), expected)
+
+
+def test_deblur_makes_fewer_coloured_fringes() -> None:
+    image, grey = picture(1, 3, 9, 9), picture(1, 1, 9, 9, seed=1) - 0.5
+    torch.testing.assert_close(calm_colours(image, image + grey), image + grey)
+    output = image + torch.tensor([0.3, 0.0, 0.0]).view(1, 3, 1, 1)
+    added = torch.tensor([0.2, 0.05, 0.05]).view(1, 3, 1, 1)
+    torch.testing.assert_close(calm_colours(image, output), image + added)
+
+
+def test_dots_in_blown_out_lights_are_filled() -> None:
+    image, output = torch.full((1, 3, 40, 40), 0.3), torch.full((1, 3, 40, 40), 0.4)
+    image[..., 10:30, 10:30], output[..., 10:30, 10:30] = 0.9, 1.0  # a lamp
+    clean = output.clone()
+    for channel, row, column in ((0, 12, 15), (1, 20, 20), (1, 20, 21), (2, 27, 24)):
+        output[0, channel, row, column] = 0.0
+    assert torch.equal(fill_dots(image, clean), clean)
+    torch.testing.assert_close(fill_dots(image, output), clean)
+    result = apply_task(image, output, "joint", matched(image, output, 1.0))
+    torch.testing.assert_close(result, clean)
+
+
+def test_white_stays_white() -> None:
+    image = torch.tensor([1.0, 0.98, 0.89, 0.8, 0.2]).view(1, 1, 1, 5).repeat(1, 3, 1, 1)
+    tinted = torch.tensor([0.95, 0.85, 0.9]).view(1, 3, 1, 1).expand_as(image) * image
+    result = keep_white(image, tinted)
+    assert torch.equal(result[..., :2], image[..., :2])
+    torch.testing.assert_close(result[..., 2], (image + tinted)[..., 2] / 2)
+    assert torch.equal(result[..., 3:], tinted[..., 3:])
+    yellow = image * torch.tensor([1.0, 1.0, 0.5]).view(1, 3, 1, 1)
+    assert torch.equal(keep_white(yellow, tinted), tinted)  # bright in two colours is not white
+    brighter = (image + 0.1).clamp(max=1)
+    assert torch.equal(keep_white(image, brighter), brighter)
+    for task in ("joint", "low light"):
+        found = Match(None, torch.zeros(1, 3, 1, 1))
+        assert torch.equal(apply_task(image, tinted, task, found)[..., 0], image[..., 0])
+
+
+def test_what_the_input_has_is_no_dot() -> None:
+    """Letters on white paper, which the model makes sharper; and spots where it is not white."""
+    image, output = torch.full((1, 3, 20, 20), 0.6), torch.ones(1, 3, 20, 20)
+    image[..., 8:10, 3:17], output[..., 8:10, 3:17] = 0.36, 0.2
+    torch.testing.assert_close(fill_dots(image, output), output)
+    grey = torch.full((1, 3, 20, 20), 0.6)
+    grey[0, 0, 10, 10] = 0.1
+    torch.testing.assert_close(fill_dots(torch.full_like(grey, 0.5), grey), grey)
+
+
+def test_window_mean_at_the_borders_is_over_what_there_is() -> None:
+    x = torch.arange(12.0).view(1, 1, 3, 4)
+    assert window_mean(x, 1)[0, 0, 0, 0] == x[0, 0, :2, :2].mean()
+    assert window_mean(x, 50)[0, 0, 2, 3] == x.mean()  # a window larger than the picture
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (30, 41)])
+def test_window_max_is_over_what_there_is(size: tuple[int, int]) -> None:
+    x = -picture(2, 3, *size)
+    assert torch.equal(window_max(x, 3), F.max_pool2d(x, 7, stride=1, padding=3))

@@ -1,0 +1,217 @@
+"""The house's rules: who may import whom, what is installed, and under which names."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from packaging.requirements import Requirement
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+HOST_HAS = {"torch", "numpy", "pillow", "safetensors", "tqdm"}
+"""What every ComfyUI installation brings along."""
+
+THIRD_PARTY = {
+    "devudp_model": {"torch", "numpy", "PIL", "safetensors", "tqdm", "pyvips"},
+    "nodes": {"torch", "numpy", "PIL", "comfy", "comfy_api", "folder_paths"},
+}
+"""Top-level modules that a folder may import, beside the standard library."""
+
+
+class Import(NamedTuple):
+    """One module that a file names: `from ..a.b import c` is (2, "a.b")."""
+
+    file: Path
+    line: int
+    level: int
+    module: str
+
+    def __str__(self) -> str:
+        return f"{self.file.relative_to(ROOT)}:{self.line} imports {'.' * self.level}{self.module}"
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports(file: Path) -> Iterator[Import]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(file, node.lineno, 0, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            yield Import(file, node.lineno, node.level, node.module or "")
+
+
+def top(found: Import) -> str:
+    return found.module.split(".")[0]
+
+
+def depth(found: Import) -> int:
+    """How many folders above the file's own the import starts."""
+    return found.level - 1
+
+
+def inside(found: Import, folder: str) -> bool:
+    """Whether a relative import stays in `folder`."""
+    return depth(found) < len(found.file.relative_to(ROOT / folder).parts)
+
+
+@pytest.mark.parametrize("folder", ["devudp_model", "nodes"])
+def test_what_the_host_loads_imports_nothing_unusual(folder: str) -> None:
+    """Relative imports and what the host has; so it works under any folder name."""
+    allowed = THIRD_PARTY[folder] | set(sys.stdlib_module_names)
+    wrong = [
+        str(found)
+        for file in sources(folder)
+        for found in imports(file)
+        if found.level == 0 and top(found) not in allowed
+    ]
+    assert not wrong
+
+
+def test_the_model_never_looks_up() -> None:
+    wrong = [
+        str(found)
+        for file in sources("devudp_model")
+        for found in imports(file)
+        if found.level > 0 and not inside(found, "devudp_model")
+    ]
+    assert not wrong
+
+
+def test_nodes_look_at_the_model_only() -> None:
+    wrong = [
+        str(found)
+        for file in sources("nodes")
+        for found in imports(file)
+        if found.level > 0 and not inside(found, "nodes") and top(found) != "devudp_model"
+    ]
+    assert not wrong
+
+
+def test_training_looks_at_the_model_only() -> None:
+    """By its installed name: it is no neighbour there (`devudp_training`)."""
+    forbidden = {"nodes", "comfy", "comfy_api", "folder_paths", "training", "devudp_training"}
+    wrong = [
+        str(found)
+        for file in sources("training")
+        for found in imports(file)
+        if (found.level > 0 and not inside(found, "training"))
+        or (found.level == 0 and top(found) in forbidden)
+    ]
+    assert not wrong
+
+
+def test_the_door_imports_nothing_until_it_is_called() -> None:
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    modules = [node.module for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert set(modules) <= {"__future__", "typing"}
+    assert not any(isinstance(node, ast.Import) for node in tree.body)
+
+
+def test_nothing_unusual_is_installed_into_the_host() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.strip() and not line.startswith("#")] == []
+    assert {Requirement(text).name for text in PROJECT["dependencies"]} <= HOST_HAS - {"torch"}
+
+
+@pytest.mark.parametrize("extra", ["standalone", "train", "eval", "test"])
+def test_extras_exist(extra: str) -> None:
+    assert extra in PROJECT["optional-dependencies"]
+
+
+def test_the_tests_need_no_second_torch() -> None:
+    """lpips and others need torchvision, which brings a torch of its own along."""
+    extras = PROJECT["optional-dependencies"]
+    wanted, seen = ["test"], set()
+    while wanted:
+        for text in extras[wanted.pop()]:
+            requirement = Requirement(text)
+            seen.add(requirement.name)
+            wanted += requirement.extras if requirement.name == "devudp" else []
+    assert "torch" in seen
+    assert not seen & {"torchvision", "lpips", "xformers"}
+
+
+@pytest.mark.parametrize("file", sources("devudp_model") + sources("training") + sources("nodes"))
+def test_syntax_of_the_oldest_python(file: Path) -> None:
+    ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 10))
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project under another name, one that is not even a Python name; weights made up."""
+    folder = tmp_path_factory.mktemp("host") / "custom_nodes" / "ComfyUI-DEvUDP main"
+    skip = shutil.ignore_patterns(".*", "tests", "demo", "runs", "*.safetensors", "__pycache__")
+    shutil.copytree(ROOT, folder, ignore=skip)
+    (folder / "README.md").touch()
+    (folder / "devudp_model" / "weights").mkdir(exist_ok=True)
+    (folder / "devudp_model" / "weights" / "devudp.safetensors").touch()
+    return folder
+
+
+def test_the_same_lines_work_under_another_folder_name(copy: Path) -> None:
+    """Loaded as the host loads it: by path, the folder's name as the module's, not on sys.path."""
+    code = f"""
+import importlib, importlib.util, sys
+name = {str(copy)!r}.replace(".", "_x_")
+spec = importlib.util.spec_from_file_location(name, {str(copy / "__init__.py")!r})
+module = importlib.util.module_from_spec(spec)
+sys.modules[name] = module
+spec.loader.exec_module(module)
+assert callable(module.comfy_entrypoint)
+importlib.import_module(name + ".devudp_model.restore")
+importlib.import_module(name + ".devudp_model.cli")
+assert "devudp_model" not in sys.modules and "nodes" not in sys.modules
+"""
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=copy.parent, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_what_a_wheel_puts_into_site_packages(copy: Path, tmp_path: Path) -> None:
+    code = f"from setuptools import build_meta; build_meta.build_wheel({str(tmp_path)!r})"
+    result = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (wheel,) = tmp_path.glob("devudp-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {name for name in tops if not name.endswith(".dist-info")} == {
+        "devudp_model",
+        "devudp_training",
+    }
+    expected = {p.relative_to(ROOT).as_posix() for p in sources("devudp_model")}
+    expected |= {f"devudp_{p.relative_to(ROOT).as_posix()}" for p in sources("training")}
+    expected |= {
+        f"devudp_training/recipes/{p.name}" for p in (ROOT / "training/recipes").glob("*.toml")
+    }
+    expected |= {"devudp_model/weights/devudp.safetensors"}
+    assert expected <= set(names), "name every folder in pyproject's packages"
+
+
+def test_every_command_that_is_installed_exists() -> None:
+    places = {"devudp_model": "devudp_model", "devudp_training": "training"}
+    for command, target in PROJECT["scripts"].items():
+        module, function = target.split(":")
+        package, *names = module.split(".")
+        file = (ROOT / places[package]).joinpath(*names).with_suffix(".py")
+        assert file.exists(), f"{command} needs {file}"
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        assert function in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}, command

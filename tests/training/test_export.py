@@ -1,0 +1,105 @@
+"""From weights to files that others can use: safetensors, sums, card, ONNX."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from devudp_model.checkpoint import CheckpointError, load_checkpoint
+from devudp_model.generator import Generator, Variant
+from tests.training.training_run import TINY, make_sides
+from training.export import export_weights
+from training.onnx_export import check_onnx, export_onnx
+from training.train import main
+
+
+def make_generator(variant: Variant, **options) -> Generator:
+    torch.manual_seed(0)
+    generator = Generator(variant, 4, 1, **options)
+    torch.nn.init.normal_(generator.head.weight, std=0.1)
+    with torch.no_grad():
+        generator(torch.rand(4, 3, 32, 32))  # BatchNorm's statistics become something
+    return generator.eval()
+
+
+@pytest.mark.parametrize("variant", ["devudp", "devudp-dt"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
+def test_exported_weights_load_as_they_were(variant: Variant, prefix: str, tmp_path: Path):
+    generator = make_generator(variant)
+    state = {prefix + name: value for name, value in generator.state_dict().items()}
+    curve = tmp_path / "curve.png"
+    curve.write_bytes(b"a picture")
+    path = export_weights(
+        state, variant, {"step": "7", "data": "mine", "recipe": "seed = 1"},
+        tmp_path / "models/w.safetensors", curve=curve, tables="| a table |",
+    )  # fmt: skip
+    checkpoint = load_checkpoint(path, fold=False)
+    image = torch.rand(1, 3, 20, 24) * 2 - 1
+    with torch.no_grad():
+        difference = (checkpoint.generator(image) - generator(image)).abs().max()
+    assert difference < 5e-3  # half precision
+    assert checkpoint.metadata["step"] == "7" and checkpoint.metadata["variant"] == variant
+    digest, name = (tmp_path / "models/w.safetensors.sha256").read_text().split()
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest() and name == "w.safetensors"
+    card = (tmp_path / "models/w.md").read_text()
+    for words in (digest, "| a table |", "seed = 1", "w-curve.png", "| step | 7 |"):
+        assert words in card
+    assert (tmp_path / "models/w-curve.png").read_bytes() == b"a picture"
+
+
+def test_ablations_are_exported_as_what_they_are(tmp_path: Path):
+    generator = make_generator("devudp", norm="batch", shortcut=False)
+    path = export_weights(generator.state_dict(), "devudp", {}, tmp_path / "a.safetensors",
+                          norm="batch", shortcut=False)  # fmt: skip
+    loaded = load_checkpoint(path).generator
+    assert not loaded.shortcut and loaded.variant == "devudp"
+
+
+@pytest.mark.parametrize("broken", ["other", "variant", "nan"])
+def test_what_cannot_be_exported(broken: str, tmp_path: Path):
+    state = make_generator("devudp").state_dict()
+    if broken == "other":
+        state = {"layer.weight": torch.zeros(3)}
+    if broken == "nan":
+        state["head.bias"] = torch.full((3,), float("nan"))
+    variant: Variant = "devudp-dt" if broken == "variant" else "devudp"
+    with pytest.raises(CheckpointError):
+        export_weights(state, variant, {}, tmp_path / "x.safetensors")
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize("variant", ["devudp", "devudp-dt"])
+def test_onnx_has_dynamic_sizes_and_agrees(variant: Variant, tmp_path: Path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    generator, path = make_generator(variant), tmp_path / "g.onnx"
+    export_onnx(generator, path)
+    assert check_onnx(generator, path) < 1e-4
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    image = torch.rand(3, 3, 29, 70)
+    (out,) = session.run(None, {"image": image.numpy()})
+    with torch.no_grad():
+        expected = (generator(image * 2 - 1) + 1) / 2
+    assert out.shape == (3, 3, 29, 70) and np.abs(out - expected.numpy()).max() < 1e-4
+    with torch.no_grad():
+        generator.head.weight += 0.1
+    with pytest.raises(ArithmeticError, match="differs from PyTorch"):
+        check_onnx(generator, path)
+
+
+def test_export_command(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    run, table = tmp_path / "run", tmp_path / "table.md"
+    table.write_text("| measured |")
+    main(["unpaired", "--model.variant", "devudp-dt", "--out", str(run), *make_sides(tmp_path),
+          *TINY, "--schedule.length", "1"])  # fmt: skip
+    out = tmp_path / "models/devudp/mine.safetensors"
+    main(["export", str(run), "--out", str(out), "--tables", str(table)])
+    assert load_checkpoint(out).metadata["variant"] == "devudp-dt"
+    names = sorted(path.name for path in out.parent.iterdir())
+    assert "mine.safetensors.sha256" in names and "mine-raw.safetensors" in names
+    assert "| measured |" in out.with_suffix(".md").read_text()
+    with pytest.raises(SystemExit):
+        main(["export", str(run), "--out", str(tmp_path / "mine.pth")])
+    assert "should end in .safetensors" in caplog.messages[-1]

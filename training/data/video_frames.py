@@ -1,0 +1,67 @@
+"""devudp-train frames: the frames of videos as pictures, to be averaged into blur.
+
+    devudp-train frames clip1.mp4 clip2.mov --out my/frames
+    devudp-train unpaired --data.frames my/frames --data.frames-share 0.5 ...
+
+Use clips of a high frame rate (GoPro's set: 240 a second), sharp frame by frame. Needs the extra
+"video" (PyAV).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config import ConfigError
+
+logger = logging.getLogger("devudp")
+
+
+def extract(video: Path, folder: Path, every: int = 1, limit: int = 0) -> int:
+    """Writes a video's frames as 000000.png, 000001.png, ...; returns how many.
+
+    Args:
+        video: anything that FFmpeg reads.
+        folder: made if it is not there.
+        every: keep each so manyeth frame.
+        limit: stop after so many; 0: never.
+
+    Raises:
+        ConfigError: PyAV is missing, or the file is no video.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ConfigError(
+            "Reading videos needs PyAV: pip install 'devudp[video]'. Or extract the frames "
+            f"yourself: ffmpeg -i {video} {folder / '%06d.png'}"
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    try:
+        with av.open(str(video)) as container:
+            for number, frame in enumerate(container.decode(video=0)):
+                if number % every == 0:
+                    frame.to_image().save(folder / f"{count:06d}.png")
+                    count += 1
+                if limit and count >= limit:
+                    break
+    except (OSError, ValueError, IndexError) as error:  # PyAV's errors; no video stream
+        raise ConfigError(f"{video} cannot be read as a video: {error}") from error
+    return count
+
+
+def main(arguments: Sequence[str]) -> None:
+    """``devudp-train frames``; see the top of this file."""
+    parser = argparse.ArgumentParser(prog="devudp-train frames")
+    parser.add_argument("videos", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="gets one folder for each video")
+    parser.add_argument("--every", type=int, default=1, help="keep each so manyeth frame")
+    parser.add_argument("--limit", type=int, default=0, help="frames of each video at most")
+    options = parser.parse_args(arguments)
+    for video in options.videos:
+        folder = options.out / video.stem
+        count = extract(video, folder, options.every, options.limit)
+        logger.info("%d frames of %s in %s", count, video, folder)

@@ -1,0 +1,1 @@
+"""The paper's tables: metrics on test sets and folders of pairs."""

@@ -1,0 +1,1 @@
+"""The paper's method, and what was added to it."""

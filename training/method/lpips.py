@@ -1,0 +1,147 @@
+"""LPIPS with AlexNet (Zhang et al., 2018), version 0.1: smaller is more alike.
+
+From the `lpips` package, whose torchvision backbone is downloaded on first use; or, without
+network and torchvision, from a file with the weights of both (.npz or .safetensors) with the names
+conv0.weight, conv0.bias, ... conv4.bias and lin0 ... lin4. Where the package works,
+
+    python -m devudp_training.method.lpips lpips-alex.safetensors
+
+makes that file.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..config import ConfigError
+
+logger = logging.getLogger("devudp")
+
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+STRIDES, PADDINGS = (4, 1, 1, 1, 1), (2, 2, 1, 1, 1)
+POOLED_BEFORE = (1, 2)
+"""A max pooling stands before these of AlexNet's five convolutions."""
+
+EPSILON = 1e-10
+"""The shortest length that a pixel's features are divided by."""
+
+
+class AlexLpips(nn.Module):
+    """LPIPS from named weights, which do not learn.
+
+    Raises:
+        ConfigError: some are missing.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]):
+        super().__init__()
+        names = [f"conv{k}.{part}" for k in range(5) for part in ("weight", "bias")]
+        missing = [n for n in [*names, *(f"lin{k}" for k in range(5))] if n not in weights]
+        if missing:
+            raise ConfigError(f"these are no LPIPS weights: {', '.join(missing[:3])} missing")
+        for name, value in weights.items():
+            self.register_buffer(name.replace(".", "_"), value.float(), persistent=False)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """The mean distance of pictures, both B,3,H,W in [-1, 1]; of one picture, its LPIPS."""
+        total = x.new_zeros(())
+        for k, (f, g) in enumerate(zip(self.features(x), self.features(y), strict=True)):
+            weight = self.get_buffer(f"lin{k}").view(1, -1, 1, 1)
+            difference = F.normalize(f, dim=1, eps=EPSILON) - F.normalize(g, dim=1, eps=EPSILON)
+            total = total + (difference.square() * weight).sum(1).mean()
+        return total
+
+    @torch.no_grad()
+    def of_pictures(self, a: Tensor, b: Tensor) -> float:
+        """The distance of two pictures, 3,H,W uint8 each."""
+        x, y = (picture[None].float() / 127.5 - 1 for picture in (a, b))
+        return self(x, y).item()
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """AlexNet's five activations of B,3,H,W in [-1, 1]."""
+        shift, scale = (x.new_tensor(each).view(1, 3, 1, 1) for each in (SHIFT, SCALE))
+        x = (x - shift) / scale
+        found = []
+        for k in range(5):
+            if k in POOLED_BEFORE:
+                x = F.max_pool2d(x, 3, 2)
+            weight, bias = (self.get_buffer(f"conv{k}_{part}") for part in ("weight", "bias"))
+            x = F.relu(F.conv2d(x, weight, bias, STRIDES[k], PADDINGS[k]))
+            found.append(x)
+        return found
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """LPIPS weights from .npz (nothing pickled) or .safetensors.
+
+    Raises:
+        ConfigError: the file is neither.
+    """
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        return load_file(path)
+    except Exception as error:  # either reader fails in its own ways
+        raise ConfigError(f"{path} cannot be read as LPIPS weights: {error}") from error
+
+
+def find_lpips(weights: Path | None = None) -> AlexLpips:
+    """LPIPS from a file with its weights; None: from the `lpips` package.
+
+    Raises:
+        ConfigError: the file holds something else, or the package does not give any.
+    """
+    if weights is not None:
+        return AlexLpips(read_weights(weights))
+    try:
+        return AlexLpips(package_weights())
+    except Exception as error:  # not installed, torchvision broken, no network, ...
+        raise ConfigError(
+            f"the weights of LPIPS cannot be had here ({type(error).__name__}: {error}). Install "
+            "the extra 'eval' with access to the network, or name a file with them: "
+            "--lpips-weights; for a training, --model.lpips"
+        ) from error
+
+
+def load_lpips(weights: Path | None = None) -> AlexLpips | None:
+    """`find_lpips`, or None (which is said) where the package does not give any weights.
+
+    Raises:
+        ConfigError: the file holds something else.
+    """
+    try:
+        return find_lpips(weights)
+    except ConfigError as error:
+        if weights is not None:
+            raise
+        logger.warning("LPIPS is left out: %s", error)
+        return None
+
+
+def package_weights() -> dict[str, Tensor]:
+    """The weights of `lpips` and of torchvision's AlexNet, by the names above."""
+    import lpips  # pyright: ignore[reportMissingImports]
+
+    network = lpips.LPIPS(net="alex", verbose=False)
+    found: dict[str, Tensor] = {}
+    for k in range(5):
+        part = getattr(network.net, f"slice{k + 1}")
+        (conv,) = (module for module in part if isinstance(module, torch.nn.Conv2d))
+        assert conv.bias is not None
+        found[f"conv{k}.weight"], found[f"conv{k}.bias"] = conv.weight.detach(), conv.bias.detach()
+        found[f"lin{k}"] = network.lins[k].model[-1].weight.detach().flatten()
+    return found
+
+
+if __name__ == "__main__":
+    save_file({k: v.contiguous() for k, v in package_weights().items()}, sys.argv[1])
