@@ -1,23 +1,20 @@
-"""A training's settings: what there is to be set, and what goes together."""
+"""A training's settings: what can be set, and what it means. No torch in here.
+
+The docstrings are the documentation: `devudp-train RECIPE --help` and the tables in
+docs/training.md are made from them. Allowed ranges are in `ranges.py`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from devudp_model.generator import Norm, Variant
-from devudp_model.metrics import WINDOW
-
-from .data.domains import DataConfig
-from .method.step import LossWeights
+import tyro
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used; the message says which and what to do."""
-
-
-ALEXNET_SIDE = 31
-"""Pixels of a side of the smallest picture that AlexNet, LPIPS' network, has an answer for."""
+    """A setting that cannot be used; the message says which one and what to do."""
 
 
 @dataclass(frozen=True)
@@ -26,37 +23,28 @@ class ModelConfig:
 
     Attributes:
         variant: "devudp" (Fig. 5a) or "devudp-dt" (Fig. 5b).
-        width: channels of G and G_inv at full resolution (the paper's: 64).
-        depth: residual blocks in each of their stages (the paper's: 2).
-        norm: ablation: "instance" or "batch" in place of the variant's own.
-        shortcut: ablation: with or without the global shortcut, in place of the variant's own.
-        G_inv_width: G_inv's, where it is not to be G's; a narrower one makes steps cheaper, and
-            G_inv is not needed afterwards.
-        G_inv: "network" (the paper's), or "known blur": in its place the very blur that was made
-            on the fly (`training/method/reblur.py`). Needs data.made_blur = 1, or data.again_of =
-            "A", which blurs all of A.
-        calibrate: BatchNorm takes its running statistics from this many batches before the first
-            step; with schedule.freeze_norm = 0 it keeps them. 0: not (the paper's).
-        coarse: G is trained on what coarser scales make of its inputs as well, as the task `deblur`
-            gives it (`coarse_to_fine.py`): at every third step each on the input itself, on what
-            half its size and on what a quarter and half make of it. Needs the global shortcut.
-        D_width: channels of the discriminator after its first convolution.
-        lpips: a file with the weights of LPIPS (training/method/lpips.py), for loss.lpips; empty:
-            those of the package `lpips`.
-        init: a checkpoint to start G from (.safetensors); empty: from random numbers.
+        width: channels of G and G_inv at full resolution (paper: 64).
+        depth: residual blocks in each stage of G and G_inv (paper: 2).
+        norm: ablation: "instance" or "batch" instead of the variant's own normalisation.
+        shortcut: ablation: with or without the global shortcut, instead of the variant's own.
+        zero_head: start a G with the global shortcut as the identity, by a last layer of zeros.
+            With G_inv that is an optimum of eqs. 6, 8 and 9 from the first step on.
+        G_inv: whether there is a G_inv. Without it eqs. 5, 6 and 9 are left out.
+        G_inv_width: width of G_inv; None: that of G. A narrower one makes steps cheaper.
+        D_width: channels after the first convolution of D.
+        init: a checkpoint to start G from: a .safetensors file, or the name of a shipped one. Empty:
+            random weights.
     """
 
-    variant: Variant = "devudp"
+    variant: Literal["devudp", "devudp-dt"] = "devudp"
     width: int = 64
     depth: int = 2
-    norm: Norm | None = None
+    norm: Literal["instance", "batch"] | None = None
     shortcut: bool | None = None
+    zero_head: bool = True
+    G_inv: bool = True
     G_inv_width: int | None = None
-    G_inv: Literal["network", "known blur"] = "network"
-    calibrate: int = 0
-    coarse: bool = False
     D_width: int = 64
-    lpips: str = ""
     init: str = ""
 
     @property
@@ -66,45 +54,171 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class ScheduleConfig:
-    """How long, and how fast.
+class DataConfig:
+    """The images, and what is done to them before G sees them.
 
     Attributes:
-        unit: what the numbers below count: "epochs" (each picture of A once) or "steps".
-        length: of the whole training.
+        sharp: folders of sharp normal-light photographs.
+        blurry: folders of photographs with real blur. May be empty if blur is synthesised.
+        layout: "folders" (the two above), or a data set's official tree in `root`, whose training
+            split then gives both domains.
+        root: folder of that tree.
+        blur: which blurry images of the tree ("blur" or "blur_gamma" of GoPro). Empty: the usual.
+        held_out: sharp photographs kept apart for validation; they are never trained on.
+        synthetic_blur_share: share of A that is a sharp photograph blurred on the fly. Above 0,
+            every second sharp photograph is set aside for it, and B never shows those.
+        frames: folders of video frames, one folder a clip; their average in linear light is
+            blurry, which is how GoPro was made.
+        frames_share: share of A that is made from frames.
+        frames_window: fewest and most consecutive frames that are averaged.
+        crop: side of the square crops, pixels.
+        downsize: downsize images before cropping (section 3.4, step 2).
+        short_side: an image is downsized to a short side between these, pixels; never below what
+            is cut, and never enlarged, unless it is smaller than that.
+        blur_length: shortest and longest streak of the synthetic blur, pixels after downsizing.
+        straight_share: share of synthetic blur that is a straight, even movement.
+        sweep_share: share of synthetic blur that is a smooth sweep, as in videos. The rest is
+            camera shake.
+        directions: straight movements have one of this many directions, the first level. 0: any.
+        highlights: clipped highlights are up to this many times brighter than white when blurred.
+        curve: smallest and largest exponent of the camera's tone curve when blurred, light =
+            value ** exponent, log-uniform. None: sRGB's.
+        reblur_length: shortest and longest streak with which A is blurred a second time, for
+            loss.reblur; None: it is not (paper).
+        reblur_scale: A is first shrunk by this factor, which makes it sharper. So is B.
+        coarse_inputs: G is also trained on what coarser scales make of its inputs, as in the task
+            `deblur`. Needs the global shortcut.
+        exposure: "as is" (paper), or "common": every crop is mapped to the mean and standard
+            deviation of an average photograph, by one gain and one offset.
+        noise: largest standard deviation of the noise on G's inputs, in [-1, 1]; the losses
+            compare with images without it. 0: none (paper).
+        noise_share: share of samples with noise.
+        shot_noise: up to this share of the noise's variance is proportional to the signal
+            (Poisson-Gaussian noise). 0: Gaussian.
+        jpeg_share: share of samples whose input has been through JPEG.
+        jpeg_quality: lowest and highest JPEG quality.
+        tone: G's inputs are raised to a power between these (in [0, 1]), log-uniform; the losses
+            compare with images without it. Needs exposure "common". (1, 1): none (paper).
+        black_level: G's inputs are clipped at white and at a random black level of up to this (in
+            [0, 1]), as a sensor does. 0: not clipped (paper).
+        cache_gb: decoded images kept in memory, GB for each process.
+    """
+
+    sharp: tuple[str, ...] = ()
+    blurry: tuple[str, ...] = ()
+    layout: Literal["folders", "gopro", "realblur-j", "lol", "lol-blur"] = "folders"
+    root: str = ""
+    blur: str = ""
+    held_out: int = 0
+    synthetic_blur_share: float = 0.0
+    frames: tuple[str, ...] = ()
+    frames_share: float = 0.0
+    frames_window: tuple[int, int] = (7, 13)
+    crop: int = 256
+    downsize: bool = True
+    short_side: tuple[int, int] = (256, 360)
+    blur_length: tuple[float, float] = (3.0, 20.0)
+    straight_share: float = 0.0
+    sweep_share: float = 0.0
+    directions: int = 0
+    highlights: float = 4.0
+    curve: tuple[float, float] | None = None
+    reblur_length: tuple[float, float] | None = None
+    reblur_scale: float = 0.75
+    coarse_inputs: bool = False
+    exposure: Literal["as is", "common"] = "as is"
+    noise: float = 0.0
+    noise_share: float = 0.5
+    shot_noise: float = 0.0
+    jpeg_share: float = 0.0
+    jpeg_quality: tuple[int, int] = (30, 95)
+    tone: tuple[float, float] = (1.0, 1.0)
+    black_level: float = 0.0
+    cache_gb: float = 2.0
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses (eq. 10 and what was added), and switches for the ablation of Fig. 4.
+
+    Attributes:
+        recon: lambda_recon.
+        sr: lambda_sr.
+        adv: weight of the adversarial loss (paper: 1).
+        reblur: weight of L1 between G's result and what A was before it was blurred a second time
+            (paper: 0). Needs data.reblur_length.
+        reblur_scales: L1 is summed over this many scales (full, half, quarter, ...).
+        ssim: weight of 1 - SSIM of the same images (paper: 0).
+        lpips: weight of LPIPS of the same images (paper: 0).
+        lpips_weights: a file with LPIPS's weights (training/method/lpips.py). Empty: those of the
+            package `lpips`.
+        t_branch: the transformation branch, eqs. 2 to 6.
+        s_branch: the self-regression branch, eqs. 7 to 9.
+        s_branch_every: the self-regression branch runs in every N-th step (paper: 1).
+    """
+
+    recon: float = 10.0
+    sr: float = 5.0
+    adv: float = 1.0
+    reblur: float = 0.0
+    reblur_scales: int = 1
+    ssim: float = 0.0
+    lpips: float = 0.0
+    lpips_weights: str = ""
+    t_branch: bool = True
+    s_branch: bool = True
+    s_branch_every: int = 1
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Length and learning rate.
+
+    Attributes:
+        unit: unit of all lengths: "epochs" (each image of A once) or "steps".
+        length: length of the training; where a recipe has stages, they say it instead.
+        scale: all lengths, warm-up included, times this: 0.01 tries a recipe out.
+        lr: learning rate of both optimizers.
+        warm_up: steps in which it rises from 0.
+        decay: "halve" (every `halve_every`), "cosine" (to 0 at the end of the stage), "linear" (to
+            0, from `decay_from` on: warm-up, stable, decay), or "none".
         halve_every: the learning rate is halved this often.
-        freeze_norm: from here on BatchNorm uses its running statistics instead of the batch's; for
-            "devudp-dt" with small batches, whose statistics are noisy. None: never (the paper's).
-        lr: the learning rate at the start, of both optimizers.
-        warm_up: steps in which it grows to that from nothing.
-        max_norm: longer gradients of the generators are shortened to this. None: none are.
-        betas: Adam's.
-        muon: the convolutions' weights of the generators are Muon's, with this many times the
-            learning rate, instead of Adam's. 0: all are Adam's (the paper's).
+        decay_from: share of the stage after which "linear" begins.
+        freeze_norm: from here on BatchNorm uses its running statistics. None: never (paper).
+        max_norm: the generators' gradient is clipped to this L2 norm. None: not (paper).
+        accumulate: a step's batch is worked on in this many parts, whose gradients are summed:
+            large batches in little memory.
+        betas: of Adam.
+        muon: Muon instead of Adam for the generators' convolutions, with this many times the
+            learning rate. 0: Adam for all (paper).
     """
 
     unit: Literal["epochs", "steps"] = "epochs"
     length: int = 200
-    halve_every: int = 50
-    freeze_norm: int | None = None
+    scale: float = 1.0
     lr: float = 2e-4
     warm_up: int = 0
+    decay: Literal["halve", "cosine", "linear", "none"] = "halve"
+    halve_every: int = 50
+    decay_from: float = 0.7
+    freeze_norm: int | None = None
     max_norm: float | None = None
+    accumulate: int = 1
     betas: tuple[float, float] = (0.5, 0.999)
     muon: float = 0.0
 
 
 @dataclass(frozen=True)
 class SpeedConfig:
-    """What changes the speed and not (or hardly) the result.
+    """What changes the speed, and the result only by rounding.
 
     Attributes:
-        device: "auto" (a GPU where there is one), "cpu", or "cuda".
+        device: "auto" (a GPU if there is one), "cpu" or "cuda".
         precision: "fp32", the reference, or "bf16" (autocast).
-        compile: torch.compile the networks: a minute at the start, faster steps.
-        channels_last: memory format of pictures and weights.
-        workers: processes that load pictures; 0: none beside the training's own.
-        threads: CPU threads of each process; 0: PyTorch's choice.
+        compile: torch.compile the networks: minutes at the start, faster steps.
+        channels_last: memory format of images and weights.
+        workers: processes that load images; 0: none beside the training's own.
+        threads: CPU threads of each process; 0: PyTorch's default.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -117,14 +231,14 @@ class SpeedConfig:
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """What is written during the training; every number counts steps, 0 means never.
+    """What is written during the training. All numbers are steps; 0: never.
 
     Attributes:
-        log_every: losses, averaged, to the log and TensorBoard.
+        log_every: mean losses to the log and TensorBoard.
         save_every: a state to resume from; the last two are kept.
-        sample_every: a picture of what the networks do.
-        weights_every: G's weights as a checkpoint, all of them kept.
-        tensorboard: whether to write TensorBoard's files.
+        sample_every: an image of what the networks do.
+        weights_every: G's weights as a checkpoint; all are kept.
+        tensorboard: write TensorBoard's files.
     """
 
     log_every: int = 50
@@ -135,15 +249,55 @@ class RecordConfig:
 
 
 @dataclass(frozen=True)
+class ValidationConfig:
+    """Measuring during the training, on image pairs, through the tasks as users get them.
+
+    Attributes:
+        every: steps between two validations; 0: none.
+        tasks: what is measured: "deblur", "low light", "joint".
+        degraded: folder of degraded images. Empty: made from the sharp ones with `data.held_out`,
+            blurred, darkened or both as the task needs it, always the same way.
+        reference: folder of their references, of the same names.
+        images: this many pairs at most; 0: all.
+        best_by: which mean decides which state is kept as the best.
+        patience: the training ends after this many validations without a better one; 0: never.
+    """
+
+    every: int = 0
+    tasks: tuple[str, ...] = ("deblur",)
+    degraded: str = ""
+    reference: str = ""
+    images: int = 8
+    best_by: Literal["psnr", "ssim", "lpips"] = "psnr"
+    patience: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training.
+
+    Attributes:
+        name: for the log.
+        length: in schedule.unit.
+        changes: what differs from the recipe's settings, by dotted names ("data.crop").
+    """
+
+    name: str
+    length: int
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Config:
-    """Everything that a training depends on, besides the pictures themselves.
+    """Everything that a training depends on, besides the images themselves.
 
     Attributes:
         seed: all random numbers follow from it.
-        batch: pictures of each domain in one step, of all processes together (the paper's: 4).
-        ema: decay of the exponential moving average of G's weights, e.g. 0.998; 0: none.
-        pool: L = G(A) of this many earlier pictures are kept to train D on, as CycleGAN does;
-            0: none (the paper's).
+        batch: images of each domain in one step, of all processes together (paper: 4).
+        ema: decay of the moving average of G's weights, e.g. 0.998; 0: none.
+        pool: size of the pool of earlier L = G(A) that D is also trained on, as in CycleGAN; 0:
+            none (paper).
+        stages: see `Stage`; set in the recipe.
     """
 
     seed: int = 0
@@ -152,66 +306,9 @@ class Config:
     pool: int = 0
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    loss: LossWeights = field(default_factory=LossWeights)
+    loss: LossConfig = field(default_factory=LossConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     record: RecordConfig = field(default_factory=RecordConfig)
-
-    def __post_init__(self) -> None:
-        low, high = self.data.short_side
-        checks = {
-            "batch must be at least 1": self.batch >= 1,
-            "ema must be from 0 to below 1": 0 <= self.ema < 1,
-            "schedule.length and schedule.halve_every must be at least 1": min(
-                self.schedule.length, self.schedule.halve_every
-            )
-            >= 1,
-            "data.crop must be at least 24 pixels, D's smallest picture": self.data.crop >= 24,
-            "data.short_side must be two numbers, the smaller one first": low <= high,
-            "one of loss.t_branch and loss.s_branch must be on": self.loss.t_branch
-            or self.loss.s_branch,
-            "model.G_inv = 'known blur' needs data.made_blur = 1, no data.blurry and no "
-            "data.frames, since nobody knows their blur (the recipe unpaired takes them; and so "
-            "does data.again_of 'A')": (
-                self.model.G_inv == "network" or self.data.last_blur_is_made
-            ),
-            "data.crop must be above 24 pixels with model.G_inv 'known blur', which leaves out 12 "
-            "at each side": self.model.G_inv == "network" or self.data.crop > 24,
-            "data.again_scale of data.crop must be at least 24 pixels, of which 8 remain": (
-                not self.loss.again or self.data.again_side >= 8
-            ),
-            "data.again_scale must be above 0 and at most 1": 0 < self.data.again_scale <= 1,
-            "model.coarse needs the global shortcut (variant devudp-dt)": (
-                not self.model.coarse or self.model.has_shortcut
-            ),
-            "loss.again_sizes must be at least 1, and so small that the smallest has a pixel (data."
-            "crop; with data.again_of 'L' data.again_scale of it, less 16)": self.loss.again_sizes
-            >= 1
-            and (not self.loss.again or self.data.again_side >= 2 ** (self.loss.again_sizes - 1)),
-            "loss.ssim needs loss.again, and at least 11 pixels of what that compares (data.crop; "
-            "with data.again_of 'L' data.again_scale of it, less 16)": (
-                not self.loss.ssim or (self.loss.again > 0 and self.data.again_side >= WINDOW)
-            ),
-            "loss.lpips needs loss.again, and at least 31 pixels of what that compares": (
-                not self.loss.lpips
-                or (self.loss.again > 0 and self.data.again_side >= ALEXNET_SIDE)
-            ),
-            "data.curve must be two numbers above 0, the smaller one first": (
-                self.data.curve is None or 0 < self.data.curve[0] <= self.data.curve[1]
-            ),
-            "data.directions must be 0 (any movement) or more": self.data.directions >= 0,
-            "data.averaged must be from 0 to 1": 0 <= self.data.averaged <= 1,
-            "schedule.muon must be 0 (Adam) or more": self.schedule.muon >= 0,
-            "loss.s_branch_every must be at least 1": self.loss.s_branch_every >= 1,
-            "loss.s_branch_every above 1 needs loss.t_branch or loss.again: other steps have no "
-            "other loss": (
-                self.loss.s_branch_every == 1 or self.loss.t_branch or self.loss.again > 0
-            ),
-            "loss.again and data.again_of 'A' need data.again_extent": (
-                self.data.again_extent is not None
-                or (not self.loss.again and self.data.again_of == "L")
-            ),
-        }
-        for demand, met in checks.items():
-            if not met:
-                raise ConfigError(f"{demand}. Change it in the recipe or on the command line.")
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    stages: Annotated[tuple[Stage, ...], tyro.conf.Suppress] = ()

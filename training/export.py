@@ -24,15 +24,16 @@ from devudp_model.tensor_files import PREFIXES
 
 from .config import Config, ConfigError
 from .onnx_export import check_onnx, export_onnx
-from .run.records import draw_curve
-from .run.state import find_state, load_state
+from .run.records import read_run
+from .run.sheets import draw_curve
+from .run.state import load_state
 from .settings import load_recipe, to_toml
 
 logger = logging.getLogger("devudp")
 
 CARD_ORDER = ("variant", "width", "depth", "data", "step", "seed", "hardware", "trained_with")
 
-LICENCE = "unstated; it depends on the pictures' licences"
+LICENCE = "not stated; it depends on the images trained on"
 
 
 def export_weights(
@@ -97,7 +98,9 @@ def write_card(path: Path, metadata: Mapping[str, str], digest: str, curve: Path
         f"# {path.stem}",
         "",
         f"Weights of DEvUDP's generator, variant `{about['variant']}`. Put `{path.name}` into",
-        "ComfyUI's `models/devudp`, or give it to `devudp restore --weights`.",
+        "ComfyUI's `models/devudp`, or give it to the command line:",
+        "",
+        f"    devudp restore photo.jpg --out restored --checkpoint {path.name}",
         "",
         "| | |",
         "|---|---|",
@@ -119,20 +122,26 @@ def write_card(path: Path, metadata: Mapping[str, str], digest: str, curve: Path
 
 def describe_checkpoint(out: Path, config: Config, step: int) -> dict[str, str]:
     """The metadata of a run's checkpoint. The recipe comes without the names of own folders."""
-    about = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    about = read_run(out)
     bare = dataclasses.replace(config.data, sharp=(), blurry=(), frames=(), root="")
     model = dataclasses.replace(config.model, init=Path(config.model.init).name)
-    data = about["data"]
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    loss = dataclasses.replace(config.loss, lpips_weights="")
+    validation = dataclasses.replace(config.validation, degraded="", reference="")
+    recipe = dataclasses.replace(config, data=bare, model=model, loss=loss, validation=validation)
+    legs = about["legs"]
+    machines = dict.fromkeys(leg["hardware"] for leg in legs)
+    trained = dict.fromkeys(
+        ", ".join(f"{name} {version}" for name, version in leg["versions"].items()) for leg in legs
+    )
     return {
-        "recipe": to_toml(dataclasses.replace(config, data=bare, model=model)),
-        "data": f"{data['pictures']} pictures, list's SHA-256 {data['sha256']}",
+        "recipe": to_toml(recipe),
+        "data": f"{about['data']['images']} images, list's SHA-256 {about['data']['sha256']}",
         "step": str(step),
         "metrics": "",
         "licence": LICENCE,
         "seed": str(config.seed),
-        "trained_with": versions,
-        "hardware": about["hardware"],
+        "trained_with": "; ".join(trained),
+        "hardware": "; ".join(machines),
     }
 
 
@@ -148,9 +157,9 @@ def export_run(run: Path, out: Path | None = None, *, tables: str = "") -> list[
     Raises:
         ConfigError: there is no state.
     """
-    path = find_state(run)
+    path, state = load_state(run)
     folder = path.parent.parent
-    config, state = load_recipe(folder / "config.toml"), load_state(path)
+    config = load_recipe(folder / "config.toml")
     model = config.model
     metadata = describe_checkpoint(folder, config, state["step"])
     out = out or folder / f"{model.variant}.safetensors"

@@ -12,13 +12,14 @@ import difflib
 import os
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
-from .config import Config, ConfigError
+from .config import Config, ConfigError, Stage
+from .stages import check, override
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -60,9 +61,47 @@ def load_recipe(name: str | os.PathLike[str]) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     try:
-        return build(Config, content)
+        return check(build_recipe(content))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def build_recipe(content: Mapping[str, Any]) -> Config:
+    """A config from a recipe's tables.
+
+    Raises:
+        ConfigError: see `build`.
+    """
+    plain = {key: value for key, value in content.items() if key != "stages"}
+    config = build(Config, plain)
+    tables = content.get("stages", [])
+    if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
+        raise ConfigError("stages are written as [[stages]] tables")
+    stages = tuple(map(build_stage, tables))
+    return dataclasses.replace(config, stages=stages)
+
+
+def build_stage(table: Mapping[str, Any]) -> Stage:
+    """A stage from its table: name, length, and the settings that it changes."""
+    table = dict(table)
+    name, length = table.pop("name", None), table.pop("length", None)
+    if not isinstance(name, str) or type(length) is not int:
+        raise ConfigError("every [[stages]] table needs a name and a length (an integer)")
+    try:
+        build(Config, table)  # for its messages about unknown keys and wrong types
+    except ConfigError as error:
+        raise ConfigError(f"stage {name!r}: {error}") from error
+    return Stage(name, length, dict(flatten(Config, table)))
+
+
+def flatten(kind: type, table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings in nested tables, by their dotted names, as their fields want them."""
+    hints = get_type_hints(kind)
+    for key, value in table.items():
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
+            yield from flatten(hints[key], value, f"{prefix}{key}.")  # pyright: ignore
+        else:
+            yield prefix + key, convert(hints[key], value, prefix + key)
 
 
 def build(kind: type, content: Mapping[str, Any], prefix: str = "") -> Any:
@@ -118,24 +157,30 @@ def parse_overrides(config: Config, arguments: Sequence[str], *, program: str = 
         ConfigError: values that do not go together.
         SystemExit: an unknown option (with near ones), or --help.
     """
-    return tyro.cli(
+    changed = tyro.cli(
         Config,
-        default=config,
+        default=dataclasses.replace(config, stages=()),
         args=list(arguments),
         prog=program or None,
         description="Settings, with the recipe's values as defaults:",
     )
+    return check(override(config, changed))
 
 
 def to_toml(config: Config) -> str:
     """The config as TOML; `load_recipe` reads it back as an equal one."""
     lines, tables = [], []
     for name, value in shallow(config).items():
+        if name == "stages":
+            continue
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             rows = [toml_line(k, v) for k, v in shallow(value).items() if v is not None]
             tables += ["", f"[{name}]", *rows]
         else:
             lines.append(toml_line(name, value))
+    for stage in config.stages:
+        rows = [toml_line(k, v) for k, v in stage.changes.items()]
+        tables += ["", "[[stages]]", toml_line("name", stage.name), f"length = {stage.length}", *rows]
     return "\n".join([*lines, *tables, ""])
 
 

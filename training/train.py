@@ -24,7 +24,7 @@ from devudp_model.checkpoint import CheckpointError
 
 from .config import ConfigError
 from .run.loop import Run
-from .run.state import find_state
+from .run.state import list_states
 from .run.trainer import NonFiniteLoss
 from .settings import load_recipe, parse_overrides, recipe_names
 
@@ -45,15 +45,19 @@ def start(arguments: Sequence[str]) -> None:
 
 
 def resume(arguments: Sequence[str]) -> None:
-    """RUN [--section.field VALUE ...]: goes on from the last state of a run, or a state's file."""
+    """RUN [--section.field VALUE ...]: continues from the last state of a run, or a state's file."""
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError("which run? devudp-train resume RUN, the folder that --out named")
-    state = find_state(Path(arguments[0]))
-    out = state.parent.parent
+    named = Path(arguments[0])
+    out = named.parent.parent if named.is_file() else named
+    if not named.is_file() and not list_states(named / "states"):
+        raise ConfigError(
+            f"no state in {named / 'states'}: name the folder of a run that has saved one"
+        )
     config = parse_overrides(
         load_recipe(out / "config.toml"), arguments[1:], program=f"devudp-train resume {out}"
     )
-    Run(config, out, state).train()
+    Run(config, out, named).train()
 
 
 def check_data(arguments: Sequence[str]) -> None:
@@ -64,7 +68,7 @@ def check_data(arguments: Sequence[str]) -> None:
 
 
 def frames(arguments: Sequence[str]) -> None:
-    """VIDEO... --out DIR: a video's frames as pictures."""
+    """VIDEO... --out DIR: a video's frames as images."""
     from .data.video_frames import main
 
     main(arguments)

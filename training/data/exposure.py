@@ -1,7 +1,7 @@
-"""The common exposure: every crop with the mean and spread of an average normal-light photograph.
+"""The common exposure: every crop gets the mean and standard deviation of an average photograph.
 
-One gain and one offset a crop, so nothing but its exposure is changed. Small crops differ in
-exposure by chance, which G cannot know, and which is noise in the losses otherwise.
+One gain and one offset a crop, so nothing but its exposure changes. Small crops differ in exposure
+by chance, which G cannot know, and which is noise in the losses otherwise.
 """
 
 from __future__ import annotations
@@ -11,29 +11,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-COMMON_MEAN, COMMON_SPREAD = -0.10, 0.46
-"""The exposure of an average normal-light photograph, in [-1, 1] (mean, standard deviation)."""
+COMMON_MEAN, COMMON_STD = -0.10, 0.46
+"""Exposure of an average normal-light photograph, in [-1, 1]."""
 
 FLAT = 0.2
-"""Spread below which a crop counts as flat (sky, a wall) and is not stretched any further."""
+"""Crops with a smaller standard deviation (sky, a wall) are not stretched any further."""
 
 
 class Exposure(NamedTuple):
-    """A picture's mean and spread, over its channels together."""
+    """Mean and standard deviation of each image, over its channels together: N,1,1,1 each."""
 
     mean: Tensor
-    spread: Tensor
+    std: Tensor
 
-    def map(self, x: Tensor) -> Tensor:
-        """What the mapping to the common exposure makes of `x`; not clipped."""
-        return (x - self.mean) / self.spread * COMMON_SPREAD + COMMON_MEAN
-
-    def undo(self, x: Tensor) -> Tensor:
-        """From the common exposure back to this one."""
-        return (x - COMMON_MEAN) / COMMON_SPREAD * self.spread + self.mean
+    def to_common(self, x: Tensor) -> Tensor:
+        """N,3,H,W with this exposure to the common one; not clipped."""
+        return (x - self.mean) / self.std * COMMON_STD + COMMON_MEAN
 
 
 def exposure_of(x: Tensor) -> Exposure:
-    """Of x, 3,H,W in [-1, 1]."""
-    spread, mean = torch.std_mean(x, correction=0)
-    return Exposure(mean, spread.clamp(min=FLAT))
+    """Of N,3,H,W."""
+    std, mean = torch.std_mean(x, dim=(1, 2, 3), correction=0, keepdim=True)
+    return Exposure(mean, std.clamp(min=FLAT))

@@ -3,81 +3,103 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
-from accelerate import Accelerator
 from torch.utils.data import DataLoader, Sampler
 
-from ..config import Config
-from ..method.step import Batch
-from .dataset import Sample, UnpairedPictures, develop
-from .domains import DataConfig
+from .dataset import Key, Sample, UnpairedImages
+from .synthesis import Crops, stack_plans
 
 
 class Loaded(NamedTuple):
-    """What the loader hands over for one step of one process."""
+    """What the loader hands over for one step of one process.
 
-    pictures: Batch | list[Sample]
+    Attributes:
+        stage: index of the step's stage.
+        A, B: the crops of both domains.
+        files, faults: where they come from, and what could not be read.
+    """
+
+    stage: int
+    A: Crops
+    B: Crops
     files: list[str]
     faults: list[str]
 
+    def pin_memory(self) -> Loaded:
+        """With pixels in page-locked memory (called by the loader)."""
+        return self._replace(A=self.A.pin(), B=self.B.pin())
 
-def collate(samples: list[Sample], config: DataConfig, here: bool) -> Loaded:
-    """Samples of one step; developed at once (`here`), or left to the training's device."""
+
+class KeyedImages(torch.utils.data.Dataset["tuple[int, Sample]"]):
+    """Samples with the stage that they belong to."""
+
+    def __init__(self, images: UnpairedImages):
+        self.images = images
+
+    def __getitem__(self, key: Key) -> tuple[int, Sample]:
+        return key.stage, self.images[key]
+
+
+def collate(samples: list[tuple[int, Sample]]) -> Loaded:
+    """The samples of one step, stacked."""
+    (stage, *_), parts = zip(*samples, strict=True)
     return Loaded(
-        develop(samples, config, torch.device("cpu")) if here else samples,
-        [file for sample in samples for file in sample.files],
-        [fault for sample in samples for fault in sample.faults],
+        stage,
+        stack_plans([sample.A for sample in parts]),
+        stack_plans([sample.B for sample in parts]),
+        [file for sample in parts for file in sample.files],
+        [fault for sample in parts for fault in sample.faults],
     )
 
 
-def calm_worker(number: int) -> None:
+def ignore_sigint(number: int) -> None:
     """A loader's worker leaves Ctrl-C to the training, which ends it when the time has come."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
 
 
-class StepSampler(Sampler[list[int]]):
-    """The numbers of one process's samples, a list for each step from `start` to `stop`.
+class StepSampler(Sampler[list[Key]]):
+    """The keys of one process's samples, a list for each step.
 
-    Step s takes the samples from batch * s on; the processes share them out, so that together they
-    see what one process alone would.
+    The processes share out the samples of a step, so that together they see what one process alone
+    would.
 
     Args:
-        batch: samples a step, of all processes together; divisible by `processes`.
+        steps: stage, first sample and batch size of each remaining step.
+        rank, processes: this process, and how many there are; all batches are divisible by that.
     """
 
-    def __init__(self, start: int, stop: int, batch: int, rank: int = 0, processes: int = 1):
-        self.start, self.stop, self.batch = start, stop, batch
-        self.rank, self.share = rank, batch // processes
+    def __init__(self, steps: Iterable[tuple[int, int, int]], rank: int = 0, processes: int = 1):
+        self.steps, self.rank, self.processes = steps, rank, processes
 
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.start, self.stop):
-            first = self.batch * step + self.rank * self.share
-            yield list(range(first, first + self.share))
-
-    def __len__(self) -> int:
-        return self.stop - self.start
+    def __iter__(self) -> Iterator[list[Key]]:
+        for stage, first, batch in self.steps:
+            share = batch // self.processes
+            start = first + self.rank * share
+            yield [Key(stage, number) for number in range(start, start + share)]
 
 
 def make_loader(
-    data: UnpairedPictures, config: Config, accelerator: Accelerator, start: int, stop: int
+    images: UnpairedImages,
+    steps: Iterable[tuple[int, int, int]],
+    *,
+    workers: int,
+    pin: bool,
+    rank: int = 0,
+    processes: int = 1,
 ) -> DataLoader[Loaded]:
-    """The samples of the steps from `start` to `stop`, this process's share of each."""
-    sampler = StepSampler(
-        start, stop, config.batch, accelerator.process_index, accelerator.num_processes
-    )
-    workers, kind = config.speed.workers, accelerator.device.type
+    """The samples of some steps, this process's share of each; see `StepSampler`."""
     return DataLoader(  # pyright: ignore[reportReturnType]  # collate makes the type
-        data,
-        batch_sampler=sampler,
+        KeyedImages(images),
+        batch_sampler=StepSampler(steps, rank, processes),
         num_workers=workers,
-        collate_fn=partial(collate, config=config.data, here=kind == "cpu"),
-        pin_memory=kind == "cuda",
+        collate_fn=collate,
+        pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=calm_worker,
+        worker_init_fn=ignore_sigint,
         generator=torch.Generator(),  # else starting it would use up a number of the global one
     )

@@ -52,7 +52,7 @@ class AlexLpips(nn.Module):
             self.register_buffer(name.replace(".", "_"), value.float(), persistent=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The mean distance of pictures, both B,3,H,W in [-1, 1]; of one picture, its LPIPS."""
+        """The mean distance of images, both B,3,H,W in [-1, 1]; of one image, its LPIPS."""
         total = x.new_zeros(())
         for k, (f, g) in enumerate(zip(self.features(x), self.features(y), strict=True)):
             weight = self.get_buffer(f"lin{k}").view(1, -1, 1, 1)
@@ -61,9 +61,9 @@ class AlexLpips(nn.Module):
         return total
 
     @torch.no_grad()
-    def of_pictures(self, a: Tensor, b: Tensor) -> float:
-        """The distance of two pictures, 3,H,W uint8 each."""
-        x, y = (picture[None].float() / 127.5 - 1 for picture in (a, b))
+    def of_images(self, a: Tensor, b: Tensor) -> float:
+        """The distance of two images, 3,H,W uint8 each."""
+        x, y = (image[None].float() / 127.5 - 1 for image in (a, b))
         return self(x, y).item()
 
     def features(self, x: Tensor) -> list[Tensor]:
@@ -109,7 +109,7 @@ def find_lpips(weights: Path | None = None) -> AlexLpips:
         raise ConfigError(
             f"the weights of LPIPS cannot be had here ({type(error).__name__}: {error}). Install "
             "the extra 'eval' with access to the network, or name a file with them: "
-            "--lpips-weights; for a training, --model.lpips"
+            "--lpips-weights; for a training, --loss.lpips-weights"
         ) from error
 
 

@@ -2,52 +2,66 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..config import ConfigError, ScheduleConfig
+from ..config import ScheduleConfig
+
+MOMENTUM = 0.95
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of Jordan et al.: Muon, an optimizer for hidden layers in neural networks (2024)."""
+
+NEWTON_SCHULZ_STEPS = 5
+
+
+def make_adam(
+    params: Iterable[nn.Parameter], lr: float, betas: tuple[float, float]
+) -> torch.optim.Adam:
+    """Adam, in one kernel for all weights on a GPU."""
+    params = list(params)
+    fused = bool(params) and params[0].device.type == "cuda"
+    return torch.optim.Adam(params, lr, betas, fused=fused or None)
 
 
 def make_optimizer(
     params: Iterable[nn.Parameter], schedule: ScheduleConfig
 ) -> torch.optim.Optimizer:
-    """What `schedule` asks for, for the generators' parameters.
-
-    Raises:
-        ConfigError: Muon, where torch has none yet.
-    """
+    """What `schedule` asks for, for the generators' parameters."""
     if schedule.muon:
         return MuonAdam(params, schedule.lr, schedule.betas, schedule.muon)
-    return torch.optim.Adam(params, schedule.lr, schedule.betas)
+    return make_adam(params, schedule.lr, schedule.betas)
 
 
-def as_matrix(kernel: Tensor, like: Tensor) -> Tensor:
-    """O,I,H,W to O,I*H*W with one row for each output, in the order of `like`'s memory."""
-    rows = kernel
-    if like.is_contiguous(memory_format=torch.channels_last):
-        rows = kernel.permute(0, 2, 3, 1)
-    return rows.flatten(1)
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Each matrix of N,O,I with all singular values near 1, by Newton-Schulz in bfloat16."""
+    x = matrices.bfloat16()
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return x.mT if tall else x
 
 
 class MuonAdam(torch.optim.Optimizer):
     """Muon for the convolutions' weights, Adam for everything else.
 
-    Adam makes the steps of single weights alike, Muon those of a layer's directions: rarely seen
-    ones move as fast as common ones (Jordan and others: Muon, an optimizer for hidden layers in
-    neural networks, 2024). The last layer, which has three rows, is Adam's.
+    Muon orthogonalises each layer's update, so that rare directions move as fast as common ones
+    (Jordan et al., 2024). Each kernel is a matrix with one row an output channel; kernels of one
+    shape are worked on together. The last layer, which has three rows, is Adam's. As
+    `torch.optim.Muon` with ``adjust_lr_fn="match_rms_adamw"``, without weight decay.
 
     Args:
-        params: of the networks, on their device and in their memory format for good.
-        lr: Adam's learning rate, and with `factor` Muon's, which is counted as Adam's is: by the
-            spread of the steps (``adjust_lr_fn="match_rms_adamw"``).
-        betas: Adam's.
-        factor: Muon's learning rate over Adam's.
-
-    Raises:
-        ConfigError: this torch has no Muon.
+        params: of the networks.
+        lr: of Adam; Muon's is `factor` times that.
+        betas: of Adam.
     """
 
     def __init__(
@@ -57,41 +71,43 @@ class MuonAdam(torch.optim.Optimizer):
         betas: tuple[float, float],
         factor: float,
     ):
-        if not hasattr(torch.optim, "Muon"):
-            raise ConfigError(
-                f"schedule.muon needs torch 2.9 or later, and this is {torch.__version__}. "
-                "Update torch, or set it to 0 for Adam"
-            )
         params = list(params)
         super().__init__(params, {"lr": lr})
         self.factor = factor
-        self.kernels = [p for p in params if p.ndim == 4 and p.shape[0] > 3]
-        # torch's Muon takes matrices only: the same memory, seen as such.
-        self.matrices = [nn.Parameter(as_matrix(p.detach(), p)) for p in self.kernels]
-        self.muon = torch.optim.Muon(
-            self.matrices, lr * factor, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
-        )
-        kernels = set(map(id, self.kernels))
-        self.adam = torch.optim.Adam([p for p in params if id(p) not in kernels], lr, betas)
+        kernels = [p for p in params if p.ndim == 4 and p.shape[0] > 3]
+        groups: dict[torch.Size, list[nn.Parameter]] = {}
+        for kernel in kernels:
+            groups.setdefault(kernel.shape, []).append(kernel)
+        self.kernels = list(groups.values())
+        self.momentum = [
+            torch.zeros(len(g), len(g[0]), g[0][0].numel(), device=g[0].device)
+            for g in self.kernels
+        ]
+        own = set(map(id, kernels))
+        self.adam = make_adam([p for p in params if id(p) not in own], lr, betas)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step of both."""
         lr = self.param_groups[0]["lr"]
-        self.muon.param_groups[0]["lr"] = lr * self.factor
         self.adam.param_groups[0]["lr"] = lr
-        for kernel, matrix in zip(self.kernels, self.matrices, strict=True):
-            matrix.grad = None if kernel.grad is None else as_matrix(kernel.grad, kernel)
-        self.muon.step()
         self.adam.step()
-        for matrix in self.matrices:
-            matrix.grad = None
+        for kernels, momentum in zip(self.kernels, self.momentum, strict=True):
+            if kernels[0].grad is None:
+                continue
+            grad = torch.stack([k.grad.flatten(1) for k in kernels])  # pyright: ignore
+            momentum.lerp_(grad, 1 - MOMENTUM)
+            update = orthogonalise(grad.lerp(momentum, MOMENTUM))  # Nesterov's momentum
+            rate = lr * self.factor * 0.2 * math.sqrt(max(update.shape[1:]))
+            shaped = [u.view_as(k) for u, k in zip(update.to(grad.dtype), kernels, strict=True)]
+            torch._foreach_add_(kernels, shaped, alpha=-rate)
 
     def state_dict(self) -> dict[str, Any]:
-        """Those of both."""
-        return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
+        """Of both."""
+        return {"muon": list(self.momentum), "adam": self.adam.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What `state_dict` gave."""
-        self.muon.load_state_dict(state_dict["muon"])
+        """What `state_dict` returned."""
+        for mine, loaded in zip(self.momentum, state_dict["muon"], strict=True):
+            mine.copy_(loaded)
         self.adam.load_state_dict(state_dict["adam"])

@@ -1,4 +1,4 @@
-"""A pool of earlier restored pictures for D to learn from (CycleGAN's remedy for oscillation)."""
+"""A pool of earlier restored images for D to learn from (CycleGAN's remedy for oscillation)."""
 
 from __future__ import annotations
 
@@ -6,37 +6,40 @@ import torch
 from torch import Tensor
 
 
-class PicturePool:
-    """Hands out L as it comes in until it is full; then half of the time an earlier one.
+class ImagePool:
+    """Returns L as it comes in until the pool is full; then half of the time an earlier image.
 
     Args:
-        size: pictures kept; 0: every picture is handed out as it came in.
+        size: images kept; 0: every image is returned as it came in.
         seed: of the pool's own random numbers.
     """
 
     def __init__(self, size: int, seed: int = 0):
         self.size = size
         self.rng = torch.Generator().manual_seed(seed)
-        self.pictures: list[Tensor] = []
+        self.images: list[Tensor] = []
 
     def __call__(self, L: Tensor) -> Tensor:
         """B,3,H,W in, B,3,H,W out."""
         if self.size == 0:
             return L
+        if self.images and self.images[0].shape != L.shape[1:]:
+            self.images.clear()  # a new stage has crops of another size
         chosen = []
-        for picture in L:
-            if len(self.pictures) < self.size:
-                self.pictures.append(picture)
+        for image in L:
+            if len(self.images) < self.size:
+                self.images.append(image)
             elif torch.rand((), generator=self.rng) < 0.5:
                 place = int(torch.randint(self.size, (), generator=self.rng))
-                picture, self.pictures[place] = self.pictures[place], picture
-            chosen.append(picture)
+                image, self.images[place] = self.images[place], image
+            chosen.append(image)
         return torch.stack(chosen)
 
     def state(self) -> dict:
         """What `load` puts back."""
-        return {"pictures": [p.cpu() for p in self.pictures], "rng": self.rng.get_state()}
+        return {"images": [image.cpu() for image in self.images], "rng": self.rng.get_state()}
 
     def load(self, state: dict, device: torch.device) -> None:
-        self.pictures = [p.to(device) for p in state["pictures"]]
+        """Puts back what `state` returned."""
+        self.images = [image.to(device) for image in state["images"]]
         self.rng.set_state(state["rng"])

@@ -22,7 +22,7 @@ def make_accelerator(config: Config) -> Accelerator:
     """The processes and their devices, as `accelerate launch` (or nothing) set them up.
 
     Raises:
-        ConfigError: a GPU that is not there, or a batch that cannot be shared out.
+        ConfigError: a GPU that is not there, or processes that were asked for and not started.
     """
     speed = config.speed
     if speed.device == "cuda" and not torch.cuda.is_available():
@@ -33,7 +33,7 @@ def make_accelerator(config: Config) -> Accelerator:
     if speed.threads:
         torch.set_num_threads(speed.threads)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # It is imported anyway later on, and then keeps the group alive for good: see `leave`.
+        # It is imported anyway later on, and then keeps the group alive: see `shutdown_distributed`.
         importlib.import_module("torch._dynamo")
     accelerator = Accelerator(
         cpu=speed.device == "cpu",
@@ -43,15 +43,47 @@ def make_accelerator(config: Config) -> Accelerator:
             InitProcessGroupKwargs(timeout=PEER_TIMEOUT),
         ],
     )
-    if config.batch % accelerator.num_processes:
-        raise ConfigError(
-            f"a batch of {config.batch} cannot be shared out equally to "
-            f"{accelerator.num_processes} processes: make it a multiple of that"
-        )
+    check_launcher(accelerator.num_processes)
     return accelerator
 
 
-def leave(accelerator: Accelerator) -> None:
+def check_launcher(processes: int) -> None:
+    """Whether as many processes run as were asked for.
+
+    `accelerate launch --num_processes 2` starts a single one where it finds no GPU.
+
+    Raises:
+        ConfigError: fewer do.
+    """
+    wanted = asked_processes()
+    if wanted > processes:
+        raise ConfigError(
+            f"accelerate was asked for {wanted} processes, and started {processes}. It shares work "
+            "out to GPUs only; on CPUs start them by torchrun:\n"
+            f"  torchrun --nproc-per-node {wanted} -m devudp_training.train RECIPE ... "
+            "--speed.device cpu"
+        )
+
+
+def asked_processes() -> int:
+    """What the parent's command line says, if that is `accelerate launch`; else 1."""
+    try:
+        import psutil
+
+        words = psutil.Process(os.getppid()).cmdline()
+    except Exception:  # not installed, or the parent is another user's
+        return 1
+    if not any("accelerate" in word for word in words[:4]) or "--multi_cpu" in words:
+        return 1
+    for k, word in enumerate(words):
+        name, _, value = word.partition("=")
+        if name in ("--num_processes", "--num-processes"):
+            value = value or (words[k + 1] if k + 1 < len(words) else "")
+            return int(value) if value.isdecimal() else 1
+    return 1
+
+
+def shutdown_distributed(accelerator: Accelerator) -> None:
     """Ends the group of processes, and with it the threads that served it.
 
     Such a thread must not be there any more when Python ends: where it just lets go of a tensor

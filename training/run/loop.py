@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from pathlib import Path
@@ -16,31 +17,28 @@ from tqdm import tqdm
 from devudp_model.checkpoint import save_checkpoint
 
 from ..config import Config
-from ..data.dataset import UNUSED_FROM, UnpairedPictures, develop
-from ..data.loader import Loaded
+from ..data.dataset import UNUSED_FROM, Key, UnpairedImages
+from ..data.loader import Loaded, collate
+from ..data.synthesis import render_batch
 from ..export import describe_checkpoint, export_run
-from ..method.step import reconstruct
-from .distributed import leave, make_accelerator
-from .records import (
-    Log,
-    check_same_data,
-    claim_folder,
-    describe_run,
-    draw_curve,
-    picture_sheet,
-    write_picture,
-)
-from .state import state_path
+from ..method.lpips import load_lpips
+from .distributed import make_accelerator, shutdown_distributed
+from .records import Log, check_same_data, claim_folder, describe_run, lock, read_run
+from .sheets import draw_curve, image_sheet, write_image
+from .state import BEST, load_state, state_path
 from .trainer import NonFiniteLoss, Trainer
+from .validation import Validation
 
 logger = logging.getLogger("devudp")
 
 SHOWN = 4
 """Samples in a sample sheet."""
 
+COLUMNS = ("A, as G sees it", "L = G(A)", "before reblur", "B", "G(B)")
+
 
 class StopSignals:
-    """Ctrl-C and SIGTERM end the training after the step that is being done."""
+    """Ctrl-C and SIGTERM end the training after the current step; a second one ends it at once."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -55,7 +53,12 @@ class StopSignals:
             signal.signal(kind, handler)
 
     def ask(self, kind: int, frame: FrameType | None) -> None:
+        """Notes the wish, and says so: compiling a step can take minutes."""
+        if self.asked:
+            raise KeyboardInterrupt
         self.asked = True
+        text = b"\nStopping after this step (minutes, while it compiles). Once more: at once.\n"
+        os.write(2, text)  # a handler must not wait for the logging's lock
 
     def agreed(self, accelerator: Accelerator) -> bool:
         """True in all processes once one of them was asked."""
@@ -67,47 +70,75 @@ class StopSignals:
 
 
 class Run:
-    """A training from its start, or from a state, to its end."""
+    """A training from its start, or from a state, to its end.
 
-    def __init__(self, config: Config, out: Path, state: Path | None = None):
-        self.config, self.out, self.resumed = config, out, state is not None
+    Args:
+        config: its settings.
+        out: its folder.
+        resume_from: the folder, or one of its states; None: from the start.
+
+    Raises:
+        ConfigError, StateError, FileNotFoundError: see there. Nothing was written then.
+    """
+
+    def __init__(self, config: Config, out: Path, resume_from: Path | None = None):
+        self.config, self.out = config, out
         self.accelerator = make_accelerator(config)
         self.main = self.accelerator.is_main_process
         if not self.main:
             logger.setLevel(logging.ERROR)
-        if self.main and not self.resumed:
-            claim_folder(out)
-        self.accelerator.wait_for_everyone()
-        steps = 1  # known once the pictures are counted
-        self.data = UnpairedPictures(config.data, steps, config.seed)
-        self.trainer = Trainer(config, self.accelerator, self.data)
-        listing = self.data.sides.listing()
-        if state is not None:
-            self.trainer.load(state)
         if self.main:
-            if self.resumed:
-                check_same_data(out, listing)
-            describe_run(out, config, listing, self.accelerator.num_processes)
-            self.log = Log(out, self.trainer.step, config.record.tensorboard)
+            if resume_from is None:
+                claim_folder(out)
+            self.lock = lock(out)
+        self.accelerator.wait_for_everyone()
+        images = UnpairedImages(config)
+        self.trainer = Trainer(config, self.accelerator, images)
+        self.validation = self.make_validation(images)
+        if resume_from is not None:
+            self.load(resume_from)
+        self.describe(images.domains.listing(), resumed=resume_from is not None)
         self.unreadable: set[str] = set()
         self.clock, self.clock_step = time.perf_counter(), self.trainer.step
+
+    def make_validation(self, images: UnpairedImages) -> Validation | None:
+        """What is measured during the training, by the first process."""
+        if not self.config.validation.every or not self.main:
+            return None
+        path = self.config.loss.lpips_weights
+        lpips = load_lpips(Path(path) if path else None)
+        lpips = lpips and lpips.to(self.accelerator.device)
+        return Validation(self.config, images.domains.held_out, lpips)
+
+    def load(self, resume_from: Path) -> None:
+        """Continues from a state of this run."""
+        path, state = load_state(resume_from, read_run(self.out)["id"])
+        self.trainer.load(path, state)
+        if self.validation is not None and state.get("validation"):
+            self.validation.load(state["validation"])
+
+    def describe(self, listing: list[str], *, resumed: bool) -> None:
+        """Writes what is known before the first step."""
+        self.id = ""
+        if not self.main:
+            return
+        if resumed:
+            check_same_data(self.out, listing)
+        processes, step = self.accelerator.num_processes, self.trainer.step
+        self.id = describe_run(self.out, self.config, listing, processes, step, resumed)["id"]
+        self.log = Log(self.out, self.trainer.step, self.config.record.tensorboard)
+        if self.trainer.G.shortcut and self.config.model.zero_head and not step:
+            logger.info("G starts as the identity (model.zero_head)")
 
     def train(self) -> None:
         """All remaining steps.
 
         Raises:
             NonFiniteLoss: with the step, its files and a state for looking into it.
-            StateError, UnreadablePicture: see there.
+            StateError, UnreadableImage: see there.
         """
         trainer, total = self.trainer, self.trainer.schedule.steps
-        logger.info(
-            "%s from step %d to %d (%d an epoch) in %s",
-            self.config.model.variant,
-            trainer.step,
-            total,
-            trainer.schedule.epoch,
-            self.out,
-        )
+        self.announce(total)
         progress = tqdm(
             total=total,
             initial=trainer.step,
@@ -124,29 +155,85 @@ class Run:
                 except NonFiniteLoss as error:
                     self.explain(error, loaded)
                 progress.update()
-                self.keep_records(progress)
+                ended = self.keep_records(progress)
                 stopped = trainer.step < total and signals.agreed(self.accelerator)
-                if stopped:
+                if stopped or ended:
                     break
         self.finish(stopped)
 
-    def due(self, every: int) -> bool:
-        """Whether something done every so many steps is to be done after this one."""
-        return every > 0 and self.trainer.step % every == 0
+    def announce(self, total: int) -> None:
+        """Says what will be done."""
+        schedule = self.trainer.schedule
+        logger.info(
+            "%s from step %d to %d (%d steps an epoch) in %s",
+            self.config.model.variant,
+            self.trainer.step,
+            total,
+            schedule.epoch,
+            self.out,
+        )
+        for span in schedule.stages if len(schedule.stages) > 1 else ():
+            logger.info(
+                "  stage %d, %s: steps %d to %d, batches of %d, crops of %d pixels",
+                span.index + 1,
+                span.name,
+                span.start,
+                span.stop,
+                span.config.batch,
+                span.config.data.crop,
+            )
 
-    def keep_records(self, progress: tqdm) -> None:
-        """Log, samples, weights and states, each when it is due."""
+    def due(self, every: int, *, at_end: bool = False) -> bool:
+        """Whether something done every so many steps is to be done after this one."""
+        trainer = self.trainer
+        ends = at_end and trainer.step == trainer.schedule.steps
+        return every > 0 and (trainer.step % every == 0 or ends)
+
+    def keep_records(self, progress: tqdm) -> bool:
+        """Log, samples, validation, weights and states, each when it is due.
+
+        Returns:
+            True if the training should end: the validations do not improve any more.
+        """
         record, trainer, step = self.config.record, self.trainer, self.trainer.step
-        if self.due(record.log_every):
+        if self.due(record.log_every, at_end=True):
             self.write_log(progress)
         if self.main and self.due(record.sample_every):
             sheet = self.sample_sheet()
-            write_picture(sheet, self.out / "samples" / f"{step:08d}.png")
-            self.log.picture(step, sheet)
+            write_image(sheet, self.out / "samples" / f"{step:08d}.png")
+            self.log.image(step, sheet)
         if self.main and self.due(record.weights_every):
             self.write_weights(self.out / "weights" / f"{step:08d}.safetensors")
+        ended = False
+        if self.due(self.config.validation.every, at_end=True):
+            ended = self.validate()
         if self.due(record.save_every) and step < trainer.schedule.steps:
-            trainer.save(state_path(self.out / "states", step))
+            self.save(state_path(self.out / "states", step))
+        return ended
+
+    def save(self, path: Path) -> None:
+        """Writes a state."""
+        validation = self.validation and self.validation.state()
+        self.trainer.save(path, run=self.id, validation=validation)
+
+    def validate(self) -> bool:
+        """Measures, keeps the best state; True if the training should end."""
+        start = time.perf_counter()
+        flags = torch.zeros(2, device=self.accelerator.device)
+        if self.validation is not None:
+            found = self.validation.measure(self.trainer.restored_by, self.accelerator.device)
+            best = self.validation.is_best(found)
+            self.log.write(self.trainer.step, {**found, "best": best})
+            text = ", ".join(f"{k.removeprefix('validation ')} {v:.3f}" for k, v in found.items())
+            logger.info("step %d, held out: %s%s", self.trainer.step, text, ", best" * best)
+            flags = torch.tensor([float(best), float(self.validation.gives_up)], device=flags.device)
+        best, ends = self.trainer.reduce(flags, "sum").tolist()
+        if best:
+            self.save(self.out / "states" / BEST)
+        if ends:
+            logger.info("No better validation for long (validation.patience): the training ends")
+        self.clock += time.perf_counter() - start  # no part of a step
+        return bool(ends)
 
     def write_log(self, progress: tqdm) -> None:
         """The mean losses and the speed since the last entry."""
@@ -156,32 +243,33 @@ class Run:
         self.clock, self.clock_step = now, trainer.step
         if not self.main:
             return
-        lr = trainer.schedule.lr(trainer.step - 1)
-        speed = {"seconds_per_step": seconds, "images_per_second": 2 * self.config.batch / seconds}
-        self.log.write(trainer.step, {"lr": lr, **losses, **speed})
+        span = trainer.schedule.at(trainer.step - 1)
+        speed = {
+            "seconds_per_step": seconds,
+            "images_per_second": 2 * span.config.batch / seconds,
+        }
+        values = {"lr": span.lr(trainer.step - 1), **losses, **speed}
+        if span.name:
+            values["stage"] = span.name
+        self.log.write(trainer.step, values)
         shown = {name: f"{value:.3f}" for name, value in losses.items()}
         shown["images/s"] = f"{speed['images_per_second']:.1f}"
-        progress.set_postfix(shown)
+        left = duration(trainer.schedule.seconds_left(trainer.step, seconds))
+        if span.name:
+            progress.set_description(span.name)
+        progress.set_postfix({"left": left, **shown})
         if progress.disable:  # no terminal: lines in place of a bar
-            left = seconds * (trainer.schedule.steps - trainer.step)
-            eta = time.strftime("%H:%M:%S", time.gmtime(left % 86400))
-            days = f"{int(left // 86400)} d " if left >= 86400 else ""
             text = ", ".join(f"{name} {value}" for name, value in shown.items())
-            logger.info(
-                "step %d of %d, %s%s left: %s",
-                trainer.step,
-                trainer.schedule.steps,
-                days,
-                eta,
-                text,
-            )
+            stage = f" ({span.name})" if span.name else ""
+            total = trainer.schedule.steps
+            logger.info("step %d of %d%s, %s left: %s", trainer.step, total, stage, left, text)
 
     def note_faults(self, loaded: Loaded) -> None:
-        """Counts and names unreadable pictures, each once."""
+        """Counts and names unreadable images, each once."""
         for fault in loaded.faults:
             if fault not in self.unreadable:
                 self.unreadable.add(fault)
-                logger.warning("Skipped a picture (%d so far): %s", len(self.unreadable), fault)
+                logger.warning("Skipped an image (%d so far): %s", len(self.unreadable), fault)
 
     def explain(self, error: NonFiniteLoss, loaded: Loaded) -> None:
         """Saves what is needed to look into a non-finite loss, and raises it with all of that.
@@ -192,59 +280,75 @@ class Run:
         step = self.trainer.step
         files = gather_object(loaded.files)
         path = self.out / "states" / f"fault-{step:08d}.pt"
-        self.trainer.save(path)
+        self.save(path)
         if self.main:
             self.log.write(step, {"fault": str(error), "files": files})
             self.log.close()
         raise NonFiniteLoss(
-            f"Stopped at step {step}: {error}. Its pictures: {', '.join(files)}. The state before "
+            f"Stopped at step {step}: {error}. Its images: {', '.join(files)}. The state before "
             f"this step is in {path}. If the losses grew before (see log.jsonl), go on from an "
             f"earlier state with a lower rate: devudp-train resume {self.out} --schedule.lr "
-            f"{self.config.schedule.lr / 2:g}; otherwise look at the pictures."
+            f"{self.trainer.span.config.schedule.lr / 2:g}; otherwise look at the images."
         ) from error
 
     def write_weights(self, path: Path) -> None:
         """The weights so far, the averaged ones where there are such."""
-        trainer = self.trainer
-        metadata = describe_checkpoint(self.out, self.config, trainer.step)
+        metadata = describe_checkpoint(self.out, self.config, self.trainer.step)
         path.parent.mkdir(exist_ok=True)
-        save_checkpoint(path, trainer.ema if trainer.ema is not None else trainer.G, metadata)
+        save_checkpoint(path, self.trainer.restored_by, metadata)  # pyright: ignore
 
     @torch.no_grad()
     def sample_sheet(self) -> torch.Tensor:
-        """Rows of A, L = G(A), G_inv(L) and B, G(B), of pictures never trained on."""
+        """Rows of A, L = G(A), the reblur target or G_inv(L), B and G(B), of unused samples."""
         trainer, device = self.trainer, self.accelerator.device
-        samples = [self.data[UNUSED_FROM + k] for k in range(SHOWN)]
-        batch = develop(samples, self.config.data, device)
-        G = trainer.G if trainer.ema is None else trainer.ema
-        modes = [(network, network.training) for network in (G, trainer.G_inv)]
+        span = trainer.schedule.at(trainer.step - 1)
+        keys = [Key(span.index, UNUSED_FROM + k) for k in range(SHOWN)]
+        loaded = collate([(span.index, trainer.images[key]) for key in keys])
+        batch = render_batch(loaded.A, loaded.B, span.config.data, device)
+        G, G_inv = trainer.restored_by, trainer.G_inv
+        networks = [n for n in (G, G_inv) if n is not None]
+        modes = [(network, network.training) for network in networks]
         for network, _ in modes:
             network.eval()
-        # forward() itself, past the compiled call: these few pictures are no reason to compile.
+        # forward() itself, past the compiled call: these few images are no reason to compile.
         L = G.forward(batch.A_input)
-        A_recon = reconstruct(trainer.G_inv, L, batch)
-        columns = [batch.A_input, L, A_recon, batch.B, G.forward(batch.B)]
+        third, labels = batch.reblur_target, list(COLUMNS)
+        if third is None:
+            third = batch.A if G_inv is None else G_inv.forward(L)
+            labels[2] = "A" if G_inv is None else "G_inv(L)"
+        columns = [batch.A_input, L, third, batch.B, G.forward(batch.B)]
         for network, mode in modes:
             network.train(mode)
-        return picture_sheet(list(zip(*columns, strict=True)))
+        return image_sheet(list(zip(*columns, strict=True)), labels)
 
     def finish(self, stopped: bool) -> None:
         """The last state, the curve, and the weights if this is the end."""
         trainer = self.trainer
         path = state_path(self.out / "states", trainer.step)
-        trainer.save(path)
+        self.save(path)
         trainer.unwrap()
-        leave(self.accelerator)
+        shutdown_distributed(self.accelerator)
         if not self.main:
             return
-        draw_curve(self.out)
+        curve = draw_curve(self.out)
         self.log.close()
         if self.unreadable:
-            logger.warning("%d pictures could not be read (named above)", len(self.unreadable))
+            logger.warning("%d images could not be read (named above)", len(self.unreadable))
         if stopped:
             logger.info("Stopped after step %d; the state is saved in %s", trainer.step, path)
             logger.info("Resume with:  devudp-train resume %s", self.out)
-            return
-        logger.info("Done: %d steps. The curve is in %s", trainer.step, self.out / "curve.png")
-        for file in export_run(self.out):
-            logger.info("Weights: %s", file)
+        else:
+            logger.info("Done: %d steps. The curve is in %s", trainer.step, curve)
+            for file in export_run(self.out):
+                logger.info("Weights: %s", file)
+        self.lock.release()
+
+
+def duration(seconds: float) -> str:
+    """3 d 02:30, 1:02:30 or 2:30."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours:02d}:{minutes:02d} h"
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

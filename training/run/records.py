@@ -2,38 +2,50 @@
 
 RUN/
   config.toml     the resolved settings; `devudp-train resume RUN` reads them
-  run.json        versions, seed, hardware, data hash, command line
-  data.txt        every picture with its role and size
-  log.jsonl       losses, one line each record.log_every steps
+  run.json        the run's id, seed, data hash; and for each leg (the start, every resume) its
+                  command line, versions, hardware, first step and settings that changed
+  data.txt        every image with its role and size
+  log.jsonl       losses and validations, one line each
   curve.png       the same, drawn
   samples/        what the networks do, each record.sample_every steps
-  tensorboard/    losses and samples
-  states/         the last two states to resume from
+  tensorboard/    losses, validations and samples
+  states/         the last two states to resume from, and the best one
   weights/        G's weights, each record.weights_every steps
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import logging
 import platform
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
-from torch import Tensor
+from filelock import FileLock, Timeout
+
+from devudp_model.atomic import replacing
 
 from ..config import Config, ConfigError
 from ..data.domains import listing_hash
-from ..settings import to_toml
+from ..ranges import settings_of
+from ..settings import load_recipe, to_toml
 
 logger = logging.getLogger("devudp")
 
 PACKAGES = ("devudp", "torch", "accelerate", "numpy", "pillow", "safetensors")
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file that is complete, or as it was before."""
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def versions() -> dict[str, str]:
@@ -55,42 +67,102 @@ def hardware(processes: int = 1) -> str:
     return f"CPU ({name}), {processes} process(es) of {torch.get_num_threads()} thread(s)"
 
 
+def lock(out: Path) -> FileLock:
+    """Keeps other processes from writing into the run's folder.
+
+    Raises:
+        ConfigError: one is doing so.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    held = FileLock(out / ".lock")
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(f"another process is training in {out}: wait for it, or stop it") from None
+    return held
+
+
 def claim_folder(out: Path) -> None:
     """Makes the run's folder.
 
     Raises:
         ConfigError: another run is in it already.
     """
-    if (out / "config.toml").exists():
+    if (out / "states").is_dir() and any((out / "states").iterdir()):
         raise ConfigError(
-            f"{out} already holds a run. Go on with it by 'devudp-train resume {out}', or choose "
+            f"{out} already holds a run. Continue it by 'devudp-train resume {out}', or choose "
             "another folder with --out."
         )
     out.mkdir(parents=True, exist_ok=True)
 
 
-def describe_run(out: Path, config: Config, listing: Sequence[str], processes: int) -> None:
-    """Writes config.toml, run.json and data.txt."""
-    (out / "config.toml").write_text(to_toml(config), encoding="utf-8")
-    (out / "data.txt").write_text("\n".join(listing) + "\n", encoding="utf-8")
-    about = {
-        "seed": config.seed,
+def describe_run(
+    out: Path,
+    config: Config,
+    listing: Sequence[str],
+    processes: int,
+    step: int,
+    resumed: bool,
+) -> dict[str, Any]:
+    """Writes config.toml, run.json and data.txt; returns what is in run.json.
+
+    A resumed run keeps its id and its earlier legs.
+    """
+    about = read_run(out) if resumed else {}
+    leg = {
+        "command": sys.argv,
+        "from_step": step,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(),
         "hardware": hardware(processes),
         "processes": processes,
-        "data": {"pictures": len(listing), "sha256": listing_hash(listing)},
-        "command": sys.argv,
+        "changed": changed_settings(out, config) if resumed else {},
     }
-    (out / "run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    about = {
+        "id": about.get("id") or secrets.token_hex(8),
+        "seed": config.seed,
+        "data": {"images": len(listing), "sha256": listing_hash(listing)},
+        "legs": [*about.get("legs", []), leg],
+    }
+    write_text(out / "data.txt", "\n".join(listing) + "\n")
+    write_text(out / "run.json", json.dumps(about, indent=2) + "\n")
+    write_text(out / "config.toml", to_toml(config))
+    return about
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """What is in run.json.
+
+    Raises:
+        ConfigError: it is missing or damaged.
+    """
+    try:
+        return json.loads((out / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{out / 'run.json'} cannot be read: {error}") from error
+
+
+def changed_settings(out: Path, config: Config) -> dict[str, str]:
+    """How the settings differ from those in config.toml: "old -> new" by their names."""
+    before = dict(settings_of(load_recipe(out / "config.toml")))
+    found = {
+        name: f"{before.get(name)} -> {value}"
+        for name, value in settings_of(config)
+        if before.get(name) != value
+    }
+    old_stages = load_recipe(out / "config.toml").stages
+    if old_stages != config.stages:
+        old, new = ([dataclasses.asdict(s) for s in stages] for stages in (old_stages, config.stages))
+        found["stages"] = f"{old} -> {new}"
+    return found
 
 
 def check_same_data(out: Path, listing: Sequence[str]) -> None:
-    """Warns if a run is resumed with other pictures than it began with."""
-    before = json.loads((out / "run.json").read_text(encoding="utf-8"))["data"]["sha256"]
-    if before != listing_hash(listing):
+    """Warns if a run is resumed with other images than it began with."""
+    if read_run(out)["data"]["sha256"] != listing_hash(listing):
         logger.warning(
-            "The pictures differ from those that %s began with (see its data.txt): it goes on "
-            "with the new ones, and is not exactly what an uninterrupted run would have been.",
+            "The images differ from those that %s began with (see its data.txt): it goes on with "
+            "the new ones, and is not exactly what an uninterrupted run would have been.",
             out,
         )
 
@@ -107,7 +179,7 @@ class Log:
     def __init__(self, out: Path, step: int, tensorboard: bool):
         self.path = out / "log.jsonl"
         kept = [line for line in read_log(out) if line["step"] <= step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.board = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -122,12 +194,13 @@ class Log:
             if isinstance(value, (int, float)) and self.board:
                 self.board.add_scalar(name, value, step)
 
-    def picture(self, step: int, sheet: Tensor) -> None:
+    def image(self, step: int, sheet: torch.Tensor) -> None:
         """A sample sheet (H,W,3 uint8) to TensorBoard."""
         if self.board:
             self.board.add_image("samples", sheet, step, dataformats="HWC")
 
     def close(self) -> None:
+        """Writes what is left to write."""
         if self.board:
             self.board.close()
 
@@ -142,46 +215,3 @@ def read_log(out: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return lines
-
-
-def draw_curve(out: Path) -> Path | None:
-    """curve.png from log.jsonl: every loss over the steps. None if there is nothing to draw."""
-    lines = [line for line in read_log(out) if "G" in line]
-    if not lines:
-        return None
-    from matplotlib.figure import Figure  # not pyplot: no window system is touched
-
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.subplots()
-    names = {
-        "adv": "L_adv (eq. 4)",
-        "D": "L_D (eq. 3)",
-        "recon": "L_recon (eq. 6)",
-        "sr_B": "L_sr_B (eq. 8)",
-        "sr_A": "L_sr_A (eq. 9)",
-        "again": "blurred again",
-        "ssim": "1 - SSIM",
-        "lpips": "LPIPS",
-    }
-    for name, label in names.items():
-        points = [(line["step"], line[name]) for line in lines if line.get(name)]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label, linewidth=1)
-    axes.set(xlabel="step", ylabel="loss", yscale="log")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(out / "curve.png", dpi=120)
-    return out / "curve.png"
-
-
-def picture_sheet(rows: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Rows of equally large pictures (3,H,W in [-1, 1]) side by side: H,W,3 uint8."""
-    lines = [torch.cat([picture.float().cpu() for picture in row], dim=2) for row in rows]
-    sheet = torch.cat(lines, dim=1).clamp(-1, 1)
-    return ((sheet + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous()
-
-
-def write_picture(sheet: Tensor, path: Path) -> None:
-    """H,W,3 uint8 as a PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet.numpy()).save(path)

@@ -1,7 +1,14 @@
-"""States that a training resumes from: one file each, complete or not there, the last two kept."""
+"""States that a training resumes from: one file each, complete or not there, checksummed.
+
+A file is a line with a magic word and the SHA-256 of the rest, then what `torch.save` writes. The
+last two of a run are kept, and the best one, if the run is validated.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import logging
 import random
 from pathlib import Path
 from typing import Any
@@ -14,7 +21,13 @@ from devudp_model.atomic import replacing
 from ..config import ConfigError
 
 KEEP = 2
-FORMAT = 2
+MAGIC = b"DEvUDP-state-3"
+MAX_BYTES = 64 * 2**30
+"""No state is larger; a file that is was made by something else."""
+
+BEST = "best.pt"
+
+logger = logging.getLogger("devudp")
 
 
 class StateError(OSError):
@@ -27,8 +40,52 @@ def state_path(folder: Path, step: int) -> Path:
 
 
 def list_states(folder: Path) -> list[Path]:
-    """The states in a folder, oldest first."""
+    """The states in a folder, oldest first; without the best one."""
     return sorted(folder.glob("state-*.pt"))
+
+
+def write_checked(path: Path, content: dict[str, Any]) -> None:
+    """Writes what `read_checked` reads; the file is complete or not there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    data = buffer.getbuffer()
+    digest = hashlib.sha256(data).hexdigest().encode()
+    with replacing(path) as file:
+        file.write(MAGIC + b" " + digest + b"\n")
+        file.write(data)
+
+
+def read_checked(path: Path) -> dict[str, Any]:
+    """Reads a state; code in it is never run.
+
+    Raises:
+        StateError: it is missing, damaged, or no state.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("it is no regular file")
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError("it is larger than any state")
+        with path.open("rb") as file:
+            head = file.readline(len(MAGIC) + 66)
+            data = file.read()
+        magic, _, digest = head.strip().partition(b" ")
+        if magic != MAGIC:
+            raise ValueError("it is no training state of this version of DEvUDP")
+        if hashlib.sha256(data).hexdigest().encode() != digest:
+            raise ValueError("it is damaged: its checksum differs")
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        if not isinstance(content, dict) or type(content.get("step")) is not int:
+            raise ValueError("it is no training state")
+        if content["step"] < 0:
+            raise ValueError("its step is negative")
+    except (OSError, ValueError, RuntimeError, EOFError, MemoryError) as error:
+        raise StateError(f"{path} cannot be read: {error}") from error
+    return content
 
 
 def save_state(path: Path, content: dict[str, Any]) -> None:
@@ -41,8 +98,7 @@ def save_state(path: Path, content: dict[str, Any]) -> None:
     for left_over in path.parent.glob(".devudp-*.tmp"):  # of a run that was killed while saving
         left_over.unlink(missing_ok=True)
     try:
-        with replacing(path) as file:
-            torch.save({"format": FORMAT, **content}, file)
+        write_checked(path, content)
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
         states = list_states(path.parent)
         good = f"The last good state, {states[-1]}, is intact." if states else "There is none yet."
@@ -55,38 +111,40 @@ def save_state(path: Path, content: dict[str, Any]) -> None:
             old.unlink()
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """Reads a state; code in it is never run.
+def load_state(run: Path, run_id: str | None = None) -> tuple[Path, dict[str, Any]]:
+    """The last good state of a run's folder, or the state in `run` if that is a file.
 
-    Raises:
-        StateError: it cannot be read.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can fail in any way
-        raise StateError(
-            f"{path} cannot be read as a training state: {error}. Resume from another one in "
-            f"{path.parent} by naming its file."
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise StateError(f"{path} is no training state of this version of DEvUDP")
-    return content
-
-
-def find_state(run: Path) -> Path:
-    """The latest state of a run's folder; or `run` itself if it is a state's file.
+    Args:
+        run_id: of the run that it has to be of; None: of any.
 
     Raises:
         ConfigError: there is none.
+        StateError: the named file, or every state of the folder, is damaged or of another run.
     """
     if run.is_file():
-        return run
+        return run, of_run(run, read_checked(run), run_id)
     states = list_states(run / "states")
     if not states:
         raise ConfigError(
             f"no state in {run / 'states'}: name the folder of a run that has saved one"
         )
-    return states[-1]
+    for path in reversed(states):
+        try:
+            return path, of_run(path, read_checked(path), run_id)
+        except StateError as error:
+            logger.warning("%s. The one before it is taken.", error)
+    raise StateError(f"every state in {run / 'states'} is damaged, or of another run (see above)")
+
+
+def of_run(path: Path, content: dict[str, Any], run_id: str | None) -> dict[str, Any]:
+    """The state, if it belongs to a run.
+
+    Raises:
+        StateError: it does not.
+    """
+    if run_id is not None and content.get("run") != run_id:
+        raise StateError(f"{path} belongs to another run")
+    return content
 
 
 def random_states() -> dict[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
 import math
 import warnings
 from contextlib import AbstractContextManager, nullcontext
@@ -28,26 +27,22 @@ from torch.utils.data import DataLoader
 
 from devudp_model.coarse_to_fine import coarse_to_fine
 
+from ..batch import Batch
 from ..config import Config, ConfigError
-from ..data.dataset import UnpairedPictures, develop
+from ..data.dataset import UnpairedImages
 from ..data.loader import Loaded, make_loader
-from ..method.discriminator import Discriminator
-from ..method.generators import calibrate, make_generator, start_from
+from ..data.synthesis import render_batch
 from ..method.lpips import find_lpips
-from ..method.optimizer import make_optimizer
-from ..method.pool import PicturePool
-from ..method.reblur import BlurInverse
-from ..method.step import Batch, Networks, train_step
-from .schedule import Schedule
-from .state import load_state, random_states, save_state, set_random_states
+from ..method.networks import Discriminator, make_generator, start_from
+from ..method.optimizer import make_adam, make_optimizer
+from ..method.pool import ImagePool
+from ..method.step import Networks, due, train_step
+from ..stages import stage_configs
+from .schedule import Schedule, StageSpan
+from .state import random_states, save_state, set_random_states
 
 COARSER = ((), (2,), (4, 2))
-"""With model.coarse, the scales at which a step's inputs are worked on first, in turn."""
-
-NOT_OF_SHAPES = ("init", "calibrate", "coarse", "lpips")
-"""Settings of the model that a run may be resumed without."""
-
-logger = logging.getLogger("devudp")
+"""With data.coarse_inputs, the scales at which a step's inputs are restored first, in turn."""
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -60,67 +55,62 @@ class Trainer:
     Args:
         config: of the run.
         accelerator: from `make_accelerator`.
-        data: the pictures.
+        images: the data.
     """
 
-    def __init__(self, config: Config, accelerator: Accelerator, data: UnpairedPictures):
-        self.config, self.accelerator, self.data = config, accelerator, data
-        self.schedule = Schedule(config, data.sides.A_size)
-        data.length = self.schedule.steps * config.batch
+    def __init__(self, config: Config, accelerator: Accelerator, images: UnpairedImages):
+        self.config, self.accelerator, self.images = config, accelerator, images
+        self.schedule = Schedule(config, images.domains.A_size)
+        self.schedule.check_processes(accelerator.num_processes)
         self.step = 0
         self.sums: dict[str, Tensor] = {}  # of the losses since the last log entry
         self.counts: dict[str, int] = {}  # of the steps that had them
         set_seed(config.seed)  # of Python, NumPy and torch
         model = config.model
         self.G = make_generator(model, model.width)
-        self.G_inv = (
-            BlurInverse()
-            if model.G_inv == "known blur"
-            else make_generator(model, model.G_inv_width or model.width)
-        )
-        self.D = Discriminator(config.model.D_width)
-        if config.model.init:
-            start_from(self.G, config.model.init)
-        if model.calibrate:
-            calibrate(self.G, data, config.batch, model.calibrate)
-        self.pool = PicturePool(config.pool, config.seed + accelerator.process_index)
+        self.G_inv = make_generator(model, model.G_inv_width or model.width) if model.G_inv else None
+        self.D = Discriminator(model.D_width)
+        if model.init:
+            start_from(self.G, model.init)
+        self.pool = ImagePool(config.pool, config.seed + accelerator.process_index)
         self.place_networks()
+
+    @property
+    def span(self) -> StageSpan:
+        """The stage of the step that is next."""
+        return self.schedule.at(self.step)
 
     def place_networks(self) -> None:
         """Moves the networks to the device; compiled and made parallel where asked for."""
-        accelerator, speed = self.accelerator, self.config.speed
-        networks: list[nn.Module] = [self.G, self.G_inv, self.D]
+        accelerator, speed, schedule = self.accelerator, self.config.speed, self.config.schedule
+        own = [network for network in (self.G, self.G_inv, self.D) if network is not None]
         self.layout = torch.channels_last if speed.channels_last else torch.contiguous_format
-        for network in networks:
+        for network in own:
             network.to(accelerator.device)
             network.to(memory_format=self.layout)  # pyright: ignore[reportCallIssue]
         # Whatever happens to G below, its average stays a plain network.
         self.ema = copy.deepcopy(self.G).requires_grad_(False) if self.config.ema else None
+        networks: list[nn.Module] = list(own)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             networks = [nn.SyncBatchNorm.convert_sync_batchnorm(n) for n in networks]
-        lr, betas = self.schedule.lr(0), self.config.schedule.betas
-        generators = [*self.G.parameters(), *self.G_inv.parameters()]
-        opt_G = make_optimizer(generators, self.config.schedule)
-        opt_D = torch.optim.Adam(self.D.parameters(), lr, betas)
+        generators = [p for n in own[:-1] for p in n.parameters()]
+        opt_G = make_optimizer(generators, schedule)
+        opt_D = make_adam(self.D.parameters(), schedule.lr, schedule.betas)
         if speed.compile:
             for network in networks:
-                if not isinstance(network, BlurInverse):
-                    # In place: the weights keep their names. Pictures blurred again have a size
-                    # of their own, for which there is to be a kernel of its own as well.
-                    network.compile(dynamic=False)
+                network.compile(dynamic=False)  # in place: the weights keep their names
         with warnings.catch_warnings():  # broadcast_buffers has another name in new versions
             warnings.simplefilter("ignore", FutureWarning)
-            G, G_inv, D = (
-                network if isinstance(network, BlurInverse) else accelerator.prepare_model(network)
-                for network in networks
-            )
+            parallel = [accelerator.prepare_model(network) for network in networks]
+        G, D = parallel[0], parallel[-1]
+        G_inv = parallel[1] if self.G_inv is not None else None
         self.nets = Networks(G, G_inv, D, opt_G, opt_D, self.lpips())
 
     def lpips(self) -> nn.Module | None:
-        """LPIPS where it is a loss."""
-        if not self.config.loss.lpips:
+        """LPIPS where a stage has it as a loss."""
+        if not any(stage.loss.lpips for stage in stage_configs(self.config)):
             return None
-        weights = self.config.model.lpips
+        weights = self.config.loss.lpips_weights
         return find_lpips(Path(weights) if weights else None).to(self.accelerator.device)
 
     def unwrap(self) -> None:
@@ -129,7 +119,15 @@ class Trainer:
 
     def loader(self) -> DataLoader[Loaded]:
         """The remaining steps' samples."""
-        return make_loader(self.data, self.config, self.accelerator, self.step, self.schedule.steps)
+        accelerator = self.accelerator
+        return make_loader(
+            self.images,
+            self.schedule.samples(self.step),
+            workers=self.config.speed.workers,
+            pin=accelerator.device.type == "cuda",
+            rank=accelerator.process_index,
+            processes=accelerator.num_processes,
+        )
 
     def reduce(self, value: Tensor, how: Literal["sum", "mean"]) -> Tensor:
         """The sum or mean of `value` over all processes."""
@@ -153,33 +151,38 @@ class Trainer:
             raise NonFiniteLoss(f"a loss is {loss.item()}")
         self.accelerator.backward(loss)
 
-    def batch_of(self, loaded: Loaded) -> Batch:
-        """The samples as the networks take them, on their device."""
-        pictures = loaded.pictures
-        if isinstance(pictures, Batch):
-            batch = pictures
-        else:
-            batch = develop(pictures, self.config.data, self.accelerator.device)
-        A, B, A_input, B_input = (x.contiguous(memory_format=self.layout) for x in batch[:4])
-        return Batch(A, B, A_input, B_input, *batch[4:])
+    def parts_of(self, loaded: Loaded) -> list[Batch]:
+        """The step's samples as the networks take them, in schedule.accumulate parts."""
+        data = self.span.config.data
+        batch = render_batch(loaded.A, loaded.B, data, self.accelerator.device)
+        batch = Batch(*(x if x is None else x.contiguous(memory_format=self.layout) for x in batch))
+        if data.coarse_inputs:
+            batch = self.from_coarser(batch)
+        parts = self.config.schedule.accumulate
+        if parts == 1:
+            return [batch]
+        columns = [[None] * parts if x is None else x.chunk(parts) for x in batch]
+        return [Batch(*row) for row in zip(*columns, strict=True)]
 
     @torch.no_grad()
     def from_coarser(self, batch: Batch) -> Batch:
-        """With G's inputs as coarser scales leave them, as is this step's turn (model.coarse)."""
-        scales = COARSER[self.step % len(COARSER)] if self.config.model.coarse else ()
+        """With G's inputs as coarser scales leave them, as is this step's turn."""
+        scales = COARSER[self.step % len(COARSER)]
         if not scales:
             return batch
         training = self.G.training
-        self.G.eval()  # small pictures are not to change the statistics
+        self.G.eval()  # small images are not to change the statistics
 
         def run(small: Tensor) -> Tensor:
             with self.autocast():
-                return (self.G(small * 2 - 1).float() + 1) / 2
+                # forward() itself, past the compiled call: these sizes are no reason to compile.
+                return (self.G.forward(small * 2 - 1).float() + 1) / 2
 
         inputs = {"A_input": batch.A_input}
-        if self.config.loss.at(self.step).s_branch:
+        if due(self.span.config.loss, self.step).s_branch:
             inputs["B_input"] = batch.B_input
         given = {k: coarse_to_fine(run, (x + 1) / 2, scales) * 2 - 1 for k, x in inputs.items()}
+        given = {k: x.contiguous(memory_format=self.layout) for k, x in given.items()}
         self.G.train(training)
         return batch._replace(**given)
 
@@ -189,24 +192,26 @@ class Trainer:
         Raises:
             NonFiniteLoss: see `backward`; `step` is not counted then.
         """
-        lr = self.schedule.lr(self.step)
+        span = self.span
+        lr = span.lr(self.step)
         for optimizer in (self.nets.opt_G, self.nets.opt_D):
             for group in optimizer.param_groups:
                 group["lr"] = lr
-        if self.step >= self.schedule.freeze_norm:
-            self.nets.G.eval()
-            self.nets.G_inv.eval()
+        training = not span.norm_is_frozen(self.step)
+        for network in (self.nets.G, self.nets.G_inv):
+            if network is not None and network.training != training:
+                network.train(training)
         losses, _ = train_step(
             self.nets,
-            self.from_coarser(self.batch_of(loaded)),
-            self.config.loss.at(self.step),
+            self.parts_of(loaded),
+            due(span.config.loss, self.step),
             backward=self.backward,
             autocast=self.autocast,
             pool=self.pool,
-            max_norm=self.config.schedule.max_norm or math.inf,
+            max_norm=span.config.schedule.max_norm or math.inf,
         )
         self.share_buffers()
-        self.update_ema()
+        self.update_ema(span.config.ema)
         self.step += 1
         for name, loss in losses.items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(loss)) + loss
@@ -218,7 +223,8 @@ class Trainer:
         accelerator = self.accelerator
         if accelerator.num_processes == 1 or accelerator.device.type == "cuda":
             return
-        buffers = [b for n in (self.G, self.G_inv) for b in n.buffers() if b.is_floating_point()]
+        networks = [n for n in (self.G, self.G_inv) if n is not None]
+        buffers = [b for n in networks for b in n.buffers() if b.is_floating_point()]
         if buffers and self.G.training:
             flat = torch.cat([buffer.flatten() for buffer in buffers])
             flat = self.reduce(flat, "mean")
@@ -226,17 +232,21 @@ class Trainer:
                 buffer.copy_(mean.view_as(buffer))
 
     @torch.no_grad()
-    def update_ema(self) -> None:
+    def update_ema(self, decay: float) -> None:
         """The average of G's weights and buffers; at first a shorter one."""
         if self.ema is None:
             return
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        current = self.G.state_dict()
-        for name, average in self.ema.state_dict().items():
-            if average.is_floating_point():
-                average.lerp_(current[name], 1 - decay)
-            else:
-                average.copy_(current[name])
+        decay = min(decay, (1 + self.step) / (10 + self.step))
+        average, current = self.ema.state_dict(), self.G.state_dict()
+        names = [name for name, value in average.items() if value.is_floating_point()]
+        torch._foreach_lerp_([average[n] for n in names], [current[n] for n in names], 1 - decay)
+        for name in average.keys() - set(names):
+            average[name].copy_(current[name])
+
+    @property
+    def restored_by(self) -> nn.Module:
+        """G, by its averaged weights where there are such."""
+        return self.G if self.ema is None else self.ema
 
     def mean_losses(self) -> dict[str, float]:
         """The losses' means, of all processes, since this was last called."""
@@ -253,9 +263,9 @@ class Trainer:
             "step": self.step,
             "model": dataclasses.asdict(self.config.model),
             "G": self.G.state_dict(),
-            "G_inv": self.G_inv.state_dict(),
+            "G_inv": self.G_inv and self.G_inv.state_dict(),
             "D": self.D.state_dict(),
-            "ema": self.ema.state_dict() if self.ema is not None else None,
+            "ema": self.ema and self.ema.state_dict(),
             "opt_G": self.nets.opt_G.state_dict(),
             "opt_D": self.nets.opt_D.state_dict(),
             "sums": {name: value.cpu() for name, value in self.sums.items()},
@@ -263,13 +273,16 @@ class Trainer:
             "processes": gather_object([{"random": random_states(), "pool": self.pool.state()}]),
         }
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, **more: Any) -> None:
         """Writes the state; all processes call it, the first one writes.
 
+        Args:
+            more: what the run wants to be kept beside it.
+
         Raises:
-            StateError: in all processes, if it cannot be written.
+            StateError: it cannot be written. The other processes end with status 1.
         """
-        content, error = self.state(), None
+        content, error = self.state() | more, None
         if self.accelerator.is_main_process:
             try:
                 save_state(path, content)
@@ -282,31 +295,21 @@ class Trainer:
         if failed:
             raise SystemExit(1)  # the first process says why
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path, state: dict[str, Any]) -> None:
         """Continues from a state.
 
         Raises:
-            StateError: it cannot be read.
-            ConfigError: it is of another architecture or optimizer.
+            ConfigError: it is of another architecture or optimizer, or longer than the run.
         """
-        state = load_state(path)
-        mine, its = (
-            {k: v for k, v in model.items() if k not in NOT_OF_SHAPES}
-            for model in (dataclasses.asdict(self.config.model), state["model"])
-        )
-        if mine != its:
-            wrong = [
-                f"{k} {its.get(k)!r} there, {mine[k]!r} here" for k in mine if mine[k] != its.get(k)
-            ]
-            raise ConfigError(f"{path} is a state of another architecture: {'; '.join(wrong)}")
-        if ("muon" in state["opt_G"]) != (self.config.schedule.muon > 0):
+        check_architecture(path, state, self.config)
+        if state["step"] > self.schedule.steps:
             raise ConfigError(
-                f"{path} is a state of {'Muon' if 'muon' in state['opt_G'] else 'Adam'}, and "
-                "schedule.muon asks for the other. Leave that as it was, or start a new run from "
-                "the weights (--model.init)"
+                f"{path} is of step {state['step']}, and the run ends at {self.schedule.steps}: "
+                "give it a larger length"
             )
         self.G.load_state_dict(state["G"])
-        self.G_inv.load_state_dict(state["G_inv"])
+        if self.G_inv is not None:
+            self.G_inv.load_state_dict(state["G_inv"])
         self.D.load_state_dict(state["D"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"] or state["G"])
@@ -319,3 +322,26 @@ class Trainer:
         own = state["processes"][rank % len(state["processes"])]
         set_random_states(own["random"])
         self.pool.load(own["pool"], device)
+
+
+def check_architecture(path: Path, state: dict[str, Any], config: Config) -> None:
+    """Whether a state's networks and optimizers are those of a recipe.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    mine, its = (
+        {k: v for k, v in model.items() if k not in ("init", "zero_head")}
+        for model in (dataclasses.asdict(config.model), state["model"])
+    )
+    if mine != its:
+        wrong = [
+            f"{k} {its.get(k)!r} there, {mine[k]!r} here" for k in mine if mine[k] != its.get(k)
+        ]
+        raise ConfigError(f"{path} is a state of another architecture: {'; '.join(wrong)}")
+    if ("muon" in state["opt_G"]) != (config.schedule.muon > 0):
+        raise ConfigError(
+            f"{path} is a state of {'Muon' if 'muon' in state['opt_G'] else 'Adam'}, and "
+            "schedule.muon asks for the other. Leave that as it was, or start a new run from the "
+            "weights (--model.init)"
+        )

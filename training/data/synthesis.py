@@ -1,0 +1,290 @@
+"""Blurry, noisy inputs from crops, on any device: the arithmetic half of the data.
+
+`dataset.py` takes all random decisions and writes them into `CropPlan`; a loader's worker stacks
+the plans of a step (`stack_plans`), and `render_batch` does the arithmetic for all of them at once
+on the training's device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from devudp_model.degrade import DARKEST, Shake, to_linear, to_srgb
+
+from ..batch import Batch
+from ..config import DataConfig
+from .exposure import exposure_of
+from .jpeg import jpeg
+
+MARGIN = 8
+"""Pixels around a crop from which synthetic blur may draw in something."""
+
+POSES_AT_ONCE = {"cpu": 1, "cuda": 16}
+"""Camera poses that are rendered in one call: few calls on a GPU, little memory on a CPU."""
+
+
+class NoisePlan(NamedTuple):
+    """Noise of one input.
+
+    Attributes:
+        seed: of its random numbers.
+        sigma: standard deviation, in [-1, 1].
+        grain: 0 for white noise, up to 1 for coarse grain.
+        shot: share of the variance that is proportional to the signal.
+        levels: the input is rounded to this many steps a unit; 0: it is not.
+    """
+
+    seed: int
+    sigma: float
+    grain: float
+    shot: float
+    levels: int
+
+
+NO_NOISE = NoisePlan(0, 0.0, 0.0, 0.0, 0)
+
+
+class CropPlan(NamedTuple):
+    """One image of a sample: its pixels, and what is to be done to them.
+
+    `pixels` is 3,S,S uint8, larger than the crop by `MARGIN` on each side for each blur, and by
+    what it is to be shrunk by.
+    """
+
+    pixels: Tensor
+    blur: Shake | None
+    reblur: Shake | None
+    flip: bool
+    tone: float = 1.0  # exponent of the input's tone curve; 1: as it is
+    noise: NoisePlan = NO_NOISE
+    black_level: float = 0.0  # black and white of the input are clipped if this is above 0
+    jpeg_quality: int = 0  # 0: no JPEG
+
+
+class Motion(NamedTuple):
+    """Camera movements of N images, with as many poses each as the longest has.
+
+    `path` N,P,3 (x, y, roll), `weight` N,P (0 for poses that an image does not have), `pivot` N,2,
+    `length`, `roll`, `highlights`, `curve` (0: sRGB's) N.
+    """
+
+    path: Tensor
+    weight: Tensor
+    pivot: Tensor
+    length: Tensor
+    roll: Tensor
+    highlights: Tensor
+    curve: Tensor
+
+
+class Crops(NamedTuple):
+    """The plans of N crops, stacked.
+
+    `pixels` N,3,S,S uint8; `moved`, `moved_again` N bool: which ones are blurred, and a second
+    time; `noise` N,4 (sigma, grain, shot, levels); the rest N.
+    """
+
+    pixels: Tensor
+    motion: Motion | None
+    second_motion: Motion | None
+    moved: Tensor
+    flip: Tensor
+    tone: Tensor
+    noise: Tensor
+    seeds: list[int]
+    black_level: Tensor
+    jpeg_quality: Tensor
+
+    def to(self, device: torch.device) -> Crops:
+        """On another device."""
+        motions = [
+            m and Motion(*(x.to(device, non_blocking=True) for x in m))
+            for m in (self.motion, self.second_motion)
+        ]
+        moved = {k: getattr(self, k).to(device, non_blocking=True) for k in MOVED}
+        return self._replace(motion=motions[0], second_motion=motions[1], **moved)
+
+    def pin(self) -> Crops:
+        """In page-locked memory, from which copies to a GPU need not wait."""
+        return self._replace(pixels=self.pixels.pin_memory())
+
+
+MOVED = ("pixels", "moved", "flip", "tone", "noise", "black_level", "jpeg_quality")
+
+
+def cut_sides(config: DataConfig) -> tuple[int, int]:
+    """Pixels of a side that are cut for A and for B: the crop, margins, and what is shrunk."""
+    if config.reblur_length is None:
+        return config.crop + 2 * MARGIN, config.crop
+    A = math.ceil((config.crop + 2 * MARGIN) / config.reblur_scale)
+    return A + 2 * MARGIN, math.ceil(config.crop / config.reblur_scale)
+
+
+def stack_motions(shakes: Sequence[Shake | None]) -> Motion | None:
+    """Movements of N images; None, if none of them moves. One that does not has one pose."""
+    if all(shake is None for shake in shakes):
+        return None
+    still = Shake(torch.zeros(1, 3), (0.0, 0.0), 0.0, 0.0, 0.0)
+    moves = [still if shake is None else shake for shake in shakes]
+    poses = max(len(move.path) for move in moves)
+    path = torch.stack([F.pad(m.path, (0, 0, 0, poses - len(m.path))) for m in moves])
+    counts = torch.tensor([[len(move.path)] for move in moves])
+    weight = (torch.arange(poses) < counts) / counts
+    pivot = torch.tensor([move.pivot for move in moves])
+    rest = [[m.extent, m.roll, m.highlights, m.curve or 0.0] for m in moves]
+    return Motion(path, weight, pivot, *torch.tensor(rest).unbind(1))
+
+
+def stack_plans(plans: Sequence[CropPlan]) -> Crops:
+    """The plans of a step, for one domain."""
+    return Crops(
+        torch.stack([plan.pixels for plan in plans]),
+        stack_motions([plan.blur for plan in plans]),
+        stack_motions([plan.reblur for plan in plans]),
+        torch.tensor([plan.blur is not None for plan in plans]),
+        torch.tensor([plan.flip for plan in plans]),
+        torch.tensor([plan.tone for plan in plans]),
+        torch.tensor([plan.noise[1:] for plan in plans], dtype=torch.float32),
+        [plan.noise.seed for plan in plans],
+        torch.tensor([plan.black_level for plan in plans]),
+        torch.tensor([plan.jpeg_quality for plan in plans], dtype=torch.float32),
+    )
+
+
+def column(x: Tensor) -> Tensor:
+    """N to N,1,1,1."""
+    return x.view(-1, 1, 1, 1)
+
+
+def within(x: Tensor, margin: int = MARGIN) -> Tensor:
+    """...,H,W without `margin` pixels along each side."""
+    return x[..., margin:-margin, margin:-margin]
+
+
+def affine_of(motion: Motion, height: int, width: int) -> Tensor:
+    """For each pose N,P,2,3 in `F.affine_grid`'s coordinates: roll about the pivot, then shift."""
+    angle = motion.path[..., 2] * motion.roll[:, None] / max(math.hypot(height, width) / 2, 1)
+    cos, sin = angle.cos(), angle.sin()
+    x, y = (2 * motion.pivot).unsqueeze(1).unbind(-1)
+    dx, dy = (2 * motion.path[..., :2] * motion.length[:, None, None]).unbind(-1)
+    across, down = sin * height / width, sin * width / height
+    first = torch.stack([cos, -across, x - cos * x + across * y + dx / width], -1)
+    second = torch.stack([down, cos, y - down * x - cos * y + dy / height], -1)
+    return torch.stack([first, second], -2)
+
+
+def apply_motion(image: Tensor, motion: Motion) -> Tensor:
+    """What moving cameras take of N,3,H,W in [0, 1], each with a movement of its own.
+
+    The same as `devudp_model.degrade.apply_shake` for each image, in few calls.
+    """
+    number, _, height, width = image.shape
+    curve = column(motion.curve)
+    own = curve > 0
+    light = torch.where(own, image.clamp(0, 1) ** curve.clamp(min=0.1), to_linear(image))
+    bright = light.amin(1, keepdim=True).sub(0.8).clamp(min=0) / 0.2
+    light = light * (1 + column(motion.highlights) * bright)
+    theta = affine_of(motion, height, width)
+    total = torch.zeros_like(light)
+    at_once = POSES_AT_ONCE.get(image.device.type, 1)
+    for start in range(0, theta.shape[1], at_once):
+        some = theta[:, start : start + at_once]
+        poses = some.shape[1]
+        grid = F.affine_grid(some.flatten(0, 1), [number * poses, 3, height, width], False)
+        seen = F.grid_sample(
+            light.repeat_interleave(poses, 0) if poses > 1 else light,
+            grid,
+            padding_mode="reflection",
+            align_corners=False,
+        )
+        weight = motion.weight[:, start : start + at_once].reshape(number, poses, 1, 1, 1)
+        total += (seen.view(number, poses, 3, height, width) * weight).sum(1)
+    total = total.clamp(0, 1)
+    root = 1 / curve.clamp(min=0.1)
+    return torch.where(own, total.clamp(min=1e-12).pow(root).clamp(min=DARKEST), to_srgb(total))
+
+
+def render_batch(A: Crops, B: Crops, config: DataConfig, device: torch.device) -> Batch:
+    """The images of both domains as the losses and G see them, on `device`."""
+    A, B = A.to(device), B.to(device)
+    clean_A, target = render_A(A, config)
+    clean_B = render_B(B, config)
+    if config.exposure == "common":
+        exposure = exposure_of(clean_A)
+        clean_A, clean_B = (
+            exposure.to_common(clean_A).clamp(-1, 1),
+            exposure_of(clean_B).to_common(clean_B).clamp(-1, 1),
+        )
+        target = None if target is None else exposure.to_common(target).clamp(-1, 1)
+    return Batch(clean_A, clean_B, render_input(clean_A, A), render_input(clean_B, B), target)
+
+
+def render_A(crops: Crops, config: DataConfig) -> tuple[Tensor, Tensor | None]:
+    """A, and what it was before it was blurred a second time: N,3,crop,crop in [-1, 1] each."""
+    image = crops.pixels.float() / 255
+    if crops.motion is not None:
+        image = torch.where(column(crops.moved), apply_motion(image, crops.motion), image)
+    image, target = within(image), None
+    if crops.second_motion is not None:
+        image = shrink(image, config.crop + 2 * MARGIN)
+        target = turn(within(image), crops.flip)
+        image = within(apply_motion(image, crops.second_motion))
+    return turn(image, crops.flip), target
+
+
+def render_B(crops: Crops, config: DataConfig) -> Tensor:
+    """B: N,3,crop,crop in [-1, 1]."""
+    return turn(shrink(crops.pixels.float() / 255, config.crop), crops.flip)
+
+
+def shrink(image: Tensor, side: int) -> Tensor:
+    """N,3,S,S in [0, 1] to N,3,side,side."""
+    if image.shape[-1] == side:
+        return image
+    image = F.interpolate(image, (side, side), mode="bicubic", antialias=True)
+    return image.clamp(0, 1)
+
+
+def turn(image: Tensor, flip: Tensor) -> Tensor:
+    """[0, 1] to [-1, 1], some images of N,3,H,W mirrored."""
+    return torch.where(column(flip), image.flip(-1), image) * 2 - 1
+
+
+def render_input(image: Tensor, crops: Crops) -> Tensor:
+    """What G is given of `image` (N,3,H,W in [-1, 1]): another tone curve, noise, JPEG, clipping."""
+    toned = ((image + 1) / 2).clamp(min=0) ** column(crops.tone)
+    exposure = exposure_of(toned)
+    given = torch.where(column(crops.tone) != 1, exposure.to_common(toned), image)
+    given = add_noise(given, crops)
+    black = exposure.to_common(column(crops.black_level).expand_as(exposure.mean))
+    white = exposure.to_common(torch.ones_like(exposure.mean))
+    clipped = torch.minimum(torch.maximum(given, black), white)
+    given = torch.where(column(crops.black_level) > 0, clipped, given)
+    if bool((crops.jpeg_quality > 0).any()):
+        coded = jpeg((given + 1) / 2, crops.jpeg_quality.clamp(min=1)) * 2 - 1
+        given = torch.where(column(crops.jpeg_quality) > 0, coded, given)
+    return given
+
+
+def add_noise(image: Tensor, crops: Crops) -> Tensor:
+    """Poisson-Gaussian noise (N,3,H,W in [-1, 1]), as fine or coarse as each plan says."""
+    sigma, grain, shot, levels = (column(x) for x in crops.noise.unbind(1))
+    normal = torch.stack([draw_normal(image[0], seed) for seed in crops.seeds])
+    soft = F.avg_pool2d(F.pad(normal, (1, 1, 1, 1), mode="replicate"), 3, 1) * 3
+    normal = ((1 - grain) * normal + grain * soft) / torch.hypot(1 - grain, grain)
+    signal = (image + 1).clamp(0, 2)  # 1 on average
+    noisy = image + sigma * (1 - shot + shot * signal).sqrt() * normal
+    steps = levels.clamp(min=1)
+    return torch.where(levels > 0, (noisy * steps).round() / steps, noisy)
+
+
+def draw_normal(like: Tensor, seed: int) -> Tensor:
+    """Normal random numbers of a sample's own, 3,H,W on the device of `like`."""
+    rng = torch.Generator(like.device).manual_seed(seed)
+    return torch.randn(like.shape, generator=rng, device=like.device)

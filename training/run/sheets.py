@@ -1,0 +1,77 @@
+"""Drawings of a run: sample sheets with labels, and the curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from .records import read_log
+
+LABEL_HEIGHT = 14
+
+LOSSES = {
+    "adv": "adversarial (eq. 4)", "D": "D (eq. 3)", "recon": "reconstruction (eq. 6)",
+    "sr_B": "self-regression B (eq. 8)", "sr_A": "self-regression A (eq. 9)", "reblur": "reblur",
+    "ssim": "1 - SSIM", "lpips": "LPIPS",
+}  # fmt: skip
+
+
+def draw_curve(out: Path) -> Path:
+    """Draws log.jsonl into curve.png: the losses, and below them the validations."""
+    from matplotlib.figure import Figure
+
+    lines = read_log(out)
+    measured = sorted({k for line in lines for k in line if k.startswith("validation ")})
+    figure = Figure(figsize=(9, 9 if measured else 5), layout="constrained")
+    axes = figure.subplots(2 if measured else 1, 1, squeeze=False)[:, 0]
+    for name, label in LOSSES.items():
+        plot(axes[0], lines, name, label)
+    axes[0].set(xlabel="step", ylabel="loss", yscale="log")
+    for name in measured:
+        if name.endswith(" psnr"):
+            plot(axes[1], lines, name, name.removeprefix("validation ").removesuffix(" psnr"))
+    if measured:
+        axes[1].set(xlabel="step", ylabel="PSNR on held-out images, dB")
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
+    figure.savefig(out / "curve.png", dpi=120)
+    return out / "curve.png"
+
+
+def plot(axis, lines: Sequence[dict], name: str, label: str) -> None:
+    """One value over the steps, where it was logged."""
+    points = [(line["step"], line[name]) for line in lines if line.get(name)]
+    if points:
+        axis.plot(*zip(*points, strict=True), label=label, linewidth=1)
+
+
+def image_sheet(rows: Sequence[Sequence[Tensor]], labels: Sequence[str] = ()) -> Tensor:
+    """Rows of equally large images (3,H,W in [-1, 1]) side by side: H,W,3 uint8.
+
+    Args:
+        labels: one a column, written above it.
+    """
+    lines = [torch.cat([image.float().cpu() for image in row], dim=2) for row in rows]
+    sheet = torch.cat(lines, dim=1).clamp(-1, 1)
+    pixels = ((sheet + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    if not labels:
+        return pixels
+    width = rows[0][0].shape[2]
+    band = Image.new("RGB", (pixels.shape[1], LABEL_HEIGHT), "white")
+    draw = ImageDraw.Draw(band)
+    for k, label in enumerate(labels):
+        draw.text((k * width + 2, 1), label, fill="black")
+    return torch.cat([torch.from_numpy(np.array(band)), pixels])
+
+
+def write_image(sheet: Tensor, path: Path) -> None:
+    """H,W,3 uint8 as a PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet.numpy()).save(path)

@@ -1,0 +1,141 @@
+"""Measuring during a training: image pairs, through the tasks as users get them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from devudp_model import metrics
+from devudp_model.degrade import degrade
+from devudp_model.generator import Generator
+from devudp_model.restore import Options, restore
+from devudp_model.tasks import Task
+
+from ..config import Config, ConfigError
+from ..data.image_cache import decode
+from ..data.layouts import folder_pairs
+from ..method.lpips import AlexLpips
+
+SHORT_SIDE = 360
+"""Held-out images are centre-cropped to this side at most, which bounds the time."""
+
+STRENGTHS: dict[str, dict[str, tuple[float, float]]] = {
+    "deblur": {"blur": (3.0, 10.0), "noise": (0.0, 0.01)},
+    "low light": {"light": (0.03, 0.2), "noise": (0.005, 0.03)},
+    "joint": {"blur": (3.0, 10.0), "light": (0.05, 0.2), "noise": (0.005, 0.02)},
+}
+"""How held-out images are degraded for a task: from the first to the last of them."""
+
+
+class Pair(NamedTuple):
+    """A degraded image and its reference, 1,3,H,W in [0, 1]."""
+
+    degraded: Tensor
+    reference: Tensor
+
+
+def read(path: Path) -> Tensor:
+    """1,3,H,W in [0, 1], cropped to `SHORT_SIDE`."""
+    image = torch.from_numpy(decode(path).copy()).permute(2, 0, 1)[None].float() / 255
+    top, left = ((s - min(s, SHORT_SIDE)) // 2 for s in image.shape[2:])
+    return image[..., top : top + SHORT_SIDE, left : left + SHORT_SIDE]
+
+
+class Validation:
+    """The pairs of a run, and what was measured best so far.
+
+    Args:
+        config: of the run.
+        held_out: sharp images that the training never sees.
+        lpips: LPIPS; None: it is left out.
+
+    Raises:
+        ConfigError: no pairs, or too few held-out images.
+    """
+
+    def __init__(self, config: Config, held_out: list[Path], lpips: AlexLpips | None):
+        self.config, self.lpips = config.validation, lpips
+        if self.config.best_by == "lpips" and lpips is None:
+            raise ConfigError("validation.best_by 'lpips' needs LPIPS's weights, which are missing")
+        self.pairs = self.find_pairs(held_out, config.seed)
+        self.best: float | None = None
+        self.misses = 0
+
+    def find_pairs(self, held_out: list[Path], seed: int) -> dict[str, list[Pair]]:
+        """The pairs of each task."""
+        limit = self.config.images or None
+        if self.config.degraded:
+            folders = Path(self.config.degraded), Path(self.config.reference)
+            found = folder_pairs(*folders)[:limit]
+            pairs = [Pair(read(p.degraded), read(p.reference)) for p in found]
+            return {task: pairs for task in self.config.tasks}
+        references = [read(path) for path in held_out[:limit]]
+        return {
+            task: [make_pair(reference, task, k, len(references), seed)
+                   for k, reference in enumerate(references)]
+            for task in self.config.tasks
+        }  # fmt: skip
+
+    @torch.inference_mode()
+    def measure(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """Mean PSNR (dB), SSIM and LPIPS by "validation TASK METRIC".
+
+        Args:
+            network: a generator, which is left as it is.
+        """
+        G = copy.deepcopy(network).to(memory_format=torch.contiguous_format).eval()  # pyright: ignore
+        assert isinstance(G, Generator)
+        found: dict[str, float] = {}
+        for task, pairs in self.pairs.items():
+            values = [self.compare(G, task, pair, device) for pair in pairs]  # pyright: ignore
+            for name in values[0]:
+                mean = sum(value[name] for value in values) / len(values)
+                found[f"validation {task} {name}"] = mean
+        return found
+
+    def compare(self, G: Generator, task: Task, pair: Pair, device: torch.device) -> dict[str, float]:
+        """The measures of one pair, of 8-bit images."""
+        options = Options(task=task, precision="fp32")
+        restored = restore(pair.degraded.to(device), G, options)
+        a, b = ((x[0].cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+                for x in (restored, pair.reference))  # fmt: skip
+        found = {"psnr": metrics.psnr(a, b), "ssim": metrics.ssim(a, b)}
+        if self.lpips is not None:
+            home = next(self.lpips.buffers()).device
+            found["lpips"] = self.lpips.of_images(a.to(home), b.to(home))
+        return found
+
+    def is_best(self, found: dict[str, float]) -> bool:
+        """Whether the mean of `best_by` over all tasks is the best so far; counts the misses."""
+        name = self.config.best_by
+        values = [v for k, v in found.items() if k.endswith(f" {name}")]
+        score = sum(values) / len(values) * (-1 if name == "lpips" else 1)
+        better = self.best is None or score > self.best
+        self.best, self.misses = (score, 0) if better else (self.best, self.misses + 1)
+        return better
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether the training should end: nothing better for `patience` validations."""
+        return 0 < self.config.patience <= self.misses
+
+    def state(self) -> dict:
+        """What `load` puts back."""
+        return {"best": self.best, "misses": self.misses}
+
+    def load(self, state: dict) -> None:
+        """Puts back what `state` returned."""
+        self.best, self.misses = state["best"], state["misses"]
+
+
+def make_pair(reference: Tensor, task: str, number: int, count: int, seed: int) -> Pair:
+    """A pair from a sharp image, always the same one for a seed and a number."""
+    rng = torch.Generator().manual_seed(seed * 1_000_003 + number)
+    share = number / max(count - 1, 1)
+    strengths = {k: low + (high - low) * share for k, (low, high) in STRENGTHS[task].items()}
+    degraded = degrade(reference, rng, **strengths)
+    return Pair((degraded * 255).round() / 255, reference)
