@@ -28,10 +28,6 @@ class Loaded(NamedTuple):
     files: list[str]
     faults: list[str]
 
-    def pin_memory(self) -> Loaded:
-        """With pixels in page-locked memory (called by the loader)."""
-        return self._replace(A=self.A.pin(), B=self.B.pin())
-
 
 class KeyedImages(torch.utils.data.Dataset["tuple[int, Sample]"]):
     """Samples with the stage that they belong to."""

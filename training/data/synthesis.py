@@ -100,6 +100,7 @@ class Crops(NamedTuple):
     seeds: list[int]
     black_level: Tensor
     jpeg_quality: Tensor
+    has_jpeg: bool
 
     def to(self, device: torch.device) -> Crops:
         """On another device."""
@@ -109,10 +110,6 @@ class Crops(NamedTuple):
         ]
         moved = {k: getattr(self, k).to(device, non_blocking=True) for k in MOVED}
         return self._replace(motion=motions[0], second_motion=motions[1], **moved)
-
-    def pin(self) -> Crops:
-        """In page-locked memory, from which copies to a GPU need not wait."""
-        return self._replace(pixels=self.pixels.pin_memory())
 
 
 MOVED = ("pixels", "moved", "flip", "tone", "noise", "black_level", "jpeg_quality")
@@ -154,6 +151,7 @@ def stack_plans(plans: Sequence[CropPlan]) -> Crops:
         [plan.noise.seed for plan in plans],
         torch.tensor([plan.black_level for plan in plans]),
         torch.tensor([plan.jpeg_quality for plan in plans], dtype=torch.float32),
+        any(plan.jpeg_quality for plan in plans),
     )
 
 
@@ -266,7 +264,7 @@ def render_input(image: Tensor, crops: Crops) -> Tensor:
     white = exposure.to_common(torch.ones_like(exposure.mean))
     clipped = torch.minimum(torch.maximum(given, black), white)
     given = torch.where(column(crops.black_level) > 0, clipped, given)
-    if bool((crops.jpeg_quality > 0).any()):
+    if crops.has_jpeg:  # known without waiting for the device
         coded = jpeg((given + 1) / 2, crops.jpeg_quality.clamp(min=1)) * 2 - 1
         given = torch.where(column(crops.jpeg_quality) > 0, coded, given)
     return given

@@ -30,6 +30,8 @@ def make_accelerator(config: Config) -> Accelerator:
             "speed.device is 'cuda', and PyTorch finds no GPU here (torch.cuda.is_available() is "
             "false). Install a PyTorch with CUDA, or set speed.device to 'auto' or 'cpu'."
         )
+    # SSIM is a difference of means of squares, which TF32 is too coarse for.
+    torch.backends.cudnn.allow_tf32 = False
     if speed.threads:
         torch.set_num_threads(speed.threads)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
