@@ -16,7 +16,7 @@ from torch import nn
 from devudp_model.checkpoint import load_checkpoint
 from devudp_model.generator import Generator, Variant
 from devudp_model.restore import Options, restore
-from tests.training.training_run import make_pictures, random_lpips_weights
+from tests.training.training_run import make_images, random_lpips_weights
 from training.config import ConfigError
 from training.evaluation.evaluate import main
 from training.evaluation.tables import Result, best_and_worst, markdown
@@ -38,7 +38,7 @@ def weights(tmp_path: Path) -> str:
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> list[str]:
-    make_pictures(tmp_path / "gt", 3, seed=1)
+    make_images(tmp_path / "gt", 3, seed=1)
     (tmp_path / "dark").mkdir()
     for path in (tmp_path / "gt").iterdir():
         with Image.open(path) as image:
@@ -90,7 +90,7 @@ def test_model_is_the_networks_very_picture(variant: Variant, tmp_path: Path):
     torch.nn.init.normal_(generator.head.weight, std=0.1)
     file = tmp_path / "tiny.safetensors"
     export_weights(generator.state_dict(), variant, {}, file, dtype=torch.float32)
-    make_pictures(tmp_path / "in", 1, size=(140, 130))
+    make_images(tmp_path / "in", 1, size=(140, 130))
     pairs = ["--pairs", "mine", str(tmp_path / "in"), str(tmp_path / "in")]
     main(["--weights", str(file), "--task", "model", *pairs, "--out", str(tmp_path / "out"),
           *NO_LPIPS])  # fmt: skip
@@ -121,8 +121,8 @@ def test_gamma_row(pairs: list[str], tmp_path: Path):
 
 def test_official_sets_scaled_and_the_paper_s_rows(weights: str, tmp_path: Path):
     for kind, seed in (("blur_gamma", 1), ("sharp", 2)):
-        make_pictures(tmp_path / f"gopro/test/GOPR01/{kind}", 1, seed=seed, size=(128, 72))
-        make_pictures(tmp_path / f"lol/eval15/{'low' if seed == 1 else 'high'}", 2, seed=seed)
+        make_images(tmp_path / f"gopro/test/GOPR01/{kind}", 1, seed=seed, size=(128, 72))
+        make_images(tmp_path / f"lol/eval15/{'low' if seed == 1 else 'high'}", 2, seed=seed)
     out = tmp_path / "out"
     main(["--weights", weights, "--task", "--scaled", "--gopro", str(tmp_path / "gopro"), "--lol",
           str(tmp_path / "lol"), "--out", str(out), *NO_LPIPS])  # fmt: skip
@@ -174,8 +174,8 @@ def test_mistakes_are_said(
 
 
 def test_pairs_of_differing_sizes(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    make_pictures(tmp_path / "a", 1)
-    make_pictures(tmp_path / "b", 1, size=(50, 50))
+    make_images(tmp_path / "a", 1)
+    make_images(tmp_path / "b", 1, size=(50, 50))
     pairs = ["--pairs", "x", str(tmp_path / "a"), str(tmp_path / "b"), "--task", "--no-lpips"]
     with pytest.raises(SystemExit):
         main([*pairs, "--out", str(tmp_path / "out")])
@@ -214,8 +214,8 @@ def test_lpips_against_plain_layers():
         for k, (x, y) in enumerate(zip(features(a), features(b), strict=True))
     )
     lpips = AlexLpips(weights)
-    assert lpips.of_pictures(a, b) == pytest.approx(expected, rel=1e-5)
-    assert lpips.of_pictures(a, a) == 0
+    assert lpips.of_images(a, b) == pytest.approx(expected, rel=1e-5)
+    assert lpips.of_images(a, a) == 0
 
 
 def test_lpips_as_a_loss_has_a_finite_gradient_even_where_no_feature_is_active():
@@ -269,7 +269,7 @@ def test_best_and_worst_by_gain():
 
 
 def test_equal_pictures_do_not_break_the_files(tmp_path: Path):
-    make_pictures(tmp_path / "a", 1)
+    make_images(tmp_path / "a", 1)
     main(["--pairs", "same", str(tmp_path / "a"), str(tmp_path / "a"), "--task", "--out",
           str(tmp_path / "out"), *NO_LPIPS])  # fmt: skip
     assert results_of(tmp_path / "out")["same/input"]["mean"]["psnr"] is None
