@@ -25,10 +25,10 @@ from PIL import Image
 from torch import Tensor
 
 from ..config import Config
-from ..method.reblur import MARGIN
 from ..settings import load_recipe, parse_overrides
-from .dataset import UnpairedPictures, develop
-from .domains import DataConfig, Sides, find_sides
+from ..stages import stage_configs
+from .dataset import UNUSED_FROM, Key, UnpairedImages
+from .domains import find_domains
 from .image_cache import UnreadableImage, decode
 from .manifest import (
     compare,
@@ -39,6 +39,7 @@ from .manifest import (
     write_manifest,
 )
 from .sheets import Cell, Row, draw_sheet
+from .synthesis import cut_sides, render_batch, stack_plans
 
 logger = logging.getLogger("devudp")
 
@@ -65,10 +66,10 @@ class Group:
 
     Attributes:
         name: what the report calls them.
-        domain: "A" (blurry) or "B" (sharp).
+        domain: "A" (blurry), "B" (sharp), or "held out" (for validation).
         paths: the files.
-        cut: side in pixels of the square that is cut from each before all else; a smaller image is
-            enlarged first.
+        cut: side in pixels of the largest square that any stage cuts from it; a smaller image is
+            enlarged first. 0: none is cut.
     """
 
     name: str
@@ -77,23 +78,21 @@ class Group:
     cut: int
 
 
-def cut_sides(data: DataConfig) -> tuple[int, int]:
-    """Sides in pixels of the squares cut for A, without the margin of synthetic blur, and for B."""
-    if not data.blurs_A_again:
-        return data.crop, data.crop
-    side = round((data.crop + 2 * MARGIN) / data.again_scale)
-    return side, round(data.crop / data.again_scale)
+def group_images(config: Config) -> list[Group]:
+    """The images of a run by their role, without roles that have none.
 
-
-def group_images(data: DataConfig, sides: Sides) -> list[Group]:
-    """The images by their role, without roles that have none."""
-    A_side, B_side = cut_sides(data)
-    frames = [frame for clip in sides.clips for frame in clip]
+    Raises:
+        FileNotFoundError, ConfigError: an empty domain, see `find_domains`.
+    """
+    domains = find_domains(config)
+    A_side, B_side = map(max, zip(*(cut_sides(s.data) for s in stage_configs(config)), strict=True))
+    frames = [frame for clip in domains.clips for frame in clip]
     groups = [
-        Group("A, blurry", "A", sides.real_blurry, A_side),
-        Group("A, sharp images to be blurred", "A", sides.to_blur, A_side + 2 * MARGIN),
-        Group(f"A, frames of {len(sides.clips)} clips", "A", frames, A_side),
-        Group("B, sharp", "B", sides.sharp, B_side),
+        Group("A, blurry", "A", domains.real_blurry, A_side),
+        Group("A, sharp images to be blurred", "A", domains.to_blur, A_side),
+        Group(f"A, frames of {len(domains.clips)} clips", "A", frames, A_side),
+        Group("B, sharp", "B", domains.sharp, B_side),
+        Group("held out for validation", "held out", domains.held_out, 0),
     ]
     return [group for group in groups if group.paths]
 
@@ -128,10 +127,9 @@ def find_errors(
             else:
                 first[found.digest].setdefault(group.domain, path)
     for by_domain in first.values():
-        if len(by_domain) == 2:
-            errors["the same image in both domains (they must be unpaired)"].append(
-                f"{by_domain['A']} and {by_domain['B']}"
-            )
+        if len(by_domain) > 1:
+            kind = f"the same image in {' and '.join(by_domain)}, which must not share any"
+            errors[kind].append(" and ".join(map(str, by_domain.values())))
     return dict(errors)
 
 
@@ -155,28 +153,39 @@ def describe(group: Group, inspected: Mapping[Path, Inspection]) -> str:
     if not short:
         return f"{line}; none can be read"
     return (
-        f"{line}; short side {short[0]} to {short[-1]} pixels, median {short[len(short) // 2]}; "
-        f"cut to {group.cut}x{group.cut}"
+        f"{line}; short side {short[0]} to {short[-1]} pixels, median {short[len(short) // 2]}"
+        + (f"; {group.cut}x{group.cut} are cut" if group.cut else "")
     )
 
 
 def contact_sheet(config: Config) -> Image.Image:
-    """Crops as the training will see them: what G is given of A, and B, in alternate columns."""
-    data = UnpairedPictures(config.data, 0, config.seed)
-    samples = [data[number] for number in range(SHEET_ROWS * SHEET_PAIRS)]
-    batch = develop(samples, config.data, torch.device("cpu"))
+    """Crops as the training will see them: what G is given of A, and B, in alternate columns.
 
-    def cell(domain: str, image: Tensor) -> Cell:
-        pixels = ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        return Cell(domain, pixels.permute(1, 2, 0).numpy())
+    Each stage has rows of its own, below its name.
+    """
+    images, stages = UnpairedImages(config), stage_configs(config)
+    names = [stage.name for stage in config.stages] or [""]
+    count = max(1, SHEET_ROWS // len(stages)) * SHEET_PAIRS
+    rows = []
+    for k, stage in enumerate(stages):
+        samples = [images[Key(k, UNUSED_FROM + number)] for number in range(count)]
+        A, B = (stack_plans([getattr(s, side) for s in samples]) for side in "AB")
+        batch = render_batch(A, B, stage.data, torch.device("cpu"))
+        cells = [
+            cell_of(domain, image)
+            for pair in zip(batch.A_input, batch.B_input, strict=True)
+            for domain, image in zip("AB", pair, strict=True)
+        ]
+        width = 2 * SHEET_PAIRS
+        parts = [cells[start : start + width] for start in range(0, len(cells), width)]
+        rows += [Row("" if start else names[k], part) for start, part in enumerate(parts)]
+    return draw_sheet(rows)
 
-    cells = [
-        cell(domain, image)
-        for pair in zip(batch.A_input, batch.B, strict=True)
-        for domain, image in zip("AB", pair, strict=True)
-    ]
-    width = 2 * SHEET_PAIRS
-    return draw_sheet([Row("", cells[k : k + width]) for k in range(0, len(cells), width)])
+
+def cell_of(caption: str, image: Tensor) -> Cell:
+    """A cell of a sheet from 3,H,W in [-1, 1]."""
+    pixels = ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return Cell(caption, pixels.permute(1, 2, 0).numpy())
 
 
 def report(kind: str, cases: Sequence[str]) -> None:
@@ -195,10 +204,10 @@ def check(config: Config, sheet: Path) -> int:
         The number of errors.
 
     Raises:
-        FileNotFoundError, ValueError: an empty domain, see `find_sides`.
+        FileNotFoundError, ConfigError: an empty domain, see `find_domains`.
         UnreadableImage: too few images can be read to make a sheet.
     """
-    groups = group_images(config.data, find_sides(config.data))
+    groups = group_images(config)
     everything = [path for group in groups for path in group.paths]
     with ThreadPoolExecutor() as threads:
         inspected = {found.path: found for found in threads.map(inspect, everything)}
@@ -221,13 +230,13 @@ def check(config: Config, sheet: Path) -> int:
     return sum(map(len, errors.values()))
 
 
-def check_manifest(data: DataConfig, manifest: Path) -> int:
+def check_manifest(config: Config, manifest: Path) -> int:
     """Compares the files with a manifest and names those that differ; returns their number.
 
     Raises:
         ConfigError: the manifest cannot be read.
     """
-    named = name_files(data, list_files(data))
+    named = name_files(config.data, list_files(config))
     differences = compare(read_manifest(manifest), named)
     for kind, names in differences._asdict().items():
         if names:
@@ -238,14 +247,14 @@ def check_manifest(data: DataConfig, manifest: Path) -> int:
     return count
 
 
-def save_manifest(data: DataConfig, manifest: Path, sources: Path | None) -> None:
+def save_manifest(config: Config, manifest: Path, sources: Path | None) -> None:
     """Writes a manifest of the files; those without a known source are counted.
 
     Raises:
         ConfigError: the table of sources cannot be read.
     """
     known = read_sources(sources) if sources else []
-    entries = make_manifest(name_files(data, list_files(data)), known)
+    entries = make_manifest(name_files(config.data, list_files(config)), known)
     write_manifest(entries, manifest)
     logger.info("%d files listed in %s", len(entries), manifest)
     unknown = [entry.file for entry in entries if not entry.source]
@@ -253,9 +262,9 @@ def save_manifest(data: DataConfig, manifest: Path, sources: Path | None) -> Non
         report(f"Warning: {len(unknown)} files have no source in {sources}:", unknown)
 
 
-def list_files(data: DataConfig) -> list[Path]:
+def list_files(config: Config) -> list[Path]:
     """All files that a training would use."""
-    return [path for group in group_images(data, find_sides(data)) for path in group.paths]
+    return [path for group in group_images(config) for path in group.paths]
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -286,9 +295,9 @@ def main(arguments: Sequence[str]) -> None:
     config = parse_overrides(load_recipe(known.recipe), rest, program="devudp-train check-data")
     errors = check(config, known.sheet)
     if known.manifest:
-        errors += check_manifest(config.data, known.manifest)
+        errors += check_manifest(config, known.manifest)
     if known.write_manifest:
-        save_manifest(config.data, known.write_manifest, known.sources)
+        save_manifest(config, known.write_manifest, known.sources)
     if errors:
         logger.error("%d errors. The training skips images that it cannot read.", errors)
         raise SystemExit(1)

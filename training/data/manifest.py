@@ -21,8 +21,7 @@ from typing import NamedTuple
 
 from devudp_model.atomic import replacing
 
-from ..config import ConfigError
-from .domains import DataConfig
+from ..config import ConfigError, DataConfig
 from .image_cache import size_of
 
 
