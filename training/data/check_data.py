@@ -159,7 +159,7 @@ def describe(group: Group, inspected: Mapping[Path, Inspection]) -> str:
 
 
 def contact_sheet(config: Config) -> Image.Image:
-    """Crops as the training will see them: what G is given of A, and B, in alternate columns.
+    """Crops as the training will see them: what G is given of A and of B, in alternate columns.
 
     Each stage has rows of its own, below its name.
     """
