@@ -38,7 +38,7 @@ def test_written_and_verified(
     suffix: str, arguments: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     file, sources = tmp_path / f"new/manifest.{suffix}", tmp_path / "sources.tsv"
-    table = "prefix\tsource\tlicence\nsharp/\tmy camera\tCC0\nsharp/00\ta, \"b\"\tCC BY 4.0\n"
+    table = 'prefix\tsource\tlicence\nsharp/\tmy camera\tCC0\nsharp/00\ta, "b"\tCC BY 4.0\n'
     sources.write_text(table, encoding="utf-8")
     assert check([*arguments, "--write-manifest", str(file), "--sources", str(sources)]) == 0
     assert "3 files have no source" in "\n".join(caplog.messages)

@@ -269,9 +269,9 @@ def list_files(config: Config) -> list[Path]:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command's own options; the others are settings of the recipe."""
-    program = "devudp-train check-data RECIPE"
+    program = "devudp-train check-data"
     parser = argparse.ArgumentParser(prog=program, add_help=False, allow_abbrev=False)
-    parser.add_argument("recipe")
+    parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument("--sheet", type=Path, default=Path("check-data.png"))
     parser.add_argument("--manifest", type=Path)
     parser.add_argument("--write-manifest", type=Path)

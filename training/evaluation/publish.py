@@ -42,14 +42,17 @@ def means_table(content: Content, metrics: Sequence[str]) -> str:
     methods = list(dict.fromkeys(result["method"] for result in content["results"]))
     lines = [f"| set | n | {' | '.join(methods)} |", "|---" * (len(methods) + 2) + "|"]
     for name, row in results.items():
-        cells = [cell(row[m], row.values(), metrics) if m in row else "" for m in methods]
+        cells = [cell(row[m], list(row.values()), metrics) if m in row else "" for m in methods]
         count = next(iter(row.values()))["n"]
         lines.append(f"| {name} | {count} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def cell(result: Content, row: Any, metrics: Sequence[str]) -> str:
-    """A result's means, in bold if no other result of its row is better in any of them."""
+def cell(result: Content, row: Sequence[Content], metrics: Sequence[str]) -> str:
+    """A result's means, in bold if no other result of its row is better in any of them.
+
+    An unknown or infinite mean in the row (equal images) leaves all of it plain.
+    """
 
     def rounded(of: Content, metric: str) -> float | None:
         value = of["mean"][metric]
@@ -58,7 +61,7 @@ def cell(result: Content, row: Any, metrics: Sequence[str]) -> str:
     def is_best(metric: str) -> bool:
         known = [v for other in row if (v := rounded(other, metric)) is not None]
         best = max if LARGER_IS_BETTER[metric] else min
-        return bool(known) and rounded(result, metric) == best(known)
+        return len(known) == len(row) and rounded(result, metric) == best(known)
 
     text = " / ".join(number(result["mean"][metric], metric) or "-" for metric in metrics)
     return f"**{text}**" if all(map(is_best, metrics)) else text
