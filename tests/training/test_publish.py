@@ -64,11 +64,11 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(publish, "DOCUMENTS", (Path("a.md"), Path("b.md")))
     Path("a.md").write_text(block("psnr"))
     Path("b.md").write_text("no tables\n")
-    with pytest.raises(SystemExit, match="Error: a.md: "):
+    with pytest.raises(SystemExit, match=r"Error: a\.md: "):
         main([])  # no results
     Path("docs").mkdir()
     RESULTS.write_text(json.dumps(CONTENT))
-    with pytest.raises(SystemExit, match="a.md is not current"):
+    with pytest.raises(SystemExit, match=r"a\.md is not current"):
         main(["--check"])
     assert Path("a.md").read_text() == block("psnr")
     main([])
