@@ -1,6 +1,12 @@
-"""devudp-train check-data: lists what a training would use, shows some of it, names what is wrong.
+"""devudp-train check-data: lists the images a training would use and reports what is wrong.
 
-devudp-train check-data devudp --data.sharp my/sharp --data.blurry my/blurry
+    devudp-train check-data devudp --data.sharp my/sharp
+    devudp-train check-data unpaired --data.sharp my/sharp --data.blurry my/blurry --sheet crops.png
+    devudp-train check-data devudp --data.sharp my/sharp --manifest my.tsv
+
+Errors end it with status 1: images that cannot be read or have more than 8 bits, the same image in
+both domains, files that differ from a manifest. That some images are too small, and would be
+enlarged, is a warning. For manifests see `training/data/manifest.py`.
 """
 
 from __future__ import annotations
@@ -9,143 +15,290 @@ import argparse
 import hashlib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ..config import Config
-from ..run.records import picture_sheet, write_picture
 from ..settings import load_recipe, parse_overrides
-from .dataset import UnpairedPictures, develop
-from .domains import Sides, find_sides
-from .image_cache import UnreadablePicture, decode
+from ..stages import stage_configs
+from .dataset import UNUSED_FROM, Key, UnpairedImages
+from .domains import find_domains
+from .image_cache import UnreadableImage, decode
+from .manifest import (
+    compare,
+    make_manifest,
+    name_files,
+    read_manifest,
+    read_sources,
+    write_manifest,
+)
+from .sheets import Cell, Row, draw_sheet
+from .synthesis import cut_sides, render_batch, stack_plans
 
 logger = logging.getLogger("devudp")
 
-SHOWN_FAULTS = 10
+SHOWN_CASES = 10
 SHEET_ROWS, SHEET_PAIRS = 6, 3
 
-DEEP_MODES = {"I", "F", "I;16", "I;16B", "I;16L"}
-"""Pillow's modes with more than 8 bits, which would be clipped to white."""
+HIGH_BIT_DEPTH_MODES = {"I", "F", "I;16", "I;16B", "I;16L"}
+"""Pillow's modes with more than 8 bits, which `decode` would clip to white."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one file turned out to be: its size, a hash of its pixels, or what is wrong with it."""
+class Inspection:
+    """One file: its width and height, a hash of its decoded pixels, or what is wrong with it."""
 
     path: Path
     size: tuple[int, int] = (0, 0)
     digest: str = ""
-    fault: str = ""
+    error: str = ""
 
 
-def look(path: Path) -> Look:
+@dataclass(frozen=True)
+class Group:
+    """Images with one role in the training.
+
+    Attributes:
+        name: what the report calls them.
+        domain: "A" (blurry), "B" (sharp), or "held out" (for validation).
+        paths: the files.
+        cut: side in pixels of the largest square that any stage cuts from it; a smaller image is
+            enlarged first. 0: none is cut.
+    """
+
+    name: str
+    domain: str
+    paths: Sequence[Path]
+    cut: int
+
+
+def group_images(config: Config) -> list[Group]:
+    """The images of a run by their role, without roles that have none.
+
+    Raises:
+        FileNotFoundError, ConfigError: an empty domain, see `find_domains`.
+    """
+    domains = find_domains(config)
+    A_side, B_side = map(max, zip(*(cut_sides(s.data) for s in stage_configs(config)), strict=True))
+    frames = [frame for clip in domains.clips for frame in clip]
+    groups = [
+        Group("A, blurry", "A", domains.real_blurry, A_side),
+        Group("A, sharp images to be blurred", "A", domains.to_blur, A_side),
+        Group(f"A, frames of {len(domains.clips)} clips", "A", frames, A_side),
+        Group("B, sharp", "B", domains.sharp, B_side),
+        Group("held out for validation", "held out", domains.held_out, 0),
+    ]
+    return [group for group in groups if group.paths]
+
+
+def inspect(path: Path) -> Inspection:
     """Decodes one file."""
     try:
         with Image.open(path) as image:
             mode = image.mode
         pixels = decode(path)
-    except (UnreadablePicture, OSError) as error:
-        return Look(path, fault=f"cannot be read: {error}")
-    if mode in DEEP_MODES:
-        return Look(path, fault=f"{path}: more than 8 bits ({mode}); convert it to 8-bit RGB")
+    except UnreadableImage as error:
+        return Inspection(path, error=f"cannot be read: {error}")
+    except OSError as error:
+        return Inspection(path, error=f"cannot be read: {path}: {error}")
+    if mode in HIGH_BIT_DEPTH_MODES:
+        return Inspection(path, error=f"{path}: more than 8 bits ({mode}); convert it to 8-bit RGB")
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
-    return Look(path, (pixels.shape[1], pixels.shape[0]), f"{pixels.shape}{digest}")
+    return Inspection(path, (pixels.shape[1], pixels.shape[0]), f"{pixels.shape}{digest}")
 
 
-def find_faults(sides: Sides, looks: dict[Path, Look], crop: int) -> dict[str, list[str]]:
-    """What is wrong with the pictures, by kind."""
-    faults: dict[str, list[str]] = defaultdict(list)
-    roles: dict[str, dict[str, Path]] = defaultdict(dict)
-    A = [*sides.real_blurry, *sides.to_blur, *(f for clip in sides.clips for f in clip)]
-    for role, paths in (("A", A), ("B", sides.sharp)):
-        for path in paths:
-            one = looks[path]
-            if one.fault:
-                faults["unreadable or unsuitable"].append(one.fault)
-                continue
-            if min(one.size) < crop:
-                faults[f"smaller than the crop of {crop} pixels (they would be enlarged)"].append(
-                    f"{path}: {one.size[0]}x{one.size[1]}"
-                )
-            roles[one.digest].setdefault(role, path)
-    both = "the same picture on both sides (the domains must be unpaired)"
-    for found in roles.values():
-        if len(found) == 2:
-            faults[both].append(f"{found['A']} and {found['B']}")
-    return dict(faults)
+def find_errors(
+    groups: Sequence[Group], inspected: Mapping[Path, Inspection]
+) -> dict[str, list[str]]:
+    """What makes images unfit for the training: cases by kind."""
+    errors: dict[str, list[str]] = defaultdict(list)
+    first: dict[str, dict[str, Path]] = defaultdict(dict)  # of each content, by domain
+    for group in groups:
+        for path in group.paths:
+            found = inspected[path]
+            if found.error:
+                errors["unreadable or unsuitable"].append(found.error)
+            else:
+                first[found.digest].setdefault(group.domain, path)
+    for by_domain in first.values():
+        if len(by_domain) > 1:
+            kind = f"the same image in {' and '.join(by_domain)}, which must not share any"
+            errors[kind].append(" and ".join(map(str, by_domain.values())))
+    return dict(errors)
 
 
-def describe_side(name: str, paths: Sequence[Path], looks: dict[Path, Look]) -> str:
-    """One line: how many pictures, of which sizes and kinds."""
-    good = [looks[path] for path in paths if not looks[path].fault]
-    if not good:
-        return f"{name}: none"
-    short = sorted(min(one.size) for one in good)
-    kinds = Counter(path.suffix.lower().lstrip(".") for path in paths)
+def find_enlarged(group: Group, inspected: Mapping[Path, Inspection]) -> list[str]:
+    """The images of a group that are smaller than the square that is cut, smallest first."""
+    small = [
+        inspected[path]
+        for path in group.paths
+        if not inspected[path].error and min(inspected[path].size) < group.cut
+    ]
+    small.sort(key=lambda found: min(found.size))
+    return [f"{found.path}: {found.size[0]}x{found.size[1]}" for found in small]
+
+
+def describe(group: Group, inspected: Mapping[Path, Inspection]) -> str:
+    """One line: how many images, their formats and sizes, and the side that is cut."""
+    kinds = Counter(path.suffix.lower().lstrip(".") for path in group.paths)
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    line = f"{group.name}: {len(group.paths)} images ({listed})"
+    short = sorted(min(inspected[p].size) for p in group.paths if not inspected[p].error)
+    if not short:
+        return f"{line}; none can be read"
     return (
-        f"{name}: {len(paths)} pictures ({listed}); short side {short[0]} to {short[-1]} pixels, "
-        f"median {short[len(short) // 2]}"
+        f"{line}; short side {short[0]} to {short[-1]} pixels, median {short[len(short) // 2]}"
+        + (f"; {group.cut}x{group.cut} are cut" if group.cut else "")
     )
 
 
-def contact_sheet(config: Config) -> torch.Tensor:
-    """Crops as the training will see them: H,W,3 uint8; columns A (or G's input), B in turns."""
-    data = UnpairedPictures(config.data, 0, config.seed)
-    samples = [data[number] for number in range(SHEET_ROWS * SHEET_PAIRS)]
-    batch = develop(samples, config.data, torch.device("cpu"))
-    cells = [x for pair in zip(batch.A_input, batch.B, strict=True) for x in pair]
-    width = 2 * SHEET_PAIRS
-    return picture_sheet([cells[k : k + width] for k in range(0, len(cells), width)])
+def contact_sheet(config: Config) -> Image.Image:
+    """Crops as the training will see them: what G is given of A and of B, in alternate columns.
+
+    Each stage has rows of its own, below its name.
+    """
+    images, stages = UnpairedImages(config), stage_configs(config)
+    names = [stage.name for stage in config.stages] or [""]
+    count = max(1, SHEET_ROWS // len(stages)) * SHEET_PAIRS
+    rows = []
+    for k, stage in enumerate(stages):
+        samples = [images[Key(k, UNUSED_FROM + number)] for number in range(count)]
+        A, B = (stack_plans([getattr(s, side) for s in samples]) for side in "AB")
+        batch = render_batch(A, B, stage.data, torch.device("cpu"))
+        cells = [
+            cell_of(domain, image)
+            for pair in zip(batch.A_input, batch.B_input, strict=True)
+            for domain, image in zip("AB", pair, strict=True)
+        ]
+        width = 2 * SHEET_PAIRS
+        parts = [cells[start : start + width] for start in range(0, len(cells), width)]
+        rows += [Row("" if start else names[k], part) for start, part in enumerate(parts)]
+    return draw_sheet(rows)
+
+
+def cell_of(caption: str, image: Tensor) -> Cell:
+    """A cell of a sheet from 3,H,W in [-1, 1]."""
+    pixels = ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return Cell(caption, pixels.permute(1, 2, 0).numpy())
+
+
+def report(kind: str, cases: Sequence[str]) -> None:
+    """Logs a kind of problem and some of its cases."""
+    logger.warning("%s", kind)
+    for case in cases[:SHOWN_CASES]:
+        logger.warning("    %s", case)
+    if len(cases) > SHOWN_CASES:
+        logger.warning("    and %d more", len(cases) - SHOWN_CASES)
 
 
 def check(config: Config, sheet: Path) -> int:
-    """Logs what was found; returns how many faults.
+    """Inspects all images, logs a report, and writes the contact sheet.
+
+    Returns:
+        The number of errors.
 
     Raises:
-        FileNotFoundError, ValueError: an empty side, see `find_sides`.
+        FileNotFoundError, ConfigError: an empty domain, see `find_domains`.
+        UnreadableImage: too few images can be read to make a sheet.
     """
-    sides = find_sides(config.data)
-    frames = [frame for clip in sides.clips for frame in clip]
-    everything = [*sides.real_blurry, *sides.to_blur, *frames, *sides.sharp]
+    groups = group_images(config)
+    everything = [path for group in groups for path in group.paths]
     with ThreadPoolExecutor() as threads:
-        looks = {one.path: one for one in threads.map(look, everything)}
-    logger.info(describe_side("A, blurry", sides.real_blurry, looks))
-    if sides.to_blur:
-        logger.info(describe_side("A, sharp ones to be blurred", sides.to_blur, looks))
-    if frames:
-        logger.info(describe_side(f"A, frames of {len(sides.clips)} clips", frames, looks))
-    logger.info(describe_side("B, sharp", sides.sharp, looks))
-    faults = find_faults(sides, looks, config.data.crop)
-    for kind, cases in faults.items():
-        logger.warning("%d x %s", len(cases), kind)
-        for case in cases[:SHOWN_FAULTS]:
-            logger.warning("    %s", case)
-        if len(cases) > SHOWN_FAULTS:
-            logger.warning("    and %d more", len(cases) - SHOWN_FAULTS)
-    write_picture(contact_sheet(config), sheet)
-    logger.info("Crops as the training sees them (A, B, A, B, ...): %s", sheet)
-    return sum(map(len, faults.values()))
+        inspected = {found.path: found for found in threads.map(inspect, everything)}
+    for group in groups:
+        logger.info(describe(group, inspected))
+    for group in groups:
+        if small := find_enlarged(group, inspected):
+            report(
+                f"Warning: {len(small)} of {len(group.paths)} images of '{group.name}' are smaller "
+                f"than the {group.cut} pixels that are cut, and would be enlarged. Lower "
+                "data.crop, or leave them out:",
+                small,
+            )
+    errors = find_errors(groups, inspected)
+    for kind, cases in errors.items():
+        report(f"Error: {len(cases)} x {kind}:", cases)
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(config).save(sheet)
+    logger.info("Crops as the training sees them: %s", sheet)
+    return sum(map(len, errors.values()))
+
+
+def check_manifest(config: Config, manifest: Path) -> int:
+    """Compares the files with a manifest and names those that differ; returns their number.
+
+    Raises:
+        ConfigError: the manifest cannot be read.
+    """
+    named = name_files(config.data, list_files(config))
+    differences = compare(read_manifest(manifest), named)
+    for kind, names in differences._asdict().items():
+        if names:
+            report(f"Error: {len(names)} x {kind}, compared with {manifest}:", names)
+    count = sum(map(len, differences))
+    if not count:
+        logger.info("All %d files are as in %s.", len(named), manifest)
+    return count
+
+
+def save_manifest(config: Config, manifest: Path, sources: Path | None) -> None:
+    """Writes a manifest of the files; those without a known source are counted.
+
+    Raises:
+        ConfigError: the table of sources cannot be read.
+    """
+    known = read_sources(sources) if sources else []
+    entries = make_manifest(name_files(config.data, list_files(config)), known)
+    write_manifest(entries, manifest)
+    logger.info("%d files listed in %s", len(entries), manifest)
+    unknown = [entry.file for entry in entries if not entry.source]
+    if sources and unknown:
+        report(f"Warning: {len(unknown)} files have no source in {sources}:", unknown)
+
+
+def list_files(config: Config) -> list[Path]:
+    """All files that a training would use."""
+    return [path for group in group_images(config) for path in group.paths]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's own options; the others are settings of the recipe."""
+    program = "devudp-train check-data"
+    parser = argparse.ArgumentParser(prog=program, add_help=False, allow_abbrev=False)
+    parser.add_argument("recipe", metavar="RECIPE")
+    parser.add_argument("--sheet", type=Path, default=Path("check-data.png"))
+    parser.add_argument("--manifest", type=Path)
+    parser.add_argument("--write-manifest", type=Path)
+    parser.add_argument("--sources", type=Path)
+    return parser
 
 
 def main(arguments: Sequence[str]) -> None:
-    """RECIPE [--sheet FILE] [--section.field VALUE ...]
+    """RECIPE [--sheet FILE] [--manifest FILE] [--write-manifest FILE [--sources FILE]]
+    [--section.field VALUE ...]
 
     Raises:
-        SystemExit: with status 1 if anything is wrong.
+        SystemExit: with status 1 after errors in the data.
     """
-    parser = argparse.ArgumentParser(prog="devudp-train check-data RECIPE", add_help=False)
-    parser.add_argument("recipe")
-    parser.add_argument("--sheet", type=Path, default=Path("check-data.png"))
+    parser = make_parser()
     known, rest = parser.parse_known_args(arguments)
+    if known.sources and not known.write_manifest:
+        parser.error("--sources is for --write-manifest")
+    if any(word in ("-h", "--help") for word in rest):
+        logger.info("%s\n%s", __doc__, parser.format_usage())
     config = parse_overrides(load_recipe(known.recipe), rest, program="devudp-train check-data")
-    found = check(config, known.sheet)
-    if found:
-        logger.error("%d things are wrong. The training skips what it cannot read.", found)
+    errors = check(config, known.sheet)
+    if known.manifest:
+        errors += check_manifest(config, known.manifest)
+    if known.write_manifest:
+        save_manifest(config, known.write_manifest, known.sources)
+    if errors:
+        logger.error("%d errors. The training skips images that it cannot read.", errors)
         raise SystemExit(1)
-    logger.info("Nothing is wrong.")
+    logger.info("No errors.")

@@ -1,4 +1,4 @@
-"""Decoded pictures in memory, up to a bound: decoding is most of a loader's work."""
+"""Decoded images in memory, up to a limit: decoding is most of a loader's work."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from PIL import Image
 logger = logging.getLogger("devudp")
 
 
-class UnreadablePicture(OSError):
-    """A file that should be a picture and cannot be decoded."""
+class UnreadableImage(OSError):
+    """A file that should be an image and cannot be decoded."""
 
 
 def decode(path: Path) -> np.ndarray:
-    """H,W,3 uint8.
+    """An image file as H,W,3 uint8 RGB.
 
     Raises:
-        UnreadablePicture: the file is no picture, damaged, cut off or gone.
+        UnreadableImage: the file is not an image, damaged, truncated or missing.
     """
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadablePicture(f"{path}: {error}") from error
+        raise UnreadableImage(f"{path}: {error}") from error
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Width and height from the file's header; 0, 0 if it has none."""
+    """Width and height in pixels from the file's header; (0, 0) if it cannot be read."""
     try:
         with Image.open(path) as image:
             return image.size
@@ -41,15 +41,15 @@ def size_of(path: Path) -> tuple[int, int]:
         return 0, 0
 
 
-class PictureCache:
-    """Reads pictures; those that fit into `max_bytes` are decoded once, at the start.
+class ImageCache:
+    """Reads images; those that fit into `max_bytes` are decoded once, at the start.
 
-    Nothing is thrown out later: pictures are drawn at random, so one is as good as another. All
-    lie in one block of memory, which the loader's worker processes share.
+    Nothing is evicted: images are drawn at random, so all are equally worth keeping. They lie in
+    one block of memory, which the loader's worker processes share.
 
     Args:
-        paths: the pictures in question.
-        max_bytes: bound of the block; 0 for no cache.
+        paths: the images to cache.
+        max_bytes: size limit of the block; 0: no cache.
     """
 
     def __init__(self, paths: Iterable[Path], max_bytes: int = 0):
@@ -70,28 +70,28 @@ class PictureCache:
                 if not decoded:
                     del self.places[path]
         if end:
-            logger.info("%d pictures decoded into memory (%.0f MB)", len(self.places), end / 1e6)
+            logger.info("%d images decoded into memory (%.0f MB)", len(self.places), end / 1e6)
 
     def fill(self, path: Path) -> bool:
-        """Decodes one picture into its place; False if it cannot be read."""
+        """Decodes one image into its place; False if it cannot be read."""
         try:
             pixels = decode(path)
-        except UnreadablePicture:
-            return False  # it is named when it is drawn
+        except UnreadableImage:
+            return False  # reported when it is drawn
         if pixels.shape[:2] != self.places[path][1:]:
             return False
         self.view(path).numpy()[:] = pixels
         return True
 
     def view(self, path: Path) -> torch.Tensor:
-        """The picture's place in the block: H,W,3 uint8."""
+        """The image's place in the block: H,W,3 uint8."""
         offset, height, width = self.places[path]
         return self.block[offset : offset + height * width * 3].view(height, width, 3)
 
     def read(self, path: Path) -> np.ndarray:
-        """H,W,3 uint8; not to be written to.
+        """An image as H,W,3 uint8; read-only, it may be the cache itself.
 
         Raises:
-            UnreadablePicture: see `decode`.
+            UnreadableImage: see `decode`.
         """
         return self.view(path).numpy() if path in self.places else decode(path)

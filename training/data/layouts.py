@@ -1,4 +1,4 @@
-"""Where pictures lie: folders, clips, and the official trees of the paper's four data sets."""
+"""Where images lie: folders, clips, and the official trees of the paper's four data sets."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ Split = Literal["train", "test"]
 
 
 class Pair(NamedTuple):
-    """A degraded picture and its reference, under a name that is unique in its set."""
+    """A degraded image and its reference, under a name that is unique in its set."""
 
     name: str
     degraded: Path
     reference: Path
 
 
-def is_picture(path: Path) -> bool:
-    """By its suffix; macOS's ``._name`` companions are none."""
+def is_image(path: Path) -> bool:
+    """Whether the suffix is one of `SUFFIXES`; macOS's ``._`` files are skipped."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
 
 
-def list_pictures(folders: Sequence[str | Path]) -> list[Path]:
-    """All pictures below the folders, sorted.
+def list_images(folders: Sequence[str | Path]) -> list[Path]:
+    """All images below the folders, sorted within each folder.
 
     Raises:
-        FileNotFoundError: a folder that does not exist or holds no picture.
+        FileNotFoundError: a folder that does not exist or holds no image.
     """
     found: list[Path] = []
     for folder in map(Path, folders):
-        here = sorted(p for p in folder.rglob("*") if is_picture(p))
+        here = sorted(p for p in folder.rglob("*") if is_image(p))
         if not here:
-            state = "is empty of pictures" if folder.is_dir() else "does not exist"
+            state = "holds no images" if folder.is_dir() else "does not exist"
             raise FileNotFoundError(
                 f"{folder} {state}: give a folder with {', '.join(sorted(SUFFIXES))} files"
             )
@@ -43,41 +43,41 @@ def list_pictures(folders: Sequence[str | Path]) -> list[Path]:
 
 
 def list_clips(folders: Sequence[str | Path]) -> list[list[Path]]:
-    """The frames of every clip: each folder below `folders` that holds pictures is one.
+    """The frames of every clip: each folder below `folders` that holds images is one clip.
 
     Raises:
-        FileNotFoundError: as for `list_pictures`.
+        FileNotFoundError: as for `list_images`.
     """
     clips: dict[Path, list[Path]] = {}
-    for frame in list_pictures(folders):
+    for frame in list_images(folders):
         clips.setdefault(frame.parent, []).append(frame)
     return list(clips.values())
 
 
 def folder_pairs(degraded: Path, reference: Path) -> list[Pair]:
-    """Pictures of the same name (whatever their suffix) at the same place below two folders.
+    """Images with the same relative path below two folders, whatever their suffix.
 
     Raises:
-        FileNotFoundError: a folder without pictures, or pictures that find no partner.
+        FileNotFoundError: a folder without images, or images without a partner.
     """
     sides = [
-        {p.relative_to(folder).with_suffix("").as_posix(): p for p in list_pictures([folder])}
+        {p.relative_to(folder).with_suffix("").as_posix(): p for p in list_images([folder])}
         for folder in (degraded, reference)
     ]
     alone = sorted(set(sides[0]) ^ set(sides[1]))
     if alone:
         raise FileNotFoundError(
-            f"{len(alone)} pictures of {degraded} and {reference} have no partner of the same name "
+            f"{len(alone)} images of {degraded} and {reference} have no partner of the same name "
             f"in the other folder (first: {alone[0]}): rename or remove them"
         )
     return [Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])]
 
 
 def need(folder: Path, what: str) -> Path:
-    """The folder, if it is there.
+    """`folder`, if it exists.
 
     Raises:
-        FileNotFoundError: it is not; the message says what was expected.
+        FileNotFoundError: it does not; the message says what was expected.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}: expected {what}")
@@ -98,11 +98,11 @@ def gopro_pairs(root: Path, split: Split, blur: str = "blur_gamma") -> list[Pair
 def realblur_pairs(root: Path, split: Split, blur: str = "") -> list[Pair]:
     """RealBlur-J (Rim et al., 2020): ``RealBlur_J_{train,test}_list.txt`` in `root`.
 
-    Each line names the sharp picture, then the blurry one, relative to `root`.
+    Each line names the sharp image, then the blurry one, relative to `root`.
 
     Raises:
-        FileNotFoundError: no list, or a picture that it names is missing.
-        ValueError: a line that does not name two pictures.
+        FileNotFoundError: no list, or an image that it names is missing.
+        ValueError: a line that does not name two images.
     """
     list_file = root / f"RealBlur_J_{split}_list.txt"
     if not list_file.is_file():
@@ -139,7 +139,7 @@ def lol_blur_pairs(root: Path, split: Split, blur: str = "low_blur") -> list[Pai
 
 
 class Layout(NamedTuple):
-    """An official tree: how to find its pairs, and which blurry pictures it has (best first)."""
+    """An official tree: how to find its pairs; its kinds of blurry images, the default first."""
 
     pairs: Callable[[Path, Split, str], list[Pair]]
     blurs: tuple[str, ...] = ("",)
@@ -161,14 +161,14 @@ def official_pairs(
     """The pairs of an official tree.
 
     Args:
-        layout: whose tree.
+        layout: which data set.
         root: its folder, as unpacked.
         split: its training or its test part.
-        blur: which of its blurry pictures; the layout's first by default.
+        blur: which kind of its blurry images; empty: the layout's default.
 
     Raises:
-        FileNotFoundError: the tree is not there or not complete.
-        ValueError: a kind of blurry picture that the set does not have.
+        FileNotFoundError: the tree is missing or incomplete.
+        ValueError: a kind of blurry images that the set does not have.
     """
     entry = LAYOUTS[layout]
     blur = blur or entry.blurs[0]

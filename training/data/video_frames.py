@@ -1,10 +1,10 @@
-"""devudp-train frames: the frames of videos as pictures, to be averaged into blur.
+"""devudp-train frames: extracts the frames of videos, to be averaged into blur.
 
     devudp-train frames clip1.mp4 clip2.mov --out my/frames
     devudp-train unpaired --data.frames my/frames --data.frames-share 0.5 ...
 
-Use clips of a high frame rate (GoPro's set: 240 a second), sharp frame by frame. Needs the extra
-"video" (PyAV).
+Use clips with a high frame rate (GoPro: 240 frames per second) whose single frames are sharp. Needs
+the extra "video" (PyAV).
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ logger = logging.getLogger("devudp")
 
 
 def extract(video: Path, folder: Path, every: int = 1, limit: int = 0) -> int:
-    """Writes a video's frames as 000000.png, 000001.png, ...; returns how many.
+    """Writes the frames of a video as 000000.png, 000001.png, ...; returns their number.
 
     Args:
         video: anything that FFmpeg reads.
-        folder: made if it is not there.
-        every: keep each so manyeth frame.
-        limit: stop after so many; 0: never.
+        folder: created if it does not exist.
+        every: keep every N-th frame.
+        limit: keep at most this many frames; 0: all.
 
     Raises:
-        ConfigError: PyAV is missing, or the file is no video.
+        ConfigError: PyAV is missing, the file is not a video, or `every` is below 1.
     """
+    if every < 1:
+        raise ConfigError(f"--every {every}: it must be at least 1, which keeps every frame")
     try:
         import av
     except ImportError as error:
@@ -57,11 +59,13 @@ def main(arguments: Sequence[str]) -> None:
     """``devudp-train frames``; see the top of this file."""
     parser = argparse.ArgumentParser(prog="devudp-train frames")
     parser.add_argument("videos", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="gets one folder for each video")
-    parser.add_argument("--every", type=int, default=1, help="keep each so manyeth frame")
-    parser.add_argument("--limit", type=int, default=0, help="frames of each video at most")
+    parser.add_argument("--out", type=Path, required=True, help="gets one folder per video")
+    parser.add_argument("--every", type=int, default=1, help="keep every N-th frame")
+    parser.add_argument(
+        "--limit", type=int, default=0, help="at most this many frames of each video (0: all)"
+    )
     options = parser.parse_args(arguments)
     for video in options.videos:
         folder = options.out / video.stem
         count = extract(video, folder, options.every, options.limit)
-        logger.info("%d frames of %s in %s", count, video, folder)
+        logger.info("%d frames of %s written to %s", count, video, folder)

@@ -1,4 +1,4 @@
-"""devudp-evaluate: restores test sets and measures, beside the input, a gamma and the paper.
+"""devudp-evaluate: restores test sets and measures the results, beside simple baselines.
 
     devudp-evaluate --lol LOLdataset --gopro GOPRO_Large --scaled --out results
     devudp-evaluate --weights runs/mine/devudp.safetensors --task joint deblur \\
@@ -6,68 +6,129 @@
     devudp-evaluate --lol-blur LOL-Blur --cascade "RUAS, then ours" \\
         "python enhance.py {input} {output}" deblur --out results
 
-Writes table.md, results.json (with the values of every picture), the restored pictures, and a
-contact sheet of the best and the worst for each set and method. PSNR, SSIM and MAE compare 8-bit
-pictures (see `devudp_model.metrics`). In a clone: python -m training.evaluation.evaluate ...
+Below --out it writes table.md (with the paper's rows), results.json (with the values of every
+image), and for each set and method the restored images and a sheet of the best and the worst.
+PSNR, SSIM and MAE compare 8-bit images (see `devudp_model.metrics`). In a clone that is not
+installed: python -m training.evaluation ...
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.metadata
+import json
 import logging
+import shutil
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from devudp_model.checkpoint import CheckpointError, bundled, load_checkpoint
-from devudp_model.generator import VARIANTS, Generator
+from devudp_model.checkpoint import CheckpointError
 from devudp_model.metrics import mae, psnr, ssim
-from devudp_model.restore import PRECISIONS, Options
-from devudp_model.tasks import TASKS, Task, bundled_variant
 
 from ..config import ConfigError
 from ..data.image_cache import decode
-from ..data.layouts import LayoutName, folder_pairs
 from ..method.lpips import AlexLpips, load_lpips
-from .methods import (
-    Method,
-    cascade_method,
-    command_method,
-    gamma_method,
-    model_method,
-    restore_method,
-    save,
-)
-from .tables import Result, best_and_worst, contact_sheet, markdown, write_json
-from .testsets import PAPER, TestSet, official_sets
+from .arguments import INPUT, REFERENCE, Tasks, make_methods, make_parser, make_sets
+from .methods import Method, save
+from .paper import PAPER
+from .tables import Result, describe, markdown, write_json, write_sheet
+from .testsets import TestSet
 
 logger = logging.getLogger("devudp")
 
-TASK_WORDS: dict[str, Task] = {task.replace(" ", "-"): task for task in TASKS}
-
-MODEL = "model"
-"""Beside the tasks: the network's very picture, which is what the paper measures."""
-
-METHOD_WORDS = [*TASK_WORDS, MODEL]
+RESULTS, TABLE = "results.json", "table.md"
 
 
-def measure(folder: Path, references: Path, lpips: AlexLpips | None) -> dict[str, dict]:
-    """The metrics of each picture of a folder against the same one of `references`."""
-    values = {}
-    for path in sorted(references.glob("*.png")):
-        a, b = (as_tensor(decode(side / path.name)) for side in (folder, references))
-        values[path.stem] = {
+def claim_folder(out: Path, sets: Sequence[TestSet], *, overwrite: bool) -> None:
+    """Makes sure that nothing of an earlier run can be mistaken for this one's.
+
+    Args:
+        out: the folder for all results.
+        sets: each gets a folder of its name in `out`.
+        overwrite: remove the results of an earlier run, all of them, first.
+
+    Raises:
+        ConfigError: `out` holds an earlier run and `overwrite` is off, or a set's folder exists
+            that no earlier run made.
+    """
+    if (out / RESULTS).exists():
+        if not overwrite:
+            raise ConfigError(
+                f"{out} holds the results of an earlier run. Choose another folder with --out, or "
+                "replace them with --overwrite."
+            )
+        for name in earlier_sets(out / RESULTS):
+            shutil.rmtree(out / name, ignore_errors=True)
+        for name in (RESULTS, TABLE):
+            (out / name).unlink(missing_ok=True)
+    for test_set in sets:
+        if (out / test_set.name).exists():
+            raise ConfigError(
+                f"{out / test_set.name} exists and was not written by devudp-evaluate: choose "
+                "another folder with --out"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def earlier_sets(results: Path) -> set[str]:
+    """The names of the sets in an earlier run's results.json, whose folders lie beside it.
+
+    Raises:
+        ConfigError: the file is something else.
+    """
+    try:
+        content = json.loads(results.read_text(encoding="utf-8"))
+        names = {*content.get("sets", ()), *(result["set"] for result in content["results"])}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{results} was not written by devudp-evaluate: choose another folder with --out"
+        ) from error
+    return {name for name in names if name not in ("", "..") and Path(name).name == name}
+
+
+def prepare(test_set: TestSet, folder: Path) -> list[str]:
+    """Writes a set's pairs as PNGs into folder/input and folder/reference; returns their names.
+
+    Raises:
+        ConfigError: a pair that differs in size, or two pairs of one name.
+    """
+    for side in (INPUT, REFERENCE):
+        (folder / side).mkdir(parents=True)
+    names: list[str] = []
+    for pair in test_set.pairs:
+        name = pair.name.replace("/", "__")
+        if (folder / INPUT / f"{name}.png").exists():
+            raise ConfigError(f"two pairs of {test_set.name} are named {name}: rename one of them")
+        for side, pixels in zip((INPUT, REFERENCE), test_set.read_pair(pair), strict=True):
+            save(pixels, folder / side / f"{name}.png")
+        names.append(name)
+    return names
+
+
+def measure(
+    folder: Path, references: Path, names: Sequence[str], lpips: AlexLpips | None
+) -> dict[str, dict[str, float | None]]:
+    """The metrics of each named PNG of a folder against the one of the same name in `references`.
+
+    Raises:
+        UnreadableImage: one is missing or damaged.
+        ValueError: one has another size than its reference.
+    """
+    values: dict[str, dict[str, float | None]] = {}
+    for name in names:
+        a, b = (as_tensor(decode(side / f"{name}.png")) for side in (folder, references))
+        values[name] = {
             "psnr": psnr(a, b),
             "ssim": ssim(a, b),
             "mae": mae(a, b),
-            "lpips": lpips.of_pictures(a, b) if lpips else None,
+            "lpips": lpips.of_images(a, b) if lpips else None,
         }
     return values
 
@@ -78,181 +139,92 @@ def as_tensor(pixels: np.ndarray) -> Tensor:
 
 
 def evaluate_set(
-    test_set: TestSet, methods: dict[str, Method], out: Path, lpips: AlexLpips | None
+    test_set: TestSet, methods: Mapping[str, Method], out: Path, lpips: AlexLpips | None
 ) -> list[Result]:
-    """All methods on one set; the degraded pictures themselves are the first one."""
-    base = out / test_set.name
-    source, references = base / "input", base / "reference"
-    for folder in (source, references):
-        folder.mkdir(parents=True, exist_ok=True)
-    for pair in test_set.pairs:
-        degraded, reference = test_set.read_pair(pair)
-        name = pair.name.replace("/", "__") + ".png"
-        save(degraded, source / name)
-        save(reference, references / name)
-    results = [Result(test_set.name, "input", measure(source, references, lpips))]
+    """All methods on one set; the first result is that of the degraded images themselves.
+
+    Raises:
+        ConfigError: pairs that cannot be compared, or a command that fails.
+    """
+    folder = out / test_set.name
+    names = prepare(test_set, folder)
+    source, references = folder / INPUT, folder / REFERENCE
+    results = [Result(test_set.name, INPUT, measure(source, references, names, lpips))]
     for name, method in methods.items():
-        target = base / name
-        target.mkdir(exist_ok=True)
+        target = folder / name
+        target.mkdir()
         method(source, target)
-        result = Result(test_set.name, name, measure(target, references, lpips))
+        result = Result(test_set.name, name, measure(target, references, names, lpips))
         results.append(result)
-        row = result.mean()
-        logger.info("%s, %s: PSNR %.2f, SSIM %.3f", test_set.name, name, row.psnr, row.ssim)
-        draw_sheet(result, results[0], base)
+        means = result.means()
+        logger.info("%s, %s: PSNR %.2f, SSIM %.3f", test_set.name, name, means.psnr, means.ssim)
+        write_sheet(result, results[0], folder)
     return results
 
 
-def draw_sheet(result: Result, before: Result, base: Path) -> None:
-    """Best and worst pictures of a method: input, restored, reference."""
-    rows = []
-    for name in best_and_worst(result, before):
-        pictures = [decode(base / d / f"{name}.png") for d in ("input", result.method, "reference")]
-        old, new = before.images[name]["psnr"], result.images[name]["psnr"]
-        rows.append((f"{name}: PSNR {old:.2f} -> {new:.2f} (input, restored, reference)", pictures))
-    contact_sheet(rows).save(base / f"{result.method}.jpg", quality=90)
+def package_version() -> str:
+    """The version of this package; "unknown" in a clone that is not installed."""
+    try:
+        return importlib.metadata.version("devudp")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
-def find_weights(name: str) -> Path:
-    """A file, a bundled variant, or the checkpoint in a run's folder.
-
-    Raises:
-        ConfigError: none of these.
-    """
-    if name in VARIANTS:
-        return bundled(name)
-    path = Path(name)
-    if path.is_dir():
-        found = [path / f"{variant}.safetensors" for variant in VARIANTS]
-        found = [file for file in found if file.exists()]
-        if len(found) != 1:
-            raise ConfigError(f"no checkpoint in {path}: make one with devudp-train export {path}")
-        return found[0]
-    return path
+def checkpoints(tasks: Tasks) -> dict[str, dict[str, str]]:
+    """File name and SHA-256 of the checkpoint of each task."""
+    return {
+        word: {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for word, path in tasks.used.items()
+    }
 
 
-class Tasks:
-    """The tasks as methods; each checkpoint is loaded once."""
-
-    def __init__(self, options: argparse.Namespace):
-        self.options, self.used = options, dict[str, Path]()
-        self.loaded: dict[Path, Generator] = {}
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    def __call__(self, word: str) -> Method:
-        """The method of ``joint``, ``deblur``, ``low-light`` or ``model``."""
-        options = self.options
-        path = find_weights(options.weights or bundled_variant(TASK_WORDS.get(word, "joint")))
-        if path not in self.loaded:
-            self.loaded[path] = load_checkpoint(path).generator.to(self.device)
-        self.used[word] = path
-        if word == MODEL:
-            return partial(model_method, self.loaded[path], options.precision)
-        wanted = Options(TASK_WORDS[word], options.strength, options.exposure,
-                         precision=options.precision)  # fmt: skip
-        return partial(restore_method, self.loaded[path], wanted)
+def write_results(
+    results: Sequence[Result], sets: Sequence[TestSet], tasks: Tasks, options: argparse.Namespace
+) -> None:
+    """Writes results.json: everything, as far as it was measured."""
+    content: dict[str, Any] = {
+        "version": package_version(),
+        "torch": torch.__version__,
+        "weights": checkpoints(tasks),
+        "options": {k: str(v) for k, v in vars(options).items()},
+        "sets": [test_set.name for test_set in sets],
+        "results": [describe(result, images=True) for result in results],
+    }
+    write_json(content, options.out / RESULTS)
 
 
-def make_methods(options: argparse.Namespace, tasks: Tasks) -> dict[str, Method]:
-    """The methods that the command line asks for, by the name of their row.
-
-    Raises:
-        ConfigError: a cascade without stages.
-        CheckpointError: weights that cannot be read.
-    """
-    methods: dict[str, Method] = {}
-    if options.gamma:
-        methods[f"gamma {options.gamma:g}"] = partial(gamma_method, options.gamma)
-    for word in options.task:
-        methods[word] = tasks(word)
-    for name, *stages in options.cascade or []:
-        if not stages:
-            raise ConfigError(f"the cascade {name!r} has no stages: name it, then its stages")
-        methods[name] = partial(
-            cascade_method,
-            [tasks(s) if s in METHOD_WORDS else partial(command_method, s) for s in stages],
-        )
-    return methods
-
-
-def make_sets(options: argparse.Namespace) -> list[TestSet]:
-    """The test sets that the command line names.
-
-    Raises:
-        ConfigError: none.
-        FileNotFoundError, ValueError: a folder that is not what it should be.
-    """
-    sets: list[TestSet] = []
-    for layout in get_args(LayoutName):
-        root = getattr(options, layout.replace("-", "_"))
-        if root:
-            sets += official_sets(layout, root, scaled=options.scaled)
-    for name, degraded, reference in options.pairs or []:
-        sets.append(TestSet(name, folder_pairs(Path(degraded), Path(reference)), options.size))
-    if not sets:
-        raise ConfigError("no test set: give --gopro, --realblur-j, --lol, --lol-blur or --pairs")
-    if options.limit:
-        sets = [TestSet(s.name, s.pairs[: options.limit], s.size) for s in sets]
-    return sets
-
-
-def size(text: str) -> tuple[int, int]:
-    """640x360 as (640, 360)."""
-    width, height = text.lower().split("x")
-    return int(width), int(height)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="devudp-evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--weights", help="a checkpoint, a run's folder, devudp or devudp-dt (default: the task's)")
-    add("--task", nargs="*", choices=METHOD_WORDS, default=["joint"],
-        help="one row each; model: the network's very picture, as the paper measures")  # fmt: skip
-    for layout in get_args(LayoutName):
-        add(f"--{layout}", metavar="ROOT", help=f"the official tree of {layout}")
-    add("--pairs", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"))
-    add("--scaled", action="store_true", help="also GoPro at 640x360, RealBlur-J at 320x360")
-    add("--size", type=size, help="scale --pairs to WxH first")
-    add("--cascade", nargs="+", action="append", metavar=("NAME", "STAGE"),
-        help="stages in their order: a task, or a command with {input} and {output}")  # fmt: skip
-    add("--gamma", type=float, default=0.26, help="the fixed gamma of a baseline row; 0: none")
-    add("--strength", type=float, default=1.0)
-    add("--exposure", type=float, help="0: the input's exposure, 1: the model's")
-    add("--precision", choices=PRECISIONS, default="auto")
-    add("--lpips-weights", type=Path, help="a file with LPIPS weights (training/method/lpips.py)")
-    add("--no-lpips", action="store_true")
-    add("--limit", type=int, default=0, help="only so many pictures of each set")
-    add("--out", type=Path, required=True)
-    return parser
+def write_summary(results: Sequence[Result], tasks: Tasks, options: argparse.Namespace) -> None:
+    """Writes the means alone, from which `publish.py` makes the tables of README and model card."""
+    settings = {"precision": options.precision, "strength": options.strength}
+    content: dict[str, Any] = {
+        "version": package_version(),
+        "weights": checkpoints(tasks),
+        "settings": {**settings, "exposure": options.exposure},
+        "results": [describe(result, images=False) for result in results],
+    }
+    write_json(content, options.summary)
 
 
 def run(options: argparse.Namespace) -> str:
-    """Evaluates, writes everything below ``options.out``, and returns the table."""
+    """Evaluates, writes everything below ``options.out``, and returns the table.
+
+    Raises:
+        ConfigError, CheckpointError, OSError, ValueError: what `main` says and ends with.
+    """
     sets = make_sets(options)
     tasks = Tasks(options)
     methods = make_methods(options, tasks)
     lpips = None if options.no_lpips else load_lpips(options.lpips_weights)
-    results = [
-        result
-        for test_set in sets
-        for result in evaluate_set(test_set, methods, options.out, lpips)
-    ]
+    claim_folder(options.out, sets, overwrite=options.overwrite)
+    results: list[Result] = []
+    write_results(results, sets, tasks, options)  # claims the folder for this run
+    for test_set in sets:
+        results += evaluate_set(test_set, methods, options.out, lpips)
+        write_results(results, sets, tasks, options)
     table = markdown(results, PAPER)
-    (options.out / "table.md").write_text(table, encoding="utf-8")
-    about = {
-        "weights": {
-            word: {"file": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-            for word, path in tasks.used.items()
-        },
-        "options": {k: str(v) for k, v in vars(options).items()},
-        "torch": torch.__version__,
-    }
-    write_json(results, about, options.out / "results.json")
+    (options.out / TABLE).write_text(table, encoding="utf-8")
+    if options.summary:
+        write_summary(results, tasks, options)
     return table
 
 
@@ -260,11 +232,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line.
 
     Raises:
-        SystemExit: with status 1 after an error, which was said; 2 for a wrong command line.
+        SystemExit: with status 1 after an error, which was logged; 2 for a wrong command line.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logger.setLevel(logging.INFO)
-    options = make_parser().parse_args(arguments)
+    options = make_parser(__doc__).parse_args(arguments)
     try:
         logger.info("\n%s", run(options))
     except (ConfigError, CheckpointError, OSError, ValueError) as error:

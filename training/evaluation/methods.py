@@ -1,4 +1,4 @@
-"""What an evaluation compares: tasks of the model, a gamma, other programs, cascades of these."""
+"""What an evaluation compares: the tasks, a fixed gamma, other programs, cascades of these."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ Method = Callable[[Path, Path], None]
 
 
 def gamma_method(gamma: float, source: Path, target: Path) -> None:
-    """The baseline that knows nothing: each value in [0, 1] to the power `gamma`."""
+    """The trivial baseline: each value in [0, 1] to the power `gamma`."""
     curve = np.round(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
     for path in sorted(source.glob("*.png")):
         save(curve[decode(path)], target / path.name)
 
 
 def restore_method(generator: Generator, options: Options, source: Path, target: Path) -> None:
-    """A task, with a checkpoint of this project."""
-    each_picture(lambda image: restore(image, generator, options), options.task, source, target)
+    """A task of this project, with the settings in `options`."""
+    each_image(lambda image: restore(image, generator, options), options.task, source, target)
 
 
 def model_method(generator: Generator, precision: Precision, source: Path, target: Path) -> None:
-    """The network's very picture, which the paper measures: what tasks do besides is left out."""
+    """The network's plain output, which the paper measures, without what the tasks add to it."""
     networks = Networks(generator, precision)
-    each_picture(lambda image: networks.run(image, memory=None), "model", source, target)
+    each_image(lambda image: networks.run(image, memory=None), "model", source, target)
 
 
 @torch.inference_mode()
-def each_picture(run: Callable[[Tensor], Tensor], name: str, source: Path, target: Path) -> None:
-    """Runs what makes 1,3,H,W of 1,3,H,W, both in [0, 1], on all PNGs of a folder."""
+def each_image(run: Callable[[Tensor], Tensor], name: str, source: Path, target: Path) -> None:
+    """Applies a function of 1,3,H,W in [0, 1], which returns the same, to all PNGs of a folder."""
     for path in tqdm(sorted(source.glob("*.png")), desc=name, disable=None, leave=False):
         image = torch.from_numpy(decode(path).copy()).permute(2, 0, 1)[None].float() / 255
         pixels = (run(image)[0].clamp(0, 1) * 255).round().to(torch.uint8)
@@ -55,7 +55,7 @@ def command_method(command: str, source: Path, target: Path) -> None:
     """Any program: ``{input}`` and ``{output}`` in its command line are folders of PNGs.
 
     Raises:
-        ConfigError: it fails, or leaves pictures out.
+        ConfigError: it fails, or leaves images out.
     """
     words = [
         word.replace("{input}", str(source)).replace("{output}", str(target))
@@ -69,13 +69,13 @@ def command_method(command: str, source: Path, target: Path) -> None:
     if status or missing:
         raise ConfigError(
             f"the stage {command!r} ended with status {status} and left out {len(missing)} "
-            f"pictures ({', '.join(missing[:3])}): it must write each of {{input}}'s PNGs to "
+            f"images ({', '.join(missing[:3])}): it must write each of {{input}}'s PNGs to "
             "{output} under the same name"
         )
 
 
 def cascade_method(stages: Sequence[Method], source: Path, target: Path) -> None:
-    """One after the other, each on the 8-bit pictures of the one before (Table 3)."""
+    """One method after the other, each on the 8-bit output of the one before (Table 3)."""
     for number, stage in enumerate(stages):
         last = number == len(stages) - 1
         folder = target if last else target.with_name(f"{target.name} stage {number + 1}")

@@ -1,0 +1,183 @@
+"""The command line of devudp-evaluate, and the sets and methods that it asks for."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from devudp_model.checkpoint import bundled, load_checkpoint
+from devudp_model.generator import VARIANTS, Generator
+from devudp_model.restore import PRECISIONS, Options
+from devudp_model.tasks import TASKS, Task, bundled_variant
+
+from ..config import ConfigError
+from ..data.layouts import LayoutName, folder_pairs
+from .methods import (
+    Method,
+    cascade_method,
+    command_method,
+    gamma_method,
+    model_method,
+    restore_method,
+)
+from .testsets import TestSet, official_sets
+
+TASK_WORDS: dict[str, Task] = {task.replace(" ", "-"): task for task in TASKS}
+
+MODEL = "model"
+"""Beside the tasks: the network's plain output, which is what the paper measures."""
+
+METHOD_WORDS = [*TASK_WORDS, MODEL]
+
+INPUT, REFERENCE = "input", "reference"
+"""Folders of a set's own images, beside those of the methods."""
+
+FORBIDDEN = frozenset('<>:"/\\|?*')
+"""Characters that a folder's name cannot have on every system."""
+
+
+def make_parser(description: str | None = None) -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="devudp-evaluate",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--weights", help="a checkpoint, a run's folder, devudp or devudp-dt (default: the task's)")
+    add("--task", nargs="*", choices=METHOD_WORDS, default=["joint"],
+        help="one row each; model: the network's plain output, as the paper measures")  # fmt: skip
+    for layout in get_args(LayoutName):
+        add(f"--{layout}", metavar="ROOT", help=f"the official tree of {layout}")
+    add("--pairs", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"))
+    add("--scaled", action="store_true", help="also GoPro at 640x360, RealBlur-J at 320x360")
+    add("--size", type=size, help="scale --pairs to WxH first")
+    add("--cascade", nargs="+", action="append", metavar=("NAME", "STAGE"),
+        help="stages in order: a task, or a command with {input} and {output}")  # fmt: skip
+    add("--gamma", type=float, default=0.26, help="the fixed gamma of a baseline row; 0: none")
+    add("--strength", type=float, default=1.0)
+    add("--exposure", type=float, help="0: the input's exposure, 1: the model's")
+    add("--precision", choices=PRECISIONS, default="auto")
+    add("--lpips-weights", type=Path, help="a file with LPIPS weights (training/method/lpips.py)")
+    add("--no-lpips", action="store_true")
+    add("--limit", type=int, default=0, help="at most this many images of each set")
+    add("--out", type=Path, required=True, help="a folder for all that is written")
+    add("--overwrite", action="store_true", help="replace the results of an earlier run in --out")
+    add("--summary", type=Path, help="also write the means, without images and local paths, here")
+    return parser
+
+
+def size(text: str) -> tuple[int, int]:
+    """640x360 as (640, 360)."""
+    width, height = text.lower().split("x")
+    return int(width), int(height)
+
+
+def find_weights(name: str) -> Path:
+    """A file, a bundled variant, or the checkpoint in a run's folder.
+
+    Raises:
+        ConfigError: a folder without exactly one checkpoint.
+    """
+    if name in VARIANTS:
+        return bundled(name)
+    path = Path(name)
+    if path.is_dir():
+        found = [path / f"{variant}.safetensors" for variant in VARIANTS]
+        found = [file for file in found if file.exists()]
+        if len(found) != 1:
+            raise ConfigError(f"no checkpoint in {path}: make one with devudp-train export {path}")
+        return found[0]
+    return path
+
+
+class Tasks:
+    """Makes methods of tasks; each checkpoint is loaded once.
+
+    Attributes:
+        used: the checkpoint of each task that was asked for.
+    """
+
+    def __init__(self, options: argparse.Namespace):
+        self.options, self.used = options, dict[str, Path]()
+        self.loaded: dict[Path, Generator] = {}
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def __call__(self, word: str) -> Method:
+        """The method of one of `METHOD_WORDS`.
+
+        Raises:
+            ConfigError, CheckpointError: no weights, or they cannot be read.
+        """
+        options = self.options
+        path = find_weights(options.weights or bundled_variant(TASK_WORDS.get(word, "joint")))
+        if path not in self.loaded:
+            self.loaded[path] = load_checkpoint(path).generator.to(self.device)
+        self.used[word] = path
+        if word == MODEL:
+            return partial(model_method, self.loaded[path], options.precision)
+        wanted = Options(TASK_WORDS[word], options.strength, options.exposure,
+                         precision=options.precision)  # fmt: skip
+        return partial(restore_method, self.loaded[path], wanted)
+
+
+def make_methods(options: argparse.Namespace, tasks: Tasks) -> dict[str, Method]:
+    """The methods that the command line asks for, by the name of their row.
+
+    Raises:
+        ConfigError: a cascade without stages, or names that cannot be used.
+        CheckpointError: weights that cannot be read.
+    """
+    methods: list[tuple[str, Method]] = []
+    if options.gamma:
+        methods.append((f"gamma {options.gamma:g}", partial(gamma_method, options.gamma)))
+    for word in dict.fromkeys(options.task):
+        methods.append((word, tasks(word)))
+    for name, *stages in options.cascade or []:
+        if not stages:
+            raise ConfigError(f"the cascade {name!r} has no stages: name it, then its stages")
+        made = [tasks(s) if s in METHOD_WORDS else partial(command_method, s) for s in stages]
+        methods.append((name, partial(cascade_method, made)))
+    check_names([INPUT, REFERENCE, *(name for name, _ in methods)])
+    return dict(methods)
+
+
+def make_sets(options: argparse.Namespace) -> list[TestSet]:
+    """The test sets that the command line names.
+
+    Raises:
+        ConfigError: none, or names that cannot be used.
+        FileNotFoundError, ValueError: a folder that is not what it should be.
+    """
+    sets: list[TestSet] = []
+    for layout in get_args(LayoutName):
+        root = getattr(options, layout.replace("-", "_"))
+        if root:
+            sets += official_sets(layout, root, scaled=options.scaled)
+    for name, degraded, reference in options.pairs or []:
+        sets.append(TestSet(name, folder_pairs(Path(degraded), Path(reference)), options.size))
+    if not sets:
+        raise ConfigError("no test set: give --gopro, --realblur-j, --lol, --lol-blur or --pairs")
+    check_names(test_set.name for test_set in sets)
+    if options.limit:
+        sets = [TestSet(s.name, s.pairs[: options.limit], s.size) for s in sets]
+    return sets
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Checks the names of sets or methods, each of which gets a folder of its own.
+
+    Raises:
+        ConfigError: a name occurs twice or cannot be a folder's.
+    """
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ConfigError(f"{name!r} is the name of {count} rows: give each a name of its own")
+        if FORBIDDEN & set(name) or not name.strip(" ."):
+            raise ConfigError(f"{name!r} cannot be used: it becomes a folder's name, see --out")
