@@ -180,9 +180,7 @@ def check_together(config: Config) -> None:
             config.batch % config.schedule.accumulate == 0
         ),
         "validation without validation.degraded needs data.held_out": (
-            not config.validation.every
-            or bool(config.validation.degraded)
-            or data.held_out > 0
+            not config.validation.every or bool(config.validation.degraded) or data.held_out > 0
         ),
         "validation.degraded and validation.reference belong together": (
             bool(config.validation.degraded) == bool(config.validation.reference)

@@ -180,7 +180,13 @@ def to_toml(config: Config) -> str:
             lines.append(toml_line(name, value))
     for stage in config.stages:
         rows = [toml_line(k, v) for k, v in stage.changes.items()]
-        tables += ["", "[[stages]]", toml_line("name", stage.name), f"length = {stage.length}", *rows]
+        tables += [
+            "",
+            "[[stages]]",
+            toml_line("name", stage.name),
+            f"length = {stage.length}",
+            *rows,
+        ]
     return "\n".join([*lines, *tables, ""])
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from devudp_model.degrade import to_linear, to_srgb
-from tests.training.training_run import TINY, make_pictures, make_sides
+from tests.training.training_run import TINY, make_images, make_sides
 from training.data.check_data import main as check_data
 from training.data.dataset import (
     UnpairedPictures,
@@ -20,8 +20,8 @@ from training.data.dataset import (
 )
 from training.data.domains import DataConfig, find_sides, listing_hash
 from training.data.exposure import COMMON_MEAN, COMMON_SPREAD, exposure_of
-from training.data.image_cache import PictureCache, UnreadablePicture, decode
-from training.data.layouts import folder_pairs, list_clips, list_pictures, official_pairs
+from training.data.image_cache import ImageCache, UnreadableImage, decode
+from training.data.layouts import folder_pairs, list_clips, list_images, official_pairs
 from training.data.loader import StepSampler, collate
 from training.data.video_frames import extract
 from training.train import main as train
@@ -112,7 +112,7 @@ def test_share_of_made_blur(config: DataConfig):
 
 
 def test_pictures_are_downsized_and_never_enlarged(config: DataConfig, tmp_path: Path):
-    make_pictures(tmp_path / "big", 1, size=(400, 300))
+    make_images(tmp_path / "big", 1, size=(400, 300))
     one = replace(config, sharp=(str(tmp_path / "big"),), made_blur=0.0, exposure="as is",
                   noise=0.0, tone=(1.0, 1.0), short_side=(100, 100))  # fmt: skip
     with Image.open(tmp_path / "big/000.png") as image:
@@ -174,12 +174,12 @@ def test_a_video_becomes_a_clip(tmp_path: Path):
 def test_one_corrupt_picture_among_a_thousand_is_skipped_counted_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    make_pictures(tmp_path / "sharp", 1, size=(40, 40))
+    make_images(tmp_path / "sharp", 1, size=(40, 40))
     for number in range(1, 1000):
         shutil.copyfile(tmp_path / "sharp/000.png", tmp_path / f"sharp/{number:03d}.png")
     broken = tmp_path / "sharp/500.png"
     broken.write_bytes(broken.read_bytes()[:60])
-    make_pictures(tmp_path / "blurry", 2)
+    make_images(tmp_path / "blurry", 2)
     config = DataConfig((str(tmp_path / "sharp"),), (str(tmp_path / "blurry"),), crop=32)
     data = UnpairedPictures(config, 0, 0)
     assert len(data.cache.places) == 1001
@@ -210,15 +210,15 @@ def test_only_unreadable_pictures_stop_the_training(config: DataConfig, tmp_path
     for path in (tmp_path / "sharp").iterdir():
         path.write_text("not a picture")
     data = UnpairedPictures(config, 0, 0)
-    with pytest.raises(UnreadablePicture, match="check-data"):
+    with pytest.raises(UnreadableImage, match="check-data"):
         data[0]
 
 
 def test_cache_keeps_to_its_bound_and_changes_nothing(config: DataConfig):
-    paths = list_pictures([*config.sharp, *config.blurry])
+    paths = list_images([*config.sharp, *config.blurry])
     size = 64 * 48 * 3
     for bound, kept in ((0, 0), (3 * size + 5, 3), (10**9, 9)):
-        cache = PictureCache(paths, bound)
+        cache = ImageCache(paths, bound)
         assert len(cache.places) == kept and cache.block.numel() <= bound
         assert all(np.array_equal(cache.read(path), decode(path)) for path in paths)
     small = samples(replace(config, cache_gb=2 * size / 1e9), range(6))
@@ -243,7 +243,7 @@ def test_loader_workers_change_nothing(config: DataConfig):
     assert torch.equal(load(0), load(1))
 
 
-def touch_pictures(root: Path, *names: str) -> None:
+def touch_images(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 40)).save(root / name)
@@ -251,7 +251,7 @@ def touch_pictures(root: Path, *names: str) -> None:
 
 def test_gopro_s_tree(tmp_path: Path):
     for kind in ("blur", "blur_gamma", "sharp"):
-        touch_pictures(tmp_path, f"train/GOPR01/{kind}/1.png", f"train/GOPR02/{kind}/1.png",
+        touch_images(tmp_path, f"train/GOPR01/{kind}/1.png", f"train/GOPR02/{kind}/1.png",
                        f"test/GOPR03/{kind}/1.png")  # fmt: skip
     pairs = official_pairs("gopro", tmp_path, "train")
     assert [p.name for p in pairs] == ["GOPR01/1", "GOPR02/1"]
@@ -270,7 +270,7 @@ def test_gopro_s_tree(tmp_path: Path):
 
 def test_realblur_s_list_files(tmp_path: Path):
     tree = "RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene003"
-    touch_pictures(tmp_path, f"{tree}/gt/gt_1.png", f"{tree}/blur/blur_1.png")
+    touch_images(tmp_path, f"{tree}/gt/gt_1.png", f"{tree}/blur/blur_1.png")
     listed = tmp_path / "RealBlur_J_test_list.txt"
     listed.write_text(f"{tree}/gt/gt_1.png {tree}/blur/blur_1.png \n\n")
     (pair,) = official_pairs("realblur-j", tmp_path, "test")
@@ -285,9 +285,9 @@ def test_realblur_s_list_files(tmp_path: Path):
 
 
 def test_lol_and_lol_blur(tmp_path: Path):
-    touch_pictures(tmp_path, "eval15/low/1.png", "eval15/high/1.png")
+    touch_images(tmp_path, "eval15/low/1.png", "eval15/high/1.png")
     assert official_pairs("lol", tmp_path, "test")[0].degraded.parent.name == "low"
-    touch_pictures(tmp_path, "test/low_blur/0012/1.png", "test/high_sharp_scaled/0012/1.png")
+    touch_images(tmp_path, "test/low_blur/0012/1.png", "test/high_sharp_scaled/0012/1.png")
     (pair,) = official_pairs("lol-blur", tmp_path, "test")
     assert pair.name == "0012/1" and pair.reference.parts[-3] == "high_sharp_scaled"
     with pytest.raises(FileNotFoundError, match="our485"):
@@ -295,10 +295,10 @@ def test_lol_and_lol_blur(tmp_path: Path):
 
 
 def test_pairs_of_folders_need_partners(tmp_path: Path):
-    touch_pictures(tmp_path, "a/1.png", "a/2.png", "b/1.jpg")
+    touch_images(tmp_path, "a/1.png", "a/2.png", "b/1.jpg")
     with pytest.raises(FileNotFoundError, match=r"no partner .* 2\)"):
         folder_pairs(tmp_path / "a", tmp_path / "b")
-    touch_pictures(tmp_path, "b/2.bmp")
+    touch_images(tmp_path, "b/2.bmp")
     assert [p.name for p in folder_pairs(tmp_path / "a", tmp_path / "b")] == ["1", "2"]
 
 
@@ -333,7 +333,7 @@ def test_check_data_names_what_is_wrong(tmp_path: Path, caplog: pytest.LogCaptur
     with Image.open(sheet) as image:
         assert image.size == (6 * 32, 6 * 32)
     shutil.copyfile(tmp_path / "sharp/001.png", tmp_path / "blurry/twin.png")
-    make_pictures(tmp_path / "blurry/small", 1, size=(50, 20), seed=9)
+    make_images(tmp_path / "blurry/small", 1, size=(50, 20), seed=9)
     (tmp_path / "sharp/text.png").write_text("not a picture")
     Image.fromarray(np.zeros((40, 40), np.uint16)).save(tmp_path / "sharp/deep.png")
     caplog.clear()
@@ -348,7 +348,7 @@ def test_check_data_of_an_empty_side(tmp_path: Path, caplog: pytest.LogCaptureFi
     (tmp_path / "none").mkdir()
     with pytest.raises(SystemExit) as ended:
         train(["check-data", "unpaired", "--data.sharp", str(tmp_path / "none")])
-    assert ended.value.code == 1 and "is empty of pictures" in caplog.messages[-1]
+    assert ended.value.code == 1 and "holds no images" in caplog.messages[-1]
 
 
 def test_random_numbers_outside_do_not_matter(config: DataConfig):

@@ -10,15 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-
-from devudp_model.degrade import apply_shake, draw_shake, to_srgb
-from devudp_model.generator import Generator
-from training.config import Config, ConfigError, ModelConfig
-from training.data.dataset import UnpairedPictures, develop
-from training.data.domains import DataConfig
-from training.data.exposure import exposure_of
 from training.method.discriminator import Discriminator
-from training.method.losses import structure_loss
 from training.method.reblur import (
     MARGIN,
     Again,
@@ -30,6 +22,14 @@ from training.method.reblur import (
     blur_again,
     interior,
 )
+
+from devudp_model.degrade import apply_shake, draw_shake, to_srgb
+from devudp_model.generator import Generator
+from training.config import Config, ConfigError, ModelConfig
+from training.data.dataset import UnpairedPictures, develop
+from training.data.domains import DataConfig
+from training.data.exposure import exposure_of
+from training.method.losses import structure_loss
 from training.method.step import Batch, LossWeights, Networks, train_step
 from training.settings import load_recipe
 

@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from training.method.discriminator import Discriminator
 
 from devudp_model.generator import Generator
-from training.method.discriminator import Discriminator
 from training.method.pool import PicturePool
 from training.method.step import Batch, LossWeights, Networks, generator_losses, train_step
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from training.method.discriminator import Discriminator
 
 from devudp_model.checkpoint import load_checkpoint
 from devudp_model.generator import Generator
 from devudp_model.restore import restore
-from tests.training.training_run import TINY, launch, make_pictures, make_sides, recipe_and_sides
+from tests.training.training_run import TINY, launch, make_images, make_sides, recipe_and_sides
 from training.config import Config, ConfigError, ModelConfig, ScheduleConfig
 from training.data.dataset import UNUSED_FROM, UnpairedPictures, develop
-from training.method.discriminator import Discriminator
 from training.method.step import Networks, train_step
 from training.run.distributed import make_accelerator
 from training.run.schedule import Schedule
@@ -357,8 +357,8 @@ def make_rain(clean: Path, rainy: Path) -> None:
 
 def test_two_folders_of_rainy_and_clean_pictures_become_a_checkpoint(tmp_path: Path):
     """As a new user would: no code touched, a checkpoint that loads, a step on the way."""
-    make_pictures(tmp_path / "clean", 6, seed=1)
-    make_pictures(tmp_path / "others", 5, seed=2)
+    make_images(tmp_path / "clean", 6, seed=1)
+    make_images(tmp_path / "others", 5, seed=2)
     make_rain(tmp_path / "others", tmp_path / "rainy")
     out = tmp_path / "run"
     main(["unpaired", "--data.blurry", str(tmp_path / "rainy"), "--data.sharp",

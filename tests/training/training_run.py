@@ -26,9 +26,7 @@ TINY = [
 ]
 
 
-def make_pictures(
-    folder: Path, count: int, seed: int = 0, size: tuple[int, int] = (64, 48)
-) -> None:
+def make_images(folder: Path, count: int, seed: int = 0, size: tuple[int, int] = (64, 48)) -> None:
     """Smooth random pictures, width x height."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,8 +37,8 @@ def make_pictures(
 
 def make_sides(folder: Path, sharp: int = 6, blurry: int = 3) -> list[str]:
     """Two folders of pictures, as command line arguments."""
-    make_pictures(folder / "sharp", sharp, seed=1)
-    make_pictures(folder / "blurry", blurry, seed=2)
+    make_images(folder / "sharp", sharp, seed=1)
+    make_images(folder / "blurry", blurry, seed=2)
     return ["--data.sharp", str(folder / "sharp"), "--data.blurry", str(folder / "blurry")]
 
 

@@ -24,7 +24,7 @@ from devudp_model.degrade import Shake, draw_shake, to_linear, to_srgb, uniform
 from ..config import Config, DataConfig
 from ..stages import stage_configs
 from .domains import find_domains
-from .image_cache import PictureCache, UnreadablePicture
+from .image_cache import ImageCache, UnreadableImage
 from .synthesis import NO_NOISE, CropPlan, NoisePlan, cut_sides
 
 TRIES = 10
@@ -75,7 +75,7 @@ class UnpairedImages(Dataset[Sample]):
         self.seed = config.seed
         self.stages = [stage.data for stage in stage_configs(config)]
         self.domains = find_domains(config)
-        self.cache = PictureCache(self.domains.trained_on, int(config.data.cache_gb * 1e9))
+        self.cache = ImageCache(self.domains.trained_on, int(config.data.cache_gb * 1e9))
 
     def __getitem__(self, key: Key) -> Sample:
         stage, number = key
@@ -191,11 +191,11 @@ class SampleMaker:
             path = paths[(first + step) % len(paths)]
             try:
                 pixels = self.images.cache.read(path)
-            except UnreadablePicture as error:
+            except UnreadableImage as error:
                 self.faults.append(str(error))
                 continue
             return self.cut(pixels, self.draw_place(), side), str(path)
-        raise UnreadablePicture(
+        raise UnreadableImage(
             f"{TRIES} images in a row cannot be read (last: {self.faults[-1]}). "
             "devudp-train check-data lists all that is wrong with them"
         )
@@ -211,10 +211,10 @@ class SampleMaker:
         for path in clip[start : start + count]:
             try:
                 crops.append(self.cut(self.images.cache.read(path), place, side).float() / 255)
-            except UnreadablePicture as error:
+            except UnreadableImage as error:
                 self.faults.append(str(error))
         if not crops:
-            raise UnreadablePicture(f"none of {count} frames can be read (last: {self.faults[-1]})")
+            raise UnreadableImage(f"none of {count} frames can be read (last: {self.faults[-1]})")
         light = torch.stack([to_linear(crop) for crop in crops]).mean(0)
         pixels = (to_srgb(light) * 255).round().to(torch.uint8)
         return pixels, str(clip[start + count // 2])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..config import Config, ConfigError
 from ..stages import stage_configs
-from .layouts import LayoutName, list_clips, list_pictures, official_pairs
+from .layouts import LayoutName, list_clips, list_images, official_pairs
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def find_domains(config: Config) -> Domains:
         pairs = official_pairs(layout, data.root, "train", data.blur)
         blurry, sharp = [p.degraded for p in pairs], [p.reference for p in pairs]
     else:
-        blurry = list_pictures(data.blurry) if data.blurry else []
-        sharp = list_pictures(data.sharp) if data.sharp else []
+        blurry = list_images(data.blurry) if data.blurry else []
+        sharp = list_images(data.sharp) if data.sharp else []
     sharp, held_out = hold_out(sharp, data.held_out)
     to_blur: list[Path] = []
     if any(stage.synthetic_blur_share > 0 for stage in stages):

@@ -226,7 +226,9 @@ class Run:
             self.log.write(self.trainer.step, {**found, "best": best})
             text = ", ".join(f"{k.removeprefix('validation ')} {v:.3f}" for k, v in found.items())
             logger.info("step %d, held out: %s%s", self.trainer.step, text, ", best" * best)
-            flags = torch.tensor([float(best), float(self.validation.gives_up)], device=flags.device)
+            flags = torch.tensor(
+                [float(best), float(self.validation.gives_up)], device=flags.device
+            )
         best, ends = self.trainer.reduce(flags, "sum").tolist()
         if best:
             self.save(self.out / "states" / BEST)

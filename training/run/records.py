@@ -78,7 +78,9 @@ def lock(out: Path) -> FileLock:
     try:
         held.acquire(timeout=0)
     except Timeout:
-        raise ConfigError(f"another process is training in {out}: wait for it, or stop it") from None
+        raise ConfigError(
+            f"another process is training in {out}: wait for it, or stop it"
+        ) from None
     return held
 
 
@@ -152,7 +154,9 @@ def changed_settings(out: Path, config: Config) -> dict[str, str]:
     }
     old_stages = load_recipe(out / "config.toml").stages
     if old_stages != config.stages:
-        old, new = ([dataclasses.asdict(s) for s in stages] for stages in (old_stages, config.stages))
+        old, new = (
+            [dataclasses.asdict(s) for s in stages] for stages in (old_stages, config.stages)
+        )
         found["stages"] = f"{old} -> {new}"
     return found
 

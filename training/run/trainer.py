@@ -68,7 +68,9 @@ class Trainer:
         set_seed(config.seed)  # of Python, NumPy and torch
         model = config.model
         self.G = make_generator(model, model.width)
-        self.G_inv = make_generator(model, model.G_inv_width or model.width) if model.G_inv else None
+        self.G_inv = (
+            make_generator(model, model.G_inv_width or model.width) if model.G_inv else None
+        )
         self.D = Discriminator(model.D_width)
         if model.init:
             start_from(self.G, model.init)

@@ -97,7 +97,9 @@ class Validation:
                 found[f"validation {task} {name}"] = mean
         return found
 
-    def compare(self, G: Generator, task: Task, pair: Pair, device: torch.device) -> dict[str, float]:
+    def compare(
+        self, G: Generator, task: Task, pair: Pair, device: torch.device
+    ) -> dict[str, float]:
         """The measures of one pair, of 8-bit images."""
         options = Options(task=task, precision="fp32")
         restored = restore(pair.degraded.to(device), G, options)
