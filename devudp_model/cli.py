@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint
     from .files.launcher import Process
     from .files.plan import Job
-    from .files.restore_files import Outcome, Restorer
+    from .files.restore_files import FileRestorer, Outcome
 
 log = logging.getLogger("devudp")
 
@@ -90,7 +90,7 @@ def run_restore(args: argparse.Namespace) -> int:
 
 
 def prepare_folder(out: Path) -> None:
-    """Makes it, and finds out now whether it can be written to, not after the first picture."""
+    """Makes it, and finds out now whether it can be written to, not after the first image."""
     from .atomic import replacing
 
     try:
@@ -104,17 +104,17 @@ def prepare_folder(out: Path) -> None:
         raise OSError(f"cannot write to {out}: {reason}. Choose another --out.") from error
 
 
-def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Process) -> Restorer:
+def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Process) -> FileRestorer:
     """Generator, options and mask as the arguments say."""
     from PIL import Image
 
     from .checkpoint import bundled, load_checkpoint
-    from .files.images import read_picture
-    from .files.restore_files import Restorer
+    from .files.images import read_image
+    from .files.restore_files import FileRestorer
     from .restore import Options
     from .tasks import bundled_variant
 
-    Image.MAX_IMAGE_PIXELS = None  # pictures.MAX_PIXELS counts instead: these are one's own files
+    Image.MAX_IMAGE_PIXELS = None  # images.MAX_PIXELS counts instead: these are one's own files
     options = Options(
         task="low light" if args.task == "low-light" else args.task,
         strength=args.strength,
@@ -125,11 +125,11 @@ def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Proces
     )
     checkpoint = load_checkpoint(args.checkpoint or bundled(bundled_variant(options.task)))
     device = choose_device(args.device, process.local_rank)
-    mask = read_picture(args.mask).pixels.mean(1, keepdim=True) if args.mask else None
+    mask = read_image(args.mask).pixels.mean(1, keepdim=True) if args.mask else None
     folders: dict[Path, list[Path]] = {}
     for job in jobs:
         folders.setdefault(job.source.parent, []).append(job.source)
-    return Restorer(checkpoint.generator.to(device), options, folders, mask)
+    return FileRestorer(checkpoint.generator.to(device), options, folders, mask)
 
 
 def choose_device(name: str | None, local_rank: int) -> torch.device:

@@ -32,11 +32,11 @@ EXAMPLES = """examples:
   devudp restore night.jpg --out restored --task low-light --exposure 0.7 --format jpeg
   devudp restore large.tif --out restored --memory 2GB --format tiff
 
-films (no flicker; the sound is copied back by ffmpeg):
+videos (no flicker; the sound is copied back by ffmpeg):
   mkdir frames
-  ffmpeg -i film.mp4 frames/%06d.png
+  ffmpeg -i video.mp4 frames/%06d.png
   devudp restore frames --out restored --statistics shared
-  ffmpeg -framerate 25 -i restored/%06d.png -i film.mp4 -map 0:v -map 1:a? restored.mp4
+  ffmpeg -framerate 25 -i restored/%06d.png -i video.mp4 -map 0:v -map 1:a? restored.mp4
 
 several GPUs, or several processes for one GPU, which else waits for the files; if it stops
 half-way, the same command with --skip-existing does the rest:
@@ -55,8 +55,8 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     restore = commands.add_parser(
         "restore",
-        help="restore picture files and folders",
-        description="Restores picture files (PNG, JPEG, WebP, TIFF, BMP) and folders of them.",
+        help="restore image files and folders",
+        description="Restores image files (PNG, JPEG, WebP, TIFF, BMP) and folders of them.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -78,7 +78,7 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
 
 def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("paths", nargs="+", type=Path, metavar="PATH", help="picture file or folder")
+    add("paths", nargs="+", type=Path, metavar="PATH", help="image file or folder")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add(
         "--task",
@@ -87,7 +87,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         default="joint",
         help=(
             "joint: blur and exposure (default); deblur: the exposure is kept; low-light: the "
-            "exposure with the picture's own detail"
+            "exposure with the image's own detail"
         ),
     )
     add("--checkpoint", type=Path, metavar="FILE", help="weights; default: the task's bundled ones")
@@ -96,15 +96,15 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         "--exposure",
         type=share,
         metavar="0..1",
-        help=("0 keeps the picture's, 1 takes the model's; default: the task's own"),
+        help=("0 keeps the image's, 1 takes the model's; default: the task's own"),
     )
-    add("--mask", type=Path, metavar="FILE", help="picture, white where to restore; any size")
+    add("--mask", type=Path, metavar="FILE", help="image, white where to restore; any size")
     add(
         "--format",
         type=usual_name,
         choices=FORMATS,
         default="png",
-        help="of the results; same: as the picture; default png",
+        help="of the results; same: as the image; default png",
     )
     add("--recursive", action="store_true", help="with the folders inside the folders")
     add("--compare", action="store_true", help="also write NAME.compare.jpg, before | after")
@@ -119,7 +119,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         "--statistics",
         choices=("each", "shared"),
         default="each",
-        help=("shared: all pictures of a folder alike, for the frames of a film; default each"),
+        help=("shared: all images of a folder alike, for the frames of a video; default each"),
     )
     add("--memory", type=memory_size, metavar="SIZE", help="bound for the restoring, as 4GB")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest there is")

@@ -1,9 +1,9 @@
-"""Coarse to fine: in a smaller picture long streaks are short ones, which the network knows.
+"""Coarse to fine: in a smaller image long streaks are short ones, which the network knows.
 
-The picture is deblurred at a fraction of its size, and what that changed is added to it; then the
+The image is deblurred at a fraction of its size, and what that changed is added to it; then the
 same at twice that fraction, and so on. What comes out is what the network is given at the full
 size. What is sharp is left alone at the smaller sizes. Together they add a third to the work, or a
-quarter where there is one only. For networks without statistics of the whole picture (DEvUDP-DT).
+quarter where there is one only. For networks without statistics of the whole image (DEvUDP-DT).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor
 from .tasks import GREY_LEVEL, window_mean
 
 SCALES = (8, 4, 2)
-"""The pictures are made smaller by these factors, one after the other."""
+"""The images are made smaller by these factors, one after the other."""
 
 LEAST_SIDE = 180
-"""Pixels of the short side that a smaller picture has at least: about that of the smallest
+"""Pixels of the short side that a smaller image has at least: about that of the smallest
 photographs which the network was trained on (192). In smaller ones, details look like blur."""
 
 SHARP = 0.7
-"""Where what is finest has this share of the amplitude of what is four times as coarse, a picture
+"""Where what is finest has this share of the amplitude of what is four times as coarse, an image
 is sharp, and nothing is changed at its size."""
 
 BLURRED = 0.3
@@ -40,14 +40,14 @@ HALO = 2
 
 
 def scales_for(height: int, width: int) -> tuple[int, ...]:
-    """The factors by which a picture of this size is made smaller."""
+    """The factors by which an image of this size is made smaller."""
     return tuple(scale for scale in SCALES if min(height, width) >= LEAST_SIDE * scale)
 
 
 def coarse_to_fine(
     run: Callable[[Tensor], Tensor], image: Tensor, scales: Sequence[int] | None = None
 ) -> Tensor:
-    """What the coarser scales make of pictures.
+    """What the coarser scales make of images.
 
     Args:
         run: the network, B,3,h,w in [0, 1] to the same.

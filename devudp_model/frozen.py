@@ -1,6 +1,6 @@
-"""A network made local: pieces of a picture, restored as they come out of the whole.
+"""A network made local: pieces of an image, restored as they come out of the whole.
 
-Every statistic is taken from the whole picture (or from a film) first, and kept.
+Every statistic is taken from the whole image (or from a video) first, and kept.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from .generator import STRIDE, Generator
 from .restore import (
     Networks,
     Options,
-    beside_a_copy,
-    beside_given,
     check_image,
     from_coarser_scales,
     from_colour,
-    match_pictures,
+    limit_less_a_copy,
+    limit_less_coarse_input,
+    match_images,
     to_colour,
 )
 from .tasks import Affine, Match, apply_task, reach
 
 
 class FrozenRestorer(nn.Module):
-    """Restores pieces of one picture as they come out of the whole: see `freeze`.
+    """Restores pieces of one image as they come out of the whole: see `freeze`.
 
     Attributes:
         overlap: pixels around a piece that its result depends on, a multiple of `STRIDE`.
@@ -41,8 +41,8 @@ class FrozenRestorer(nn.Module):
 
     @torch.inference_mode()
     def coarser(self, image: Tensor) -> Tensor:
-        """What coarser scales make of a whole picture, 1,C,H,W, for `forward` of its pieces."""
-        run = partial(self.network, memory=beside_a_copy(self.options.memory, image))
+        """What coarser scales make of a whole image, 1,C,H,W, for `forward` of its pieces."""
+        run = partial(self.network, memory=limit_less_a_copy(self.options.memory, image))
         return from_coarser_scales(run, self.network, image, self.options)
 
     @torch.inference_mode()
@@ -50,12 +50,12 @@ class FrozenRestorer(nn.Module):
         """B,C,h,w in [0, 1], C = 1, 3 or 4, to the same.
 
         `given`: of a piece, that piece of `coarser` of the whole; None if `image` is a whole
-        picture.
+        image.
         """
         device = self.network.device
         given = self.coarser(image) if given is None else given
         memory = self.options.memory
-        memory = memory if given is image else beside_a_copy(memory, image)
+        memory = memory if given is image else limit_less_a_copy(memory, image)
         output = self.network(given, memory=memory)
         exposure, floor = self.matched.exposure, self.matched.floor
         matched = self.matched._replace(
@@ -71,7 +71,7 @@ class FrozenRestorer(nn.Module):
 
 
 def freeze(generator: Generator, image: Tensor, options: Options | None = None) -> FrozenRestorer:
-    """A local network for pieces of `image`: every statistic is that of the whole picture.
+    """A local network for pieces of `image`: every statistic is that of the whole image.
 
     Pieces whose corners lie on multiples of `STRIDE` pixels, cut with `.overlap` pixels around
     them, come out as they do in `restore` of the whole image, if they are given what coarser scales
@@ -79,7 +79,7 @@ def freeze(generator: Generator, image: Tensor, options: Options | None = None) 
 
     Args:
         generator: runs on the device it is on.
-        image: 1,C,H,W in [0, 1], the picture whose statistics are kept; of several, B,C,H,W, they
+        image: 1,C,H,W in [0, 1], the image whose statistics are kept; of several, B,C,H,W, they
             are the common ones, as for `restore` with `shared` statistics.
         options: task, strength, exposure, precision and memory.
 
@@ -93,14 +93,14 @@ def freeze(generator: Generator, image: Tensor, options: Options | None = None) 
 def freeze_with_given(
     generator: Generator, image: Tensor, options: Options
 ) -> tuple[FrozenRestorer, Tensor]:
-    """`freeze`, and what coarser scales made of the pictures, for `FrozenRestorer.forward`."""
+    """`freeze`, and what coarser scales made of the images, for `FrozenRestorer.forward`."""
     check_image(image)
     networks = Networks(generator, options.precision)
-    memory = beside_given(options.memory, networks.network, image, options)
+    memory = limit_less_coarse_input(options.memory, networks.network, image, options)
     run = partial(networks.run, memory=memory)
     given = from_coarser_scales(run, networks.network, image, options)
     output = run(given, keep=True)
-    matched = match_pictures(image, output, options, generator.shortcut)
+    matched = match_images(image, output, options, generator.shortcut)
     return FrozenRestorer(networks.network, options, matched), given
 
 

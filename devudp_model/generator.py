@@ -26,7 +26,7 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 Norm = Literal["instance", "batch"]
 
 STRIDE = 4
-"""The network halves the picture twice, so it works on multiples of this many pixels."""
+"""The network halves the image twice, so it works on multiples of this many pixels."""
 
 MIN_SIDE = 8
 """Smallest side inside the network: below it the coarsest scale has nothing to normalise over."""
@@ -36,11 +36,11 @@ STANDARDIZE_EPS = 1e-8
 
 
 def standardize(x: Tensor) -> Tensor:
-    """Each image with mean 0 and spread 1, taken over its channels and pixels together.
+    """Each image with mean 0 and standard deviation 1 over its channels and pixels together.
 
     The perceptual model forgets one gain and one offset of its input anyway (a convolution without
     bias followed by InstanceNorm). Taking them out beforehand, in float32, changes nothing in exact
-    arithmetic, and makes a dark picture, a few grey levels beside -1, survive half precision.
+    arithmetic, and makes a dark image, a few grey levels beside -1, survive half precision.
 
     Shapes: B,C,H,W to B,C,H,W.
     """
@@ -121,7 +121,7 @@ class Upsample(ConvNorm):
 
 
 class Generator(nn.Module):
-    """G: blurry (and dark) pictures to sharp (and well exposed) ones.
+    """G: blurry (and dark) images to sharp (and well exposed) ones.
 
     Args:
         variant: ``devudp`` (Fig. 5a) or ``devudp-dt`` (Fig. 5b).
@@ -160,7 +160,7 @@ class Generator(nn.Module):
             return nn.Sequential(*(ResidualBlock(self.norm, channels) for _ in range(depth)))
 
         # The stem pads by reflection: zeros, mid-grey in [-1, 1], would tell the network at the
-        # borders how dark the picture is. With reflection G(a x + b) = G(x) holds everywhere.
+        # borders how dark the image is. With reflection G(a x + b) = G(x) holds everywhere.
         self.stem = ConvNorm(self.norm, 3, fine, kernel=7, padding_mode="reflect")
         self.encode1 = stage(fine)
         self.down1 = ConvNorm(self.norm, fine, middle, stride=2)
@@ -176,7 +176,7 @@ class Generator(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal weights of spread 0.02 (the GAN's usual start); a shortcut starts as identity."""
+        """Weights from N(0, 0.02), as usual for GANs; with a shortcut, G starts as the identity."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.02)

@@ -1,4 +1,4 @@
-"""Restores pictures: a pure function from tensors to tensors.
+"""Restores images: a pure function from tensors to tensors.
 
 In three lines:
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
 from .engine.network import Network
 from .engine.precision import PRECISIONS, Precision, choose_dtype
-from .engine.statistics import join, moments_of_planes
+from .engine.statistics import channel_moments, join
 from .generator import Generator
 from .tasks import (
     TASKS,
@@ -40,7 +40,7 @@ Statistics = Literal["each image", "shared"]
 STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
 
 FLAT = 0.25 / 255
-"""A picture whose values differ by less than this has no contrast."""
+"""An image whose values differ by less than this has no contrast."""
 
 STRIP_PIXELS = 2**18
 """Tasks are done on strips of about so many pixels."""
@@ -56,12 +56,12 @@ class Options:
         task: `joint`, `deblur` or `low light`, see tasks.py.
         strength: 0 for the input as it was, 1 for the full effect.
         exposure: 0 for the input's exposure, 1 for the model's; None for the task's own.
-        coarse: whether `deblur` begins with smaller pictures (see coarse.py), where the network
+        coarse: whether `deblur` begins with smaller images (see coarse.py), where the network
             can.
         precision: of the network's arithmetic; `auto` takes the fastest that is shown to agree
             with fp32 on this device.
         statistics: `each image` on its own, or `shared` by all images of a batch: frames of one
-            film then do not flicker.
+            video then do not flicker.
         memory: bytes that the restoring may use above input and output; None for no bound.
 
     Raises:
@@ -121,7 +121,7 @@ def restore(
             instance to interrupt, goes through.
 
     Returns:
-        Shape, type and device of `image`.
+        BufferShape, type and device of `image`.
 
     Raises:
         ValueError: `image` or `mask` have another shape or type, or `image` is not finite.
@@ -148,17 +148,17 @@ def restore_together(
     networks: Networks, image: Tensor, mask: Tensor | None, options: Options, result: Tensor
 ) -> None:
     """Restores images that share their statistics, into `result`, which has their shape."""
-    # The model's picture can lie in the result's place, to be replaced strip by strip.
+    # The model's image can lie in the result's place, to be replaced strip by strip.
     in_place = result.dtype == torch.float32 and result.device == networks.device
     in_place = in_place and result.shape[1] >= 3
     memory = options.memory
     if not in_place:
-        memory = beside_a_copy(memory, image)
-    memory = beside_given(memory, networks.network, image, options)
+        memory = limit_less_a_copy(memory, image)
+    memory = limit_less_coarse_input(memory, networks.network, image, options)
     run = partial(networks.run, memory=memory)
     given = from_coarser_scales(run, networks.network, image, options)
     output = networks.run(given, memory=memory, out=result[:, :3] if in_place else None)
-    matched = match_pictures(image, output, options, networks.generator.shortcut)
+    matched = match_images(image, output, options, networks.generator.shortcut)
     around = reach(options.task)
     above = output[:1, :, :0]  # the rows above a strip, which may have been replaced already
     for frame, start, stop in strips_of(image):
@@ -211,28 +211,28 @@ class Networks:
         return self.network(image, memory=memory, keep=keep, out=out)
 
 
-def beside_a_copy(memory: int | None, image: Tensor) -> int | None:
+def limit_less_a_copy(memory: int | None, image: Tensor) -> int | None:
     """Of a memory bound, what a float32 copy of B,C,H,W leaves."""
     return None if memory is None else max(memory - 12 * image[:, 0].numel(), 1)
 
 
 def begins_coarse(network: Network, image: Tensor, options: Options) -> bool:
-    """Whether pictures B,C,H,W are deblurred at smaller sizes first."""
+    """Whether images B,C,H,W are deblurred at smaller sizes first."""
     wanted = options.task == "deblur" and options.coarse and not network.standardized
     return wanted and bool(scales_for(*image.shape[2:]))
 
 
-def beside_given(
+def limit_less_coarse_input(
     memory: int | None, network: Network, image: Tensor, options: Options
 ) -> int | None:
     """Of a memory bound, what is left beside what coarser scales make of B,C,H,W, if they do."""
-    return beside_a_copy(memory, image) if begins_coarse(network, image, options) else memory
+    return limit_less_a_copy(memory, image) if begins_coarse(network, image, options) else memory
 
 
 def from_coarser_scales(
     run: Callable[[Tensor], Tensor], network: Network, image: Tensor, options: Options
 ) -> Tensor:
-    """What the network is given for whole pictures B,C,H,W: these, or B,3,H,W from coarser scales.
+    """What the network is given for whole images B,C,H,W: these, or B,3,H,W from coarser scales.
 
     `run` runs the network.
     """
@@ -241,8 +241,8 @@ def from_coarser_scales(
     return coarse_to_fine(where_blurred(run), to_colour(image, network.device).clone())
 
 
-def match_pictures(image: Tensor, output: Tensor, options: Options, shortcut: bool) -> Match:
-    """What a task takes from whole pictures, B,C,H,W in [0, 1] and B,3,H,W.
+def match_images(image: Tensor, output: Tensor, options: Options, shortcut: bool) -> Match:
+    """What a task takes from whole images, B,C,H,W in [0, 1] and B,3,H,W.
 
     `shortcut`: of the network that made `output`.
     """
@@ -255,7 +255,7 @@ def match_pictures(image: Tensor, output: Tensor, options: Options, shortcut: bo
     rows = list(strips_of(image))
     before = (to_colour(image[f : f + 1, :, i:j], device) for f, i, j in rows)
     after = (output[f : f + 1, :, i:j] for f, i, j in rows)
-    taken, made = (join([moments_of_planes(strip) for strip in s]) for s in (before, after))
+    taken, made = (join([channel_moments(strip) for strip in s]) for s in (before, after))
     return match(taken, made, exposure, detail)._replace(bounded=bounded)
 
 

@@ -1,10 +1,10 @@
 """What a user asks for, done with what the model gives.
 
-The model changes the exposure of every picture, since it forgets the input's (see `standardize` in
+The model changes the exposure of every image, since it forgets the input's (see `standardize` in
 generator.py). So one network serves three tasks:
 
-- ``joint``: the model's picture, sharper and well exposed, with a little of the input's own detail.
-- ``deblur``: the model's picture, with the input's exposure given back.
+- ``joint``: the model's image, sharper and well exposed, with a little of the input's own detail.
+- ``deblur``: the model's image, with the input's exposure given back.
 - ``low light``: the input's own detail, with the model's exposure and colours.
 
 Everything here is a pure function of tensors: B,C,H,W, float32, in [0, 1].
@@ -35,7 +35,7 @@ GREY_LEVEL = 1 / 255
 """The smallest spread that counts as one: less than a step of 8 bits is rounding."""
 
 MAX_GAIN = 8.0
-"""No exposure match amplifies the model's picture by more, however flat it is."""
+"""No exposure match amplifies the model's image by more, however flat it is."""
 
 DETAIL: dict[Task, float] = {"joint": 0.35, "deblur": 0.0, "low light": 1.0}
 """How much of the detail is the input's own, and not the model's."""
@@ -43,11 +43,11 @@ DETAIL: dict[Task, float] = {"joint": 0.35, "deblur": 0.0, "low light": 1.0}
 DETAIL_RADIUS = 2
 """Own detail: the input's gain and offset are fitted in windows of 2 r + 1 pixels, smoothed so.
 
-The smaller, the more comes from the model's picture, which has less noise than a dark input.
+The smaller, the more comes from the model's image, which has less noise than a dark input.
 """
 
 DETAIL_FLOOR = 0.1
-"""Own detail: a window's variance counts as detail above this share of the picture's variance."""
+"""Own detail: a window's variance counts as detail above this share of the image's variance."""
 
 DOT_RADIUS = 2
 """Dots in white of up to so many pixels around their middle are filled; see `fill_dots`."""
@@ -56,7 +56,7 @@ DOT_WHITE = 0.8
 """Surroundings darker than this are left alone."""
 
 DOT_CONTRAST = 2.0
-"""What is dark in the input's white as well may become so much darker in the model's picture."""
+"""What is dark in the input's white as well may become so much darker in the model's image."""
 
 WHITE = (0.8, 0.98)
 """From the first to the second value, the input counts more and more as white; see `keep_white`."""
@@ -87,13 +87,13 @@ class Affine(NamedTuple):
 
 
 class Match(NamedTuple):
-    """What a task takes from whole pictures; with it, everything else is local.
+    """What a task takes from whole images; with it, everything else is local.
 
     Attributes:
         exposure: from the model's exposure to the one asked for; None where it is the model's.
         floor: variance of the input below which there is no detail in it (1,C,1,1).
         detail: how much of the detail is to be the input's own (0..1).
-        bounded: whether the input bounds the model's picture, which then has the input's exposure.
+        bounded: whether the input bounds the model's image, which then has the input's exposure.
     """
 
     exposure: Affine | None
@@ -103,10 +103,10 @@ class Match(NamedTuple):
 
 
 def match(image: Moments, output: Moments, exposure: float, detail: float = 0.0) -> Match:
-    """What the tasks take from whole pictures.
+    """What the tasks take from whole images.
 
     Args:
-        image, output: mean and variance of the input and of the model's picture (1,C,1,1), over
+        image, output: mean and variance of the input and of the model's image (1,C,1,1), over
             the pixels of one image, or of all images of a batch that share their statistics.
         exposure: 0 for the input's exposure, 1 for the model's, or between.
         detail: see `Match`.
@@ -138,9 +138,9 @@ def window_mean(x: Tensor, radius: int) -> Tensor:
 def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
     """The input's detail in the model's exposure and colours.
 
-    In every window the model's picture is fitted by gain * image + offset, channel by channel, and
+    In every window the model's image is fitted by gain * image + offset, channel by channel, and
     the smoothed gains and offsets are applied to the input: a guided filter (He, Sun, Tang: Guided
-    Image Filtering, 2013, eqs. 5, 6, 8) of the model's picture with the input as its guide.
+    Image Filtering, 2013, eqs. 5, 6, 8) of the model's image with the input as its guide.
 
     Args:
         image, output: B,C,H,W.
@@ -169,7 +169,7 @@ def closing(x: Tensor, radius: int) -> Tensor:
 
 
 def fill_dots(image: Tensor, output: Tensor) -> Tensor:
-    """The model's picture without the coloured dots that it makes in blown-out lights.
+    """The model's image without the coloured dots that it makes in blown-out lights.
 
     Networks with InstanceNorm have a few pixels with gigantic features (Karras et al.: Analyzing
     and Improving the Image Quality of StyleGAN, 2020, section 2). Here they lie in lights, where
@@ -190,7 +190,7 @@ def fill_dots(image: Tensor, output: Tensor) -> Tensor:
 
 
 def keep_white(image: Tensor, output: Tensor) -> Tensor:
-    """The model's picture, not darker than the input where that is white.
+    """The model's image, not darker than the input where that is white.
 
     White skies and lamps are clipped: nothing more is known of them, but the network tints them.
 
@@ -203,9 +203,9 @@ def keep_white(image: Tensor, output: Tensor) -> Tensor:
 
 
 def cut_overshoot(image: Tensor, output: Tensor) -> Tensor:
-    """The model's picture without rims that are lighter or darker than all around them.
+    """The model's image without rims that are lighter or darker than all around them.
 
-    Sharpening goes too far beside edges, which shows as halos. A blurred picture has about the
+    Sharpening goes too far beside edges, which shows as halos. A blurred image has about the
     range of the sharp one wherever it is more than a line or a dot, so every pixel is cut off at
     the least and the greatest value that its channel of the input has nearby. Specks do not count:
     they would spread.
@@ -224,7 +224,7 @@ def highest_nearby(x: Tensor) -> Tensor:
 
 
 def calm_colours(image: Tensor, output: Tensor) -> Tensor:
-    """The model's picture with fewer coloured fringes, which it makes at edges of lights.
+    """The model's image with fewer coloured fringes, which it makes at edges of lights.
 
     Where it only makes things lighter or darker, it stays. Arguments: see `cut_overshoot`.
     """
@@ -233,7 +233,7 @@ def calm_colours(image: Tensor, output: Tensor) -> Tensor:
 
 
 def own_bounds(task: Task, shortcut: bool) -> bool:
-    """Whether the input bounds the picture: where the network keeps its exposure."""
+    """Whether the input bounds the image: where the network keeps its exposure."""
     return shortcut and task == "deblur"
 
 
@@ -241,7 +241,7 @@ def own_exposure(task: Task, shortcut: bool) -> float:
     """The `exposure` of a task where the user asks for none.
 
     A network with the global shortcut keeps the input's by itself. Matching it would take back a
-    part of what it does, since sharper pictures have a larger spread.
+    part of what it does, since sharper images have a larger spread.
     """
     return 1.0 if shortcut else DEFAULT_EXPOSURE[task]
 
@@ -267,13 +267,13 @@ def apply_task(
     strength: float = 1.0,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """The picture that the user asked for.
+    """The image that the user asked for.
 
     Args:
         image: the input, B,C,H,W in [0, 1].
-        output: the model's picture of it, same shape and range.
+        output: the model's image of it, same shape and range.
         task: which one.
-        matched: from `match` of the whole pictures.
+        matched: from `match` of the whole images.
         strength: 0 for the input as it was, 1 for the task's full effect.
         mask: B or 1,1,H,W in [0, 1], multiplied with the strength.
 

@@ -1,7 +1,7 @@
-"""Films: frames that share their statistics, restored one at a time.
+"""Videos: frames that share their statistics, restored one at a time.
 
 `restore` with shared statistics works on all frames at once, and the features of hundreds of frames
-fit into no memory. Here the statistics are those of a few frames spread over the film.
+fit into no memory. Here the statistics are those of a few frames spread over the video.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def sampled(frames: int, pixels: int) -> list[int]:
     return [(2 * i + 1) * frames // (2 * count) for i in range(count)]
 
 
-class FilmRestorer:
+class VideoRestorer:
     """Restores frame by frame with the statistics of a sample of them.
 
     Args:

@@ -17,7 +17,7 @@ from . import checkpoints
 from .degrade import CATEGORY
 from .host import make
 from .images import clean_mask
-from .run_on_host import restore_pictures
+from .run_on_host import restore_images
 
 
 def task_input() -> io.Combo.Input:
@@ -51,7 +51,7 @@ def strength_input() -> io.Float.Input:
         min=0.0,
         max=1.0,
         step=0.05,
-        tooltip="How much of the restored picture to take. 0: the picture as it was.",
+        tooltip="How much of the restored image to take. 0: the image as it was.",
     )
 
 
@@ -63,8 +63,8 @@ def exposure_input() -> io.Float.Input:
         max=1.0,
         step=0.05,
         tooltip=(
-            "How much of the new exposure to take. 0: the picture's own brightness and contrast. "
-            "The task deblur keeps the picture's own in any case."
+            "How much of the new exposure to take. 0: the image's own brightness and contrast. "
+            "The task deblur keeps the image's own in any case."
         ),
     )
 
@@ -128,7 +128,7 @@ class DEvUDPRestore(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Removes blur from photographs and corrects their exposure, in one go. The result "
-                "has the size of the picture; transparency is kept."
+                "has the size of the image; transparency is kept."
             ),
             inputs=[
                 io.Image.Input("image", tooltip="Photographs, or the frames of a video."),
@@ -143,7 +143,7 @@ class DEvUDPRestore(io.ComfyNode):
                     options=list(STATISTICS),
                     default="each image",
                     tooltip=(
-                        "each image: every picture on its own. shared: one common measure for the "
+                        "each image: every image on its own. shared: one common measure for the "
                         "whole batch, so that the frames of a video do not flicker."
                     ),
                     newer={"advanced": True},
@@ -153,11 +153,11 @@ class DEvUDPRestore(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "Restore only where the mask is white. Any size; one mask, or one for each "
-                        "picture."
+                        "image."
                     ),
                 ),
             ],
-            outputs=[io.Image.Output(display_name="image", tooltip="The restored pictures.")],
+            outputs=[io.Image.Output(display_name="image", tooltip="The restored images.")],
             newer={
                 "search_aliases": ["deblur", "sharpen", "low light", "unblur", "restore photo"],
             },
@@ -199,5 +199,5 @@ class DEvUDPRestore(io.ComfyNode):
         generator = checkpoints.load(checkpoint, task).generator
         options = make_options(task, strength, exposure, precision, statistics)
         return io.NodeOutput(
-            restore_pictures(image, generator, options, clean_mask(mask, len(image)))
+            restore_images(image, generator, options, clean_mask(mask, len(image)))
         )

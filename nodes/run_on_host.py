@@ -1,4 +1,4 @@
-"""Restoring on the host's device, within its memory, picture by picture."""
+"""Restoring on the host's device, within its memory, image by image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..devudp_model.generator import Generator
 from ..devudp_model.restore import Options, Precision, restore
-from ..devudp_model.video import FilmRestorer, sampled
+from ..devudp_model.video import VideoRestorer, sampled
 from . import host
 from .host import intermediate_device, intermediate_dtype
 from .images import channels_first, channels_last, empty_like
@@ -23,7 +23,7 @@ logger = logging.getLogger("devudp")
 Result = TypeVar("Result")
 
 CHUNK = 8
-"""Pictures restored in one go: so few that their copies weigh little."""
+"""Images restored in one go: so few that their copies weigh little."""
 
 FEATURE_MAPS = 3
 """Full-size feature maps that are alive at once, about."""
@@ -38,12 +38,12 @@ PRECISIONS: dict[torch.dtype, Precision] = {
 }
 
 
-def restore_pictures(
+def restore_images(
     image: Tensor, generator: Generator, options: Options, mask: Tensor | None
 ) -> Tensor:
-    """IMAGE B,H,W,C to the restored B,H,W,C, where and as the host wants pictures.
+    """IMAGE B,H,W,C to the restored B,H,W,C, where and as the host wants images.
 
-    Beside the input and the output, memory holds the work of one picture and copies of `CHUNK`.
+    Beside the input and the output, memory holds the work of one image and copies of `CHUNK`.
 
     Args:
         image: as nodes get it.
@@ -57,12 +57,12 @@ def restore_pictures(
     report = host.progress(len(image))
     options = replace(options, precision=host_precision(options.precision))
     with host.on_device(generator, working_bytes(image, generator, options)) as device:
-        bound = affordable(device)
+        bound = first_limit(device)
 
-        start_film = partial(make_film, image, generator, options)
-        film = None
+        start_video = partial(make_video, image, generator, options)
+        video = None
         if options.statistics == "shared":
-            film, bound = with_less_memory(start_film, device, bound)
+            video, bound = with_less_memory(start_video, device, bound)
 
         def restore_part(part: slice, memory: int) -> Tensor:
             frames = channels_first(image[part])
@@ -72,9 +72,9 @@ def restore_pictures(
                 report(part.start + count)
 
             with host.cancellable():
-                if film:
-                    film.set_memory(memory)
-                    restored = restore_frames(film, frames, masks, done)
+                if video:
+                    video.set_memory(memory)
+                    restored = restore_frames(video, frames, masks, done)
                 else:
                     bounded = replace(options, memory=memory)
                     restored = restore(frames, generator, bounded, mask=masks, progress=done)
@@ -83,26 +83,26 @@ def restore_pictures(
         result = empty_like(image)
         for start in range(0, len(image), CHUNK):
             part = slice(start, start + CHUNK)
-            # What these pictures needed, the next ones will: hence the bound is carried on.
+            # What these images needed, the next ones will: hence the bound is carried on.
             result[part], bound = with_less_memory(partial(restore_part, part), device, bound)
     return result
 
 
-def make_film(image: Tensor, generator: Generator, options: Options, memory: int) -> FilmRestorer:
+def make_video(image: Tensor, generator: Generator, options: Options, memory: int) -> VideoRestorer:
     """What restores the frames of IMAGE B,H,W,C with the statistics of a few of them."""
     sample = channels_first(image[sampled(len(image), image.shape[1] * image.shape[2])])
     with host.cancellable():
-        return FilmRestorer(generator, sample, replace(options, memory=memory))
+        return VideoRestorer(generator, sample, replace(options, memory=memory))
 
 
 def restore_frames(
-    film: FilmRestorer, frames: Tensor, masks: Tensor | None, done: Callable[[int], None]
+    video: VideoRestorer, frames: Tensor, masks: Tensor | None, done: Callable[[int], None]
 ) -> Tensor:
     """B,C,H,W to the same; `masks` is None, or 1 or B,1,H,W; `done` gets the number of frames."""
     restored = torch.empty_like(frames)
     for i, frame in enumerate(frames.split(1)):
         mask = masks if masks is None or len(masks) == 1 else masks[i : i + 1]
-        restored[i : i + 1] = film(frame, mask)
+        restored[i : i + 1] = video(frame, mask)
         done(i + 1)
     return restored
 
@@ -110,12 +110,12 @@ def restore_frames(
 def working_bytes(image: Tensor, generator: Generator, options: Options) -> int:
     """About what one restoring takes if it may take what it likes: a few full-size feature maps."""
     shared = options.statistics == "shared"
-    pictures = len(sampled(len(image), image.shape[1] * image.shape[2])) if shared else 1
+    images = len(sampled(len(image), image.shape[1] * image.shape[2])) if shared else 1
     number = 2 if options.precision in ("bf16", "fp16") else 4
-    return pictures * image.shape[1] * image.shape[2] * generator.width * number * FEATURE_MAPS
+    return images * image.shape[1] * image.shape[2] * generator.width * number * FEATURE_MAPS
 
 
-def affordable(device: torch.device) -> int:
+def first_limit(device: torch.device) -> int:
     """The bound to begin with: of the memory that is free, all but some to breathe."""
     return max(int(0.8 * host.free_bytes(device)), LEAST_BYTES)
 
@@ -148,7 +148,7 @@ def with_less_memory(
         if bound <= LEAST_BYTES:
             raise MemoryError(
                 f"Out of memory on {device}, even with a bound of {bound >> 20} MiB. Close other "
-                "programs, choose precision fp16, or make the picture smaller first."
+                "programs, choose precision fp16, or make the image smaller first."
             )
         bound = max(min(host.free_bytes(device), bound) // 2, LEAST_BYTES)
         logger.warning(

@@ -51,7 +51,7 @@ class Layer(nn.Module):
             phases = PHASES.to(weight)
             weight = torch.einsum("ayi,oIij,bxj->aboIyx", phases, weight, phases).flatten(0, 2)
         if kind == "stem" and dtype != torch.float32:
-            # The picture's own rounding would cost more than that of all features: x w is about
+            # The image's own rounding would cost more than that of all features: x w is about
             # x_high w_high + x_low w_high + x_high w_low, three times the channels.
             high, low = halves(weight, dtype)
             weight = torch.cat([high, high, low], 1)

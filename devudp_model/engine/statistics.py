@@ -1,11 +1,11 @@
-"""Mean and spread of pictures and features, gathered piece by piece.
+"""Mean and spread of images and features, gathered piece by piece.
 
 What a normalisation needs is two numbers for each channel. Gathered from pieces and joined, they
-are those of the whole, so a picture can be worked on in strips and still be one picture.
+are those of the whole, so an image can be worked on in strips and still be one image.
 
 On the CPU they are the same to the last bit whatever the strips and the number of threads: what is
 added up in float32 is a group of rows that always starts at the same row, by one thread, and groups
-are joined in float64 in the order of the picture.
+are joined in float64 in the order of the image.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def join(parts: list[Moments]) -> Moments:
     return Moments(total, mean.to(parts[0].mean), var.to(parts[0].var))
 
 
-def moments_of_planes(x: Tensor) -> Moments:
+def channel_moments(x: Tensor) -> Moments:
     """For each channel of B,C,H,W (float32), over the rest: 1,C,1,1."""
     var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0, keepdim=True)
     return Moments(x.numel() // x.shape[1], mean, var)
 
 
-class PictureStatistics:
+class ImageStatistics:
     """One mean and variance over everything: scalars. Strips, 1,C,h,W, come from top to bottom."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class PictureStatistics:
 
     def add(self, strip: Tensor) -> None:
         self.size += strip.numel()
-        exact = wide(strip)  # a dark picture is close to -1: float32 would leave it few digits
+        exact = wide(strip)  # a dark image is close to -1: float32 would leave it few digits
         sums = torch.stack([exact.sum(3), exact.square_().sum(3)])  # 2,1,C,h
         self.sums.append(sums.sum(2)[:, 0])
 
@@ -103,7 +103,7 @@ class FeatureStatistics:
     def add(self, strip: Tensor) -> None:
         """Strips are channels_last, of any floating type."""
         if strip.device.type != "cpu":
-            self.parts.append(moments_of_strip(strip))
+            self.parts.append(strip_moments(strip))
             return
         pixels = strip.permute(0, 2, 3, 1)[0]  # h,W,C
         if not self.sums:
@@ -139,7 +139,7 @@ class FeatureStatistics:
         return Moments(self.size, (mean + self.origin).float(), var.float())
 
 
-def moments_of_strip(x: Tensor) -> Moments:
+def strip_moments(x: Tensor) -> Moments:
     """For each channel of 1,C,H,W of any floating type, in float32, where there is a GPU.
 
     The kernel behind BatchNorm reads 16-bit features at full speed and adds them up in float32;

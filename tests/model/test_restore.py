@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from devudp_model import coarse_to_fine as coarse
 from devudp_model import restore as restore
-from devudp_model.engine.statistics import moments_of_planes
+from devudp_model.engine.statistics import channel_moments
 from devudp_model.frozen import freeze, freeze_with_given, receptive_radius
 from devudp_model.generator import STRIDE, Generator, Variant
 from devudp_model.restore import Options, choose_dtype, is_flat
@@ -29,8 +29,8 @@ FP32 = Options(precision="fp32")
 
 
 @pytest.fixture(autouse=True)
-def small_pictures_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deblurring begins coarse with pictures as small as those of these tests."""
+def small_images_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deblurring begins coarse with images as small as those of these tests."""
     monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
 
 
@@ -43,22 +43,22 @@ def generator(variant: Variant = "devudp") -> Generator:
     return net
 
 
-def picture(*shape: int, seed: int = 0) -> Tensor:
+def random_image(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 0.8 + 0.1
 
 
 def direct(net: Generator, image: Tensor) -> Tensor:
-    """The generator's picture of 3 channels, as it is."""
+    """The generator's image of 3 channels, as it is."""
     with torch.no_grad():
         return (net(image * 2 - 1) + 1) / 2
 
 
 def joint(net: Generator, image: Tensor) -> Tensor:
-    """The joint task on the generator's picture, image by image."""
+    """The joint task on the generator's image, image by image."""
     results = []
     for one, output in zip(image.split(1), direct(net, image).split(1), strict=True):
         found = match(
-            moments_of_planes(one), moments_of_planes(output), 1.0, own_detail("joint", False)
+            channel_moments(one), channel_moments(output), 1.0, own_detail("joint", False)
         )
         results.append(apply_task(one, output, "joint", found))
     return torch.cat(results)
@@ -68,10 +68,10 @@ def joint(net: Generator, image: Tensor) -> Tensor:
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 3), (33, 50)])
 def test_every_shape(size: tuple[int, int], channels: int, task: Task) -> None:
-    image = picture(2, channels, *size)
+    image = random_image(2, channels, *size)
     before = image.clone()
     options = Options(task=task, exposure=0.5, precision="fp32")
-    result = restore.restore(image, generator(), options, mask=picture(5, 4))
+    result = restore.restore(image, generator(), options, mask=random_image(5, 4))
     assert result.shape == image.shape and result.dtype == image.dtype
     assert result.isfinite().all() and result.min() >= 0 and result.max() <= 1
     assert torch.equal(image, before)
@@ -80,19 +80,19 @@ def test_every_shape(size: tuple[int, int], channels: int, task: Task) -> None:
 
 
 def test_the_joint_task() -> None:
-    net, image = generator(), picture(2, 3, 37, 29)
+    net, image = generator(), random_image(2, 3, 37, 29)
     result = restore.restore(image, net, FP32)
     assert (result - joint(net, image)).abs().max() < 1e-4
 
 
-def test_the_generators_very_picture() -> None:
-    net, image = generator(), picture(2, 3, 37, 29)
+def test_the_generators_very_image() -> None:
+    net, image = generator(), random_image(2, 3, 37, 29)
     result = restore.restore(image, net, Options("deblur", exposure=1, precision="fp32"))
     assert (result - direct(net, image)).abs().max() < 1e-4
 
 
-def test_deblur_is_the_generators_picture_within_what_the_input_has_nearby() -> None:
-    net, image = generator("devudp-dt"), picture(2, 3, 70, 80) * 0.3 + 0.3
+def test_deblur_is_the_generators_image_within_what_the_input_has_nearby() -> None:
+    net, image = generator("devudp-dt"), random_image(2, 3, 70, 80) * 0.3 + 0.3
     output = direct(net, image)
     result = restore.restore(image, net, Options("deblur", coarse=False, precision="fp32"))
     expected = calm_colours(image, cut_overshoot(image, output))
@@ -102,14 +102,14 @@ def test_deblur_is_the_generators_picture_within_what_the_input_has_nearby() -> 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_types(dtype: torch.dtype) -> None:
-    net, image = generator(), picture(1, 3, 20, 20).to(dtype)
+    net, image = generator(), random_image(1, 3, 20, 20).to(dtype)
     result = restore.restore(image, net, FP32)
     assert result.dtype == dtype
     assert (result.float() - joint(net, image.float())).abs().max() < 1e-2
 
 
 def test_grey_is_the_mean_of_its_colours() -> None:
-    net, image = generator(), picture(1, 1, 20, 24)
+    net, image = generator(), random_image(1, 1, 20, 24)
     result = restore.restore(image, net, FP32)
     expected = joint(net, image.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
     assert (result - expected).abs().max() < 1e-4
@@ -120,14 +120,14 @@ def test_an_empty_batch_comes_back() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
-def test_a_picture_without_contrast_comes_back_as_it_is(value: float) -> None:
+def test_a_image_without_contrast_comes_back_as_it_is(value: float) -> None:
     image = torch.full((1, 3, 16, 20), value)
     assert torch.equal(restore.restore(image, generator(), FP32), image)
-    assert is_flat(image) and not is_flat(image + picture(1, 3, 16, 20) / 255)
+    assert is_flat(image) and not is_flat(image + random_image(1, 3, 16, 20) / 255)
 
 
 def test_strength_and_mask() -> None:
-    net, image = generator(), picture(2, 3, 16, 20)
+    net, image = generator(), random_image(2, 3, 16, 20)
     full = restore.restore(image, net, FP32)
     half = restore.restore(image, net, dataclasses.replace(FP32, strength=0.5))
     torch.testing.assert_close(half, (image + full) / 2)
@@ -144,14 +144,14 @@ def test_strength_and_mask() -> None:
 
 
 def test_a_mask_of_another_size_is_resized() -> None:
-    net, image = generator(), picture(1, 3, 16, 20)
+    net, image = generator(), random_image(1, 3, 16, 20)
     ones, full = torch.ones(64, 64), restore.restore(image, net, FP32)
     torch.testing.assert_close(restore.restore(image, net, FP32, mask=ones), full)
 
 
 def test_each_image_has_its_own_statistics_unless_they_are_shared() -> None:
     net = generator()
-    image = torch.cat([picture(1, 3, 24, 24) * 0.2, picture(1, 3, 24, 24, seed=1)])
+    image = torch.cat([random_image(1, 3, 24, 24) * 0.2, random_image(1, 3, 24, 24, seed=1)])
     alone = torch.cat([restore.restore(x[None], net, FP32) for x in image])
     assert torch.equal(restore.restore(image, net, FP32), alone)
     shared = restore.restore(image, net, dataclasses.replace(FP32, statistics="shared"))
@@ -165,7 +165,7 @@ def test_any_memory_gives_the_same(
     task: Task, statistics: restore.Statistics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = generator("devudp-dt" if task == "deblur" else "devudp")
-    image = picture(2, 4, 161, 147)
+    image = random_image(2, 4, 161, 147)
     options = Options(task=task, precision="fp32", statistics=statistics, exposure=0.3)
     whole = restore.restore(image, net, options)
     for memory, strip in ((1, 500), (100_000, 100), (10**9, 1)):
@@ -176,7 +176,7 @@ def test_any_memory_gives_the_same(
 
 
 def test_progress_after_each_image_and_interruption() -> None:
-    net, image, calls = generator(), picture(3, 3, 8, 8), []
+    net, image, calls = generator(), random_image(3, 3, 8, 8), []
     restore.restore(image, net, FP32, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
@@ -192,7 +192,7 @@ def test_progress_after_each_image_and_interruption() -> None:
 
 
 def test_what_overflows_in_half_precision_is_done_again(caplog: pytest.LogCaptureFixture) -> None:
-    net, image = generator(), picture(2, 3, 16, 16)
+    net, image = generator(), random_image(2, 3, 16, 16)
     net.get_parameter("encode1.0.conv1.weight").mul_(1e6)
     with caplog.at_level(logging.WARNING, "devudp"):
         result = restore.restore(image, net, Options(precision="fp16"))
@@ -204,16 +204,16 @@ def test_a_broken_generator_is_told_even_in_float32() -> None:
     net = generator()
     net.get_parameter("encode1.0.conv1.weight").fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="checkpoint is broken"):
-        restore.restore(picture(1, 3, 16, 16), net, FP32)
+        restore.restore(random_image(1, 3, 16, 16), net, FP32)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_frozen_tiles_are_pieces_of_the_whole(task: Task) -> None:
-    if task == "deblur":  # large and blurred enough to begin with a smaller picture
+    if task == "deblur":  # large and blurred enough to begin with a smaller image
         net = generator("devudp-dt")
-        image = F.interpolate(picture(1, 3, 94, 90), scale_factor=4.0, mode="bilinear")
+        image = F.interpolate(random_image(1, 3, 94, 90), scale_factor=4.0, mode="bilinear")
     else:
-        net, image = generator("devudp"), picture(1, 3, 160, 148)
+        net, image = generator("devudp"), random_image(1, 3, 160, 148)
     options = Options(task=task, precision="fp32", exposure=0.4, strength=0.9)
     frozen, given = freeze_with_given(net, image, options)
     assert torch.equal(given, frozen.coarser(image))
@@ -227,7 +227,7 @@ def test_frozen_tiles_are_pieces_of_the_whole(task: Task) -> None:
 
 
 def test_frozen_for_other_frames_and_channels() -> None:
-    net, frames = generator(), picture(3, 3, 24, 24)
+    net, frames = generator(), random_image(3, 3, 24, 24)
     shared = dataclasses.replace(FP32, statistics="shared")
     frozen = freeze(net, frames, shared)
     torch.testing.assert_close(frozen(frames), restore.restore(frames, net, shared))
@@ -255,7 +255,7 @@ def test_bad_images_are_refused(image: Tensor) -> None:
 @pytest.mark.parametrize("shape", [(5,), (3, 5, 5), (1, 3, 5, 5)])
 def test_bad_masks_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="mask has shape"):
-        restore.restore(picture(2, 3, 5, 5), generator(), mask=torch.zeros(shape))
+        restore.restore(random_image(2, 3, 5, 5), generator(), mask=torch.zeros(shape))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""The shipped checkpoints: what they are, and what they make of one picture.
+"""The shipped checkpoints: what they are, and what they make of one image.
 
-After a change of weights, look at the new pictures in tests/golden, once they are made by
+After a change of weights, look at the new images in tests/golden, once they are made by
 
     DEVUDP_GOLDEN_AGAIN=1 python -m pytest tests/test_weights.py
 """
@@ -29,7 +29,7 @@ def read(name: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_golden_picture(task: Task):
+def test_golden_image(task: Task):
     """In float32, to one step of 8 bits: processors round differently, and nothing else may."""
     generator = load_checkpoint(bundled(bundled_variant(task))).generator
     result = restore(read("input.png"), generator, Options(task=task, precision="fp32"))
