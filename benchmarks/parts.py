@@ -14,7 +14,7 @@ from torch import Tensor
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.engine.network import Network
 from devudp_model.generator import VARIANTS, Generator, Variant
-from devudp_model.restore import Options, Precision, restore
+from devudp_model.restoration import Options, Precision, restore
 
 from .frames import table_of_frames
 from .loading import loading

@@ -111,12 +111,12 @@ def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Proces
     from .checkpoint import bundled, load_checkpoint
     from .files.images import read_image
     from .files.restore_files import FileRestorer
-    from .restore import Options
-    from .tasks import bundled_variant
+    from .restoration import Options
+    from .tasks import bundled_variant, task_of_word
 
     Image.MAX_IMAGE_PIXELS = None  # images.MAX_PIXELS counts instead: these are one's own files
     options = Options(
-        task="low light" if args.task == "low-light" else args.task,
+        task=task_of_word(args.task),
         strength=args.strength,
         exposure=args.exposure,
         precision=args.precision,

@@ -1,4 +1,4 @@
-"""Coarse to fine: in a smaller image long streaks are short ones, which the network knows.
+"""Coarse to fine: in a smaller image long blur is short, and the network was trained on short blur.
 
 The image is deblurred at a fraction of its size, and what that changed is added to it; then the
 same at twice that fraction, and so on. What comes out is what the network is given at the full
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from .tasks import GREY_LEVEL, window_mean
+from .filters import GREY_LEVEL, window_mean
 
 SCALES = (8, 4, 2)
 """The images are made smaller by these factors, one after the other."""
@@ -23,14 +23,13 @@ LEAST_SIDE = 180
 photographs which the network was trained on (192). In smaller ones, details look like blur."""
 
 SHARP = 0.7
-"""Where what is finest has this share of the amplitude of what is four times as coarse, an image
-is sharp, and nothing is changed at its size."""
+"""Ratio of fine-band to coarser-band RMS above which a place counts as sharp and is not changed."""
 
 BLURRED = 0.3
-"""Below this share it is blurred, and all of the network's change is taken."""
+"""Ratio below which it counts as blurred, and the network's change is taken in full."""
 
 SHARE_RADIUS = 2
-"""These shares are of windows of 2 r + 1 squares of 4x4 pixels."""
+"""The RMS values are taken over windows of 2 r + 1 blocks of 4x4 pixels."""
 
 STRIP_PIXELS = 2**18
 """What was found is enlarged in strips of about so many pixels."""

@@ -9,8 +9,7 @@ from torch import Tensor
 from ..devudp_model.degrade import degrade
 from .host import compute_device, make, progress
 from .images import channels_first, channels_last, empty_like
-
-CATEGORY = "image/restoration"
+from .inputs import CATEGORY
 
 
 class DEvUDPDegrade(io.ComfyNode):

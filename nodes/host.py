@@ -28,8 +28,7 @@ from comfy.cli_args import args as arguments  # pyright: ignore[reportMissingImp
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-SCARCE = ("out of memory", "not enough memory", "can't allocate memory")
-"""What the messages of torch's allocators (CUDA, MPS, XPU; CPU on Windows; other CPUs) share."""
+from ..devudp_model import memory
 
 
 def make(factory: Callable[..., Any], *args: Any, newer: dict[str, Any], **kwargs: Any) -> Any:
@@ -81,7 +80,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out (so that trying again with less can help)."""
     if is_interrupt(error) or not isinstance(error, Exception):
         return False
-    if any(words in str(error).lower() for words in SCARCE):
+    if memory.is_out_of_memory(error):
         return True
     if hasattr(management, "raise_non_oom"):
         try:
@@ -96,6 +95,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 def empty_cache() -> None:
     """Gives memory that torch only keeps in reserve back to the device."""
     management.soft_empty_cache()
+
+
+MEMORY = memory.MemoryApi(is_out_of_memory, free_bytes, empty_cache)
+"""ComfyUI's, for `with_less_memory`."""
 
 
 @contextmanager

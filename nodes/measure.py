@@ -9,9 +9,9 @@ from comfy_api.latest import io, ui  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from ..devudp_model.metrics import mae, psnr, ssim
-from .degrade import CATEGORY
 from .host import make, progress
 from .images import channels_first
+from .inputs import CATEGORY
 
 
 class DEvUDPMeasure(io.ComfyNode):

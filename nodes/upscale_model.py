@@ -10,15 +10,16 @@ import torch
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
-from ..devudp_model.frozen import FrozenRestorer, freeze_with_given
+from ..devudp_model.frozen import FrozenRestorer
 from ..devudp_model.generator import STRIDE, Generator
-from ..devudp_model.restore import PRECISIONS, Options, Precision
-from ..devudp_model.tasks import TASKS, Task
+from ..devudp_model.memory import first_limit, with_less_memory
+from ..devudp_model.restoration import PRECISIONS, Options, Precision
+from ..devudp_model.tasks import TASK_SPECS, TASKS, Task
 from . import checkpoints, host
-from .degrade import CATEGORY
 from .host import make
 from .images import channels_first
-from .restore import (
+from .inputs import (
+    CATEGORY,
     check_choices,
     checkpoint_input,
     exposure_input,
@@ -27,19 +28,18 @@ from .restore import (
     strength_input,
     task_input,
 )
-from .run_on_host import first_limit, host_precision, with_less_memory
+from .run_on_host import host_precision
 from .tiles import find_tile, with_context
 
 logger = logging.getLogger("devudp")
 
 
-class Networks(nn.Module):
-    """The network as it was loaded, and frozen for one image: what the host moves as a whole.
+class MovableNetworks(nn.Module):
+    """The generator as loaded, and frozen for one image: what the host moves as a whole.
 
     Attributes:
         generator: our own copy, since the host marks what it moves.
         frozen: with the statistics of one image.
-        given: what coarser scales made of that image: 1,C,H,W.
         taken_from: that image's number, and the device that the statistics lie on.
     """
 
@@ -47,7 +47,6 @@ class Networks(nn.Module):
         super().__init__()
         self.generator = copy.deepcopy(generator)
         self.frozen: FrozenRestorer | None = None
-        self.given: Tensor | None = None
         self.taken_from: tuple[int, torch.device] | None = None
 
 
@@ -70,7 +69,7 @@ class TiledRestorer:
 
     def __init__(self, generator: Generator, options: Options, images: Tensor | None):
         """images: B,3,H,W in [0, 1]; None only for a network without statistics (DEvUDP-DT)."""
-        self.model = Networks(generator)
+        self.model = MovableNetworks(generator)
         self.patcher = host.patcher(self.model)
         self.options = options
         self.images = images
@@ -92,27 +91,26 @@ class TiledRestorer:
         image = self.images[place.image]
         context = with_context(place, tile, image, network.overlap, STRIDE)
         wider = image[None, :, context.rows, context.columns].to(tile.device, tile.dtype)
-        given = self.model.given
-        given = wider if given is None else given[..., context.rows, context.columns]
+        given = network.given[..., context.rows, context.columns]
         return network(wider, given=given)[..., context.inner_rows, context.inner_columns]
 
     def frozen(self, number: int, tile: Tensor) -> FrozenRestorer:
         """The network with the statistics of image `number`, on the tile's device."""
         networks = self.model.to(tile.device)
         if networks.frozen is None or networks.taken_from != (number, tile.device):
-            networks.frozen = networks.given = None  # before the next ones are made
+            networks.frozen = None  # before the next one is made
             if self.images is None:
                 image = torch.zeros_like(tile[:1])  # nothing is taken from it
             else:
                 image = self.images[number : number + 1].to(tile.device, tile.dtype)
 
-            def run(memory: int) -> tuple[FrozenRestorer, Tensor]:
+            def run(memory: int | None) -> FrozenRestorer:
                 bounded = replace(self.options, memory=memory)
                 with host.cancellable():
-                    return freeze_with_given(networks.generator, image, bounded)
+                    return FrozenRestorer(networks.generator, image, bounded)
 
-            made, _ = with_less_memory(run, tile.device, first_limit(tile.device))
-            networks.frozen, networks.given = made
+            limit = first_limit(host.free_bytes(tile.device))
+            networks.frozen, _ = with_less_memory(run, tile.device, limit, host.MEMORY)
             networks.taken_from = number, tile.device
         return networks.frozen
 
@@ -204,7 +202,7 @@ def without_image(generator: Generator, options: Options) -> Options:
     Raises:
         ValueError: this one, or this task, does.
     """
-    if generator.variant == "devudp" or options.task == "low light":
+    if generator.variant == "devudp" or TASK_SPECS[options.task].detail_with_shortcut:
         raise ValueError(
             "Connect the image that is going to be restored to the input 'image' too: this "
             "checkpoint and task measure the whole image, and tiles cannot show it. (The task "

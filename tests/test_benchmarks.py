@@ -10,7 +10,7 @@ from benchmarks import __main__, measure, parts
 from benchmarks.networks import textbook, time_of_convolutions
 from benchmarks.parts import PARTS, Plan
 from benchmarks.tables import Part, Table, load_part
-from devudp_model.restore import Options, restore
+from devudp_model.restoration import Options, restore
 
 ROOT = Path(__file__).parent.parent
 PLAN = Plan(torch.device("cpu"), "tiny", ROOT / "samples")

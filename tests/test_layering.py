@@ -175,7 +175,7 @@ module = importlib.util.module_from_spec(spec)
 sys.modules[name] = module
 spec.loader.exec_module(module)
 assert callable(module.comfy_entrypoint)
-importlib.import_module(name + ".devudp_model.restore")
+importlib.import_module(name + ".devudp_model.restoration")
 importlib.import_module(name + ".devudp_model.cli")
 assert "devudp_model" not in sys.modules and "nodes" not in sys.modules
 """

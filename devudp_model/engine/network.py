@@ -1,11 +1,11 @@
-"""Runs a generator on whole images: fast, in bounded memory, with the whole's statistics.
+"""Runs a generator on whole images: fast, in bounded memory, with whole-image statistics.
 
-One convolution after the other works through the image in strips of a few rows. A strip's
-features are normalised, added and convolved while they are in the processor's cache, and what comes
-out is measured there too; only then it is written to its buffer. At the end of a layer its
-normalisation's mean and spread are known for the whole image, exactly, and the next layer applies
-them to what it reads. So no pass over the memory is made for a normalisation, few buffers are alive
-at once, and they can lie anywhere, also in a file.
+Each convolution works through the image in strips of a few rows. While a strip is in the
+processor's cache, its features are normalised, added and convolved, and the statistics of the
+output are accumulated; only then the output is written to its buffer. At the end of a layer the
+mean and variance of its normalisation are known exactly for the whole image, and the next layer
+applies them to what it reads. So a normalisation needs no pass of its own over the memory, few
+buffers are alive at once, and they can lie anywhere, also in a file.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import fold_batchnorm
 from ..generator import Generator
 from .buffers import BufferPool, BufferShape, RowBuffer
-from .layers import Layer, Layers
+from .layers import Layer, layers_of
+from .precision import retry_in_fp32
 from .row_io import Feature, FeatureReader, OutputWriter, PaddedImage, Reader, StemReader, Writer
-from .statistics import FeatureStatistics, ImageStatistics, Moments, group_rows
+from .statistics import FeatureStatistics, ImageStatistics, KeptMoments, Moments, group_rows
 
 log = logging.getLogger("devudp")
 
@@ -34,31 +34,40 @@ LIBRARIES_BYTES = 48 * 2**20
 class Network(nn.Module):
     """A generator, ready to run on images.
 
-    Args:
-        generator: is not changed; runs on the device it is on.
-        dtype: of the convolutions and of the features between them; statistics are float32.
-    """
+    Where 16 bits overflow, it goes on in fp32.
 
-    mean: Tensor | None
-    var: Tensor | None
+    Args:
+        generator: is not changed; runs on the device it is on. Its packed weights are kept for the
+            next network (see `layers_of`).
+        dtype: of the convolutions and of the features between them; statistics are float32.
+
+    Attributes:
+        local: whether its statistics are kept, so that only nearby pixels count.
+    """
 
     def __init__(self, generator: Generator, dtype: torch.dtype):
         super().__init__()
         self.dtype = dtype
         self.standardized = generator.norm == "instance"
+        self.shortcut = generator.shortcut
         self.width, self.depth = generator.width, generator.depth
         self.activate = generator.activate
-        if generator.norm == "batch":
-            generator = fold_batchnorm(generator)
-        self.layers = Layers(generator, dtype)
-        self.register_buffer("mean", None)
-        self.register_buffer("var", None)
-        self.warned = False  # of a memory bound that cannot be kept
+        self.source = (generator,)  # not as a submodule: the host would count its weights twice
+        self.layers = layers_of(generator, dtype)
+        self.kept = nn.ModuleList(KeptMoments() for _ in self.layers)
+        self.kept_image = KeptMoments()
+        self.local = False
+        self.warned = False  # of a memory limit that cannot be kept
 
     @property
     def device(self) -> torch.device:
         """Where it runs."""
         return self.layers.stem.weight.device
+
+    def switch_to_fp32(self) -> None:
+        """From now on in fp32. Statistics that are kept stay those of the old dtype."""
+        self.dtype = torch.float32
+        self.layers = layers_of(self.source[0], torch.float32)
 
     @torch.inference_mode()
     def forward(
@@ -74,7 +83,7 @@ class Network(nn.Module):
         Args:
             image: B,C,H,W in [0, 1], C = 1 or 3 (or 4: the last is ignored), any floating type,
                 device and size.
-            memory: bytes of the device that the run may take; None for no bound.
+            memory: bytes of the device that the run may take; None for no limit.
             keep: keep the statistics: from now on the network is a local one.
             out: where to put the result, instead of a new tensor.
 
@@ -82,13 +91,20 @@ class Network(nn.Module):
             B,3,H,W in [0, 1], float32, on the network's device.
 
         Raises:
-            FloatingPointError: numbers became infinite or undefined.
+            FloatingPointError: numbers became infinite or undefined, in fp32 or in a local network
+                (whose statistics have to be measured again in fp32).
         """
         if out is None:
             shape = (len(image), 3, *image.shape[2:])
             out = torch.empty(shape, dtype=torch.float32, device=self.device)
-        Execution(self, image, memory, keep).run(out)
-        return out
+
+        def run() -> Tensor:
+            Execution(self, image, memory, keep).run(out)
+            return out
+
+        result = run() if self.local else retry_in_fp32(run, self.dtype, self.switch_to_fp32)
+        self.local = self.local or keep
+        return result
 
 
 class Execution:
@@ -104,6 +120,7 @@ class Execution:
         self.image = PaddedImage(image, network.device)
         self.frames = len(image)
         self.found: list[Moments] = []
+        self.to_keep: list[tuple[KeptMoments, Moments]] = []
         self.strip_bytes = GPU_STRIP_BYTES
         if network.device.type == "cpu":
             self.strip_bytes = CACHE_BYTES * torch.get_num_threads()
@@ -111,7 +128,7 @@ class Execution:
         self.space = BufferPool(network.dtype, network.device, left)
 
     def left_for_buffers(self, memory: int) -> int:
-        """Of a bound; where little is left, strips become smaller too."""
+        """Of a memory limit; where little is left, strips become smaller too."""
         network = self.network
         row = network.width * self.image.size[1]
         sums = 4 * row * group_rows(row) * torch.get_num_threads()
@@ -119,8 +136,8 @@ class Execution:
         if memory < least and not network.warned:
             network.warned = True
             log.warning(
-                "A bound of %d MB cannot be kept: weights, kernels and the rows that are being "
-                "worked on take %d MB by themselves. Going on with as little as possible.",
+                "A memory limit of %d MB is too low: weights, kernels and the rows in work take "
+                "%d MB by themselves. Going on with as little as possible.",
                 *(round(n / 1e6) for n in (memory, least)),
             )
         self.strip_bytes = min(self.strip_bytes, max(memory - least, 0) // 8)
@@ -144,9 +161,11 @@ class Execution:
         writer = OutputWriter(self.network.activate, self.image, out)
         self.stream(layers.head, self.read(feature), writer, self.image.size)
         self.check(out)
+        for place, found in self.to_keep:
+            place.keep(found)
         if self.space.spilled:
             log.info(
-                "%.2g GB of features did not fit into the memory bound and went to %s",
+                "%.2g GB of features did not fit into the memory limit and went to %s",
                 self.space.spilled / 1e9,
                 self.space.spill_location,
             )
@@ -214,7 +233,9 @@ class Execution:
         rows = max(1, self.strip_bytes // (layer.bytes_per_row(width) * group)) * group
         strips = cut(height, rows, group)
         reader.expect(max(j - i for i, j in (layer.needs(*strip) for strip in strips)))
-        wanted = layer.normalized and layer.frozen is None
+        place = self.network.kept[layer.index]
+        assert isinstance(place, KeptMoments)
+        wanted = layer.normalized and place.moments is None
         statistics = FeatureStatistics(group)
         for frame in range(self.frames):
             for start, stop in strips:
@@ -223,10 +244,10 @@ class Execution:
                     statistics.add(strip)
                 writer.write(strip)
         if not wanted:
-            return layer.frozen
+            return place.moments
         self.found.append(statistics.moments())
         if self.keep:
-            layer.freeze(self.found[-1])
+            self.to_keep.append((place, self.found[-1]))
         return self.found[-1]
 
     def standardized(self) -> StemReader:
@@ -234,9 +255,8 @@ class Execution:
         network, image = self.network, self.image
         if not network.standardized:
             return StemReader(image, None, network.dtype)
-        if network.mean is not None and network.var is not None:
-            found = Moments(0, network.mean, network.var)
-        else:
+        found = network.kept_image.moments
+        if found is None:
             height, width = image.size
             rows = max(1, self.strip_bytes // (64 * width))
             statistics = ImageStatistics()
@@ -245,7 +265,7 @@ class Execution:
                     statistics.add(image.read(frame, start, min(start + rows, height)))
             found = statistics.moments(network.device)
             if self.keep:
-                network.mean, network.var = found.mean, found.var
+                self.to_keep.append((network.kept_image, found))
         return StemReader(image, found, network.dtype)
 
 

@@ -1,7 +1,7 @@
-"""Mean and spread of images and features, gathered piece by piece.
+"""Mean and variance of images and features, accumulated strip by strip.
 
-What a normalisation needs is two numbers for each channel. Gathered from pieces and joined, they
-are those of the whole, so an image can be worked on in strips and still be one image.
+A normalisation needs two numbers for each channel. Accumulated over strips they are those of the
+whole image, so strips come out as they would in one piece.
 
 On the CPU they are the same to the last bit whatever the strips and the number of threads: what is
 added up in float32 is a group of rows that always starts at the same row, by one thread, and groups
@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 GROUP_NUMBERS = 2**17
 """A group has at least so many numbers: in float32 they still fit into a core's cache."""
@@ -25,6 +25,28 @@ class Moments(NamedTuple):
     size: int
     mean: Tensor
     var: Tensor
+
+
+class KeptMoments(nn.Module):
+    """The place of one normalisation's moments in a network that keeps them; moves with it."""
+
+    mean: Tensor | None
+    var: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", None)
+        self.register_buffer("var", None)
+
+    def keep(self, found: Moments) -> None:
+        self.mean, self.var = found.mean, found.var
+
+    @property
+    def moments(self) -> Moments | None:
+        """None until some are kept."""
+        if self.mean is None or self.var is None:
+            return None
+        return Moments(0, self.mean, self.var)
 
 
 def group_rows(numbers: int) -> int:

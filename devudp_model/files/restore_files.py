@@ -21,9 +21,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..atomic import replacing
+from ..frozen import VideoRestorer, sampled
 from ..generator import Generator
-from ..restore import Options, restore
-from ..video import VideoRestorer, sampled
+from ..memory import is_out_of_memory, with_less_memory
+from ..restoration import Options, restore
 from .images import (
     SAVE_OPTIONS,
     ImageError,
@@ -91,15 +92,35 @@ class FileRestorer:
         mask: Tensor | None = None,
     ):
         self.generator, self.options, self.folders, self.mask = generator, options, folders, mask
+        self.limit = options.memory
         self.video: tuple[Path, VideoRestorer] | None = None  # of the last folder
 
     def __call__(self, pixels: Tensor, folder: Path) -> Tensor:
-        """1,C,H,W in [0, 1] to the same."""
-        if not self.options.shared:
-            return restore(pixels, self.generator, self.options, mask=self.mask)
+        """1,C,H,W in [0, 1] to the same; again with less where memory runs out.
+
+        Raises:
+            MemoryError: it ran out with the smallest limit, too.
+            ValueError, FloatingPointError: as `restore`.
+        """
+        device = next(self.generator.parameters()).device
+
+        def run(limit: int | None) -> Tensor:
+            return self.restore_within(limit, pixels, folder)
+
+        # What this image needed, the next ones will: hence the limit is carried on.
+        restored, self.limit = with_less_memory(run, device, self.limit)
+        return restored
+
+    def restore_within(self, limit: int | None, pixels: Tensor, folder: Path) -> Tensor:
+        """`__call__` within a memory limit."""
+        options = dataclasses.replace(self.options, memory=limit)
+        if not options.shared:
+            return restore(pixels, self.generator, options, mask=self.mask)
         if self.video is None or self.video[0] != folder:
+            self.video = None  # before the next one is made
             sample = sample_of(self.folders[folder], like=pixels)
-            self.video = folder, VideoRestorer(self.generator, sample, self.options)
+            self.video = folder, VideoRestorer(self.generator, sample, options)
+        self.video[1].set_memory(limit)
         return self.video[1](pixels, self.mask)
 
 
@@ -182,9 +203,8 @@ def explain(error: Exception) -> str:
     """One line for the user: what happened and what to do."""
     if isinstance(error, ImageError):
         return str(error)
-    no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    if no_memory or "can't allocate memory" in str(error):
-        return "Not enough memory. Add --memory 2GB (or another bound), or close other programs."
+    if is_out_of_memory(error):
+        return f"Not enough memory. {error}" if str(error) else "Not enough memory."
     if isinstance(error, OSError):
         next_step = {
             errno.ENOSPC: "Free some space, then run again with --skip-existing.",

@@ -26,7 +26,7 @@ def shape_of(pack: Pack) -> Shape:
 
 
 def options(pack: Pack, **changes: Any) -> Any:
-    return pack.module("devudp_model.restore").Options(**changes)
+    return pack.module("devudp_model.restoration").Options(**changes)
 
 
 def restore_images(
@@ -150,33 +150,61 @@ def test_a_host_that_cannot_tell_is_not_believed(pack: Pack) -> None:
     assert not pack.module("nodes.host").is_out_of_memory(ValueError("the mask does not fit"))
 
 
-def test_out_of_memory_is_retried_with_the_tensors_of_the_attempt_gone(pack: Pack) -> None:
-    bounds: list[int] = []
-    held: list[weakref.ref[torch.Tensor]] = []
+def test_out_of_memory_is_retried_within_the_hosts_memory(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first limit leaves a fifth of the free memory to others."""
+    limits: list[int] = []
+    module = pack.module("nodes.run_on_host")
+    true = module.restore
 
-    def run(bound: int) -> str:
-        assert all(reference() is None for reference in held)
-        bounds.append(bound)
-        if len(bounds) < 4:
-            work = torch.ones(10)
-            held.append(weakref.ref(work))
+    def restore(part: torch.Tensor, generator: Any, options: Any, **details: Any) -> Any:
+        limits.append(options.memory)
+        if len(limits) < 4:
             raise torch.OutOfMemoryError
-        return "done"
+        return true(part, generator, options, **details)
 
-    restoring = pack.module("nodes.run_on_host")
-    result = restoring.with_less_memory(run, torch.device("cpu"), 3 * 2**30)
-    assert result == ("done", bounds[-1])
-    assert bounds == [3 * 2**30, 3 * 2**29, 3 * 2**28, 3 * 2**27]
+    monkeypatch.setattr(module, "restore", restore)
+    restore_images(pack, torch.rand(9, 8, 8, 3))
+    first = int(0.8 * 8 * 2**30)
+    assert limits == [first, first // 2, first // 4, first // 8, first // 8]
     assert pack.calls.emptied == 3
 
 
-def test_out_of_memory_in_the_end_says_what_to_do(pack: Pack) -> None:
-    def run(bound: int) -> None:
+def test_out_of_memory_in_the_end_says_what_to_do(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def restore(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError
 
-    restoring = pack.module("nodes.run_on_host")
-    with pytest.raises(MemoryError, match=r"even with a bound of 256 MiB.*smaller"):
-        restoring.with_less_memory(run, torch.device("cpu"), 2**30)
+    monkeypatch.setattr(pack.module("nodes.run_on_host"), "restore", restore)
+    with pytest.raises(MemoryError, match=r"even with a limit of 256 MiB.*smaller"):
+        restore_images(pack, torch.rand(1, 8, 8, 3))
+
+
+def test_two_checkpoints_are_kept_the_last_ones_used(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    checkpoints, read = pack.module("nodes.checkpoints"), []
+    for name in "abc":
+        (tmp_path / name).touch()
+
+    def load_checkpoint(path: Path) -> torch.nn.Module:
+        read.append(path.name)
+        return torch.nn.Identity()
+
+    monkeypatch.setattr(checkpoints, "load_checkpoint", load_checkpoint)
+    find = sys.modules["folder_paths"]
+    monkeypatch.setattr(find, "get_full_path_or_raise", lambda _, n: str(tmp_path / n), False)
+    kept = {name: weakref.ref(checkpoints.load(name, "joint")) for name in "ab"}
+    checkpoints.load("a", "joint")
+    assert read == ["a", "b"], "both are kept"
+    checkpoints.load("c", "joint")
+    assert kept["a"]() is not None and kept["b"]() is None, "b was used the longest time ago"
+    checkpoints.load("a", "joint")
+    assert read == ["a", "b", "c"]
+    checkpoints.load("b", "joint")
+    assert read == ["a", "b", "c", "b"]
 
 
 def test_a_long_batch_is_not_held_twice(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +258,7 @@ def test_each_image_of_a_long_batch_has_its_own_mask(pack: Pack) -> None:
 
 
 def test_widgets_become_options(pack: Pack) -> None:
-    make = pack.module("nodes.restore").make_options
+    make = pack.module("nodes.inputs").make_options
     assert make("joint", 0.5, 0.3, "fp32", "shared") == options(
         pack, strength=0.5, exposure=0.3, precision="fp32", statistics="shared"
     )

@@ -15,7 +15,7 @@ from PIL import Image
 
 from devudp_model.checkpoint import bundled, load_checkpoint, save_checkpoint
 from devudp_model.cli import main as command_line
-from devudp_model.restore import Options, restore
+from devudp_model.restoration import Options, restore
 from devudp_model.tasks import Task, bundled_variant
 from tests.host.conftest import NEIGHBOURS, PACK, small_generator
 from tests.host.environment import HERE

@@ -27,7 +27,7 @@ from devudp_model.files.images import read_image, to_array
 from devudp_model.files.launcher import Process
 from devudp_model.files.plan import PlanError, plan
 from devudp_model.generator import Generator
-from devudp_model.restore import PRECISIONS, STATISTICS, Options, restore
+from devudp_model.restoration import PRECISIONS, STATISTICS, Options, restore
 from devudp_model.tasks import TASKS
 
 ROOT = Path(__file__).parents[2]
@@ -407,12 +407,26 @@ def test_not_enough_memory(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def too_much(*_: object, **__: object) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    """Again with less; what worked goes on with the next image."""
+    limits: list[int | None] = []
+    enough = 2**30
 
-    monkeypatch.setattr(batch, "restore", too_much)
-    assert devudp(draw(tmp_path / "a.png")) == 1
-    assert "Add --memory" in capsys.readouterr().err
+    def scarce(image: torch.Tensor, _: object, options: Options, **__: object) -> torch.Tensor:
+        limits.append(options.memory)
+        if options.memory is None or options.memory > enough:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return image
+
+    monkeypatch.setattr(batch, "restore", scarce)
+    draw(tmp_path / "in/a.png")
+    draw(tmp_path / "in/b.png")
+    assert devudp(tmp_path / "in", "--memory", "4GiB") == 0
+    assert limits[0] == 4 * 2**30 and limits[-1] == limits[-2] and len(limits) >= 4
+    assert limits[-1] is not None and limits[-1] <= enough
+    enough = 0
+    assert devudp(tmp_path / "in", "--overwrite") == 1
+    err = capsys.readouterr().err
+    assert "Out of memory on cpu, even with a limit of 256 MiB" in err and "Close other" in err
 
 
 def test_transparency_that_jpeg_cannot_hold(
@@ -570,7 +584,7 @@ def test_output_that_nobody_reads_is_no_fault(weights: Path) -> None:
 
 
 def test_choices_are_those_of_the_library() -> None:
-    assert tuple(task.replace("-", " ") for task in arguments.TASKS) == TASKS
+    assert tuple(task.replace("-", " ") for task in arguments.TASK_WORDS) == TASKS
     assert arguments.PRECISIONS == PRECISIONS
     assert set(get_args(STATISTICS) or STATISTICS) == {"each image", "shared"}
     assert set(arguments.FORMATS) - {"same"} == set(images.FORMATS)

@@ -101,6 +101,21 @@ def test_what_is_sharp_is_left_alone() -> None:
     torch.testing.assert_close(changed, 0.1 * blurred_share(image).expand(-1, 3, -1, -1))
 
 
+@pytest.mark.parametrize(
+    ("ratio", "share"), [(0.2, 1.0), (0.32, 0.95), (0.5, 0.5), (0.68, 0.05), (0.72, 0.0)]
+)
+def test_the_share_falls_from_1_to_0_between_both_ratios(ratio: float, share: float) -> None:
+    """Stripes of two bands: of one pixel, and of four pixels with `ratio` times the amplitude."""
+    x = torch.arange(160)
+    coarse_band = 0.15 * torch.sin(torch.pi * (x + 0.5) / 4)
+    amplitude = coarse_band[:4].mean()  # what is left of it at a quarter of the size
+    fine_band = ratio * amplitude * (1 - 2 * (x % 2).float())
+    image = (0.5 + coarse_band + fine_band).expand(1, 3, 160, 160).contiguous()
+    inside = blurred_share(image)[..., 40:-40, 40:-40]
+    assert inside.mean().item() == pytest.approx(share, abs=0.04)
+    assert (inside.max() == 0) == (share == 0)
+
+
 def test_the_result_stays_in_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
     result = coarse_to_fine(lambda small: small + 3, random_image(1, 3, 64, 64))

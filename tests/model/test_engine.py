@@ -1,7 +1,9 @@
 """Whole images in strips, in any memory: always the same image."""
 
 import errno
+import gc
 import io
+import weakref
 from typing import Any
 
 import pytest
@@ -10,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from devudp_model.checkpoint import fold_batchnorm
 from devudp_model.engine import buffers as buffers
 from devudp_model.engine import network as network
 from devudp_model.engine import statistics as statistics
 from devudp_model.engine.buffers import BufferPool, BufferShape, FileBuffer, MemoryBuffer, RowBuffer
-from devudp_model.engine.layers import normalize_into, relu_
+from devudp_model.engine.layers import forget_layers, normalize_into, relu_
 from devudp_model.engine.network import Network, cut
 from devudp_model.engine.statistics import (
     FeatureStatistics,
@@ -24,7 +25,7 @@ from devudp_model.engine.statistics import (
     channel_moments,
     join,
 )
-from devudp_model.generator import Generator, InstanceNorm, Variant
+from devudp_model.generator import Generator, InstanceNorm, Variant, fold_batchnorm
 
 CPU = torch.device("cpu")
 VARIANTS: list[Variant] = ["devudp", "devudp-dt"]
@@ -230,12 +231,60 @@ def test_colour_channels_types_and_values_beyond_the_range() -> None:
     assert torch.equal(net(beyond), net(beyond.clamp(0, 1)))
 
 
-def test_too_large_numbers_are_told() -> None:
-    net = generator("devudp")
+def test_what_overflows_in_16_bits_is_done_in_fp32(caplog: pytest.LogCaptureFixture) -> None:
+    net, x = generator("devudp"), random_image(1, 3, 16, 16)
     net.get_parameter("encode1.0.conv1.weight").mul_(1e6)
-    Network(net, torch.float32)(random_image(1, 3, 16, 16))
+    exact = Network(net, torch.float32)
+    network = Network(net, torch.float16)
+    for _ in range(2):
+        assert torch.equal(network(x), exact(x))
+    assert network.dtype == torch.float32
+    assert len(caplog.records) == 1 and "float16" in caplog.text
+
+
+def test_what_overflows_with_kept_statistics_is_told() -> None:
+    """They were measured in 16 bits; who keeps them has to measure them again."""
+    net, x = generator("devudp"), random_image(1, 3, 16, 16)
+    network = Network(net, torch.float16)
+    network(x, keep=True)
+    network.layers.stem.weight.fill_(6e4)
     with pytest.raises(FloatingPointError, match="float16"):
-        Network(net, torch.float16)(random_image(1, 3, 16, 16))
+        network(x)
+    assert network.dtype == torch.float16
+
+
+def test_layers_are_made_once_for_a_generator() -> None:
+    net = generator("devudp")
+    net.requires_grad_(False)
+    x = random_image(1, 3, 16, 16)
+    network = Network(net, torch.float32)
+    assert Network(net, torch.float32).layers is network.layers
+    assert Network(net, torch.bfloat16).layers is not network.layers
+    before = network(x)
+    network(x, keep=True)
+    assert torch.equal(Network(net, torch.float32)(x / 2), Network(net, torch.float32)(x / 2))
+    assert not Network(net, torch.float32).local, "statistics are not kept with the layers"
+    net.get_parameter("encode1.0.conv1.weight").mul_(2)
+    changed = Network(net, torch.float32)
+    assert changed.layers is not network.layers and not torch.equal(changed(x), before)
+    net.head = torch.nn.Conv2d(net.head.in_channels, 3, 7, padding=3).requires_grad_(False)
+    assert Network(net, torch.float32).layers is not changed.layers
+    net.requires_grad_(True)
+    assert Network(net, torch.float32).layers is not Network(net, torch.float32).layers
+
+
+def test_layers_go_with_their_generator() -> None:
+    net = generator("devudp").requires_grad_(False)
+    layers = weakref.ref(Network(net, torch.float32).layers)
+    gc.collect()
+    assert layers() is not None
+    forget_layers(net)
+    gc.collect()
+    assert layers() is None
+    layers = weakref.ref(Network(net, torch.float32).layers)
+    del net
+    gc.collect()
+    assert layers() is None
 
 
 def test_few_buffers_are_alive(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +346,7 @@ def test_a_bound_that_cannot_be_kept_is_told_once(caplog: pytest.LogCaptureFixtu
     outs = [net(x, memory=memory) for memory in (None, 10_000_000, 10_000_000)]
     assert all(torch.equal(out, outs[0]) for out in outs)
     warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert len(warnings) == 1 and "bound of 10 MB cannot be kept" in warnings[0]
+    assert len(warnings) == 1 and "limit of 10 MB is too low" in warnings[0]
     caplog.clear()
     Network(generator("devudp"), torch.float32)(x, memory=200_000_000)
     assert not caplog.records

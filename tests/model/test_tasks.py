@@ -5,29 +5,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from devudp_model.apply_task import MAX_GAIN, Match, apply_task, is_bounded, match, reach
 from devudp_model.engine.statistics import Moments, channel_moments
-from devudp_model.tasks import (
+from devudp_model.filters import (
     GREY_LEVEL,
-    MAX_GAIN,
     OVERSHOOT_RADIUS,
     SPECK_RADIUS,
-    TASKS,
-    Match,
-    Task,
-    apply_task,
-    bundled_variant,
     calm_colours,
     cut_overshoot,
     detail_transfer,
     fill_dots,
     keep_white,
-    match,
-    own_bounds,
-    own_detail,
-    own_exposure,
-    reach,
     window_max,
     window_mean,
+)
+from devudp_model.tasks import (
+    DEFAULT_TASK,
+    TASK_SPECS,
+    TASKS,
+    Task,
+    TaskSpec,
+    bundled_variant,
+    task_of_word,
 )
 
 
@@ -42,6 +41,37 @@ def matched(image: Tensor, output: Tensor, exposure: float, detail: float = 0.0)
 
 def moments(x: Tensor) -> Moments:
     return channel_moments(x)
+
+
+def test_the_table_of_tasks() -> None:
+    """What saved workflows, scripts and the nodes rely on; a new task adds its line."""
+    found = {
+        task: (spec.word, spec.variant, spec.exposure, spec.detail, reach(task))
+        for task, spec in TASK_SPECS.items()
+    }
+    assert found == {
+        "joint": ("joint", "devudp", 1.0, 0.35, 8),
+        "deblur": ("deblur", "devudp-dt", 0.0, 0.0, 8),
+        "low light": ("low-light", "devudp", 1.0, 1.0, 8),
+    }
+    assert tuple(found) == TASKS and DEFAULT_TASK == "joint"
+    for task, spec in TASK_SPECS.items():
+        assert spec.name == task and spec.help
+        assert task_of_word(spec.word) == task_of_word(task) == task
+    with pytest.raises(ValueError, match="choose one of joint, deblur, low light"):
+        task_of_word("sharpen")
+
+
+def test_a_new_row_is_a_new_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else has to be told of it."""
+    spec = TaskSpec(
+        "denoise", "devudp", exposure=0.0, detail=0.0, after=("keep_white",), help="less noise"
+    )
+    monkeypatch.setitem(TASK_SPECS, "denoise", spec)
+    image, output = random_image(1, 3, 20, 30), random_image(1, 3, 20, 30, seed=1)
+    result = apply_task(image, output, "denoise", matched(image, output, spec.exposure))
+    torch.testing.assert_close(moments(result).mean, moments(image).mean, rtol=0, atol=1e-3)
+    assert reach("denoise") == 0
 
 
 def test_the_variants_of_the_tasks() -> None:
@@ -109,7 +139,7 @@ def test_low_light_takes_the_exposure_of_the_model_and_the_detail_of_the_input()
     forms = torch.rand(1, 3, 10, 10).repeat_interleave(8, -2).repeat_interleave(8, -1) * 0.1
     image, bright = 0.05 + forms, 0.5 + 4 * forms
     smooth = window_mean(bright, 2)  # a model that washed out the edges
-    found = matched(image, smooth, 1.0, own_detail("low light", shortcut=False))
+    found = matched(image, smooth, 1.0, TASK_SPECS["low light"].detail_for(shortcut=False))
     result = apply_task(image, smooth, "low light", found)
 
     def fine(x: Tensor) -> Tensor:
@@ -140,8 +170,8 @@ def test_a_task_looks_no_further_than_it_says(task: Task) -> None:
     image = random_image(1, 3, 90, 90)
     output = (random_image(1, 3, 90, 90, seed=1) + 0.7).clamp(max=1)  # white with dark spots
     shortcut = task == "deblur"
-    found = matched(image, output, 1.0, own_detail(task, shortcut))
-    found = found._replace(bounded=own_bounds(task, shortcut))
+    found = matched(image, output, 1.0, TASK_SPECS[task].detail_for(shortcut=shortcut))
+    found = found._replace(bounded=is_bounded(task, shortcut))
     whole = apply_task(image, output, task, found)
     r = reach(task)
     part = apply_task(image[..., 20:70, 20:70], output[..., 20:70, 20:70], task, found)
@@ -152,7 +182,12 @@ def test_a_task_looks_no_further_than_it_says(task: Task) -> None:
 
 def test_joint_has_a_part_of_the_inputs_own_detail() -> None:
     image, output = random_image(1, 3, 30, 30) * 0.3, random_image(1, 3, 30, 30, seed=1)
-    assert 0 < own_detail("joint", shortcut=False) < own_detail("low light", shortcut=False) == 1
+    assert (
+        0
+        < TASK_SPECS["joint"].detail_for(shortcut=False)
+        < TASK_SPECS["low light"].detail_for(shortcut=False)
+        == 1
+    )
     none, some, all_of_it = (
         apply_task(image, output, "joint", matched(image, output, 1.0, detail))
         for detail in (0.0, 0.25, 1.0)
@@ -162,14 +197,14 @@ def test_joint_has_a_part_of_the_inputs_own_detail() -> None:
 
 
 def test_a_network_with_the_shortcut_keeps_exposure_and_detail_by_itself() -> None:
-    assert [own_exposure(task, shortcut=True) for task in TASKS] == [1.0, 1.0, 1.0]
-    assert [own_exposure(task, shortcut=False) for task in TASKS] == [1.0, 0.0, 1.0]
-    assert [own_detail(task, shortcut=True) for task in TASKS] == [0.0, 0.0, 1.0]
+    assert [TASK_SPECS[task].exposure_for(shortcut=True) for task in TASKS] == [1.0, 1.0, 1.0]
+    assert [TASK_SPECS[task].exposure_for(shortcut=False) for task in TASKS] == [1.0, 0.0, 1.0]
+    assert [TASK_SPECS[task].detail_for(shortcut=True) for task in TASKS] == [0.0, 0.0, 1.0]
 
 
 def test_only_what_keeps_the_inputs_exposure_is_bounded_by_it() -> None:
-    assert [own_bounds(task, shortcut=True) for task in TASKS] == [False, True, False]
-    assert not any(own_bounds(task, shortcut=False) for task in TASKS)
+    assert [is_bounded(task, shortcut=True) for task in TASKS] == [False, True, False]
+    assert not any(is_bounded(task, shortcut=False) for task in TASKS)
 
 
 def test_deblur_has_no_halos() -> None:

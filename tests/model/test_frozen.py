@@ -7,9 +7,9 @@ import logging
 import pytest
 import torch
 
+from devudp_model.frozen import VideoRestorer, sampled
 from devudp_model.generator import Generator
-from devudp_model.restore import Options, restore
-from devudp_model.video import VideoRestorer, sampled
+from devudp_model.restoration import Options, restore
 
 
 @pytest.fixture
@@ -77,15 +77,15 @@ def test_numbers_too_large_for_a_later_frame(
     restorer = VideoRestorer(generator, video, Options(precision="bf16"))
     assert restorer.frozen
 
-    def overflow(image: torch.Tensor, given: torch.Tensor | None = None) -> torch.Tensor:
+    def overflow(image: torch.Tensor, **details: object) -> torch.Tensor:
         raise FloatingPointError
 
-    restorer.frozen.forward = overflow
+    restorer.frozen.network.forward = overflow
     with caplog.at_level(logging.WARNING, "devudp"):
         restored = restorer(video[:1])
-    assert "going on in fp32" in caplog.text
+    assert "again in fp32" in caplog.text
     exact = VideoRestorer(generator, video, Options(precision="fp32"))
     assert torch.equal(restored, exact(video[:1]))
-    restorer.frozen.forward = overflow
+    restorer.frozen.network.forward = overflow
     with pytest.raises(FloatingPointError):
         restorer(video[:1])
