@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # of `devudp info | head`: nobody is listening any more
+    except BrokenPipeError:  # `devudp info | head`: the reader is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python's last flush, too
         return FAILED
     except (ValueError, OSError) as error:
@@ -90,7 +90,7 @@ def run_restore(args: argparse.Namespace) -> int:
 
 
 def prepare_folder(out: Path) -> None:
-    """Makes it, and finds out now whether it can be written to, not after the first image."""
+    """Makes the folder and checks that it is writable, before any work is done."""
     from .atomic import replacing
 
     try:
@@ -114,7 +114,7 @@ def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Proces
     from .restoration import Options
     from .tasks import bundled_variant, task_of_word
 
-    Image.MAX_IMAGE_PIXELS = None  # images.MAX_PIXELS counts instead: these are one's own files
+    Image.MAX_IMAGE_PIXELS = None  # the user's own files: images.MAX_PIXELS is the limit
     options = Options(
         task=task_of_word(args.task),
         strength=args.strength,
@@ -148,7 +148,7 @@ def choose_device(name: str | None, local_rank: int) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        # torch answers an unknown name with a list of all that somebody might build it for.
+        # For an unknown name torch lists every backend that it could be built with.
         unknown = "Expected one of" in str(error)
         reason = "there is none of that name" if unknown else str(error).splitlines()[0]
         raise ValueError(

@@ -28,7 +28,7 @@ def to_srgb(x: Tensor) -> Tensor:
 
 
 DARKEST = 1e-3
-"""With a tone curve of its own, made blur has no darker values: a quarter of a step of 8 bits."""
+"""Least value of synthetic blur with a tone curve of its own: a quarter of an 8-bit step."""
 
 
 def uniform(rng: torch.Generator, low: float, high: float) -> float:
@@ -39,8 +39,8 @@ def uniform(rng: torch.Generator, low: float, high: float) -> float:
 def shake_path(rng: torch.Generator, poses: int) -> Tensor:
     """A hand's path while the shutter is open: `poses`,3 of (x, y, roll), mean 0.
 
-    The velocity is a damped random walk, now and then with a jerk. x and y span 1 together (their
-    larger extent); roll spans at most 1.
+    The velocity is a damped random walk, now and then with a jerk. The larger extent
+    of x and y is 1; roll spans at most 1.
     """
     inertia = uniform(rng, 0.7, 0.97)
     kicks = torch.randn(poses, 3, generator=rng)

@@ -88,7 +88,7 @@ def closing(x: Tensor, radius: int) -> Tensor:
 def fill_dots(image: Tensor, output: Tensor) -> Tensor:
     """The model's image without the coloured dots that it makes in blown-out lights.
 
-    Networks with InstanceNorm have a few pixels with gigantic features (Karras et al.: Analyzing
+    Networks with InstanceNorm have a few pixels with very large features (Karras et al.: Analyzing
     and Improving the Image Quality of StyleGAN, 2020, section 2). Here they lie in lights, where
     the output is white, and single pixels miss it in one colour. A small dark spot in white stays
     as far as the input has it too.

@@ -1,7 +1,7 @@
 """Statistics that are measured once and kept: pieces of an image, frames of a video.
 
 The generator normalises over the whole image. With the statistics kept, the network is local: a
-piece comes out as it does in the whole image, and the frames of a video are treated alike.
+piece comes out as it does in the whole image, and all frames of a video get the same treatment.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from .restoration import (
 )
 
 SAMPLED_FRAMES, SAMPLED_PIXELS = 8, 4_000_000
-"""A video's statistics are taken from at most so many frames and pixels (but one frame)."""
+"""Upper limits of the frames and pixels that a video's statistics are taken from (at least one
+frame)."""
 
 
 class FrozenRestorer(nn.Module):
@@ -140,7 +141,7 @@ class VideoRestorer:
     Args:
         generator: runs on the device it is on.
         sample: B,C,H,W in [0, 1], as for `restore`. Frames without any contrast do not count.
-        options: what to do; the statistics are shared, whatever they say.
+        options: as for `restore`; `statistics` is ignored, they are shared.
     """
 
     def __init__(self, generator: Generator, sample: Tensor, options: Options):

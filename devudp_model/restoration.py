@@ -33,7 +33,7 @@ FLAT = 0.25 / 255
 """An image whose values differ by less than this has no contrast."""
 
 STRIP_PIXELS = 2**18
-"""Tasks are done on strips of about so many pixels."""
+"""Approximate size of the strips in which a task is applied."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def limit_less_coarse_input(
 def from_coarser_scales(
     run: Callable[[Tensor], Tensor], network: Network, image: Tensor, options: Options
 ) -> Tensor:
-    """What the network is given for whole images B,C,H,W: these, or B,3,H,W from coarser scales.
+    """The network's input for whole images B,C,H,W: these, or B,3,H,W from coarser scales.
 
     `run` runs the network.
     """

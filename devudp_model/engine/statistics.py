@@ -3,9 +3,9 @@
 A normalisation needs two numbers for each channel. Accumulated over strips they are those of the
 whole image, so strips come out as they would in one piece.
 
-On the CPU they are the same to the last bit whatever the strips and the number of threads: what is
-added up in float32 is a group of rows that always starts at the same row, by one thread, and groups
-are joined in float64 in the order of the image.
+On the CPU they do not depend on the strips or the number of threads, to the last bit: one thread
+adds up a group of rows in float32, groups always start at the same rows, and they are joined in
+float64 in the order of the image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 GROUP_NUMBERS = 2**17
-"""A group has at least so many numbers: in float32 they still fit into a core's cache."""
+"""Least size of a group of rows: in float32 it still fits into a core's cache."""
 
 
 class Moments(NamedTuple):
@@ -50,7 +50,7 @@ class KeptMoments(nn.Module):
 
 
 def group_rows(numbers: int) -> int:
-    """How many rows make a group, an even number, if a row has so many numbers."""
+    """Rows in a group, an even number, for rows of `numbers` numbers."""
     return 2 * -(-GROUP_NUMBERS // (2 * numbers))
 
 

@@ -1,4 +1,4 @@
-"""Images with 16 bits a channel and more, which Pillow would cut down to 8 without a word.
+"""Images with 16 bits a channel and more, which Pillow would silently reduce to 8.
 
 Their pixels go through libvips (`pip install "pyvips[binary]"`, part of `devudp[standalone]`),
 loaded when the first such image comes.
@@ -32,7 +32,7 @@ INTERPRETATIONS = ("grey16", "rgb16", "b-w", "rgb", "srgb", "scrgb", "multiband"
 
 
 class HighBitDepthError(ValueError):
-    """Why a deep image cannot be read or written: a sentence whose subject is the file."""
+    """Why such a file cannot be read or written; the message goes on after the file's name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ def read(path: Path) -> HighBitDepthPixels:
             )
     elif pixels.dtype not in (np.uint8, np.uint16):
         raise HighBitDepthError(
-            f"has pixels of a rare kind ({pixels.dtype}). Convert it to 16 bits."
+            f"has an unsupported pixel type ({pixels.dtype}). Convert it to 16 bits."
         )
 
     def field(name: str, default: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Image files to tensors and back, with all that makes them more than pixels.
+"""Image files to tensors and back, with their metadata.
 
     image = read_image("IMG_0001.jpg")
     restored = restore(image.pixels, generator)
@@ -41,7 +41,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
 """What can be written, and the suffixes of each, the usual one first."""
 
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-"""What is taken for an image when a folder is given."""
+"""Suffixes of the image files in a folder."""
 
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 4},  # in half the time of the default, files 2 % larger
@@ -237,7 +237,7 @@ def cmyk_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def check_format(image: RasterImage, format: str) -> None:
-    """Whether `format` can hold the image; better asked before the work than after it.
+    """Checks that `format` can hold the image, before the work is done.
 
     Raises:
         ImageError: it is unknown, or cannot hold transparency.
@@ -249,12 +249,12 @@ def check_format(image: RasterImage, format: str) -> None:
 
 
 def write_image(path: str | os.PathLike[str], image: RasterImage, format: str = "png") -> None:
-    """Writes an image and all that is known about it; the file is complete or not there.
+    """Writes an image with its metadata; the file is complete or not there.
 
     PNG and TIFF keep 16 bits. An existing file is replaced.
 
     Args:
-        path: the file, whatever its suffix.
+        path: the file; its suffix is not looked at.
         image: as read, usually with other pixels.
         format: one of `FORMATS`.
 

@@ -15,7 +15,7 @@ from .images import FORMATS, SUFFIXES
 log = logging.getLogger("devudp")
 
 SAME = "same"
-"""As a format: whatever the input has."""
+"""The format of the input."""
 
 
 class PlanError(ValueError):
@@ -129,7 +129,7 @@ def images_in(
             else:
                 others += 1
     if others:
-        log.info("%s: other files passed over: %d", folder, others)
+        log.info("%s: %d other files skipped", folder, others)
     return images
 
 

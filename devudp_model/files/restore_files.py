@@ -1,6 +1,6 @@
-"""Restores image files, one after the other, whatever happens to some of them.
+"""Restores image files one after the other; one that fails does not stop the others.
 
-One image is in memory at a time, so a folder may hold any number: the frames of a video, say.
+One image is in memory at a time, so a folder may hold any number, such as a video's frames.
 """
 
 from __future__ import annotations
