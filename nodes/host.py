@@ -111,10 +111,19 @@ def on_device(module: nn.Module, working_bytes: int) -> Iterator[torch.device]:
     device = compute_device()
     management.free_memory(working_bytes + management.module_size(module), device)
     try:
-        module.to(device)
+        move(module, device)
         yield device
     finally:
-        module.to(management.vae_offload_device())
+        move(module, management.vae_offload_device())
+
+
+def move(module: nn.Module, device: torch.device) -> None:
+    """Nodes run in inference mode, whose tensors do not count their changes; so not in it.
+
+    (`layers_of` in the engine needs the count.)
+    """
+    with torch.inference_mode(False):
+        module.to(device)
 
 
 @contextmanager

@@ -105,6 +105,17 @@ def test_room_is_made_first_and_the_network_leaves_the_device_whatever_happens(
     assert pack.calls.freed == [(1000 + 440, torch.device("meta"))]
 
 
+def test_weights_that_move_stay_normal_tensors(pack: Pack) -> None:
+    """In inference mode they would lose their version counter, and layers could not be kept."""
+    module = torch.nn.Linear(3, 2)
+    pack.management.get_torch_device = lambda: torch.device("meta")
+    pack.management.vae_offload_device = lambda: torch.device("meta")
+    with torch.inference_mode(), pack.module("nodes.host").on_device(module, 0):
+        assert not any(p.is_inference() for p in module.parameters())
+        assert module.weight.device.type == "meta"
+    assert not any(p.is_inference() for p in module.parameters())
+
+
 def test_cancel_passes_through_and_stops_the_batch(pack: Pack) -> None:
     pack.calls.interrupt_at = 3
     with pytest.raises(Interrupted):
