@@ -27,7 +27,7 @@ from tests.host.workflows import load, to_prompt, workflow_files
 
 PACK = "comfyui-devudp"
 DOCS = ROOT / "web" / "docs"
-NEED_A_BAD_IMAGE = {"restore_one_image", "restore_then_upscale"}
+NEED_A_BAD_IMAGE = {"restore_one_picture", "restore_then_upscale"}
 HELPED = "DEvUDPRestore"
 SCALE = 2
 """Pixels of a screenshot for one of the page, so that text is sharp."""
@@ -192,7 +192,7 @@ def take_in_page(server: Server, chromium: str, files: list[Path], shots: Path) 
         chosen = [boxes[number] for number in nodes or boxes]
         keep(crop(shots / f"{name}.png", chosen), ROOT / target)
     shutil.copytree(DOCS, server.base / "custom_nodes" / PACK / "web/docs", dirs_exist_ok=True)
-    one = [path for path in files if path.stem == "restore_one_image"]
+    one = [path for path in files if path.stem == "restore_one_picture"]
     look(prepare(), server, chromium, shots, one, help=[HELPED], size=HELP_PAGE, scale=SCALE)
     whole = [(0, 0, *HELP_PAGE)]
     keep(crop(shots / f"help_{HELPED}.png", whole, around=0), ROOT / "assets" / "help.jpg")

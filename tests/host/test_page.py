@@ -139,7 +139,7 @@ def test_the_help_page_opens_with_its_image(page: dict[str, Any], node: str) -> 
 
 
 def test_the_page_in_another_language(host: Host, plain_server: Server, chromium: str) -> None:
-    files = [path for path in workflow_files() if path.stem == "restore_one_image"]
+    files = [path for path in workflow_files() if path.stem == "restore_one_picture"]
     german = look(
         host,
         plain_server,

@@ -19,7 +19,7 @@ EXPECTED = {
     "compare_the_tasks",
     "degrade_and_measure",
     "restore_inside_a_mask",
-    "restore_one_image",
+    "restore_one_picture",
     "restore_then_upscale",
     "restore_video_frames",
 }
