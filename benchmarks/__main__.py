@@ -2,8 +2,8 @@
 
 python -m benchmarks                             # all parts, half an hour on two cores
 python -m benchmarks speed profile               # some parts, one after the other
-python -m benchmarks precision --pictures DIR    # with pictures of your own
-python -m benchmarks --effort quick              # small pictures only: a few minutes
+python -m benchmarks precision --images DIR    # with images of your own
+python -m benchmarks --effort quick              # small images only: a few minutes
 python -m benchmarks --report docs               # measures nothing: writes docs/performance.md
 
 Each part's tables are kept in benchmarks/out as they are measured, so a run that was cut off goes
@@ -40,7 +40,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--effort", choices=EFFORTS, default="full")
-    parser.add_argument("--pictures", type=Path, default=Path("samples"), help="for precision")
+    parser.add_argument(
+        "--images", "--pictures", type=Path, default=Path("samples"), help="for precision"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="of the parts")
     parser.add_argument("--report", type=Path, help="where to write the report; measures nothing")
@@ -55,7 +57,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     args = parse()
     if args.report is None:
-        plan = Plan(torch.device(args.device), args.effort, args.pictures)
+        plan = Plan(torch.device(args.device), args.effort, args.images)
         for name in args.parts or PARTS:
             run_part(name, plan, args.out / f"{name}.json")
     write(args.report or args.out, args.out)

@@ -1,4 +1,4 @@
-"""Frames of a film by the command line: how many a second, and how much memory. Linux only."""
+"""Frames of a video by the command line: how many a second, and how much memory. Linux only."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .tables import Cell, Table
 def table_of_frames(
     size: tuple[int, int], few: int, many: int, precision: str, device: torch.device
 ) -> Table:
-    """Two films, `few` and `many` frames long, by one process and by two.
+    """Two videos, `few` and `many` frames long, by one process and by two.
 
-    Frames a second are those that the longer film has more, so starting does not count.
+    Frames a second are those that the longer video has more, so starting does not count.
     """
     threads = torch.get_num_threads()
     rows: list[list[Cell]] = []
     with tempfile.TemporaryDirectory() as folder:
-        films = [make_film(Path(folder) / str(count), count, size) for count in (few, many)]
+        videos = [make_video(Path(folder) / str(count), count, size) for count in (few, many)]
         for processes in (1, 2) if device.type == "cpu" and threads > 1 else (1,):
-            found = [restore_film(f, processes, threads, precision, device) for f in films]
+            found = [restore_video(f, processes, threads, precision, device) for f in videos]
             seconds, peaks = zip(*found, strict=True)
             rate = (many - few) / (seconds[1] - seconds[0])
             rows.append([str(processes), precision, rate, *(peak / 1e6 for peak in peaks)])
@@ -39,10 +39,10 @@ def table_of_frames(
         "each has half of the threads, started by torchrun. Peak of the largest process, Python "
         "and torch included."
     )
-    return Table(f"Films of {size[1]}x{size[0]}", header, rows, note, labels=2)
+    return Table(f"Videos of {size[1]}x{size[0]}", header, rows, note, labels=2)
 
 
-def make_film(folder: Path, count: int, size: tuple[int, int]) -> Path:
+def make_video(folder: Path, count: int, size: tuple[int, int]) -> Path:
     """A folder of random frames."""
     folder.mkdir()
     for number in range(count):
@@ -51,16 +51,16 @@ def make_film(folder: Path, count: int, size: tuple[int, int]) -> Path:
     return folder
 
 
-def restore_film(
-    film: Path, processes: int, threads: int, precision: str, device: torch.device
+def restore_video(
+    video: Path, processes: int, threads: int, precision: str, device: torch.device
 ) -> tuple[float, int]:
     """Seconds, and the peak bytes of the largest process."""
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    command += ["-m", "devudp_model.cli", "restore", str(film), "--statistics", "shared"]
+    command += ["-m", "devudp_model.cli", "restore", str(video), "--statistics", "shared"]
     command += ["--precision", precision, "--device", device.type]
-    command += ["--out", str(film.with_name(f"{film.name}-by-{processes}"))]
+    command += ["--out", str(video.with_name(f"{video.name}-by-{processes}"))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads // processes)}
     quiet = subprocess.DEVNULL
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What starting takes: the command line on a small picture, and the node pack in a host."""
+"""What starting takes: the command line on a small image, and the node pack in a host."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ print(json.dumps(time.perf_counter() - start))
 def loading(repeats: int = 3) -> list[Table]:
     """The best of a few starts each."""
     with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "picture.png"
-        Image.fromarray((torch.rand(256, 256, 3) * 255).byte().numpy()).save(picture)
-        starts = [restore_picture(picture, Path(folder) / "out") for _ in range(repeats)]
+        image = Path(folder) / "image.png"
+        Image.fromarray((torch.rand(256, 256, 3) * 255).byte().numpy()).save(image)
+        starts = [restore_image(image, Path(folder) / "out") for _ in range(repeats)]
     library, rest = min(starts, key=lambda start: start[1])
     pack = min(json.loads(python("-c", PACK).stdout) for _ in range(repeats))
     rows: list[list[str | float]] = [
         ["`import torch`", library],
-        ["`devudp restore` of a picture of 256x256, all but that", rest],
+        ["`devudp restore` of an image of 256x256, all but that", rest],
         ["the node pack and the library behind it, beside what the host has loaded", pack],
     ]
     note = "By the clock, the best of a few starts; torch's import by `python -X importtime`."
     return [Table("Starting", ["what", "seconds"], rows, note, labels=1)]
 
 
-def restore_picture(picture: Path, out: Path) -> tuple[float, float]:
-    """Seconds of `import torch` and of all else, in a process that restores one picture."""
+def restore_image(image: Path, out: Path) -> tuple[float, float]:
+    """Seconds of `import torch` and of all else, in a process that restores one image."""
     start = time.perf_counter()
     module = ("-X", "importtime", "-m", "devudp_model.cli")
-    done = python(*module, "restore", str(picture), "--out", str(out), "--overwrite")
+    done = python(*module, "restore", str(image), "--out", str(out), "--overwrite")
     seconds = time.perf_counter() - start
     found = re.search(r"^import time: +\d+ \| +(\d+) \| +torch$", done.stderr, re.MULTILINE)
     if found is None:

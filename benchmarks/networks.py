@@ -40,7 +40,7 @@ def textbook(generator: Generator, dtype: torch.dtype) -> Callable[[Tensor], Ten
 def convolutions(
     channels: int, height: int, width: int
 ) -> Iterator[tuple[nn.Conv2d, tuple[int, ...]]]:
-    """Every convolution of the network with the shape of its input, for a picture of that size.
+    """Every convolution of the network with the shape of its input, for an image of that size.
 
     `channels` is the network's width."""
     calls: list[tuple[nn.Conv2d, tuple[int, ...]]] = []

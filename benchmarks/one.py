@@ -1,4 +1,4 @@
-"""Restores one random picture; prints seconds and peak memory over input and output as JSON.
+"""Restores one random image; prints seconds and peak memory over input and output as JSON.
 
 python -m benchmarks.one 720 1280 bf16
 python -m benchmarks.one 4000 6000 bf16 --memory 1.5e9 --check     # against the unbounded result
@@ -13,7 +13,7 @@ import time
 import torch
 
 from devudp_model.generator import Generator
-from devudp_model.restore import Options, Precision, restore
+from devudp_model.restoration import Options, Precision, restore
 
 from .measure import forget_peak, peak_bytes, resident_bytes
 
@@ -25,7 +25,7 @@ def measure(
     memory: int | None,
     device: torch.device,
 ) -> tuple[dict[str, float], torch.Tensor]:
-    """Seconds, peak bytes, and the restored picture."""
+    """Seconds, peak bytes, and the restored image."""
     torch.manual_seed(0)
     options = Options(precision=precision, memory=memory)
     restore(torch.rand(1, 3, 64, 64, device=device), net, options)  # loads kernels, starts threads

@@ -14,7 +14,7 @@ from torch import Tensor
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.engine.network import Network
 from devudp_model.generator import VARIANTS, Generator, Variant
-from devudp_model.restore import Options, Precision, restore
+from devudp_model.restoration import Options, Precision, restore
 
 from .frames import table_of_frames
 from .loading import loading
@@ -41,14 +41,14 @@ class Plan:
     """Where to measure, and how much of it.
 
     Attributes:
-        effort: `full`; `quick` with small pictures; `tiny` with a narrow network too, which only
+        effort: `full`; `quick` with small images; `tiny` with a narrow network too, which only
             shows that everything runs.
-        pictures: a folder, for the part precision.
+        images: a folder, for the part precision.
     """
 
     device: torch.device
     effort: Effort
-    pictures: Path
+    images: Path
 
     @property
     def cuda(self) -> bool:
@@ -80,15 +80,15 @@ class Plan:
 
 
 def speed(plan: Plan) -> list[Table]:
-    """Small pictures, also over a textbook version, which large ones take minutes with."""
+    """Small images, also over a textbook version, which large ones take minutes with."""
     sizes = plan.sizes([(256, 256), (720, 1280)], [(256, 256)])
     return [speed_table("Speed", plan, sizes, with_textbook=True)]
 
 
 def speed_large(plan: Plan) -> list[Table]:
-    """Large pictures."""
+    """Large images."""
     sizes = plan.sizes([(1080, 1920), (3000, 4000)], [(512, 512)])
-    return [speed_table("Speed with large pictures", plan, sizes, with_textbook=False)]
+    return [speed_table("Speed with large images", plan, sizes, with_textbook=False)]
 
 
 def speed_table(title: str, plan: Plan, sizes: list[Size], *, with_textbook: bool) -> Table:
@@ -114,12 +114,12 @@ def speed_table(title: str, plan: Plan, sizes: list[Size], *, with_textbook: boo
                 rows.append([*row, own, rate / 1e12, f"{share:.0f} %", own / alone])
                 if with_textbook:
                     rows[-1] += [simple[p] / own if simple else "" for p in (precision, "fp32")]
-    header = ["picture", "precision", "seconds", "TFLOP/s", "of the matrix rate"]
+    header = ["image", "precision", "seconds", "TFLOP/s", "of the matrix rate"]
     header.append("over its convolutions")
     note = (
         "Of the matrix rate: TFLOP/s over those of a large matrix product in this precision. Over "
         "its convolutions: the time of `restore` over that of the network's convolutions, each "
-        "called alone on the whole picture."
+        "called alone on the whole image."
     )
     if with_textbook:
         header += ["textbook over it", "textbook in fp32 over it"]
@@ -145,21 +145,21 @@ def memory(plan: Plan) -> list[Table]:
             reference = micro if pixels < 1e6 else reference  # the last one below: 0.5 MP
             row: list[Cell] = [f"{pixels / 1e6:.2g} MP", precision, micro, micro / reference]
             rows.append([*row, found["peak"] / pixels])
-    header = ["picture", "precision", "microseconds a pixel", "over 0.5 MP's"]
+    header = ["image", "precision", "microseconds a pixel", "over 0.5 MP's"]
     header.append("peak bytes a pixel")
-    note = "Peak over input and output, of a first call: small pictures pay for starting."
+    note = "Peak over input and output, of a first call: small images pay for starting."
     return [Table("Growth with size", header, rows, note, chart="microseconds a pixel")]
 
 
 def bounded(plan: Plan) -> list[Table]:
-    """A picture that does not fit into its memory, over the same one without a bound."""
+    """An image that does not fit into its memory, over the same one without a bound."""
     bounds = {"full": ((4000, 6000), 1.5e9), "quick": ((600, 840), 120e6), "tiny": ((96, 64), 60e6)}
     (height, width), bound = bounds[plan.effort]
     found = one(plan, (height, width), plan.half, "--memory", bound, "--check")
     ratio = found["seconds"] / found["seconds_whole"]
     row: list[Cell] = [f"{height * width / 1e6:.2g} MP", plan.half, bound / 1e9]
     row += [found["peak"] / 1e9, ratio, 255 * found["difference"]]
-    header = ["picture", "precision", "bound, GB", "peak, GB", "time over unbounded"]
+    header = ["image", "precision", "bound, GB", "peak, GB", "time over unbounded"]
     header.append("largest difference, of 255")
     return [Table("Bounded memory", header, [row], "Peak over input and output.")]
 
@@ -171,30 +171,30 @@ def one(plan: Plan, size: Size, precision: Precision, *arguments: object) -> dic
 
 
 def precision(plan: Plan) -> list[Table]:
-    """How far 16 bits are from float32 on pictures, with the weights that come along."""
-    from devudp_model.files.images import read_picture
+    """How far 16 bits are from float32 on images, with the weights that come along."""
+    from devudp_model.files.images import read_image
 
-    paths = sorted(p for p in plan.pictures.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
-    pictures = [read_picture(path).pixels[:, :3] for path in paths]
+    paths = sorted(p for p in plan.images.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
+    images = [read_image(path).pixels[:, :3] for path in paths]
     if plan.effort == "tiny":
-        pictures = [x[:, :, :64, :64] for x in pictures[:1]]
+        images = [x[:, :, :64, :64] for x in images[:1]]
     rows: list[list[Cell]] = []
     for variant in VARIANTS:
         if not bundled(variant).exists():
             continue
         net = load_checkpoint(bundled(variant)).generator.to(plan.device)
         exact = Network(net, torch.float32)
-        expected = [(x, exact(x)) for x in pictures]
+        expected = [(x, exact(x)) for x in images]
         for name in ("bf16", "fp16"):
             half = Network(net, DTYPES[name])
             errors = [(half(x) - y).abs().mul_(255).flatten() for x, y in expected]
-            rows.append([variant, name, *spread(torch.cat(errors)), str(len(errors))])
-    header = ["weights", "precision", "mean", "99.9 % below", "largest", "pictures"]
+            rows.append([variant, name, *error_summary(torch.cat(errors)), str(len(errors))])
+    header = ["weights", "precision", "mean", "99.9 % below", "largest", "images"]
     note = "Absolute differences from fp32, of 255."
     return [Table("Precision", header, rows, note, chart="mean")]
 
 
-def spread(errors: Tensor) -> tuple[float, float, float]:
+def error_summary(errors: Tensor) -> tuple[float, float, float]:
     """Mean, 99.9th percentile and maximum."""
     rank = max(1, round(0.999 * errors.numel()))
     return errors.mean().item(), errors.kthvalue(rank).values.item(), errors.max().item()
@@ -251,7 +251,7 @@ def coarse(plan: Plan) -> list[Table]:
 
 
 def frames(plan: Plan) -> list[Table]:
-    """Films by the command line."""
+    """Videos by the command line."""
     size = plan.sizes([(360, 640)], [(128, 128)])[0]
     few, many = (2, 4) if plan.effort == "tiny" else (8, 24)
     return [table_of_frames(size, few, many, plan.half, plan.device)]

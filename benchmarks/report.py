@@ -1,4 +1,4 @@
-"""The tables as one page, and their numbers as one picture."""
+"""The tables as one page, and their numbers as one image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ one run; seconds are this machine's.
 ## How it is done
 
 The convolutions cannot be saved, so everything else is done on the way: one layer after the other
-works through the picture in strips of rows that fit into the processor's cache. What a strip reads
+works through the image in strips of rows that fit into the processor's cache. What a strip reads
 is normalised, added and padded there, and what the convolution leaves is measured there too, for
 the next normalisation; only then it goes to memory. Features stay in channels_last, two of them are
 alive at a scale, and what does not fit into a memory bound lies in a temporary file (or, for a GPU,
@@ -37,7 +37,7 @@ faster, after a first call that takes 20 seconds for every new size (the table "
 - On the CPU a result is the same to the last bit whatever the memory bound and the strips, in fp32,
   bf16 and fp16: sums are made in groups of rows that always begin at the same rows, joined in
   float64 (`devudp_model/engine/statistics.py`), and the kernels chosen do not depend on the strip.
-- With another number of threads too, in all that was tried (1 to 8), but for pictures below about
+- With another number of threads too, in all that was tried (1 to 8), but for images below about
   40x40 in fp32, where a library's own small kernel differs in the seventh digit.
 - A bound below about 0.1 GB cannot be kept (more with many threads): weights, kernels and the rows
   that are being worked on take as much. A warning says so.
@@ -55,8 +55,8 @@ def write_report(path: Path, parts: Sequence[Part]) -> None:
             origin = part.origin
         pieces += [table.markdown() for table in part.tables]
     numbers = "\n\n".join(pieces)
-    picture = "![The same as a chart](performance.png)"
-    block = f"{MARKS[0]}\n{numbers}\n\n{picture}\n{MARKS[1]}"
+    image = "![The same as a chart](performance.png)"
+    block = f"{MARKS[0]}\n{numbers}\n\n{image}\n{MARKS[1]}"
     page = path.read_text(encoding="utf-8") if path.exists() else PAGE.format(*MARKS)
     pattern = re.compile(f"{MARKS[0]}.*{MARKS[1]}", re.DOTALL)
     path.write_text(pattern.sub(lambda _: block, page), encoding="utf-8")

@@ -1,1 +1,56 @@
-"""DEvUDP: one generator that deblurs photographs and corrects their exposure."""
+"""DEvUDP: one generator that deblurs photographs and corrects their exposure.
+
+    from devudp_model import Options, bundled, load_checkpoint, read_image, restore
+    generator = load_checkpoint(bundled("devudp")).generator
+    sharp = restore(read_image("photo.jpg").pixels, generator, Options(strength=0.8))
+
+The public names are loaded when they are first used: importing the package imports no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .checkpoint import bundled, load_checkpoint
+    from .files.images import read_image, write_image
+    from .restoration import Options, restore
+
+    __version__: str
+
+__all__ = [
+    "Options",
+    "__version__",
+    "bundled",
+    "load_checkpoint",
+    "read_image",
+    "restore",
+    "write_image",
+]
+
+MODULES = {
+    "Options": "restoration",
+    "bundled": "checkpoint",
+    "load_checkpoint": "checkpoint",
+    "read_image": "files.images",
+    "restore": "restoration",
+    "write_image": "files.images",
+}
+"""Where each public name is defined."""
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, on their first use."""
+    if name == "__version__":
+        value: Any = import_module(".version", __name__).version()
+    elif name in MODULES:
+        value = getattr(import_module(f".{MODULES[name]}", __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

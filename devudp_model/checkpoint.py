@@ -9,9 +9,8 @@ The weights alone say which network they belong to, so a file without metadata c
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -21,14 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from .atomic import replacing
-from .generator import ConvNorm, Generator, Norm, ResidualBlock, Variant
+from .generator import Generator, Norm, Variant, conv_norm_pairs, fold_batchnorm
 from .tensor_files import CheckpointError, read_tensors
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
     "bundled",
-    "fold_batchnorm",
     "load_checkpoint",
     "save_checkpoint",
 ]
@@ -147,41 +145,6 @@ def describe(generator: Generator) -> dict[str, str]:
         "norm": generator.norm,
         "shortcut": "yes" if generator.shortcut else "no",
     }
-
-
-def conv_norm_pairs(generator: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    """Every normalisation with the convolution before it: owner, the convolution's name, norm."""
-    for module in generator.modules():
-        if isinstance(module, ConvNorm):
-            yield module, "conv", module.norm
-        elif isinstance(module, ResidualBlock):
-            yield module, "conv1", module.norm1
-            yield module, "conv2", module.norm2
-
-
-@torch.no_grad()
-def fold_batchnorm(generator: Generator) -> Generator:
-    """A copy whose BatchNorms (as in eval mode) are part of the convolutions before them.
-
-    norm(w x) = (w x - mean) gamma / sqrt(var + eps) + beta is a convolution with the weights
-    w gamma / sqrt(var + eps) and a bias. Computed in float64. The perceptual model, whose norms
-    depend on the image, comes back as an unchanged copy.
-    """
-    folded = copy.deepcopy(generator)
-    for owner, conv_name, norm in list(conv_norm_pairs(folded)):
-        if not isinstance(norm, nn.BatchNorm2d):
-            continue
-        conv = owner.get_submodule(conv_name)
-        assert isinstance(conv, nn.Conv2d)
-        assert norm.running_mean is not None and norm.running_var is not None
-        gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-        bias = norm.bias.double() - norm.running_mean.double() * gain
-        weight = conv.weight.double() * gain[:, None, None, None]
-        grad, dtype = conv.weight.requires_grad, conv.weight.dtype
-        conv.weight = nn.Parameter(weight.to(dtype), requires_grad=grad)
-        conv.bias = nn.Parameter(bias.to(dtype), requires_grad=grad)
-        setattr(owner, conv_name.replace("conv", "norm"), nn.Identity())
-    return folded
 
 
 def identify(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint
     from .files.launcher import Process
     from .files.plan import Job
-    from .files.restore_files import Outcome, Restorer
+    from .files.restore_files import FileRestorer, Outcome
 
 log = logging.getLogger("devudp")
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # of `devudp info | head`: nobody is listening any more
+    except BrokenPipeError:  # `devudp info | head`: the reader is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python's last flush, too
         return FAILED
     except (ValueError, OSError) as error:
@@ -90,7 +90,7 @@ def run_restore(args: argparse.Namespace) -> int:
 
 
 def prepare_folder(out: Path) -> None:
-    """Makes it, and finds out now whether it can be written to, not after the first picture."""
+    """Makes the folder and checks that it is writable, before any work is done."""
     from .atomic import replacing
 
     try:
@@ -104,19 +104,19 @@ def prepare_folder(out: Path) -> None:
         raise OSError(f"cannot write to {out}: {reason}. Choose another --out.") from error
 
 
-def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Process) -> Restorer:
+def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Process) -> FileRestorer:
     """Generator, options and mask as the arguments say."""
     from PIL import Image
 
     from .checkpoint import bundled, load_checkpoint
-    from .files.images import read_picture
-    from .files.restore_files import Restorer
-    from .restore import Options
-    from .tasks import bundled_variant
+    from .files.images import read_image
+    from .files.restore_files import FileRestorer
+    from .restoration import Options
+    from .tasks import bundled_variant, task_of_word
 
-    Image.MAX_IMAGE_PIXELS = None  # pictures.MAX_PIXELS counts instead: these are one's own files
+    Image.MAX_IMAGE_PIXELS = None  # the user's own files: images.MAX_PIXELS is the limit
     options = Options(
-        task="low light" if args.task == "low-light" else args.task,
+        task=task_of_word(args.task),
         strength=args.strength,
         exposure=args.exposure,
         precision=args.precision,
@@ -125,11 +125,11 @@ def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Proces
     )
     checkpoint = load_checkpoint(args.checkpoint or bundled(bundled_variant(options.task)))
     device = choose_device(args.device, process.local_rank)
-    mask = read_picture(args.mask).pixels.mean(1, keepdim=True) if args.mask else None
+    mask = read_image(args.mask).pixels.mean(1, keepdim=True) if args.mask else None
     folders: dict[Path, list[Path]] = {}
     for job in jobs:
         folders.setdefault(job.source.parent, []).append(job.source)
-    return Restorer(checkpoint.generator.to(device), options, folders, mask)
+    return FileRestorer(checkpoint.generator.to(device), options, folders, mask)
 
 
 def choose_device(name: str | None, local_rank: int) -> torch.device:
@@ -148,7 +148,7 @@ def choose_device(name: str | None, local_rank: int) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        # torch answers an unknown name with a list of all that somebody might build it for.
+        # For an unknown name torch lists every backend that it could be built with.
         unknown = "Expected one of" in str(error)
         reason = "there is none of that name" if unknown else str(error).splitlines()[0]
         raise ValueError(

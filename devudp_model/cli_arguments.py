@@ -11,17 +11,20 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from .tasks import DEFAULT_TASK, ROWS, TASK_SPECS, describe_tasks
+
 Command = Callable[[argparse.Namespace], int]
 
-TASKS = ("joint", "deblur", "low-light")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FORMATS = ("png", "jpeg", "webp", "tiff", "bmp", "same")
 
-SAME_AS = {"low light": "low-light", "jpg": "jpeg", "tif": "tiff"}
-"""Other names of tasks (the nodes') and of formats (their files')."""
+TASK_WORDS = tuple(spec.word for spec in ROWS)
+
+SAME_AS = {**{spec.name: spec.word for spec in ROWS}, "jpg": "jpeg", "tif": "tiff"}
+"""Other names of tasks (the nodes') and of formats (file suffixes)."""
 
 LEAST_MEMORY = 10**6
-"""A smaller bound is a number whose unit was forgotten."""
+"""A smaller limit is a number whose unit was forgotten."""
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
@@ -32,14 +35,14 @@ EXAMPLES = """examples:
   devudp restore night.jpg --out restored --task low-light --exposure 0.7 --format jpeg
   devudp restore large.tif --out restored --memory 2GB --format tiff
 
-films (no flicker; the sound is copied back by ffmpeg):
+videos (no flicker; the sound is copied back by ffmpeg):
   mkdir frames
-  ffmpeg -i film.mp4 frames/%06d.png
+  ffmpeg -i video.mp4 frames/%06d.png
   devudp restore frames --out restored --statistics shared
-  ffmpeg -framerate 25 -i restored/%06d.png -i film.mp4 -map 0:v -map 1:a? restored.mp4
+  ffmpeg -framerate 25 -i restored/%06d.png -i video.mp4 -map 0:v -map 1:a? restored.mp4
 
-several GPUs, or several processes for one GPU, which else waits for the files; if it stops
-half-way, the same command with --skip-existing does the rest:
+several GPUs, or several processes on one GPU to hide file I/O; if it stops half-way, the same
+command with --skip-existing does the rest:
   accelerate launch --multi_gpu --num_processes 4 -m devudp_model.cli restore frames --out restored
 """
 
@@ -55,8 +58,8 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     restore = commands.add_parser(
         "restore",
-        help="restore picture files and folders",
-        description="Restores picture files (PNG, JPEG, WebP, TIFF, BMP) and folders of them.",
+        help="restore image files and folders",
+        description="Restores image files (PNG, JPEG, WebP, TIFF, BMP) and folders of them.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -64,7 +67,7 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
     restore.set_defaults(run=run_restore)
     info = commands.add_parser(
         "info",
-        help="what a checkpoint is",
+        help="show what is in a checkpoint",
         description="Prints variant, parameters, metadata and SHA-256 of checkpoints.",
     )
     info.add_argument(
@@ -72,58 +75,66 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
     )
     info.set_defaults(run=run_info)
     for command in (restore, info):
-        command.add_argument("--verbose", action="store_true", help="say more, also where it fails")
+        command.add_argument("--verbose", action="store_true", help="log more, with tracebacks")
     return parser
 
 
 def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("paths", nargs="+", type=Path, metavar="PATH", help="picture file or folder")
+    add("paths", nargs="+", type=Path, metavar="PATH", help="image file or folder")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add(
         "--task",
         type=usual_name,
-        choices=TASKS,
-        default="joint",
-        help=(
-            "joint: blur and exposure (default); deblur: the exposure is kept; low-light: the "
-            "exposure with the picture's own detail"
-        ),
+        choices=TASK_WORDS,
+        default=TASK_SPECS[DEFAULT_TASK].word,
+        help=f"{describe_tasks('; ', words=True)}; default %(default)s",
     )
     add("--checkpoint", type=Path, metavar="FILE", help="weights; default: the task's bundled ones")
-    add("--strength", type=share, default=1.0, metavar="0..1", help="of the effect; default 1")
+    add(
+        "--strength",
+        type=share,
+        default=1.0,
+        metavar="0..1",
+        help="of the effect; default 1",
+    )
     add(
         "--exposure",
         type=share,
         metavar="0..1",
-        help=("0 keeps the picture's, 1 takes the model's; default: the task's own"),
+        help="0: of the input, 1: of the model; default: the task's own",
     )
-    add("--mask", type=Path, metavar="FILE", help="picture, white where to restore; any size")
+    add("--mask", type=Path, metavar="FILE", help="image file, white where to restore; any size")
     add(
         "--format",
         type=usual_name,
         choices=FORMATS,
         default="png",
-        help="of the results; same: as the picture; default png",
+        help="format of the results; same: that of the input; default png",
     )
-    add("--recursive", action="store_true", help="with the folders inside the folders")
+    add("--recursive", action="store_true", help="include the folders in the folders")
     add("--compare", action="store_true", help="also write NAME.compare.jpg, before | after")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing results")
     existing.add_argument(
         "--skip-existing",
         action="store_true",
-        help=("do only what is missing, as after an interruption"),
+        help="restore only what is missing, for example after an interruption",
     )
     add(
         "--statistics",
         choices=("each", "shared"),
         default="each",
-        help=("shared: all pictures of a folder alike, for the frames of a film; default each"),
+        help="shared: common to all images of a folder, for the frames of a video; default each",
     )
-    add("--memory", type=memory_size, metavar="SIZE", help="bound for the restoring, as 4GB")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest there is")
-    add("--precision", choices=PRECISIONS, default="auto", help="of the arithmetic; default auto")
+    add(
+        "--memory",
+        type=memory_size,
+        metavar="SIZE",
+        help="memory limit, such as 4GB; default: none",
+    )
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")
+    add("--precision", choices=PRECISIONS, default="auto", help="of the network; default auto")
 
 
 def usual_name(text: str) -> str:

@@ -1,9 +1,9 @@
-"""Coarse to fine: in a smaller picture long streaks are short ones, which the network knows.
+"""Coarse to fine: in a smaller image long blur is short, and the network was trained on short blur.
 
-The picture is deblurred at a fraction of its size, and what that changed is added to it; then the
-same at twice that fraction, and so on. What comes out is what the network is given at the full
-size. What is sharp is left alone at the smaller sizes. Together they add a third to the work, or a
-quarter where there is one only. For networks without statistics of the whole picture (DEvUDP-DT).
+The image is deblurred at a fraction of its size, and the change is enlarged and added to it; then
+the same at twice that fraction, and so on. The result is the network's input at the full size. At
+the smaller sizes, sharp places are left alone. This adds a third to the work, or a quarter with one
+smaller size. For networks without whole-image statistics (DEvUDP-DT).
 """
 
 from __future__ import annotations
@@ -13,41 +13,40 @@ from collections.abc import Callable, Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from .tasks import GREY_LEVEL, window_mean
+from .filters import GREY_LEVEL, window_mean
 
 SCALES = (8, 4, 2)
-"""The pictures are made smaller by these factors, one after the other."""
+"""The images are made smaller by these factors, one after the other."""
 
 LEAST_SIDE = 180
-"""Pixels of the short side that a smaller picture has at least: about that of the smallest
+"""Pixels of the short side that a smaller image has at least: about that of the smallest
 photographs which the network was trained on (192). In smaller ones, details look like blur."""
 
 SHARP = 0.7
-"""Where what is finest has this share of the amplitude of what is four times as coarse, a picture
-is sharp, and nothing is changed at its size."""
+"""Ratio of fine-band to coarser-band RMS above which a place counts as sharp and is not changed."""
 
 BLURRED = 0.3
-"""Below this share it is blurred, and all of the network's change is taken."""
+"""Ratio below which it counts as blurred, and the network's change is taken in full."""
 
 SHARE_RADIUS = 2
-"""These shares are of windows of 2 r + 1 squares of 4x4 pixels."""
+"""The RMS values are taken over windows of 2 r + 1 blocks of 4x4 pixels."""
 
 STRIP_PIXELS = 2**18
-"""What was found is enlarged in strips of about so many pixels."""
+"""Approximate size of the strips in which a change is enlarged."""
 
 HALO = 2
-"""Bicubic interpolation looks at so many pixels further."""
+"""Pixels of support that bicubic interpolation needs on each side."""
 
 
 def scales_for(height: int, width: int) -> tuple[int, ...]:
-    """The factors by which a picture of this size is made smaller."""
+    """The factors by which an image of this size is made smaller."""
     return tuple(scale for scale in SCALES if min(height, width) >= LEAST_SIDE * scale)
 
 
 def coarse_to_fine(
     run: Callable[[Tensor], Tensor], image: Tensor, scales: Sequence[int] | None = None
 ) -> Tensor:
-    """What the coarser scales make of pictures.
+    """Restores images at the coarser scales.
 
     Args:
         run: the network, B,3,h,w in [0, 1] to the same.
@@ -66,16 +65,16 @@ def coarse_to_fine(
 
 
 def where_blurred(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """`run`, which leaves sharp places as they are; see `blurred_share`."""
+    """`run`, limited to blurred places; see `blurred_share`."""
     return lambda image: image + blurred_share(image) * (run(image) - image)
 
 
 def blurred_share(image: Tensor) -> Tensor:
-    """How far each place is blurred, and a network at this size has something to do there.
+    """How much each place is blurred, so that a network at this size can improve it.
 
-    Compares what is finest with what is four times as coarse. A sharp photograph has about as much
+    Compares the finest band with a band four times as coarse. A sharp photograph has about as much
     of both (Field: Relations between the statistics of natural images and the response properties
-    of cortical cells, 1987); blur takes what is finest.
+    of cortical cells, 1987); blur removes the finest band.
 
     Args:
         image: B,3,H,W in [0, 1].
@@ -93,7 +92,7 @@ def blurred_share(image: Tensor) -> Tensor:
 
 
 def finest(x: Tensor) -> Tensor:
-    """What half the size cannot show of B,C,H,W."""
+    """The finest band of B,C,H,W: what is lost at half the size."""
     detail = x.clone()
     add_enlarged(detail, -shrink(x, 2), 2)
     return detail

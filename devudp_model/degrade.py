@@ -1,8 +1,8 @@
-"""Makes a blurry, dark or noisy picture from a good one.
+"""Makes a blurry, dark or noisy image from a good one.
 
 For training (blur from sharp photographs) and for trying out a workflow. Everything here is a pure
 function of its arguments: the randomness comes from the `torch.Generator` that is passed in, which
-lives on the CPU, so the same seed gives the same picture on every device.
+lives on the CPU, so the same seed gives the same image on every device.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def to_srgb(x: Tensor) -> Tensor:
 
 
 DARKEST = 1e-3
-"""With a tone curve of its own, made blur has no darker values: a quarter of a step of 8 bits."""
+"""Least value of synthetic blur with a tone curve of its own: a quarter of an 8-bit step."""
 
 
 def uniform(rng: torch.Generator, low: float, high: float) -> float:
@@ -39,8 +39,8 @@ def uniform(rng: torch.Generator, low: float, high: float) -> float:
 def shake_path(rng: torch.Generator, poses: int) -> Tensor:
     """A hand's path while the shutter is open: `poses`,3 of (x, y, roll), mean 0.
 
-    The velocity is a damped random walk, now and then with a jerk. x and y span 1 together (their
-    larger extent); roll spans at most 1.
+    The velocity is a damped random walk, now and then with a jerk. The larger extent
+    of x and y is 1; roll spans at most 1.
     """
     inertia = uniform(rng, 0.7, 0.97)
     kicks = torch.randn(poses, 3, generator=rng)
@@ -56,7 +56,7 @@ def shake_path(rng: torch.Generator, poses: int) -> Tensor:
 def sweep_path(rng: torch.Generator, poses: int) -> Tensor:
     """The path of a camera that is carried or turned: a smooth sweep, `poses`,3 as `shake_path`.
 
-    Nearly even in speed, straight or bent, now and then turning back. So are the streaks in films
+    Nearly even in speed, straight or bent, now and then turning back. So are the streaks in videos
     (GoPro, REDS), where a hand's path leaves a bright spot with faint tails.
     """
     velocity = torch.randn(3, generator=rng)
@@ -78,7 +78,7 @@ class Shake(NamedTuple):
 
     Attributes:
         path: poses,3 of (x, y, roll).
-        pivot: what it rolls around, in shares of the picture's width and height from its middle.
+        pivot: what it rolls around, in shares of the image's width and height from its middle.
         extent, roll, highlights: as for `camera_shake`.
         curve: exponent of the camera's tone curve, light = value ** `curve`; None: sRGB's.
     """
@@ -161,8 +161,8 @@ def camera_shake(
 ) -> Tensor:
     """Blurs by a moving camera: the average, in linear light, of what it saw on its path.
 
-    The blur varies over the picture, since the camera also rolls around a point that need not be
-    the picture's middle.
+    The blur varies over the image, since the camera also rolls around a point that need not be
+    the image's middle.
 
     Args:
         image: B,3,H,W in [0, 1]; all images of the batch share the path.
@@ -172,7 +172,7 @@ def camera_shake(
             by default).
         highlights: how much brighter than white clipped highlights really were; they then
             leave bright streaks (0: none).
-        poses: how many pictures are averaged; enough for steps of about a pixel by default.
+        poses: how many images are averaged; enough for steps of about a pixel by default.
 
     Returns:
         B,3,H,W in [0, 1].
@@ -182,7 +182,7 @@ def camera_shake(
 
 
 def darken(image: Tensor, light: float) -> Tensor:
-    """The picture as taken with the share `light` (0..1] of the light: a gain in linear light."""
+    """The image as taken with the share `light` (0..1] of the light: a gain in linear light."""
     return to_srgb((to_linear(image) * light).clamp(0, 1))
 
 
@@ -199,7 +199,7 @@ def sensor_noise(
     Args:
         image: B,3,H,W; on any scale (it is not clipped).
         rng: where the noise comes from.
-        sigma: spread of the noise, on the image's scale.
+        sigma: standard deviation of the noise, on the image's scale.
         grain: 0 for noise that is independent from pixel to pixel; up to 1 for coarse grain, as
             after a camera's own filtering and JPEG.
         levels: round to this many steps over one unit of the image's scale.
@@ -242,7 +242,7 @@ def degrade(
         rng: where path and noise come from.
         blur: length of the streaks in pixels; 0: none.
         light: share (0..1] of the light that is left, in linear light; 1: all.
-        noise: spread of the noise, where 1 is the distance from black to white; 0: none.
+        noise: standard deviation of the noise, on a scale of 0 (black) to 1 (white); 0: none.
 
     Returns:
         B,C,H,W in [0, 1].

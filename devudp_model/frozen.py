@@ -1,107 +1,173 @@
-"""A network made local: pieces of a picture, restored as they come out of the whole.
+"""Statistics that are measured once and kept: pieces of an image, frames of a video.
 
-Every statistic is taken from the whole picture (or from a film) first, and kept.
+The generator normalises over the whole image. With the statistics kept, the network is local: a
+piece comes out as it does in the whole image, and all frames of a video get the same treatment.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from .apply_task import Affine, Match, apply_task, reach
 from .engine.network import Network
+from .engine.precision import retry_in_fp32
 from .generator import STRIDE, Generator
-from .restore import (
-    Networks,
+from .restoration import (
     Options,
-    beside_a_copy,
-    beside_given,
     check_image,
+    fit_mask,
     from_coarser_scales,
     from_colour,
-    match_pictures,
+    is_flat,
+    limit_less_a_copy,
+    limit_less_coarse_input,
+    make_network,
+    match_images,
+    restore,
     to_colour,
 )
-from .tasks import Affine, Match, apply_task, reach
+
+SAMPLED_FRAMES, SAMPLED_PIXELS = 8, 4_000_000
+"""Upper limits of the frames and pixels that a video's statistics are taken from (at least one
+frame)."""
 
 
 class FrozenRestorer(nn.Module):
-    """Restores pieces of one picture as they come out of the whole: see `freeze`.
+    """Restores pieces of images with the statistics of `sample`.
+
+    Pieces whose corners lie on multiples of `STRIDE` pixels, cut with `.overlap` pixels around
+    them, come out as they do in `restore` of the whole image, if they are given what coarser scales
+    make of it (`.given`, or `coarser` of another image).
+
+    Args:
+        generator: runs on the device it is on.
+        sample: 1,C,H,W in [0, 1], the image whose statistics are kept; of several, B,C,H,W, they
+            are the common ones, as for `restore` with `shared` statistics.
+        options: task, strength, exposure, precision and memory.
 
     Attributes:
         overlap: pixels around a piece that its result depends on, a multiple of `STRIDE`.
+        given: what coarser scales made of the sample, for `forward` of its pieces.
+
+    Raises:
+        ValueError, FloatingPointError: as `restore`.
     """
 
-    def __init__(self, network: Network, options: Options, matched: Match):
+    network: Network
+    matched: Match
+    given: Tensor
+
+    def __init__(self, generator: Generator, sample: Tensor, options: Options | None = None):
         super().__init__()
-        self.network, self.options, self.matched = network, options, matched
-        radius = receptive_radius(self.network.depth) + reach(options.task)
+        self.options = options or Options()
+        self.source = generator, sample  # not as a submodule: the host would count it twice
+        check_image(sample)
+        self.measure()
+        radius = receptive_radius(self.network.depth) + reach(self.options.task)
         self.overlap = -(-radius // STRIDE) * STRIDE
 
     @torch.inference_mode()
+    def measure(self) -> None:
+        """Takes the statistics from the sample and keeps them."""
+        generator, sample = self.source
+        network, options = make_network(generator, self.options.precision), self.options
+        memory = limit_less_coarse_input(options.memory, network, sample, options)
+        given = from_coarser_scales(partial(network, memory=memory), network, sample, options)
+        output = network(given, memory=memory, keep=True)
+        self.matched = match_images(sample, output, options, network.shortcut)
+        self.network, self.given = network, given
+
+    def measure_in_fp32(self) -> None:
+        """From now on in fp32, with statistics that were measured so."""
+        self.options = replace(self.options, precision="fp32")
+        self.measure()
+
+    @torch.inference_mode()
     def coarser(self, image: Tensor) -> Tensor:
-        """What coarser scales make of a whole picture, 1,C,H,W, for `forward` of its pieces."""
-        run = partial(self.network, memory=beside_a_copy(self.options.memory, image))
+        """What coarser scales make of a whole image, 1,C,H,W, for `forward` of its pieces."""
+        run = partial(self.network, memory=limit_less_a_copy(self.options.memory, image))
         return from_coarser_scales(run, self.network, image, self.options)
 
     @torch.inference_mode()
     def forward(self, image: Tensor, given: Tensor | None = None) -> Tensor:
         """B,C,h,w in [0, 1], C = 1, 3 or 4, to the same.
 
-        `given`: of a piece, that piece of `coarser` of the whole; None if `image` is a whole
-        picture.
+        Where 16 bits overflow, the statistics are measured again in fp32, which is used from then
+        on.
+
+        Args:
+            image: a piece, or a whole image.
+            given: of a piece, that piece of what coarser scales made of the whole image; None if
+                `image` is a whole image.
         """
-        device = self.network.device
+        run = partial(self.restore_piece, image, given)
+        return retry_in_fp32(run, self.network.dtype, self.measure_in_fp32)
+
+    def restore_piece(self, image: Tensor, given: Tensor | None) -> Tensor:
+        """`forward` in the network's dtype."""
+        device, options = self.network.device, self.options
         given = self.coarser(image) if given is None else given
-        memory = self.options.memory
-        memory = memory if given is image else beside_a_copy(memory, image)
+        memory = options.memory if given is image else limit_less_a_copy(options.memory, image)
         output = self.network(given, memory=memory)
         exposure, floor = self.matched.exposure, self.matched.floor
         matched = self.matched._replace(
             exposure=None if exposure is None else Affine(*(x.to(device) for x in exposure)),
             floor=floor.to(device),
         )
-        task, strength = self.options.task, self.options.strength
-        restored = apply_task(to_colour(image, device), output, task, matched, strength=strength)
+        colours = to_colour(image, device)
+        restored = apply_task(colours, output, options.task, matched, strength=options.strength)
         result = image.clone()
-        colours = result[:, :3]
-        colours.copy_(from_colour(restored, colours.shape[1]))
+        place = result[:, :3]
+        place.copy_(from_colour(restored, place.shape[1]))
         return result
 
 
-def freeze(generator: Generator, image: Tensor, options: Options | None = None) -> FrozenRestorer:
-    """A local network for pieces of `image`: every statistic is that of the whole picture.
+def sampled(frames: int, pixels: int) -> list[int]:
+    """Which of `frames` frames with `pixels` pixels each to measure: evenly spaced ones."""
+    count = max(1, min(SAMPLED_FRAMES, SAMPLED_PIXELS // pixels, frames))
+    return [(2 * i + 1) * frames // (2 * count) for i in range(count)]
 
-    Pieces whose corners lie on multiples of `STRIDE` pixels, cut with `.overlap` pixels around
-    them, come out as they do in `restore` of the whole image, if they are given what coarser scales
-    make of it (`FrozenRestorer.coarser`, or `freeze_with_given`).
+
+class VideoRestorer:
+    """Restores a video frame by frame with the statistics of a sample of its frames.
+
+    `restore` with shared statistics works on all frames at once; the features of hundreds of frames
+    fit into no memory.
 
     Args:
         generator: runs on the device it is on.
-        image: 1,C,H,W in [0, 1], the picture whose statistics are kept; of several, B,C,H,W, they
-            are the common ones, as for `restore` with `shared` statistics.
-        options: task, strength, exposure, precision and memory.
-
-    Raises:
-        ValueError, FloatingPointError: as `restore`.
+        sample: B,C,H,W in [0, 1], as for `restore`. Frames without any contrast do not count.
+        options: as for `restore`; `statistics` is ignored, they are shared.
     """
-    return freeze_with_given(generator, image, options or Options())[0]
 
+    def __init__(self, generator: Generator, sample: Tensor, options: Options):
+        self.generator, self.options = generator, options
+        frames = [frame for frame in sample.split(1) if not is_flat(frame)]
+        self.frozen = FrozenRestorer(generator, torch.cat(frames), options) if frames else None
 
-@torch.inference_mode()
-def freeze_with_given(
-    generator: Generator, image: Tensor, options: Options
-) -> tuple[FrozenRestorer, Tensor]:
-    """`freeze`, and what coarser scales made of the pictures, for `FrozenRestorer.forward`."""
-    check_image(image)
-    networks = Networks(generator, options.precision)
-    memory = beside_given(options.memory, networks.network, image, options)
-    run = partial(networks.run, memory=memory)
-    given = from_coarser_scales(run, networks.network, image, options)
-    output = run(given, keep=True)
-    matched = match_pictures(image, output, options, generator.shortcut)
-    return FrozenRestorer(networks.network, options, matched), given
+    def set_memory(self, memory: int | None) -> None:
+        """From now on, another memory limit: see `Options`."""
+        self.options = replace(self.options, memory=memory)
+        if self.frozen is not None:
+            self.frozen.options = replace(self.frozen.options, memory=memory)
+
+    def __call__(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
+        """1,C,H,W in [0, 1] to the same; `mask` as for `restore`.
+
+        Raises:
+            ValueError, FloatingPointError: as `restore`.
+        """
+        if self.frozen is None:
+            alone = replace(self.options, statistics="each image")
+            return restore(frame, self.generator, alone, mask=mask)
+        restored = self.frozen(frame)
+        if mask is None:
+            return restored
+        return torch.lerp(frame, restored, fit_mask(mask, frame).to(frame.device, frame.dtype))
 
 
 def receptive_radius(depth: int) -> int:

@@ -14,6 +14,8 @@ Two variants of one network (paper, section 3.3):
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import torch
@@ -26,7 +28,7 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 Norm = Literal["instance", "batch"]
 
 STRIDE = 4
-"""The network halves the picture twice, so it works on multiples of this many pixels."""
+"""The network halves the image twice, so it works on multiples of this many pixels."""
 
 MIN_SIDE = 8
 """Smallest side inside the network: below it the coarsest scale has nothing to normalise over."""
@@ -36,11 +38,11 @@ STANDARDIZE_EPS = 1e-8
 
 
 def standardize(x: Tensor) -> Tensor:
-    """Each image with mean 0 and spread 1, taken over its channels and pixels together.
+    """Each image with mean 0 and standard deviation 1 over its channels and pixels together.
 
     The perceptual model forgets one gain and one offset of its input anyway (a convolution without
     bias followed by InstanceNorm). Taking them out beforehand, in float32, changes nothing in exact
-    arithmetic, and makes a dark picture, a few grey levels beside -1, survive half precision.
+    arithmetic, and makes a dark image, a few grey levels beside -1, survive half precision.
 
     Shapes: B,C,H,W to B,C,H,W.
     """
@@ -143,7 +145,7 @@ class Upsample(ConvNorm):
 
 
 class Generator(nn.Module):
-    """G: blurry (and dark) pictures to sharp (and well exposed) ones.
+    """G: blurry (and dark) images to sharp (and well exposed) ones.
 
     Args:
         variant: ``devudp`` (Fig. 5a) or ``devudp-dt`` (Fig. 5b).
@@ -182,7 +184,7 @@ class Generator(nn.Module):
             return nn.Sequential(*(ResidualBlock(self.norm, channels) for _ in range(depth)))
 
         # The stem pads by reflection: zeros, mid-grey in [-1, 1], would tell the network at the
-        # borders how dark the picture is. With reflection G(a x + b) = G(x) holds everywhere.
+        # borders how dark the image is. With reflection G(a x + b) = G(x) holds everywhere.
         self.stem = ConvNorm(self.norm, 3, fine, kernel=7, padding_mode="reflect")
         self.encode1 = stage(fine)
         self.down1 = ConvNorm(self.norm, fine, middle, stride=2)
@@ -198,7 +200,7 @@ class Generator(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal weights of spread 0.02 (the GAN's usual start); a shortcut starts as identity."""
+        """Weights from N(0, 0.02), as usual for GANs; with a shortcut, G starts as the identity."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.02)
@@ -234,3 +236,38 @@ class Generator(nn.Module):
         # [-1, 1] never comes back, and a network whose pixels all have is dead.
         out = out + x
         return out + (F.hardtanh(out) - out).detach() if out.requires_grad else F.hardtanh(out)
+
+
+def conv_norm_pairs(generator: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """Every normalisation with the convolution before it: owner, the convolution's name, norm."""
+    for module in generator.modules():
+        if isinstance(module, ConvNorm):
+            yield module, "conv", module.norm
+        elif isinstance(module, ResidualBlock):
+            yield module, "conv1", module.norm1
+            yield module, "conv2", module.norm2
+
+
+@torch.no_grad()
+def fold_batchnorm(generator: Generator) -> Generator:
+    """A copy whose BatchNorms (as in eval mode) are part of the convolutions before them.
+
+    norm(w x) = (w x - mean) gamma / sqrt(var + eps) + beta is a convolution with the weights
+    w gamma / sqrt(var + eps) and a bias. Computed in float64. The perceptual model, whose norms
+    depend on the image, comes back as an unchanged copy.
+    """
+    folded = copy.deepcopy(generator)
+    for owner, conv_name, norm in list(conv_norm_pairs(folded)):
+        if not isinstance(norm, nn.BatchNorm2d):
+            continue
+        conv = owner.get_submodule(conv_name)
+        assert isinstance(conv, nn.Conv2d)
+        assert norm.running_mean is not None and norm.running_var is not None
+        gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        bias = norm.bias.double() - norm.running_mean.double() * gain
+        weight = conv.weight.double() * gain[:, None, None, None]
+        grad, dtype = conv.weight.requires_grad, conv.weight.dtype
+        conv.weight = nn.Parameter(weight.to(dtype), requires_grad=grad)
+        conv.bias = nn.Parameter(bias.to(dtype), requires_grad=grad)
+        setattr(owner, conv_name.replace("conv", "norm"), nn.Identity())
+    return folded

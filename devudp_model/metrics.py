@@ -1,4 +1,4 @@
-"""PSNR, SSIM and MAE of 8-bit pictures, in float64 and with torch alone.
+"""PSNR, SSIM and MAE of 8-bit images, in float64 and with torch alone.
 
 The protocol of the paper's tables: 8-bit outputs against 8-bit references. Equal to scikit-image's
 ``structural_similarity(channel_axis=2, gaussian_weights=True, use_sample_covariance=False,
@@ -19,19 +19,19 @@ from torch import Tensor
 PEAK = 255.0
 
 WINDOW = 11
-"""Side of SSIM's Gaussian window: spread 1.5, cut off at 3.5 spreads (Wang et al., 2004)."""
+"""Side of SSIM's Gaussian window (Wang et al., 2004), which ends at 3.5 standard deviations."""
 
-SPREAD = 1.5
+SIGMA = 1.5
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB; infinite for equal pictures.
+    """Peak signal-to-noise ratio in dB; infinite for equal images.
 
     Args:
         a, b: 3,H,W uint8 (any number of channels).
 
     Raises:
-        ValueError: not two uint8 pictures of one size.
+        ValueError: not two uint8 images of one size.
     """
     x, y = as_pair(a, b)
     error = (x - y).square().mean().item()
@@ -51,14 +51,14 @@ def ssim(a: Tensor, b: Tensor) -> float:
         a, b: 3,H,W uint8 (any number of channels), H and W at least 11.
 
     Raises:
-        ValueError: not two uint8 pictures of one size, or smaller than the window.
+        ValueError: not two uint8 images of one size, or smaller than the window.
     """
     x, y = as_pair(a, b)
     height, width = x.shape[-2:]
     if min(height, width) < WINDOW:
         raise ValueError(
-            f"SSIM needs pictures of at least {WINDOW}x{WINDOW} pixels, and this one has "
-            f"{width}x{height}: it compares windows of that size. Leave such small pictures out."
+            f"SSIM needs images of at least {WINDOW}x{WINDOW} pixels, and this one has "
+            f"{width}x{height}: it compares windows of that size. Leave such small images out."
         )
     return similarity(x, y, PEAK).item()
 
@@ -76,16 +76,16 @@ def similarity(x: Tensor, y: Tensor, peak: float) -> Tensor:
 
 
 def as_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Both pictures in float64, after checking that they can be compared."""
-    for picture in (a, b):
-        if picture.dtype != torch.uint8 or picture.ndim != 3:
+    """Both images in float64, after checking that they can be compared."""
+    for image in (a, b):
+        if image.dtype != torch.uint8 or image.ndim != 3:
             raise ValueError(
-                f"the metrics compare 8-bit pictures (3,H,W uint8), not {tuple(picture.shape)} "
-                f"{picture.dtype}: round to 0..255 first, as saving to a file would"
+                f"the metrics compare 8-bit images (3,H,W uint8), not {tuple(image.shape)} "
+                f"{image.dtype}: round to 0..255 first, as saving to a file would"
             )
     if a.shape != b.shape:
         raise ValueError(
-            f"the pictures differ in size: {tuple(a.shape)} and {tuple(b.shape)}. "
+            f"the images differ in size: {tuple(a.shape)} and {tuple(b.shape)}. "
             "Crop or scale one of them first; which one is a matter of the protocol"
         )
     return a.double(), b.double()
@@ -94,7 +94,7 @@ def as_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def blur(x: Tensor) -> Tensor:
     """C,H,W to C,H-10,W-10: the Gaussian window's means, where the window fits."""
     offsets = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
-    window = torch.exp(-0.5 * (offsets / SPREAD) ** 2)
+    window = torch.exp(-0.5 * (offsets / SIGMA) ** 2)
     window = window / window.sum()
     down = F.conv2d(x[:, None], window.view(1, 1, -1, 1))
     return F.conv2d(down, window.view(1, 1, 1, -1))[:, 0]

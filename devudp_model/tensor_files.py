@@ -1,4 +1,4 @@
-"""Named tensors from a .safetensors or .pth file, whatever network they belong to."""
+"""Named tensors from a .safetensors or .pth file of any network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CheckpointError(ValueError):
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The file's tensors and metadata, whatever network they belong to."""
+    """The file's tensors and metadata."""
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder. Name the .safetensors file in it.")
     if not path.exists():

@@ -1,4 +1,4 @@
-"""DEvUDP Degrade: a blurry, dark, noisy picture out of a good one."""
+"""DEvUDP Degrade: a blurry, dark, noisy image out of a good one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from torch import Tensor
 from ..devudp_model.degrade import degrade
 from .host import compute_device, make, progress
 from .images import channels_first, channels_last, empty_like
-
-CATEGORY = "image/restoration"
+from .inputs import CATEGORY
 
 
 class DEvUDPDegrade(io.ComfyNode):
-    """Makes a test picture with the same camera shake, darkness and noise as the training's."""
+    """Makes a test image with the same camera shake, darkness and noise as the training's."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -24,11 +23,11 @@ class DEvUDPDegrade(io.ComfyNode):
             display_name="DEvUDP Degrade",
             category=CATEGORY,
             description=(
-                "Makes a test picture from a good one: the blur of an unsteady hand, little light, "
-                "sensor noise. For trying out a restoration, and for making training pictures."
+                "Makes a test image from a good one: the blur of an unsteady hand, little light, "
+                "sensor noise. For trying out a restoration, and for making training images."
             ),
             inputs=[
-                io.Image.Input("image", tooltip="Good pictures: sharp and well exposed."),
+                io.Image.Input("image", tooltip="Good images: sharp and well exposed."),
                 io.Float.Input(
                     "blur",
                     default=12.0,
@@ -52,7 +51,7 @@ class DEvUDPDegrade(io.ComfyNode):
                     max=0.5,
                     step=0.005,
                     tooltip=(
-                        "Sensor noise: its spread, where 1 is the distance from black to white. "
+                        "Sensor noise: its standard deviation, from 0 (black) to 1 (white). "
                         "0: none."
                     ),
                 ),
@@ -63,12 +62,12 @@ class DEvUDPDegrade(io.ComfyNode):
                     max=2**32 - 1,
                     control_after_generate=True,
                     tooltip=(
-                        "The same seed gives the same shake and noise. Each picture of a batch "
+                        "The same seed gives the same shake and noise. Each image of a batch "
                         "has its own: the seed plus its place in the batch."
                     ),
                 ),
             ],
-            outputs=[io.Image.Output(display_name="image", tooltip="The pictures, made worse.")],
+            outputs=[io.Image.Output(display_name="image", tooltip="The images, made worse.")],
             newer={
                 "search_aliases": ["blur", "camera shake", "motion blur", "darken", "noise"],
             },
@@ -81,9 +80,9 @@ class DEvUDPDegrade(io.ComfyNode):
         report = progress(len(image))
         result = empty_like(image)
         for i in range(len(image)):
-            picture = image[i : i + 1, ..., :3].to(compute_device(), torch.float32)
+            colours = image[i : i + 1, ..., :3].to(compute_device(), torch.float32)
             rng = torch.Generator().manual_seed(seed + i)
-            worse = degrade(channels_first(picture), rng, blur=blur, light=light, noise=noise)
+            worse = degrade(channels_first(colours), rng, blur=blur, light=light, noise=noise)
             result[i : i + 1, ..., :3] = channels_last(worse)
             result[i : i + 1, ..., 3:] = image[i : i + 1, ..., 3:]  # transparency stays
             report(i + 1)

@@ -5,7 +5,7 @@ Supported from 0.3.64 on. Both ways that the host has known are kept for each of
 =====================  ===========================  =============================================
 what                   older hosts (0.3.64)         newer hosts (0.38)
 =====================  ===========================  =============================================
-kind of pictures       always float32               `intermediate_dtype()`, may be half precision
+dtype of images      always float32               `intermediate_dtype()`, may be half precision
 out of memory          `OOM_EXCEPTION` to catch     `raise_non_oom(error)` to call
 schema                 no `search_aliases`,         has them
                        no input `advanced`
@@ -28,8 +28,7 @@ from comfy.cli_args import args as arguments  # pyright: ignore[reportMissingImp
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-SCARCE = ("out of memory", "not enough memory", "can't allocate memory")
-"""What the messages of torch's allocators (CUDA, MPS, XPU; CPU on Windows; CPU elsewhere) share."""
+from ..devudp_model import memory
 
 
 def make(factory: Callable[..., Any], *args: Any, newer: dict[str, Any], **kwargs: Any) -> Any:
@@ -44,18 +43,18 @@ def compute_device() -> torch.device:
 
 
 def intermediate_device() -> torch.device:
-    """Where the host wants pictures to lie between nodes."""
+    """Where the host wants images to lie between nodes."""
     return management.intermediate_device()
 
 
 def intermediate_dtype() -> torch.dtype:
-    """The kind of numbers that the host wants pictures to be made of."""
+    """The dtype that ComfyUI expects of IMAGE."""
     choose = getattr(management, "intermediate_dtype", None)
     return choose() if choose else torch.float32
 
 
 def network_dtype(device: torch.device) -> torch.dtype | None:
-    """The kind of numbers that the host wants an image network to work with on that device.
+    """The dtype in which ComfyUI runs image networks on that device.
 
     The host's rule for its own image networks: its arguments first (--fp32-vae, --force-fp32, ...),
     then what the device is good at. None: it has no opinion; of CPUs it only knows float32.
@@ -81,7 +80,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out (so that trying again with less can help)."""
     if is_interrupt(error) or not isinstance(error, Exception):
         return False
-    if any(words in str(error).lower() for words in SCARCE):
+    if memory.is_out_of_memory(error):
         return True
     if hasattr(management, "raise_non_oom"):
         try:
@@ -98,6 +97,10 @@ def empty_cache() -> None:
     management.soft_empty_cache()
 
 
+MEMORY = memory.MemoryApi(is_out_of_memory, free_bytes, empty_cache)
+"""ComfyUI's, for `with_less_memory`."""
+
+
 @contextmanager
 def on_device(module: nn.Module, working_bytes: int) -> Iterator[torch.device]:
     """`module` on the compute device for as long as the block runs, and room to work there.
@@ -108,17 +111,26 @@ def on_device(module: nn.Module, working_bytes: int) -> Iterator[torch.device]:
     device = compute_device()
     management.free_memory(working_bytes + management.module_size(module), device)
     try:
-        module.to(device)
+        move(module, device)
         yield device
     finally:
-        module.to(management.vae_offload_device())
+        move(module, management.vae_offload_device())
+
+
+def move(module: nn.Module, device: torch.device) -> None:
+    """Nodes run in inference mode, whose tensors do not count their changes; so not in it.
+
+    (`layers_of` in the engine needs the count.)
+    """
+    with torch.inference_mode(False):
+        module.to(device)
 
 
 @contextmanager
 def cancellable() -> Iterator[None]:
-    """Lets the user cancel within the block before every layer of a network, not only pictures.
+    """Lets the user cancel within the block before every layer of a network, not only images.
 
-    One large picture, or a film whose frames share their statistics, can take minutes.
+    One large image, or a video whose frames share their statistics, can take minutes.
     """
 
     def check(*_: Any) -> None:

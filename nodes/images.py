@@ -1,4 +1,4 @@
-"""Between the host's layout of pictures and masks and the network's."""
+"""Between the host's layout of images and masks and the network's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from .host import intermediate_device, intermediate_dtype
 
 NO_MASK = (64, 64)
-"""Size of the empty mask that the host's Load Image gives for pictures without transparency."""
+"""Size of the empty mask that the host's Load Image gives for images without transparency."""
 
 
 def channels_first(image: Tensor) -> Tensor:
@@ -22,15 +22,15 @@ def channels_last(image: Tensor) -> Tensor:
 
 
 def empty_like(image: Tensor) -> Tensor:
-    """Room for the result of a node: as large as `image`, where and as the host wants pictures."""
+    """Room for the result of a node: as large as `image`, where and as the host wants images."""
     return torch.empty(image.shape, dtype=intermediate_dtype(), device=intermediate_device())
 
 
-def clean_mask(mask: Tensor | None, pictures: int) -> Tensor | None:
+def clean_mask(mask: Tensor | None, images: int) -> Tensor | None:
     """MASK (B,H,W or H,W; some nodes give B,1,H,W) to B,1,H,W, or None where there is none.
 
     Raises:
-        ValueError: neither one mask nor one for each picture, or not a mask at all.
+        ValueError: neither one mask nor one for each image, or not a mask at all.
     """
     if mask is None:
         return None
@@ -43,9 +43,9 @@ def clean_mask(mask: Tensor | None, pictures: int) -> Tensor | None:
             f"The mask has shape {list(mask.shape)}, which is no mask: connect an output of type "
             "MASK."
         )
-    if len(mask) not in (1, pictures):
+    if len(mask) not in (1, images):
         raise ValueError(
-            f"There are {len(mask)} masks for {pictures} pictures: connect one mask for all of "
+            f"There are {len(mask)} masks for {images} images: connect one mask for all of "
             "them, or exactly one for each."
         )
     if tuple(mask.shape[-2:]) == NO_MASK and not mask.any():

@@ -1,4 +1,4 @@
-"""DEvUDP Measure: how far two pictures are apart, in numbers."""
+"""DEvUDP Measure: how far two images are apart, in numbers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from comfy_api.latest import io, ui  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from ..devudp_model.metrics import mae, psnr, ssim
-from .degrade import CATEGORY
 from .host import make, progress
 from .images import channels_first
+from .inputs import CATEGORY
 
 
 class DEvUDPMeasure(io.ComfyNode):
@@ -25,15 +25,15 @@ class DEvUDPMeasure(io.ComfyNode):
             display_name="DEvUDP Measure",
             category=CATEGORY,
             description=(
-                "Measures how close pictures come to a reference: PSNR, SSIM and MAE of the 8-bit "
-                "pictures, averaged over the batch. The numbers appear on the node."
+                "Measures how close images come to a reference: PSNR, SSIM and MAE of the 8-bit "
+                "images, averaged over the batch. The numbers appear on the node."
             ),
             inputs=[
-                io.Image.Input("image", tooltip="The pictures to measure, e.g. restored ones."),
+                io.Image.Input("image", tooltip="The images to measure, e.g. restored ones."),
                 io.Image.Input(
                     "reference",
                     tooltip=(
-                        "What they should look like: as many pictures of the same size, or one "
+                        "What they should look like: as many images of the same size, or one "
                         "for all."
                     ),
                 ),
@@ -45,7 +45,7 @@ class DEvUDPMeasure(io.ComfyNode):
                 ),
                 io.Float.Output(
                     display_name="SSIM",
-                    tooltip="Structural similarity: higher is closer, 1 is the same picture.",
+                    tooltip="Structural similarity: higher is closer, 1 is the same image.",
                 ),
                 io.Float.Output(
                     display_name="MAE",
@@ -70,28 +70,28 @@ class DEvUDPMeasure(io.ComfyNode):
 
 
 def check(image: Tensor, reference: Tensor) -> None:
-    """Raises a ValueError for pictures that cannot be compared."""
+    """Raises a ValueError for images that cannot be compared."""
     if image.shape[1:3] != reference.shape[1:3]:
         (h, w), (rh, rw) = image.shape[1:3], reference.shape[1:3]
         raise ValueError(
-            f"The pictures are {w}x{h}, the reference is {rw}x{rh}. Only pictures of one size can "
+            f"The images are {w}x{h}, the reference is {rw}x{rh}. Only images of one size can "
             "be compared: scale or crop one of them first, e.g. with Upscale Image."
         )
     if len(reference) not in (1, len(image)):
         raise ValueError(
-            f"There are {len(image)} pictures and {len(reference)} references: connect one "
-            "reference for all pictures, or exactly one for each."
+            f"There are {len(image)} images and {len(reference)} references: connect one "
+            "reference for all images, or exactly one for each."
         )
 
 
-def to_bytes(picture: Tensor) -> Tensor:
+def to_bytes(image: Tensor) -> Tensor:
     """H,W,C in [0, 1] to 3,H,W uint8; transparency does not count."""
-    colours = picture[..., :3].expand(*picture.shape[:2], 3).float()
+    colours = image[..., :3].expand(*image.shape[:2], 3).float()
     return channels_first((colours * 255).round().clamp(0, 255).to(torch.uint8)[None])[0]
 
 
-def describe(means: list[float], pictures: int) -> str:
+def describe(means: list[float], images: int) -> str:
     """The text on the node."""
     decibel = "∞" if math.isinf(means[0]) else f"{means[0]:.2f}"
     text = f"PSNR {decibel} dB\nSSIM {means[1]:.4f}\nMAE {means[2]:.2f} of 255"
-    return text if pictures == 1 else f"{text}\n(mean of {pictures} pictures)"
+    return text if images == 1 else f"{text}\n(mean of {images} images)"

@@ -5,115 +5,23 @@ from __future__ import annotations
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from ..devudp_model.restore import (
-    PRECISIONS,
-    STATISTICS,
-    Options,
-    Precision,
-    Statistics,
-)
+from ..devudp_model.restoration import PRECISIONS, STATISTICS, Precision, Statistics
 from ..devudp_model.tasks import TASKS, Task
 from . import checkpoints
-from .degrade import CATEGORY
 from .host import make
 from .images import clean_mask
-from .run_on_host import restore_pictures
-
-
-def task_input() -> io.Combo.Input:
-    return io.Combo.Input(
-        "task",
-        options=list(TASKS),
-        default="joint",
-        tooltip=(
-            "joint: remove blur and correct the exposure. deblur: remove blur, keep the exposure. "
-            "low light: correct the exposure, keep the detail as it is."
-        ),
-    )
-
-
-def checkpoint_input() -> io.Combo.Input:
-    return io.Combo.Input(
-        "checkpoint",
-        options=checkpoints.choices(),
-        default=checkpoints.BUNDLED,
-        tooltip=(
-            "The weights. bundled: those that come with the pack, chosen by the task. Put your own "
-            ".safetensors files into models/devudp."
-        ),
-    )
-
-
-def strength_input() -> io.Float.Input:
-    return io.Float.Input(
-        "strength",
-        default=1.0,
-        min=0.0,
-        max=1.0,
-        step=0.05,
-        tooltip="How much of the restored picture to take. 0: the picture as it was.",
-    )
-
-
-def exposure_input() -> io.Float.Input:
-    return io.Float.Input(
-        "exposure",
-        default=1.0,
-        min=0.0,
-        max=1.0,
-        step=0.05,
-        tooltip=(
-            "How much of the new exposure to take. 0: the picture's own brightness and contrast. "
-            "The task deblur keeps the picture's own in any case."
-        ),
-    )
-
-
-def precision_input() -> io.Combo.Input:
-    return make(
-        io.Combo.Input,
-        "precision",
-        options=list(PRECISIONS),
-        default="auto",
-        tooltip=(
-            "The numbers to compute with. auto: what suits the device. bf16 and fp16 are faster on "
-            "a GPU; whatever fp16 cannot hold is computed again in fp32."
-        ),
-        newer={"advanced": True},
-    )
-
-
-def make_options(
-    task: Task,
-    strength: float,
-    exposure: float,
-    precision: Precision,
-    statistics: Statistics = "each image",
-) -> Options:
-    """The widgets' values as the library's options; a full exposure is the task's own."""
-    own = task == "deblur" or exposure >= 1
-    return Options(
-        task=task,
-        strength=strength,
-        exposure=None if own else exposure,
-        precision=precision,
-        statistics=statistics,
-    )
-
-
-def check_choices(
-    checkpoint: str | None, **choices: tuple[str | None, tuple[str, ...]]
-) -> bool | str:
-    """What `validate_inputs` returns: True, or what is wrong (the host does not look itself).
-
-    Args:
-        checkpoint: as chosen.
-        choices: a value and what it may be, by the widget's name; None comes from another node.
-    """
-    for name, (value, known) in choices.items():
-        if value is not None and value not in known:
-            return f"{name} is {value!r}: choose one of {', '.join(known)}"
-    return checkpoints.problem(checkpoint) or True
+from .inputs import (
+    CATEGORY,
+    check_choices,
+    checkpoint_input,
+    exposure_input,
+    make_options,
+    precision_input,
+    statistics_input,
+    strength_input,
+    task_input,
+)
+from .run_on_host import restore_images
 
 
 class DEvUDPRestore(io.ComfyNode):
@@ -128,7 +36,7 @@ class DEvUDPRestore(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Removes blur from photographs and corrects their exposure, in one go. The result "
-                "has the size of the picture; transparency is kept."
+                "has the size of the image; transparency is kept."
             ),
             inputs=[
                 io.Image.Input("image", tooltip="Photographs, or the frames of a video."),
@@ -137,27 +45,17 @@ class DEvUDPRestore(io.ComfyNode):
                 strength_input(),
                 exposure_input(),
                 precision_input(),
-                make(
-                    io.Combo.Input,
-                    "statistics",
-                    options=list(STATISTICS),
-                    default="each image",
-                    tooltip=(
-                        "each image: every picture on its own. shared: one common measure for the "
-                        "whole batch, so that the frames of a video do not flicker."
-                    ),
-                    newer={"advanced": True},
-                ),
+                statistics_input(),
                 io.Mask.Input(
                     "mask",
                     optional=True,
                     tooltip=(
                         "Restore only where the mask is white. Any size; one mask, or one for each "
-                        "picture."
+                        "image."
                     ),
                 ),
             ],
-            outputs=[io.Image.Output(display_name="image", tooltip="The restored pictures.")],
+            outputs=[io.Image.Output(display_name="image", tooltip="The restored images.")],
             newer={
                 "search_aliases": ["deblur", "sharpen", "low light", "unblur", "restore photo"],
             },
@@ -199,5 +97,5 @@ class DEvUDPRestore(io.ComfyNode):
         generator = checkpoints.load(checkpoint, task).generator
         options = make_options(task, strength, exposure, precision, statistics)
         return io.NodeOutput(
-            restore_pictures(image, generator, options, clean_mask(mask, len(image)))
+            restore_images(image, generator, options, clean_mask(mask, len(image)))
         )

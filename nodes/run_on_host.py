@@ -1,35 +1,29 @@
-"""Restoring on the host's device, within its memory, picture by picture."""
+"""Restores on ComfyUI's device, within its memory, image by image."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from ..devudp_model.engine.layers import forget_layers
+from ..devudp_model.frozen import VideoRestorer, sampled
 from ..devudp_model.generator import Generator
-from ..devudp_model.restore import Options, Precision, restore
-from ..devudp_model.video import FilmRestorer, sampled
+from ..devudp_model.memory import first_limit, with_less_memory
+from ..devudp_model.restoration import Options, Precision, restore
 from . import host
 from .host import intermediate_device, intermediate_dtype
 from .images import channels_first, channels_last, empty_like
 
-logger = logging.getLogger("devudp")
-
-Result = TypeVar("Result")
-
 CHUNK = 8
-"""Pictures restored in one go: so few that their copies weigh little."""
+"""Images restored in one go: so few that their copies weigh little."""
 
 FEATURE_MAPS = 3
 """Full-size feature maps that are alive at once, about."""
-
-LEAST_BYTES = 256 * 2**20
-"""No smaller bound is tried when memory runs out."""
 
 PRECISIONS: dict[torch.dtype, Precision] = {
     torch.float32: "fp32",
@@ -38,12 +32,12 @@ PRECISIONS: dict[torch.dtype, Precision] = {
 }
 
 
-def restore_pictures(
+def restore_images(
     image: Tensor, generator: Generator, options: Options, mask: Tensor | None
 ) -> Tensor:
-    """IMAGE B,H,W,C to the restored B,H,W,C, where and as the host wants pictures.
+    """IMAGE B,H,W,C to the restored B,H,W,C, where and as the host wants images.
 
-    Beside the input and the output, memory holds the work of one picture and copies of `CHUNK`.
+    Beside the input and the output, memory holds the work of one image and copies of `CHUNK`.
 
     Args:
         image: as nodes get it.
@@ -52,19 +46,19 @@ def restore_pictures(
         mask: None, or 1 or B,1,H,W.
 
     Raises:
-        MemoryError: not even the smallest bound was enough.
+        MemoryError: memory ran out with the smallest limit, too.
     """
     report = host.progress(len(image))
     options = replace(options, precision=host_precision(options.precision))
-    with host.on_device(generator, working_bytes(image, generator, options)) as device:
-        bound = affordable(device)
+    with on_device(generator, working_bytes(image, generator, options)) as device:
+        limit = first_limit(host.free_bytes(device))
 
-        start_film = partial(make_film, image, generator, options)
-        film = None
+        start_video = partial(make_video, image, generator, options)
+        video = None
         if options.statistics == "shared":
-            film, bound = with_less_memory(start_film, device, bound)
+            video, limit = with_less_memory(start_video, device, limit, host.MEMORY)
 
-        def restore_part(part: slice, memory: int) -> Tensor:
+        def restore_part(part: slice, memory: int | None) -> Tensor:
             frames = channels_first(image[part])
             masks = mask if mask is None or len(mask) == 1 else mask[part]
 
@@ -72,9 +66,9 @@ def restore_pictures(
                 report(part.start + count)
 
             with host.cancellable():
-                if film:
-                    film.set_memory(memory)
-                    restored = restore_frames(film, frames, masks, done)
+                if video:
+                    video.set_memory(memory)
+                    restored = restore_frames(video, frames, masks, done)
                 else:
                     bounded = replace(options, memory=memory)
                     restored = restore(frames, generator, bounded, mask=masks, progress=done)
@@ -83,26 +77,29 @@ def restore_pictures(
         result = empty_like(image)
         for start in range(0, len(image), CHUNK):
             part = slice(start, start + CHUNK)
-            # What these pictures needed, the next ones will: hence the bound is carried on.
-            result[part], bound = with_less_memory(partial(restore_part, part), device, bound)
+            # What these images needed, the next ones will: hence the limit is carried on.
+            run = partial(restore_part, part)
+            result[part], limit = with_less_memory(run, device, limit, host.MEMORY)
     return result
 
 
-def make_film(image: Tensor, generator: Generator, options: Options, memory: int) -> FilmRestorer:
+def make_video(
+    image: Tensor, generator: Generator, options: Options, memory: int | None
+) -> VideoRestorer:
     """What restores the frames of IMAGE B,H,W,C with the statistics of a few of them."""
     sample = channels_first(image[sampled(len(image), image.shape[1] * image.shape[2])])
     with host.cancellable():
-        return FilmRestorer(generator, sample, replace(options, memory=memory))
+        return VideoRestorer(generator, sample, replace(options, memory=memory))
 
 
 def restore_frames(
-    film: FilmRestorer, frames: Tensor, masks: Tensor | None, done: Callable[[int], None]
+    video: VideoRestorer, frames: Tensor, masks: Tensor | None, done: Callable[[int], None]
 ) -> Tensor:
     """B,C,H,W to the same; `masks` is None, or 1 or B,1,H,W; `done` gets the number of frames."""
     restored = torch.empty_like(frames)
     for i, frame in enumerate(frames.split(1)):
         mask = masks if masks is None or len(masks) == 1 else masks[i : i + 1]
-        restored[i : i + 1] = film(frame, mask)
+        restored[i : i + 1] = video(frame, mask)
         done(i + 1)
     return restored
 
@@ -110,49 +107,23 @@ def restore_frames(
 def working_bytes(image: Tensor, generator: Generator, options: Options) -> int:
     """About what one restoring takes if it may take what it likes: a few full-size feature maps."""
     shared = options.statistics == "shared"
-    pictures = len(sampled(len(image), image.shape[1] * image.shape[2])) if shared else 1
+    images = len(sampled(len(image), image.shape[1] * image.shape[2])) if shared else 1
     number = 2 if options.precision in ("bf16", "fp16") else 4
-    return pictures * image.shape[1] * image.shape[2] * generator.width * number * FEATURE_MAPS
+    return images * image.shape[1] * image.shape[2] * generator.width * number * FEATURE_MAPS
 
 
-def affordable(device: torch.device) -> int:
-    """The bound to begin with: of the memory that is free, all but some to breathe."""
-    return max(int(0.8 * host.free_bytes(device)), LEAST_BYTES)
+@contextmanager
+def on_device(generator: Generator, working_bytes: int) -> Iterator[torch.device]:
+    """`host.on_device`, and what is kept of the generator there leaves with it."""
+    with host.on_device(generator, working_bytes) as device:
+        try:
+            yield device
+        finally:
+            if device != torch.device("cpu"):
+                forget_layers(generator)
 
 
 def host_precision(wanted: Precision) -> Precision:
     """The host's choice where the user has none."""
     dtype = host.network_dtype(host.compute_device())
     return wanted if wanted != "auto" or dtype is None else PRECISIONS[dtype]
-
-
-def with_less_memory(
-    run: Callable[[int], Result], device: torch.device, bound: int
-) -> tuple[Result, int]:
-    """`run(bound)`, and with smaller and smaller bounds (bytes) as long as memory runs out.
-
-    Returns:
-        The result, and the bound that it was reached with.
-
-    Raises:
-        MemoryError: it ran out with `LEAST_BYTES`, too.
-    """
-    while True:
-        try:
-            return run(bound), bound
-        except Exception as error:
-            if not host.is_out_of_memory(error):
-                raise
-        # Outside of the except block: inside, the error's traceback still holds the tensors.
-        host.empty_cache()
-        if bound <= LEAST_BYTES:
-            raise MemoryError(
-                f"Out of memory on {device}, even with a bound of {bound >> 20} MiB. Close other "
-                "programs, choose precision fp16, or make the picture smaller first."
-            )
-        bound = max(min(host.free_bytes(device), bound) // 2, LEAST_BYTES)
-        logger.warning(
-            "Out of memory on %s: freed what was in reserve, and trying again within %d MiB.",
-            device,
-            bound >> 20,
-        )

@@ -1,9 +1,9 @@
-"""Where in a known picture does this tile come from?
+"""Where in a known image does this tile come from?
 
-The host's upscale node cuts pictures into tiles of 512 pixels with an overlap of 32, but the
+The host's upscale node cuts images into tiles of 512 pixels with an overlap of 32, but the
 network looks 72 pixels far. Measured with frozen statistics and bare tiles: single pixels up to 138
-of 255 grey levels off near the overlaps, nothing elsewhere. Knowing the whole picture, one can give
-each tile the surroundings that it was cut out of; then it comes out just as in the whole picture.
+of 255 grey levels off near the overlaps, nothing elsewhere. Knowing the whole image, one can give
+each tile the surroundings that it was cut out of; then it comes out just as in the whole image.
 """
 
 from __future__ import annotations
@@ -21,74 +21,74 @@ MOST_CANDIDATES = 256
 
 
 class Place(NamedTuple):
-    """A tile's picture in the batch, and its upper left corner."""
+    """A tile's image in the batch, and its upper left corner."""
 
-    picture: int
+    image: int
     top: int
     left: int
 
 
-def find_tile(tile: Tensor, pictures: Tensor) -> Place | None:
-    """Where `tile` (1,C,h,w) occurs in `pictures` (B,C,H,W), to the last bit.
+def find_tile(tile: Tensor, images: Tensor) -> Place | None:
+    """Where `tile` (1,C,h,w) occurs in `images` (B,C,H,W), to the last bit.
 
-    None: it occurs nowhere, so it was cut out of another picture or has been changed since.
+    None: it occurs nowhere, so it was cut out of another image or has been changed since.
     """
-    hint = place_in_memory(tile, pictures)
-    tile = tile[0].to(pictures.device, pictures.dtype)
-    if tile.shape[0] != pictures.shape[1]:
+    hint = place_in_memory(tile, images)
+    tile = tile[0].to(images.device, images.dtype)
+    if tile.shape[0] != images.shape[1]:
         return None
-    if hint is not None and lies_at(tile, pictures[hint.picture], hint.top, hint.left):
+    if hint is not None and lies_at(tile, images[hint.image], hint.top, hint.left):
         return hint
-    for number in range(len(pictures)):
-        place = find_in_picture(tile, pictures[number])
+    for number in range(len(images)):
+        place = find_in_image(tile, images[number])
         if place is not None:
             return Place(number, *place)
     return None
 
 
-def place_in_memory(tile: Tensor, pictures: Tensor) -> Place | None:
-    """Where the tile lies if it is a view into a batch laid out like `pictures`: a guess to check.
+def place_in_memory(tile: Tensor, images: Tensor) -> Place | None:
+    """Where the tile lies if it is a view into a batch laid out like `images`: a guess to check.
 
     It tells apart what the pixels cannot, one part of a flat sky from another.
     """
     row, column = tile.stride()[-2:]
-    if column < 1 or row != column * pictures.shape[-1]:
+    if column < 1 or row != column * images.shape[-1]:
         return None
-    number, rest = divmod(int(tile.storage_offset()), row * pictures.shape[-2])
+    number, rest = divmod(int(tile.storage_offset()), row * images.shape[-2])
     top, rest = divmod(rest, row)
-    return Place(number, top, rest // column) if number < len(pictures) else None
+    return Place(number, top, rest // column) if number < len(images) else None
 
 
-def lies_at(tile: Tensor, picture: Tensor, top: int, left: int) -> bool:
+def lies_at(tile: Tensor, image: Tensor, top: int, left: int) -> bool:
     """Whether C,h,w equals that part of C,H,W."""
     height, width = tile.shape[-2:]
-    return torch.equal(picture[:, top : top + height, left : left + width], tile)
+    return torch.equal(image[:, top : top + height, left : left + width], tile)
 
 
-def find_in_picture(tile: Tensor, picture: Tensor) -> tuple[int, int] | None:
+def find_in_image(tile: Tensor, image: Tensor) -> tuple[int, int] | None:
     """As `find_tile`, for C,h,w in C,H,W."""
     height, width = tile.shape[-2:]
-    down = picture.shape[-2] - height + 1
-    right = picture.shape[-1] - width + 1
+    down = image.shape[-2] - height + 1
+    right = image.shape[-1] - width + 1
     if down < 1 or right < 1:
         return None
-    possible = torch.ones(down, right, dtype=torch.bool, device=picture.device)
+    possible = torch.ones(down, right, dtype=torch.bool, device=image.device)
     for y, x in probes(height, width):
-        seen = picture[:, y : y + down, x : x + right]
+        seen = image[:, y : y + down, x : x + right]
         possible &= (seen == tile[:, y, x, None, None]).all(0)
         if possible.sum() <= 1:
             break
     places = possible.nonzero()
-    # Of many places the middle ones first: there the picture's borders, which matter, are far away.
+    # Of many places the middle ones first: there the image's borders, which matter, are far away.
     first = max(len(places) - MOST_CANDIDATES, 0) // 2
     for top, left in places[first : first + MOST_CANDIDATES].tolist():
-        if lies_at(tile, picture, top, left):
+        if lies_at(tile, image, top, left):
             return top, left
     return None
 
 
 def probes(height: int, width: int) -> list[tuple[int, int]]:
-    """Pixels spread over the tile, always the same ones."""
+    """Pseudo-random pixels of the tile, always the same ones."""
     rng = torch.Generator().manual_seed(0)
     ys = torch.randint(height, (PROBES,), generator=rng).tolist()
     xs = torch.randint(width, (PROBES,), generator=rng).tolist()
@@ -104,14 +104,14 @@ class Context(NamedTuple):
     inner_columns: slice
 
 
-def with_context(place: Place, tile: Tensor, picture: Tensor, around: int, step: int) -> Context:
-    """The tile's surroundings, `around` pixels on each side as far as the picture goes.
+def with_context(place: Place, tile: Tensor, image: Tensor, around: int, step: int) -> Context:
+    """The tile's surroundings, `around` pixels on each side as far as the image goes.
 
-    They start at a multiple of `step` pixels, since the network halves the picture and has to halve
+    They start at a multiple of `step` pixels, since the network halves the image and has to halve
     the part in the same rhythm.
     """
-    rows, inner_rows = widen(place.top, tile.shape[-2], picture.shape[-2], around, step)
-    columns, inner_columns = widen(place.left, tile.shape[-1], picture.shape[-1], around, step)
+    rows, inner_rows = widen(place.top, tile.shape[-2], image.shape[-2], around, step)
+    columns, inner_columns = widen(place.left, tile.shape[-1], image.shape[-1], around, step)
     return Context(rows, columns, inner_rows, inner_columns)
 
 

@@ -1,4 +1,4 @@
-"""DEvUDP as Upscale Model: for all nodes that take an UPSCALE_MODEL and cut pictures into tiles."""
+"""DEvUDP as Upscale Model: for all nodes that take an UPSCALE_MODEL and cut images into tiles."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import torch
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
-from ..devudp_model.frozen import FrozenRestorer, freeze_with_given
+from ..devudp_model.frozen import FrozenRestorer
 from ..devudp_model.generator import STRIDE, Generator
-from ..devudp_model.restore import PRECISIONS, Options, Precision
-from ..devudp_model.tasks import TASKS, Task
+from ..devudp_model.memory import first_limit, with_less_memory
+from ..devudp_model.restoration import PRECISIONS, Options, Precision
+from ..devudp_model.tasks import TASK_SPECS, TASKS, Task
 from . import checkpoints, host
-from .degrade import CATEGORY
 from .host import make
 from .images import channels_first
-from .restore import (
+from .inputs import (
+    CATEGORY,
     check_choices,
     checkpoint_input,
     exposure_input,
@@ -27,38 +28,36 @@ from .restore import (
     strength_input,
     task_input,
 )
-from .run_on_host import affordable, host_precision, with_less_memory
+from .run_on_host import host_precision
 from .tiles import find_tile, with_context
 
 logger = logging.getLogger("devudp")
 
 
-class Networks(nn.Module):
-    """The network as it was loaded, and frozen for one picture: what the host moves as a whole.
+class MovableNetworks(nn.Module):
+    """The generator as loaded, and frozen for one image: what the host moves as a whole.
 
     Attributes:
         generator: our own copy, since the host marks what it moves.
-        frozen: with the statistics of one picture.
-        given: what coarser scales made of that picture: 1,C,H,W.
-        taken_from: that picture's number, and the device that the statistics lie on.
+        frozen: with the statistics of one image.
+        taken_from: that image's number, and the device that the statistics lie on.
     """
 
     def __init__(self, generator: Generator):
         super().__init__()
         self.generator = copy.deepcopy(generator)
         self.frozen: FrozenRestorer | None = None
-        self.given: Tensor | None = None
         self.taken_from: tuple[int, torch.device] | None = None
 
 
-class RestoringModel:
-    """What the host's nodes call with one tile after the other, as if it enlarged pictures by 1.
+class TiledRestorer:
+    """What the host's nodes call with one tile after the other, as if it enlarged images by 1.
 
-    The network normalises over the whole picture, so a tile on its own would come out in another
-    brightness. Therefore all statistics are taken from `pictures` beforehand. What is left looks
-    `overlap` pixels far, and the host's tiles overlap by less: a tile that is found in `pictures`
-    is restored with its surroundings and comes out exactly as in the whole picture. Other tiles (of
-    a picture changed in between) are restored without, which can show at their borders.
+    The network normalises over the whole image, so a tile on its own would come out in another
+    brightness. Therefore all statistics are taken from `images` beforehand. What is left looks
+    `overlap` pixels far, and the host's tiles overlap by less: a tile that is found in `images`
+    is restored with its surroundings and comes out exactly as in the whole image. Other tiles (of
+    an image changed in between) are restored without, which can show at their borders.
 
     Attributes:
         scale: 1, the size stays.
@@ -68,15 +67,15 @@ class RestoringModel:
 
     scale = 1
 
-    def __init__(self, generator: Generator, options: Options, pictures: Tensor | None):
-        """pictures: B,3,H,W in [0, 1]; None only for a network without statistics (DEvUDP-DT)."""
-        self.model = Networks(generator)
+    def __init__(self, generator: Generator, options: Options, images: Tensor | None):
+        """images: B,3,H,W in [0, 1]; None only for a network without statistics (DEvUDP-DT)."""
+        self.model = MovableNetworks(generator)
         self.patcher = host.patcher(self.model)
         self.options = options
-        self.pictures = pictures
+        self.images = images
         self._warned = False
 
-    def to(self, device: torch.device | str) -> RestoringModel:
+    def to(self, device: torch.device | str) -> TiledRestorer:
         self.model.to(device)
         return self
 
@@ -84,45 +83,44 @@ class RestoringModel:
     def __call__(self, tile: Tensor) -> Tensor:
         """1,C,h,w in [0, 1] to 1,3,h,w in [0, 1]."""
         tile = tile[:, :3]
-        place = None if self.pictures is None else find_tile(tile, self.pictures)
-        if self.pictures is None or place is None:
+        place = None if self.images is None else find_tile(tile, self.images)
+        if self.images is None or place is None:
             self.warn()
             return self.frozen(0, tile)(tile, given=tile)
-        network = self.frozen(place.picture, tile)
-        picture = self.pictures[place.picture]
-        context = with_context(place, tile, picture, network.overlap, STRIDE)
-        wider = picture[None, :, context.rows, context.columns].to(tile.device, tile.dtype)
-        given = self.model.given
-        given = wider if given is None else given[..., context.rows, context.columns]
+        network = self.frozen(place.image, tile)
+        image = self.images[place.image]
+        context = with_context(place, tile, image, network.overlap, STRIDE)
+        wider = image[None, :, context.rows, context.columns].to(tile.device, tile.dtype)
+        given = network.given[..., context.rows, context.columns]
         return network(wider, given=given)[..., context.inner_rows, context.inner_columns]
 
     def frozen(self, number: int, tile: Tensor) -> FrozenRestorer:
-        """The network with the statistics of picture `number`, on the tile's device."""
+        """The network with the statistics of image `number`, on the tile's device."""
         networks = self.model.to(tile.device)
         if networks.frozen is None or networks.taken_from != (number, tile.device):
-            networks.frozen = networks.given = None  # before the next ones are made
-            if self.pictures is None:
-                picture = torch.zeros_like(tile[:1])  # nothing is taken from it
+            networks.frozen = None  # before the next one is made
+            if self.images is None:
+                image = torch.zeros_like(tile[:1])  # nothing is taken from it
             else:
-                picture = self.pictures[number : number + 1].to(tile.device, tile.dtype)
+                image = self.images[number : number + 1].to(tile.device, tile.dtype)
 
-            def run(memory: int) -> tuple[FrozenRestorer, Tensor]:
+            def run(memory: int | None) -> FrozenRestorer:
                 bounded = replace(self.options, memory=memory)
                 with host.cancellable():
-                    return freeze_with_given(networks.generator, picture, bounded)
+                    return FrozenRestorer(networks.generator, image, bounded)
 
-            made, _ = with_less_memory(run, tile.device, affordable(tile.device))
-            networks.frozen, networks.given = made
+            limit = first_limit(host.free_bytes(tile.device))
+            networks.frozen, _ = with_less_memory(run, tile.device, limit, host.MEMORY)
             networks.taken_from = number, tile.device
         return networks.frozen
 
     def warn(self) -> None:
-        if self.pictures is not None and not self._warned:
+        if self.images is not None and not self._warned:
             self._warned = True
             logger.warning(
-                "DEvUDP as Upscale Model: this picture is not the one connected to its input "
-                "'image', so tiles are restored without their surroundings, and in that picture's "
-                "exposure. Connect the very picture that is to be restored."
+                "DEvUDP as Upscale Model: this image is not the one connected to its input "
+                "'image', so tiles are restored without their surroundings, and in that image's "
+                "exposure. Connect the very image that is to be restored."
             )
 
 
@@ -150,8 +148,8 @@ class DEvUDPLoadUpscaleModel(io.ComfyNode):
                     "image",
                     optional=True,
                     tooltip=(
-                        "The pictures that are going to be restored. What the network has to know "
-                        "of a whole picture is taken from here, so that tiles fit together. Only "
+                        "The images that are going to be restored. What the network has to know "
+                        "of a whole image is taken from here, so that tiles fit together. Only "
                         "the task deblur does without."
                     ),
                 ),
@@ -193,21 +191,21 @@ class DEvUDPLoadUpscaleModel(io.ComfyNode):
         generator = checkpoints.load(checkpoint, task).generator
         options = make_options(task, strength, exposure, host_precision(precision))
         if image is None:
-            options = without_picture(generator, options)
-            return io.NodeOutput(RestoringModel(generator, options, None))
-        return io.NodeOutput(RestoringModel(generator, options, channels_first(image[..., :3])))
+            options = without_image(generator, options)
+            return io.NodeOutput(TiledRestorer(generator, options, None))
+        return io.NodeOutput(TiledRestorer(generator, options, channels_first(image[..., :3])))
 
 
-def without_picture(generator: Generator, options: Options) -> Options:
+def without_image(generator: Generator, options: Options) -> Options:
     """The options for a network that needs no statistics.
 
     Raises:
         ValueError: this one, or this task, does.
     """
-    if generator.variant == "devudp" or options.task == "low light":
+    if generator.variant == "devudp" or TASK_SPECS[options.task].detail_with_shortcut:
         raise ValueError(
-            "Connect the picture that is going to be restored to the input 'image' too: this "
-            "checkpoint and task measure the whole picture, and tiles cannot show it. (The task "
+            "Connect the image that is going to be restored to the input 'image' too: this "
+            "checkpoint and task measure the whole image, and tiles cannot show it. (The task "
             "deblur with the bundled checkpoint does without.)"
         )
     return replace(options, exposure=1.0)  # it keeps the exposure anyway; nothing to be matched

@@ -1,4 +1,4 @@
-"""Every part of the benchmark runs, with a narrow network and tiny pictures."""
+"""Every part of the benchmark runs, with a narrow network and tiny images."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from benchmarks import __main__, measure, parts
 from benchmarks.networks import textbook, time_of_convolutions
 from benchmarks.parts import PARTS, Plan
 from benchmarks.tables import Part, Table, load_part
-from devudp_model.restore import Options, restore
+from devudp_model.restoration import Options, restore
 
 ROOT = Path(__file__).parent.parent
 PLAN = Plan(torch.device("cpu"), "tiny", ROOT / "samples")
@@ -43,14 +43,14 @@ def test_bounded_memory_is_kept_and_changes_no_bit() -> None:
 
 def test_the_textbook_version_is_the_same_network() -> None:
     net, image = PLAN.net(), torch.rand(1, 3, 48, 40)
-    untouched = Options("deblur", exposure=1.0, precision="fp32")  # the network's very picture
+    untouched = Options("deblur", exposure=1.0, precision="fp32")  # the network's very image
     expected = restore(image, net, untouched)
     torch.testing.assert_close(textbook(net, torch.float32)(image), expected, atol=1e-4, rtol=0)
     assert time_of_convolutions(8, 16, 16, torch.float32, PLAN.device) > 0
 
 
 def test_parts_are_kept_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = Table("Speed", ["picture", "precision", "seconds"], [["a", "fp32", 1.5]], "Note.")
+    table = Table("Speed", ["image", "precision", "seconds"], [["a", "fp32", 1.5]], "Note.")
     Part("Measured here.", [table]).save(tmp_path / "parts" / "speed.json")
     assert load_part(tmp_path / "parts" / "speed.json").tables == [table]
     command = ["benchmarks", "--out", str(tmp_path / "parts"), "--report", str(tmp_path / "docs")]

@@ -175,7 +175,12 @@ module = importlib.util.module_from_spec(spec)
 sys.modules[name] = module
 spec.loader.exec_module(module)
 assert callable(module.comfy_entrypoint)
-importlib.import_module(name + ".devudp_model.restore")
+importlib.import_module(name + ".devudp_model.restoration")
+model = importlib.import_module(name + ".devudp_model")
+assert model.__version__ == {PROJECT["version"]!r}
+for public in model.__all__:
+    assert getattr(model, public) is getattr(model, public)
+assert callable(model.restore) and model.restore.__module__ == name + ".devudp_model.restoration"
 importlib.import_module(name + ".devudp_model.cli")
 assert "devudp_model" not in sys.modules and "nodes" not in sys.modules
 """
@@ -183,6 +188,54 @@ assert "devudp_model" not in sys.modules and "nodes" not in sys.modules
         [sys.executable, "-I", "-c", code], cwd=copy.parent, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
+
+
+PUBLIC = """
+import sys
+import devudp_model
+assert not {"torch", "PIL", "numpy"} & set(sys.modules), "importing the package must stay quick"
+assert set(devudp_model.__all__) <= set(dir(devudp_model))
+from devudp_model import Options, __version__, bundled, load_checkpoint, read_image, restore
+from devudp_model import write_image
+import devudp_model.restoration, devudp_model.files.restore_files
+from devudp_model import restore as again
+assert callable(restore) and restore is again is devudp_model.restoration.restore
+try:
+    devudp_model.sharpen
+except AttributeError as error:
+    assert "sharpen" in str(error)
+else:
+    raise AssertionError
+print(__version__, devudp_model.__file__)
+"""
+
+
+def test_public_names() -> None:
+    """A submodule never takes the place of a function."""
+    result = subprocess.run(
+        [sys.executable, "-c", PUBLIC], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[0] == PROJECT["version"]
+
+
+def test_public_names_of_an_installed_package(copy: Path, tmp_path: Path) -> None:
+    """From a wheel, without the clone beside it."""
+    code = f"from setuptools import build_meta; build_meta.build_wheel({str(tmp_path)!r})"
+    result = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (wheel,) = tmp_path.glob("devudp-*.whl")
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    code = f"import sys; sys.path.insert(0, {str(site)!r})\n{PUBLIC}"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    version, file = result.stdout.split()
+    assert version == PROJECT["version"] and Path(file).is_relative_to(site)
+    assert (site / "devudp_model" / "py.typed").exists()
 
 
 def test_what_a_wheel_puts_into_site_packages(copy: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Feature maps, in memory as long as there is some, else in the next larger place.
+"""Feature maps: in the device's memory up to a limit, beyond it in a larger place.
 
-On the CPU that place is a temporary file (in `tempfile.gettempdir()`; the environment variable
-TMPDIR, on Windows TEMP, puts it elsewhere), for a GPU it is the CPU's memory.
+For a GPU that is the main memory, for the CPU a temporary file (in `tempfile.gettempdir()`, which
+the environment variable TMPDIR, on Windows TEMP, sets).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 
-class Shape(NamedTuple):
-    """Of a plane."""
+class BufferShape(NamedTuple):
+    """Of a buffer."""
 
     frames: int
     channels: int
@@ -25,15 +25,15 @@ class Shape(NamedTuple):
     width: int
 
 
-class Plane(Protocol):
+class RowBuffer(Protocol):
     """Features of some frames: a queue of rows.
 
     Rows are written from top to bottom, frame after frame, and read in the same order, once. What
-    has been read may be followed by other rows at once, so a layer can read from a plane and write
+    has been read may be followed by other rows at once, so a layer can read from a buffer and write
     to it.
     """
 
-    shape: Shape
+    shape: BufferShape
 
     def read(self, rows: int) -> list[Tensor]:
         """The next rows of a frame, in pieces 1,C,h,W one below the other.
@@ -42,8 +42,8 @@ class Plane(Protocol):
         """
         ...
 
-    def write(self, strip: Tensor, *, lent: bool = False) -> None:
-        """Appends a strip, 1,C,h,W; if `lent`, its memory goes on being used by the caller."""
+    def write(self, strip: Tensor, *, copy: bool = False) -> None:
+        """Appends a strip, 1,C,h,W; `copy` it if the caller reuses its memory."""
         ...
 
     def close(self) -> None:
@@ -51,20 +51,22 @@ class Plane(Protocol):
         ...
 
 
-def empty_strip(shape: Shape, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def empty_strip(shape: BufferShape, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """1,C,rows,W in channels_last order, to be filled."""
     strip = torch.empty((1, rows, shape.width, shape.channels), dtype=dtype, device=device)
     return strip.permute(0, 3, 1, 2)
 
 
-class MemoryPlane:
-    """A plane in the memory of the `device` that works with it, or of another one, its `home`.
+class MemoryBuffer:
+    """A buffer in memory: of the `device` that computes, or of another `storage_device`.
 
-    It keeps the very strips that it is given, unless they are lent or have to move.
+    It keeps the very strips that it is given, unless they have to be copied or moved.
     """
 
-    def __init__(self, shape: Shape, device: torch.device, home: torch.device) -> None:
-        self.shape, self.device, self.home = shape, device, home
+    def __init__(
+        self, shape: BufferShape, device: torch.device, storage_device: torch.device
+    ) -> None:
+        self.shape, self.device, self.storage_device = shape, device, storage_device
         self.strips: deque[Tensor] = deque()
 
     def read(self, rows: int) -> list[Tensor]:
@@ -78,34 +80,34 @@ class MemoryPlane:
             pieces.append(strip.to(self.device))
         return pieces
 
-    def write(self, strip: Tensor, *, lent: bool = False) -> None:
-        self.strips.append(strip.to(self.home, copy=lent))
+    def write(self, strip: Tensor, *, copy: bool = False) -> None:
+        self.strips.append(strip.to(self.storage_device, copy=copy))
 
     def close(self) -> None:
         self.strips.clear()
 
 
-class FilePlane:
-    """A plane of the CPU's in a temporary file, which vanishes when it is closed.
+class FileBuffer:
+    """A buffer in a temporary file, which is deleted when it is closed.
 
     Read and written, not mapped: mapped pages would count as the process's own memory.
     """
 
-    def __init__(self, shape: Shape, dtype: torch.dtype) -> None:
+    def __init__(self, shape: BufferShape, dtype: torch.dtype) -> None:
         self.shape, self.dtype = shape, dtype
         self.row_bytes = shape.width * shape.channels * dtype.itemsize
         self.rows = shape.frames * shape.height
         self.rows_read = self.rows_written = 0
-        self.buffer: Tensor | None = None
+        self.staging: Tensor | None = None
         self.file = tempfile.TemporaryFile(prefix="devudp-", buffering=0)  # noqa: SIM115
 
     def read(self, rows: int) -> list[Tensor]:
-        if self.buffer is None or self.buffer.shape[2] < rows:
-            self.buffer = empty_strip(self.shape, rows, self.dtype, torch.device("cpu"))
-        strip = self.buffer[:, :, :rows]
+        if self.staging is None or self.staging.shape[2] < rows:
+            self.staging = empty_strip(self.shape, rows, self.dtype, torch.device("cpu"))
+        strip = self.staging[:, :, :rows]
         self.file.seek(self.rows_read % self.rows * self.row_bytes)
         self.rows_read += rows
-        rest = memory_of(strip)
+        rest = bytes_of(strip)
         while rest:
             got = self.file.readinto(rest)
             if not got:
@@ -113,10 +115,10 @@ class FilePlane:
             rest = rest[got:]
         return [strip]
 
-    def write(self, strip: Tensor, *, lent: bool = False) -> None:
+    def write(self, strip: Tensor, *, copy: bool = False) -> None:
         self.file.seek(self.rows_written % self.rows * self.row_bytes)
         self.rows_written += strip.shape[2]
-        rest = memory_of(strip.contiguous(memory_format=torch.channels_last))
+        rest = bytes_of(strip.contiguous(memory_format=torch.channels_last))
         try:
             while rest:
                 rest = rest[self.file.write(rest) :]
@@ -133,20 +135,20 @@ class FilePlane:
         self.file.close()
 
 
-def memory_of(strip: Tensor) -> memoryview:
+def bytes_of(strip: Tensor) -> memoryview:
     """The bytes of a channels_last strip, not copied."""
     return memoryview(strip.permute(0, 2, 3, 1).reshape(-1).view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
 
 
-class Workspace:
-    """Hands out planes, in the device's memory up to a bound.
+class BufferPool:
+    """Hands out buffers, in the device's memory up to a bound.
 
     Args:
         dtype, device: of the features.
-        memory: bytes that the planes may take together; None for no bound.
+        memory: bytes that the buffers may take together; None for no bound.
 
     Attributes:
-        spilled: bytes of all planes so far that had to go elsewhere.
+        spilled: bytes of all buffers so far that did not fit into the memory limit.
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device, memory: int | None):
@@ -155,23 +157,23 @@ class Workspace:
         self.spilled = 0
 
     @property
-    def elsewhere(self) -> str:
-        """Where planes go that do not fit."""
+    def spill_location(self) -> str:
+        """Where buffers go that do not fit."""
         return tempfile.gettempdir() if self.device.type == "cpu" else "the computer's memory"
 
-    def plane(self, shape: Shape) -> Plane:
-        """A new plane; give it back with `free`."""
+    def allocate(self, shape: BufferShape) -> RowBuffer:
+        """A new buffer; give it back with `free`."""
         nbytes = math.prod(shape) * self.dtype.itemsize
         if nbytes <= self.left:
             self.left -= nbytes
-            return MemoryPlane(shape, self.device, home=self.device)
+            return MemoryBuffer(shape, self.device, storage_device=self.device)
         self.spilled += nbytes
         if self.device.type == "cpu":
-            return FilePlane(shape, self.dtype)
-        return MemoryPlane(shape, self.device, home=torch.device("cpu"))
+            return FileBuffer(shape, self.dtype)
+        return MemoryBuffer(shape, self.device, storage_device=torch.device("cpu"))
 
-    def free(self, plane: Plane) -> None:
-        """Takes a plane back, which must not be used any more."""
-        if isinstance(plane, MemoryPlane) and plane.home == self.device:
-            self.left += math.prod(plane.shape) * self.dtype.itemsize
-        plane.close()
+    def free(self, buffer: RowBuffer) -> None:
+        """Takes a buffer back, which must not be used any more."""
+        if isinstance(buffer, MemoryBuffer) and buffer.storage_device == self.device:
+            self.left += math.prod(buffer.shape) * self.dtype.itemsize
+        buffer.close()

@@ -1,19 +1,27 @@
 """A generator's convolutions, ready to work on strips of rows.
 
-A layer is one convolution and the place of its normalisation's statistics. Strips come with the
-rows around them that the convolution looks at, so there is padding to the left and right only.
+Strips come with the rows around them that the convolution looks at, so there is padding to the left
+and right only. Layers hold weights alone, no statistics, so all runs of a generator share them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Literal
+from weakref import WeakKeyDictionary, ref
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..generator import NORM_EPS, ConvNorm, Generator, InstanceNorm, ResidualBlock
+from ..generator import (
+    NORM_EPS,
+    ConvNorm,
+    Generator,
+    InstanceNorm,
+    ResidualBlock,
+    fold_batchnorm,
+)
 from .statistics import Moments
 
 Kind = Literal["stem", "same", "down", "up"]
@@ -36,8 +44,8 @@ class Layer(nn.Module):
 
     weight: Tensor
     bias: Tensor | None
-    mean: Tensor | None
-    var: Tensor | None
+    index: int
+    """Its number among the layers of a generator."""
 
     def __init__(self, conv: nn.Conv2d, kind: Kind, normalized: bool, dtype: torch.dtype):
         super().__init__()
@@ -51,7 +59,7 @@ class Layer(nn.Module):
             phases = PHASES.to(weight)
             weight = torch.einsum("ayi,oIij,bxj->aboIyx", phases, weight, phases).flatten(0, 2)
         if kind == "stem" and dtype != torch.float32:
-            # The picture's own rounding would cost more than that of all features: x w is about
+            # The image's own rounding would cost more than that of all features: x w is about
             # x_high w_high + x_low w_high + x_high w_low, three times the channels.
             high, low = halves(weight, dtype)
             weight = torch.cat([high, high, low], 1)
@@ -63,8 +71,6 @@ class Layer(nn.Module):
         if bias is not None and kind == "up":
             bias = bias.repeat(4)
         self.register_buffer("bias", bias)
-        self.register_buffer("mean", None)
-        self.register_buffer("var", None)
 
     def needs(self, start: int, stop: int) -> tuple[int, int]:
         """The input rows (from, to) that output rows `start` to `stop` are made of."""
@@ -105,17 +111,6 @@ class Layer(nn.Module):
                 out[:, y, :, x].copy_(pixels[:, x : x + width, x])
         return out.view(1, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
-    def freeze(self, found: Moments) -> None:
-        """From now on these are the statistics, whatever comes."""
-        self.mean, self.var = found.mean, found.var
-
-    @property
-    def frozen(self) -> Moments | None:
-        """The statistics that `freeze` set."""
-        if self.mean is None or self.var is None:
-            return None
-        return Moments(0, self.mean, self.var)
-
 
 class Layers(nn.Module):
     """All layers of a generator, under the generator's names. BatchNorm must be folded."""
@@ -147,9 +142,62 @@ class Layers(nn.Module):
         self.up1 = single(generator.up1, "up")
         self.decode1 = stage(generator.decode1)
         self.head = Layer(generator.head, "same", False, dtype)
+        for index, layer in enumerate(self):
+            layer.index = index
 
     def __iter__(self) -> Iterator[Layer]:
         return (module for module in self.modules() if isinstance(module, Layer))
+
+
+class Fingerprint:
+    """Tells whether a generator's weights are still those that layers were made of."""
+
+    def __init__(self, generator: Generator):
+        self.tensors = [(ref(t), *self.state(t)) for t in weights(generator)]
+
+    @staticmethod
+    def state(tensor: Tensor) -> tuple[int, int]:
+        """Changes when the tensor is changed in place, moved, or given other memory."""
+        return tensor._version, tensor.data_ptr()
+
+    def fits(self, generator: Generator) -> bool:
+        now = weights(generator)
+        return len(now) == len(self.tensors) and all(
+            known() is t and self.state(t) == tuple(state)
+            for t, (known, *state) in zip(now, self.tensors, strict=True)
+        )
+
+
+_cache: WeakKeyDictionary[Generator, dict[torch.dtype, tuple[Fingerprint, Layers]]] = (
+    WeakKeyDictionary()
+)
+
+
+def weights(generator: Generator) -> list[Tensor]:
+    return [*generator.parameters(), *generator.buffers()]
+
+
+def layers_of(generator: Generator, dtype: torch.dtype) -> Layers:
+    """The generator's layers, made once and kept as long as the generator and its weights.
+
+    Of a generator that can be trained, or was made in inference mode, nothing is kept: its weights
+    change too often, or without a trace.
+    """
+    steady = not any(t.requires_grad or t.is_inference() for t in weights(generator))
+    kept = _cache.get(generator, {}).get(dtype)
+    if steady and kept is not None and kept[0].fits(generator):
+        return kept[1]
+    with torch.no_grad():
+        folded = fold_batchnorm(generator) if generator.norm == "batch" else generator
+        layers = Layers(folded, dtype)
+    if steady:
+        _cache.setdefault(generator, {})[dtype] = Fingerprint(generator), layers
+    return layers
+
+
+def forget_layers(generator: Generator) -> None:
+    """Drops what `layers_of` keeps, for a generator that leaves a device and has to free it."""
+    _cache.pop(generator, None)
 
 
 def halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

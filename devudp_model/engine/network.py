@@ -1,11 +1,11 @@
-"""Runs a generator on whole pictures: fast, in bounded memory, with the whole's statistics.
+"""Runs a generator on whole images: fast, in bounded memory, with whole-image statistics.
 
-One convolution after the other works through the picture in strips of a few rows. A strip's
-features are normalised, added and convolved while they are in the processor's cache, and what comes
-out is measured there too; only then it is written to its plane. At the end of a layer its
-normalisation's mean and spread are known for the whole picture, exactly, and the next layer applies
-them to what it reads. So no pass over the memory is made for a normalisation, few planes are alive
-at once, and they can lie anywhere, also in a file.
+Each convolution works through the image in strips of a few rows. While a strip is in the
+processor's cache, its features are normalised, added and convolved, and the statistics of the
+output are accumulated; only then the output is written to its buffer. At the end of a layer the
+mean and variance of its normalisation are known exactly for the whole image, and the next layer
+applies them to what it reads. So a normalisation needs no pass of its own over the memory, few
+buffers are alive at once, and they can lie anywhere, also in a file.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import fold_batchnorm
 from ..generator import Generator
-from .buffers import Plane, Shape, Workspace
-from .layers import Layer, Layers
-from .row_io import Feature, FeatureReader, Painter, Picture, Reader, StandardizedPicture, Writer
-from .statistics import FeatureStatistics, Moments, PictureStatistics, group_rows
+from .buffers import BufferPool, BufferShape, RowBuffer
+from .layers import Layer, layers_of
+from .precision import retry_in_fp32
+from .row_io import Feature, FeatureReader, OutputWriter, PaddedImage, Reader, StemReader, Writer
+from .statistics import FeatureStatistics, ImageStatistics, KeptMoments, Moments, group_rows
 
 log = logging.getLogger("devudp")
 
@@ -32,33 +32,42 @@ LIBRARIES_BYTES = 48 * 2**20
 
 
 class Network(nn.Module):
-    """A generator, ready to run on pictures.
+    """A generator, ready to run on images.
+
+    Where 16 bits overflow, it goes on in fp32.
 
     Args:
-        generator: is not changed; runs on the device it is on.
+        generator: is not changed; runs on the device it is on. Its packed weights are kept for the
+            next network (see `layers_of`).
         dtype: of the convolutions and of the features between them; statistics are float32.
-    """
 
-    mean: Tensor | None
-    var: Tensor | None
+    Attributes:
+        local: whether its statistics are kept, so that only nearby pixels count.
+    """
 
     def __init__(self, generator: Generator, dtype: torch.dtype):
         super().__init__()
         self.dtype = dtype
         self.standardized = generator.norm == "instance"
+        self.shortcut = generator.shortcut
         self.width, self.depth = generator.width, generator.depth
         self.activate = generator.activate
-        if generator.norm == "batch":
-            generator = fold_batchnorm(generator)
-        self.layers = Layers(generator, dtype)
-        self.register_buffer("mean", None)
-        self.register_buffer("var", None)
-        self.warned = False  # of a memory bound that cannot be kept
+        self.source = (generator,)  # not as a submodule: the host would count its weights twice
+        self.layers = layers_of(generator, dtype)
+        self.kept = nn.ModuleList(KeptMoments() for _ in self.layers)
+        self.kept_image = KeptMoments()
+        self.local = False
+        self.warned = False  # of a memory limit that cannot be kept
 
     @property
     def device(self) -> torch.device:
         """Where it runs."""
         return self.layers.stem.weight.device
+
+    def switch_to_fp32(self) -> None:
+        """From now on in fp32. Statistics that are kept stay those of the old dtype."""
+        self.dtype = torch.float32
+        self.layers = layers_of(self.source[0], torch.float32)
 
     @torch.inference_mode()
     def forward(
@@ -74,7 +83,7 @@ class Network(nn.Module):
         Args:
             image: B,C,H,W in [0, 1], C = 1 or 3 (or 4: the last is ignored), any floating type,
                 device and size.
-            memory: bytes of the device that the run may take; None for no bound.
+            memory: bytes of the device that the run may take; None for no limit.
             keep: keep the statistics: from now on the network is a local one.
             out: where to put the result, instead of a new tensor.
 
@@ -82,73 +91,83 @@ class Network(nn.Module):
             B,3,H,W in [0, 1], float32, on the network's device.
 
         Raises:
-            FloatingPointError: numbers became infinite or undefined.
+            FloatingPointError: numbers became infinite or undefined, in fp32 or in a local network
+                (whose statistics have to be measured again in fp32).
         """
         if out is None:
             shape = (len(image), 3, *image.shape[2:])
             out = torch.empty(shape, dtype=torch.float32, device=self.device)
-        Run(self, image, memory, keep).paint(out)
-        return out
+
+        def run() -> Tensor:
+            Execution(self, image, memory, keep).run(out)
+            return out
+
+        result = run() if self.local else retry_in_fp32(run, self.dtype, self.switch_to_fp32)
+        self.local = self.local or keep
+        return result
 
 
-class Run:
+class Execution:
     """One run of a network: which layer reads what and writes where.
 
-    A residual block works on two planes of its scale, the block's input and what its convolutions
+    A residual block works on two buffers of its scale, the block's input and what its convolutions
     leave, in place. At the most there are four: these two of the finest scale, and, before the last
     upsampling, the two of the middle scale, half as large.
     """
 
     def __init__(self, network: Network, image: Tensor, memory: int | None, keep: bool):
         self.network, self.layers, self.keep = network, network.layers, keep
-        self.picture = Picture(image, network.device)
+        self.image = PaddedImage(image, network.device)
         self.frames = len(image)
         self.found: list[Moments] = []
+        self.to_keep: list[tuple[KeptMoments, Moments]] = []
         self.strip_bytes = GPU_STRIP_BYTES
         if network.device.type == "cpu":
             self.strip_bytes = CACHE_BYTES * torch.get_num_threads()
-        left = None if memory is None else self.left_for_planes(memory)
-        self.space = Workspace(network.dtype, network.device, left)
+        left = None if memory is None else self.left_for_buffers(memory)
+        self.space = BufferPool(network.dtype, network.device, left)
 
-    def left_for_planes(self, memory: int) -> int:
-        """Of a bound; where little is left, strips become smaller too."""
+    def left_for_buffers(self, memory: int) -> int:
+        """Of a memory limit; where little is left, strips become smaller too."""
         network = self.network
-        row = network.width * self.picture.size[1]
+        row = network.width * self.image.size[1]
         sums = 4 * row * group_rows(row) * torch.get_num_threads()
         least = LIBRARIES_BYTES + sums + sum(buffer.nbytes for buffer in network.buffers())
         if memory < least and not network.warned:
             network.warned = True
             log.warning(
-                "A bound of %d MB cannot be kept: weights, kernels and the rows that are being "
-                "worked on take %d MB by themselves. Going on with as little as possible.",
+                "A memory limit of %d MB is too low: weights, kernels and the rows in work take "
+                "%d MB by themselves. Going on with as little as possible.",
                 *(round(n / 1e6) for n in (memory, least)),
             )
         self.strip_bytes = min(self.strip_bytes, max(memory - least, 0) // 8)
         # Some four strips are alive at a time.
         return max(memory - least - 4 * self.strip_bytes, 0)
 
-    def paint(self, out: Tensor) -> None:
+    def run(self, out: Tensor) -> None:
         """The whole network, into `out` (B,3,H,W, float32)."""
         layers = self.layers
-        feature = self.layer(layers.stem, self.standardized(), self.plane(1))
+        feature = self.layer(layers.stem, self.standardized(), self.allocate(1))
         feature = self.blocks(layers.encode1, feature)
-        feature, skip1 = self.down(layers.down1, feature, self.plane(2))
+        feature, skip1 = self.down(layers.down1, feature, self.allocate(2))
         feature = self.blocks(layers.encode2, feature)
-        feature, skip2 = self.down(layers.down2, feature, self.plane(4))
+        feature, skip2 = self.down(layers.down2, feature, self.allocate(4))
         feature = self.blocks(layers.encode3, feature)
         feature = self.blocks(layers.decode3, feature)
-        feature = self.up(layers.up2, feature, self.plane(2), skip2)
+        feature = self.up(layers.up2, feature, self.allocate(2), skip2)
         feature = self.blocks(layers.decode2, feature)
-        feature = self.up(layers.up1, feature, self.plane(1), skip1)
+        feature = self.up(layers.up1, feature, self.allocate(1), skip1)
         feature = self.blocks(layers.decode1, feature)
-        painter = Painter(self.network.activate, self.picture, out)
-        self.stream(layers.head, self.read(feature), painter, self.picture.size)
+        writer = OutputWriter(self.network.activate, self.image, out)
+        self.stream(layers.head, self.read(feature), writer, self.image.size)
         self.check(out)
+        for place, found in self.to_keep:
+            place.keep(found)
         if self.space.spilled:
             log.info(
-                "%.2g GB of features did not fit into the memory bound and went to %s",
+                "%.2g GB of features did not fit into the memory limit and went to %s",
                 self.space.spilled / 1e9,
-                self.space.elsewhere,
+                self.space.spill_location,
             )
 
     def check(self, out: Tensor) -> None:
@@ -160,45 +179,47 @@ class Run:
                 "means that the checkpoint is broken: use another one."
             )
 
-    def plane(self, scale: int) -> Plane:
-        """A new plane; `scale` 1, 2 or 4 pixels to one."""
-        height, width = self.picture.size
+    def allocate(self, scale: int) -> RowBuffer:
+        """A new buffer; `scale` 1, 2 or 4 pixels to one."""
+        height, width = self.image.size
         shape = (self.frames, self.network.width * scale, height // scale, width // scale)
-        return self.space.plane(Shape(*shape))
+        return self.space.allocate(BufferShape(*shape))
 
-    def read(self, feature: Feature, keep: Plane | None = None) -> FeatureReader:
+    def read(self, feature: Feature, keep: RowBuffer | None = None) -> FeatureReader:
         return FeatureReader(feature, keep, self.space)
 
     def blocks(self, stage: nn.ModuleList, feature: Feature) -> Feature:
-        """Residual blocks, in place on two planes."""
+        """Residual blocks, in place on two buffers."""
         for conv1, conv2 in stage:  # pyright: ignore[reportGeneralTypeIssues]
-            work, base = feature.plane, self.home(feature)
+            work, base = feature.buffer, self.buffer_to_keep(feature)
             inner = self.layer(conv1, self.read(feature, keep=base), work)
             feature = self.layer(conv2, self.read(inner), work, relu=False)
             feature.base = base
         return feature
 
-    def home(self, feature: Feature) -> Plane:
+    def buffer_to_keep(self, feature: Feature) -> RowBuffer:
         """Where a feature is to be kept: where a part of it was, as far as that is free."""
-        return feature.base or self.space.plane(feature.plane.shape)
+        return feature.base or self.space.allocate(feature.buffer.shape)
 
-    def down(self, layer: Layer, feature: Feature, target: Plane) -> tuple[Feature, Plane]:
-        """The coarser feature, and the plane where the finer one is kept."""
-        kept = self.home(feature)
+    def down(self, layer: Layer, feature: Feature, target: RowBuffer) -> tuple[Feature, RowBuffer]:
+        """The coarser feature, and the buffer where the finer one is kept."""
+        kept = self.buffer_to_keep(feature)
         coarser = self.layer(layer, self.read(feature, keep=kept), target)
-        self.space.free(feature.plane)
+        self.space.free(feature.buffer)
         return coarser, kept
 
-    def up(self, layer: Layer, feature: Feature, target: Plane, skip: Plane) -> Feature:
+    def up(self, layer: Layer, feature: Feature, target: RowBuffer, skip: RowBuffer) -> Feature:
         """The finer feature, with the encoder's added."""
         finer = self.layer(layer, self.read(feature), target)
-        self.space.free(feature.plane)
+        self.space.free(feature.buffer)
         if feature.base is not None:
             self.space.free(feature.base)
         finer.base = skip
         return finer
 
-    def layer(self, layer: Layer, reader: Reader, target: Plane, *, relu: bool = True) -> Feature:
+    def layer(
+        self, layer: Layer, reader: Reader, target: RowBuffer, *, relu: bool = True
+    ) -> Feature:
         """Convolution into `target`; normalisation (and ReLU) are left to who reads it."""
         height, width = target.shape[2:]
         return Feature(target, self.stream(layer, reader, target, (height, width)), relu)
@@ -212,7 +233,9 @@ class Run:
         rows = max(1, self.strip_bytes // (layer.bytes_per_row(width) * group)) * group
         strips = cut(height, rows, group)
         reader.expect(max(j - i for i, j in (layer.needs(*strip) for strip in strips)))
-        wanted = layer.normalized and layer.frozen is None
+        place = self.network.kept[layer.index]
+        assert isinstance(place, KeptMoments)
+        wanted = layer.normalized and place.moments is None
         statistics = FeatureStatistics(group)
         for frame in range(self.frames):
             for start, stop in strips:
@@ -221,36 +244,35 @@ class Run:
                     statistics.add(strip)
                 writer.write(strip)
         if not wanted:
-            return layer.frozen
+            return place.moments
         self.found.append(statistics.moments())
         if self.keep:
-            layer.freeze(self.found[-1])
+            self.to_keep.append((place, self.found[-1]))
         return self.found[-1]
 
-    def standardized(self) -> StandardizedPicture:
+    def standardized(self) -> StemReader:
         """What the stem reads: see `generator.standardize`."""
-        network, picture = self.network, self.picture
+        network, image = self.network, self.image
         if not network.standardized:
-            return StandardizedPicture(picture, None, network.dtype)
-        if network.mean is not None and network.var is not None:
-            found = Moments(0, network.mean, network.var)
-        else:
-            height, width = picture.size
+            return StemReader(image, None, network.dtype)
+        found = network.kept_image.moments
+        if found is None:
+            height, width = image.size
             rows = max(1, self.strip_bytes // (64 * width))
-            statistics = PictureStatistics()
+            statistics = ImageStatistics()
             for frame in range(self.frames):
                 for start in range(0, height, rows):
-                    statistics.add(picture.read(frame, start, min(start + rows, height)))
+                    statistics.add(image.read(frame, start, min(start + rows, height)))
             found = statistics.moments(network.device)
             if self.keep:
-                network.mean, network.var = found.mean, found.var
-        return StandardizedPicture(picture, found, network.dtype)
+                self.to_keep.append((network.kept_image, found))
+        return StemReader(image, found, network.dtype)
 
 
 def cut(height: int, rows: int, group: int) -> list[tuple[int, int]]:
     """Strips of `rows` rows, a multiple of `group`; a rest below a group goes with the one before.
 
-    So no strip is smaller than a group, unless the picture is: for very small strips the libraries
+    So no strip is smaller than a group, unless the image is: for very small strips the libraries
     choose other kernels, which round otherwise.
     """
     starts = list(range(0, height, rows))

@@ -1,4 +1,4 @@
-"""What layers read from and write to: pictures and features, in strips of rows."""
+"""What layers read from and write to: images and features, in strips of rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..generator import STANDARDIZE_EPS, pad_to_stride
-from .buffers import Plane, Workspace, empty_strip
+from .buffers import BufferPool, RowBuffer, empty_strip
 from .layers import halves, normalize_into, relu_
 from .statistics import Moments
 
@@ -34,7 +34,7 @@ class Writer(Protocol):
     def write(self, strip: Tensor) -> None: ...
 
 
-class Picture:
+class PaddedImage:
     """The input as the stem wants it: padded, standardized, in strips.
 
     Args:
@@ -47,7 +47,7 @@ class Picture:
 
     def __init__(self, image: Tensor, device: torch.device):
         self.image, self.device = image[:, :3], device
-        self.rows, self.columns = (padded_lines(n).to(image.device) for n in image.shape[2:])
+        self.rows, self.columns = (padded_indices(n).to(image.device) for n in image.shape[2:])
         self.size = len(self.rows) - 2 * STEM_REACH, len(self.columns) - 2 * STEM_REACH
 
     def read(self, frame: int, start: int, stop: int, reach: int = 0) -> Tensor:
@@ -59,18 +59,18 @@ class Picture:
         return strip.expand(-1, 3, -1, -1)
 
 
-def padded_lines(size: int) -> Tensor:
-    """Which line of a picture of `size` lines stands where, once `pad_to_stride` and the stem's
+def padded_indices(size: int) -> Tensor:
+    """Which line of an image of `size` lines stands where, once `pad_to_stride` and the stem's
     reflection have padded it."""
     lines = pad_to_stride(torch.arange(size, dtype=torch.float32).expand(1, 1, 1, size))
     return F.pad(lines[:, :, 0], (STEM_REACH, STEM_REACH), mode="reflect")[0, 0].long()
 
 
 @dataclass
-class StandardizedPicture:
+class StemReader:
     """The reader that the stem reads from."""
 
-    picture: Picture
+    image: PaddedImage
     moments: Moments | None
     dtype: torch.dtype
 
@@ -78,7 +78,7 @@ class StandardizedPicture:
         pass
 
     def strip(self, frame: int, start: int, stop: int) -> Tensor:
-        strip = self.picture.read(frame, start + STEM_REACH, stop - STEM_REACH, STEM_REACH)
+        strip = self.image.read(frame, start + STEM_REACH, stop - STEM_REACH, STEM_REACH)
         if self.moments is not None:
             rstd = torch.rsqrt(self.moments.var + STANDARDIZE_EPS)
             strip = (strip - self.moments.mean) * rstd
@@ -90,19 +90,19 @@ class StandardizedPicture:
 
 @dataclass
 class Feature:
-    """A feature map that is written down in parts: [base +] [ReLU of] the normalised plane.
+    """A feature map that is written down in parts: [base +] [ReLU of] the normalised buffer.
 
     Attributes:
-        plane: what a convolution left.
-        moments: of the plane; None where nothing is normalised (BatchNorm is folded).
+        buffer: what a convolution left.
+        moments: of the buffer; None where nothing is normalised (BatchNorm is folded).
         relu: whether a ReLU follows.
         base: what is added at the end: a residual block's input, or the encoder's features.
     """
 
-    plane: Plane
+    buffer: RowBuffer
     moments: Moments | None
     relu: bool
-    base: Plane | None = None
+    base: RowBuffer | None = None
 
 
 class FeatureReader:
@@ -113,20 +113,20 @@ class FeatureReader:
         space: for type and device.
     """
 
-    def __init__(self, feature: Feature, keep: Plane | None, space: Workspace):
+    def __init__(self, feature: Feature, keep: RowBuffer | None, space: BufferPool):
         self.feature, self.keep, self.space = feature, keep, space
         self.frame, self.first, self.done = -1, 0, 0
         self.buffers: list[Tensor] = []
 
     def expect(self, rows: int) -> None:
         # This strip, the last one, and a feature's part, in the same memory all the time: short
-        # lives between the planes' long ones would leave holes in the process's memory.
-        shape, dtype, device = self.feature.plane.shape, self.space.dtype, self.space.device
+        # lives between the buffers' long ones would leave holes in the process's memory.
+        shape, dtype, device = self.feature.buffer.shape, self.space.dtype, self.space.device
         self.buffers = [empty_strip(shape, rows, dtype, device) for _ in range(3)]
 
     def strip(self, frame: int, start: int, stop: int) -> Tensor:
-        """Rows beyond the picture are zeros, as the convolutions' padding is."""
-        shape = self.feature.plane.shape
+        """Rows beyond the image are zeros, as the convolutions' padding is."""
+        shape = self.feature.buffer.shape
         if frame != self.frame:
             self.frame, self.done = frame, 0
         top, bottom = max(start, 0), min(stop, shape.height)
@@ -146,7 +146,7 @@ class FeatureReader:
         """The next rows of the whole feature."""
         feature = self.feature
         part = out if feature.base is None else self.buffers[2][:, :, : out.shape[2]]
-        for piece, place in pieces(feature.plane, part):
+        for piece, place in pieces(feature.buffer, part):
             if feature.moments is None:
                 place.copy_(piece)
             else:
@@ -158,37 +158,37 @@ class FeatureReader:
                 place.copy_(piece)  # first, since nothing reads memory as fast as a copy
             out.add_(part)
         if self.keep is not None:
-            self.keep.write(out, lent=True)
+            self.keep.write(out, copy=True)
 
 
-def pieces(plane: Plane, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The plane's next rows, as many as `out` has, each piece with its place in `out`."""
+def pieces(buffer: RowBuffer, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The buffer's next rows, as many as `out` has, each piece with its place in `out`."""
     row = 0
-    for piece in plane.read(out.shape[2]):
+    for piece in buffer.read(out.shape[2]):
         yield piece, out[:, :, row : row + piece.shape[2]]
         row += piece.shape[2]
 
 
-class Painter:
+class OutputWriter:
     """The writer behind the head: output activation, cropping, [-1, 1] to [0, 1].
 
     Args:
         activate: of the generator.
-        picture: the network's input.
+        image: the network's input.
         out: B,3,H,W, float32, gets the result.
     """
 
-    def __init__(self, activate: Callable[[Tensor, Tensor], Tensor], picture: Picture, out: Tensor):
-        self.activate, self.picture, self.out = activate, picture, out
+    def __init__(
+        self, activate: Callable[[Tensor, Tensor], Tensor], image: PaddedImage, out: Tensor
+    ):
+        self.activate, self.image, self.out = activate, image, out
         self.rows_written = 0
 
     def write(self, strip: Tensor) -> None:
         """1,3,h,W, the next rows."""
-        frame, start = divmod(self.rows_written, self.picture.size[0])
+        frame, start = divmod(self.rows_written, self.image.size[0])
         self.rows_written += strip.shape[2]
-        result = self.activate(
-            strip.float(), self.picture.read(frame, start, start + strip.shape[2])
-        )
+        result = self.activate(strip.float(), self.image.read(frame, start, start + strip.shape[2]))
         place = self.out[frame, :, start : start + strip.shape[2]]
         height, width = place.shape[1:]
         torch.add(result[0, :, :height, :width].mul_(0.5), 0.5, out=place)

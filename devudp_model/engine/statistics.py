@@ -1,11 +1,11 @@
-"""Mean and spread of pictures and features, gathered piece by piece.
+"""Mean and variance of images and features, accumulated strip by strip.
 
-What a normalisation needs is two numbers for each channel. Gathered from pieces and joined, they
-are those of the whole, so a picture can be worked on in strips and still be one picture.
+A normalisation needs two numbers for each channel. Accumulated over strips they are those of the
+whole image, so strips come out as they would in one piece.
 
-On the CPU they are the same to the last bit whatever the strips and the number of threads: what is
-added up in float32 is a group of rows that always starts at the same row, by one thread, and groups
-are joined in float64 in the order of the picture.
+On the CPU they do not depend on the strips or the number of threads, to the last bit: one thread
+adds up a group of rows in float32, groups always start at the same rows, and they are joined in
+float64 in the order of the image.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 GROUP_NUMBERS = 2**17
-"""A group has at least so many numbers: in float32 they still fit into a core's cache."""
+"""Least size of a group of rows: in float32 it still fits into a core's cache."""
 
 
 class Moments(NamedTuple):
@@ -27,8 +27,30 @@ class Moments(NamedTuple):
     var: Tensor
 
 
+class KeptMoments(nn.Module):
+    """The place of one normalisation's moments in a network that keeps them; moves with it."""
+
+    mean: Tensor | None
+    var: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", None)
+        self.register_buffer("var", None)
+
+    def keep(self, found: Moments) -> None:
+        self.mean, self.var = found.mean, found.var
+
+    @property
+    def moments(self) -> Moments | None:
+        """None until some are kept."""
+        if self.mean is None or self.var is None:
+            return None
+        return Moments(0, self.mean, self.var)
+
+
 def group_rows(numbers: int) -> int:
-    """How many rows make a group, an even number, if a row has so many numbers."""
+    """Rows in a group, an even number, for rows of `numbers` numbers."""
     return 2 * -(-GROUP_NUMBERS // (2 * numbers))
 
 
@@ -59,13 +81,13 @@ def join(parts: list[Moments]) -> Moments:
     return Moments(total, mean.to(parts[0].mean), var.to(parts[0].var))
 
 
-def moments_of_planes(x: Tensor) -> Moments:
+def channel_moments(x: Tensor) -> Moments:
     """For each channel of B,C,H,W (float32), over the rest: 1,C,1,1."""
     var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0, keepdim=True)
     return Moments(x.numel() // x.shape[1], mean, var)
 
 
-class PictureStatistics:
+class ImageStatistics:
     """One mean and variance over everything: scalars. Strips, 1,C,h,W, come from top to bottom."""
 
     def __init__(self) -> None:
@@ -74,7 +96,7 @@ class PictureStatistics:
 
     def add(self, strip: Tensor) -> None:
         self.size += strip.numel()
-        exact = wide(strip)  # a dark picture is close to -1: float32 would leave it few digits
+        exact = wide(strip)  # a dark image is close to -1: float32 would leave it few digits
         sums = torch.stack([exact.sum(3), exact.square_().sum(3)])  # 2,1,C,h
         self.sums.append(sums.sum(2)[:, 0])
 
@@ -103,7 +125,7 @@ class FeatureStatistics:
     def add(self, strip: Tensor) -> None:
         """Strips are channels_last, of any floating type."""
         if strip.device.type != "cpu":
-            self.parts.append(moments_of_strip(strip))
+            self.parts.append(strip_moments(strip))
             return
         pixels = strip.permute(0, 2, 3, 1)[0]  # h,W,C
         if not self.sums:
@@ -139,7 +161,7 @@ class FeatureStatistics:
         return Moments(self.size, (mean + self.origin).float(), var.float())
 
 
-def moments_of_strip(x: Tensor) -> Moments:
+def strip_moments(x: Tensor) -> Moments:
     """For each channel of 1,C,H,W of any floating type, in float32, where there is a GPU.
 
     The kernel behind BatchNorm reads 16-bit features at full speed and adds them up in float32;

@@ -1,7 +1,7 @@
-"""Pictures with 16 bits a channel and more, which Pillow would cut down to 8 without a word.
+"""Images with 16 bits a channel and more, which Pillow would silently reduce to 8.
 
 Their pixels go through libvips (`pip install "pyvips[binary]"`, part of `devudp[standalone]`),
-loaded when the first such picture comes.
+loaded when the first such image comes.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ INTERPRETATIONS = ("grey16", "rgb16", "b-w", "rgb", "srgb", "scrgb", "multiband"
 """libvips' names of what can be restored: grey, RGB, and what says nothing of its colours."""
 
 
-class DeepError(ValueError):
-    """Why a deep picture cannot be read or written: a sentence whose subject is the file."""
+class HighBitDepthError(ValueError):
+    """Why such a file cannot be read or written; the message goes on after the file's name."""
 
 
 @dataclass(frozen=True, eq=False)
-class DeepPixels:
+class HighBitDepthPixels:
     """What libvips finds in a file.
 
     Attributes:
         pixels: H,W,C in uint16 (or uint8), or float in [0, 1]; not turned by the orientation.
         has_alpha: whether the last channel is alpha.
         orientation: as in EXIF, 1 to 8.
-        pages: how many pictures the file holds.
+        pages: how many images the file holds.
         metadata: the colour profile and XMP.
     """
 
@@ -59,9 +59,9 @@ def load_vips() -> Any:
     try:
         import pyvips
     except (ImportError, OSError) as error:
-        raise DeepError(
+        raise HighBitDepthError(
             "has 16 bits a channel, and the library that keeps them is missing. Install it with "
-            "'pip install \"pyvips[binary]\"', or convert the picture to 8 bits."
+            "'pip install \"pyvips[binary]\"', or convert the image to 8 bits."
         ) from error
     return pyvips
 
@@ -79,8 +79,8 @@ def is_tiff(file: BinaryIO) -> bool:
     return first_bytes(file, 4) in TIFF_STARTS
 
 
-def is_deep(file: BinaryIO, image: Image.Image) -> bool:
-    """Whether an opened picture has more than 8 bits a channel.
+def is_high_bit_depth(file: BinaryIO, image: Image.Image) -> bool:
+    """Whether an opened image has more than 8 bits a channel.
 
     Asked of the file, since Pillow opens 16-bit colour as if it had 8.
     """
@@ -93,34 +93,41 @@ def is_deep(file: BinaryIO, image: Image.Image) -> bool:
     return False
 
 
-def read(path: Path) -> DeepPixels:
+def read(path: Path) -> HighBitDepthPixels:
     """Reads a PNG or TIFF file.
 
     Raises:
-        DeepError: the library is missing, the file is damaged, or its pixels are of a rare kind.
+        HighBitDepthError: pyvips is missing, the file is damaged, or its pixel type is not
+            supported.
     """
     pyvips = load_vips()
     try:
         image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
         if image.interpretation not in INTERPRETATIONS or image.bands > 4:
-            raise DeepError(
+            raise HighBitDepthError(
                 f"has {image.bands} channels of a kind ({image.interpretation}) that cannot be "
                 "restored. Convert it to RGB."
             )
         pixels = image.numpy().reshape(image.height, image.width, image.bands)
     except pyvips.Error as error:
         reason = " ".join(str(error).split())
-        raise DeepError(f"is damaged and cannot be read: {reason}. Copy it again.") from error
+        raise HighBitDepthError(
+            f"is damaged and cannot be read: {reason}. Copy it again."
+        ) from error
     if pixels.dtype.kind == "f":
         if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
-            raise DeepError("has values outside 0 to 1. Scale it to 0..1 or to 16-bit integers.")
+            raise HighBitDepthError(
+                "has values outside 0 to 1. Scale it to 0..1 or to 16-bit integers."
+            )
     elif pixels.dtype not in (np.uint8, np.uint16):
-        raise DeepError(f"has pixels of a rare kind ({pixels.dtype}). Convert it to 16 bits.")
+        raise HighBitDepthError(
+            f"has an unsupported pixel type ({pixels.dtype}). Convert it to 16 bits."
+        )
 
     def field(name: str, default: Any) -> Any:
         return image.get(name) if image.get_typeof(name) else default
 
-    return DeepPixels(
+    return HighBitDepthPixels(
         pixels=pixels,
         has_alpha=image.bands in (2, 4),
         orientation=field("orientation", 1),
@@ -138,7 +145,7 @@ def encode(pixels: np.ndarray, metadata: Metadata, format: str) -> bytes:
     PNG holds all the metadata; TIFF gets the colour profile, XMP and the resolution, no EXIF.
 
     Raises:
-        DeepError: the library is missing.
+        HighBitDepthError: the library is missing.
     """
     pyvips = load_vips()
     interpretation = "grey16" if pixels.shape[2] < 3 else "rgb16"
@@ -159,7 +166,7 @@ def encode(pixels: np.ndarray, metadata: Metadata, format: str) -> bytes:
 
 
 def _with_metadata(content: bytes, metadata: Metadata) -> bytes:
-    """The PNG file with the chunks that Pillow writes for the metadata of a one-pixel picture."""
+    """The PNG file with the chunks that Pillow writes for the metadata of a one-pixel image."""
     small = io.BytesIO()
     mode = "L" if metadata.icc[16:20] == b"GRAY" else "RGB"
     Image.new(mode, (1, 1)).save(small, "PNG", **metadata.save_options("png"))

@@ -60,7 +60,7 @@ class Process:
         """The values of all processes, once every one is done.
 
         A launcher ends all processes when one ends with a failure, so one that met a damaged
-        picture must not end before the others have done theirs.
+        image must not end before the others have done theirs.
         """
         if self.count == 1:
             return [value]

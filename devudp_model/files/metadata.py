@@ -1,4 +1,4 @@
-"""What a picture file says beside its pixels, carried from one file format to another."""
+"""What an image file says beside its pixels, carried from one file format to another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logging.getLogger("devudp")
 
 ORIENTATION = ExifTags.Base.Orientation
 
-# A TIFF file's tags describe the picture and the file's own inside; these describe the picture.
+# A TIFF file's tags describe the image and the file's own inside; these describe the image.
 TIFF_TAGS_TO_KEEP = frozenset(
     {270, 271, 272, 274, 305, 306, 315, 316, 18246, 18249, 33432, 34665, 34853}
     | set(range(40091, 40096))
@@ -45,7 +45,7 @@ class Metadata:
 
     @classmethod
     def of(cls, image: Image.Image) -> Metadata:
-        """Of an opened picture, PNG fully loaded (its text may come last)."""
+        """Of an opened image, PNG fully loaded (its text may come last)."""
         info = image.info
         xmp = info.get("xmp") or info.get(XMP_IN_PNG) or b""
         dpi = info.get("dpi")
@@ -105,7 +105,7 @@ def _exif(image: Image.Image) -> bytes:
     try:
         return exif.tobytes() if len(exif) else b""
     except Exception as error:  # whatever Pillow meets in a damaged block
-        log.warning("The picture's EXIF data are damaged and not kept: %s", error)
+        log.warning("The image's EXIF data are damaged and not kept: %s", error)
         return b""
 
 

@@ -1,4 +1,4 @@
-"""Which picture files to restore, and under which name each result is written."""
+"""Which image files to restore, and under which name each result is written."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .images import FORMATS, SUFFIXES
 log = logging.getLogger("devudp")
 
 SAME = "same"
-"""As a format: whatever the input has."""
+"""The format of the input."""
 
 
 class PlanError(ValueError):
-    """The command as given would lose a picture; the message says which and what to do."""
+    """The command as given would lose an image; the message says which and what to do."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to restore.
+    """One image to restore.
 
     Attributes:
         source: the file to read.
@@ -40,7 +40,7 @@ class Job:
 
 
 class Found(NamedTuple):
-    """A picture as its path was given, and its place under the folder for the results."""
+    """An image as its path was given, and its place under the folder for the results."""
 
     path: Path
     place: Path
@@ -55,9 +55,9 @@ def plan(
     sheets: bool = False,
     protected: Iterable[Path] = (),
 ) -> tuple[list[Job], dict[Path, str]]:
-    """One job for each picture, none twice, and why some of `paths` give none.
+    """One job for each image, none twice, and why some of `paths` give none.
 
-    A picture keeps its name, and its place in the folder that was given. Where two would get the
+    An image keeps its name, and its place in the folder that was given. Where two would get the
     same name, all keep their path from the folder they have in common.
 
     Args:
@@ -78,13 +78,13 @@ def plan(
             found.setdefault(path.resolve(), Found(path, Path(path.name)))
             continue
         closed: dict[Path, str] = {}
-        pictures = pictures_in(path, recursive=recursive, without=out, closed=closed)
+        images = images_in(path, recursive=recursive, without=out, closed=closed)
         problems.update(closed)
-        if not pictures and not closed:
+        if not images and not closed:
             deeper = "" if recursive else ", or add --recursive for those in its folders"
-            problems[path] = f"No pictures in it ({' '.join(SUFFIXES)}). Name another{deeper}."
-        for picture in pictures:
-            found.setdefault(picture.resolve(), Found(picture, picture.relative_to(path)))
+            problems[path] = f"No images in it ({' '.join(SUFFIXES)}). Name another{deeper}."
+        for image in images:
+            found.setdefault(image.resolve(), Found(image, image.relative_to(path)))
     if collide(each.place.with_suffix("") for each in found.values()):
         found = from_common_folder(found)
     jobs = [make_job(each, out, format, sheets) for each in found.values()]
@@ -102,7 +102,7 @@ def expand_wildcards(paths: Iterable[Path]) -> list[Path]:
     return expanded
 
 
-def pictures_in(
+def images_in(
     folder: Path, *, recursive: bool, without: Path, closed: dict[Path, str]
 ) -> list[Path]:
     """By suffix. Neither hidden files nor results of an earlier run in the folder `without`.
@@ -110,7 +110,7 @@ def pictures_in(
     Folders that cannot be looked into, and why, are added to `closed`.
     """
     out = without.resolve()
-    pictures, others = [], 0
+    images, others = [], 0
 
     def note(error: OSError) -> None:
         reason = f"Cannot be opened: {error.strerror}. Check its permissions."
@@ -125,12 +125,12 @@ def pictures_in(
             if name.startswith("."):
                 continue
             if name.lower().endswith(SUFFIXES):
-                pictures.append(here / name)
+                images.append(here / name)
             else:
                 others += 1
     if others:
-        log.info("%s: other files passed over: %d", folder, others)
-    return pictures
+        log.info("%s: %d other files skipped", folder, others)
+    return images
 
 
 def key(path: Path) -> str:
@@ -143,7 +143,7 @@ def collide(paths: Iterable[Path]) -> bool:
 
 
 def from_common_folder(found: dict[Path, Found]) -> dict[Path, Found]:
-    """The same pictures, each place being the path from the nearest folder that holds them all."""
+    """The same images, each place being the path from the nearest folder that holds them all."""
     try:
         common = Path(os.path.commonpath([full.parent for full in found]))
         places = [full.relative_to(common) for full in found]

@@ -1,6 +1,6 @@
-"""Restores picture files, one after the other, whatever happens to some of them.
+"""Restores image files one after the other; one that fails does not stop the others.
 
-One picture is in memory at a time, so a folder may hold any number: the frames of a film, say.
+One image is in memory at a time, so a folder may hold any number, such as a video's frames.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..atomic import replacing
+from ..frozen import VideoRestorer, sampled
 from ..generator import Generator
-from ..restore import Options, restore
-from ..video import FilmRestorer, sampled
+from ..memory import is_out_of_memory, with_less_memory
+from ..restoration import Options, restore
 from .images import (
     SAVE_OPTIONS,
-    Picture,
-    PictureError,
+    ImageError,
+    RasterImage,
     check_format,
-    read_picture,
+    read_image,
     to_array,
-    write_picture,
+    write_image,
 )
 from .launcher import Process
 from .plan import Job
@@ -39,7 +40,7 @@ from .plan import Job
 log = logging.getLogger("devudp")
 
 HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""A disk that is full or read-only now is so for the next picture too."""
+"""A disk that is full or read-only now is so for the next image too."""
 
 LONGEST_JPEG = 65_500
 
@@ -51,7 +52,7 @@ class Outcome:
     Attributes:
         done, skipped: how many were written; how many had been before.
         left: how many were not reached.
-        failed: the other pictures, and why.
+        failed: the other images, and why.
         interrupted: by the user, or by the launcher.
     """
 
@@ -73,13 +74,13 @@ class Outcome:
         return total
 
 
-class Restorer:
-    """Applies one generator with the same options to pictures of any kind.
+class FileRestorer:
+    """Applies one generator with the same options to images of any kind.
 
     Args:
         generator: on the device that is to do the work.
-        options: with `shared` statistics, they are those of a sample of the picture's folder.
-        folders: the pictures of each folder, for the sample.
+        options: with `shared` statistics, they are those of a sample of the image's folder.
+        folders: the images of each folder, for the sample.
         mask: 1,1,H,W in [0, 1], or None.
     """
 
@@ -91,24 +92,44 @@ class Restorer:
         mask: Tensor | None = None,
     ):
         self.generator, self.options, self.folders, self.mask = generator, options, folders, mask
-        self.film: tuple[Path, FilmRestorer] | None = None  # of the last folder
+        self.limit = options.memory
+        self.video: tuple[Path, VideoRestorer] | None = None  # of the last folder
 
     def __call__(self, pixels: Tensor, folder: Path) -> Tensor:
-        """1,C,H,W in [0, 1] to the same."""
-        if not self.options.shared:
-            return restore(pixels, self.generator, self.options, mask=self.mask)
-        if self.film is None or self.film[0] != folder:
+        """1,C,H,W in [0, 1] to the same; again with less where memory runs out.
+
+        Raises:
+            MemoryError: it ran out with the smallest limit, too.
+            ValueError, FloatingPointError: as `restore`.
+        """
+        device = next(self.generator.parameters()).device
+
+        def run(limit: int | None) -> Tensor:
+            return self.restore_within(limit, pixels, folder)
+
+        # What this image needed, the next ones will: hence the limit is carried on.
+        restored, self.limit = with_less_memory(run, device, self.limit)
+        return restored
+
+    def restore_within(self, limit: int | None, pixels: Tensor, folder: Path) -> Tensor:
+        """`__call__` within a memory limit."""
+        options = dataclasses.replace(self.options, memory=limit)
+        if not options.shared:
+            return restore(pixels, self.generator, options, mask=self.mask)
+        if self.video is None or self.video[0] != folder:
+            self.video = None  # before the next one is made
             sample = sample_of(self.folders[folder], like=pixels)
-            self.film = folder, FilmRestorer(self.generator, sample, self.options)
-        return self.film[1](pixels, self.mask)
+            self.video = folder, VideoRestorer(self.generator, sample, options)
+        self.video[1].set_memory(limit)
+        return self.video[1](pixels, self.mask)
 
 
 def sample_of(paths: Sequence[Path], like: Tensor) -> Tensor:
-    """Pictures spread over a folder, as large as `like`: B,3,H,W."""
+    """Images evenly spaced over a folder, as large as `like`: B,3,H,W."""
     sample = []
     for path in (paths[i] for i in sampled(len(paths), like[0, 0].numel())):
-        with contextlib.suppress(PictureError):  # reported when its turn comes
-            pixels = read_picture(path).pixels
+        with contextlib.suppress(ImageError):  # reported when its turn comes
+            pixels = read_image(path).pixels
             if pixels.shape[-2:] == like.shape[-2:]:
                 sample.append(pixels.expand(-1, 3, -1, -1))
     return torch.cat(sample) if sample else like.expand(-1, 3, -1, -1)
@@ -116,7 +137,7 @@ def sample_of(paths: Sequence[Path], like: Tensor) -> Tensor:
 
 def run(
     jobs: Sequence[Job],
-    restorer: Restorer,
+    restorer: FileRestorer,
     *,
     overwrite: bool = False,
     skip_existing: bool = False,
@@ -125,7 +146,7 @@ def run(
     """Does this process's share of the jobs; one that fails is noted and the next one done."""
     process = process or Process()
     own, outcome = process.share(jobs), Outcome()
-    bar = tqdm(own, unit="picture", disable=True if process.rank else None)
+    bar = tqdm(own, unit="image", disable=True if process.rank else None)
     with logging_redirect_tqdm(), bar:
         for index, job in enumerate(own):
             try:
@@ -148,43 +169,42 @@ def run(
 
 
 def do(job: Job, restorer: Callable[[Tensor, Path], Tensor], *, overwrite: bool) -> None:
-    """Restores one picture; the sheet first, so that a result means that all is there."""
+    """Restores one image; the sheet first, so that a result means that all is there."""
     if job.target.exists() and not overwrite:
-        raise PictureError(
+        raise ImageError(
             f"{job.target} exists already. Add --skip-existing to keep it, or --overwrite."
         )
-    picture = read_picture(job.source)
-    check_format(picture, job.format)
-    pixels = restorer(picture.pixels, job.source.parent)
-    restored = dataclasses.replace(picture, pixels=pixels)
+    image = read_image(job.source)
+    check_format(image, job.format)
+    pixels = restorer(image.pixels, job.source.parent)
+    restored = dataclasses.replace(image, pixels=pixels)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     if job.sheet:
-        write_sheet(job.sheet, picture, restored)
-    write_picture(job.target, restored, job.format)
+        write_sheet(job.sheet, image, restored)
+    write_image(job.target, restored, job.format)
 
 
-def write_sheet(path: Path, before: Picture, after: Picture) -> None:
+def write_sheet(path: Path, before: RasterImage, after: RasterImage) -> None:
     """Before and after side by side (one above the other if that is squarer), as JPEG."""
     axis = 0 if before.pixels.shape[-1] > 2 * before.pixels.shape[-2] else 1
-    parts = [dataclasses.replace(picture, alpha=None) for picture in (before, after)]
-    arrays = [to_array(picture, np.uint8) for picture in parts]
+    parts = [dataclasses.replace(each, alpha=None) for each in (before, after)]
+    arrays = [to_array(part, np.uint8) for part in parts]
     gap_shape = list(arrays[0].shape)
     gap_shape[axis] = 4
     joined = np.concatenate([arrays[0], np.full(gap_shape, 255, np.uint8), arrays[1]], axis)
-    image = Image.fromarray(joined[:, :, 0] if joined.shape[2] == 1 else joined)
-    image.thumbnail((LONGEST_JPEG, LONGEST_JPEG))
+    sheet = Image.fromarray(joined[:, :, 0] if joined.shape[2] == 1 else joined)
+    sheet.thumbnail((LONGEST_JPEG, LONGEST_JPEG))
     options = {"icc_profile": before.metadata.icc} if before.metadata.icc else {}
     with replacing(path) as file:
-        image.save(file, "jpeg", **SAVE_OPTIONS["jpeg"], **options)
+        sheet.save(file, "jpeg", **SAVE_OPTIONS["jpeg"], **options)
 
 
 def explain(error: Exception) -> str:
     """One line for the user: what happened and what to do."""
-    if isinstance(error, PictureError):
+    if isinstance(error, ImageError):
         return str(error)
-    no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    if no_memory or "can't allocate memory" in str(error):
-        return "Not enough memory. Add --memory 2GB (or another bound), or close other programs."
+    if is_out_of_memory(error):
+        return f"Not enough memory. {error}" if str(error) else "Not enough memory."
     if isinstance(error, OSError):
         next_step = {
             errno.ENOSPC: "Free some space, then run again with --skip-existing.",

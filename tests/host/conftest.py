@@ -58,7 +58,7 @@ def photo() -> np.ndarray:
 
 
 def small_generator(seed: int, variant: Any = "devudp") -> Generator:
-    """A quick one, with weights large enough that its pictures have contrast."""
+    """A quick one, with weights large enough that its images have contrast."""
     torch.manual_seed(seed)
     generator = Generator(variant, width=8, depth=1)
     for parameter in generator.parameters():
@@ -69,7 +69,7 @@ def small_generator(seed: int, variant: Any = "devudp") -> Generator:
 
 
 def fill_base(base: Path, photo: np.ndarray) -> None:
-    """Pictures, checkpoints and neighbours for a ComfyUI's base folder."""
+    """Images, checkpoints and neighbours for a ComfyUI's base folder."""
     make_base(base)
     Image.fromarray(photo).save(base / "input" / "example.png")  # what every ComfyUI has
     Image.fromarray(photo[::-1].copy()).save(base / "input" / "other.png")

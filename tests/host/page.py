@@ -120,7 +120,7 @@ def visit(page: Page, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def open_workflow(page: Page, path: Path, out: Path, *, run: bool) -> dict[str, Any]:
-    """Loads a workflow, runs it by the page's own button, and takes a picture."""
+    """Loads a workflow, runs it by the page's own button, and takes an image."""
     workflow = json.loads(path.read_text(encoding="utf-8"))
     unknown = page.evaluate(LOAD, [workflow, path.stem])
     page.wait_for_timeout(500)
@@ -128,7 +128,7 @@ def open_workflow(page: Page, path: Path, out: Path, *, run: bool) -> dict[str, 
     answer = {"unknown": unknown, "prompt": page.evaluate(PROMPT), "status": None}
     if run:
         answer["status"] = queue(page)
-        page.wait_for_timeout(1500)  # until the pictures are on the nodes
+        page.wait_for_timeout(1500)  # until the images are on the nodes
     answer["texts"] = page.evaluate(TEXTS)
     answer["alerts"] = page.locator(".p-toast-message").all_inner_texts()
     answer["boxes"] = page.evaluate(BOXES)

@@ -1,8 +1,8 @@
-"""Takes all pictures of the nodes again, from real runs: after the weights or the nodes changed.
+"""Takes all images of the nodes again, from real runs: after the weights or the nodes changed.
 
     python -m tests.host.retake            # needs Chromium and scikit-image (for its photographs)
 
-Writes the workflows' thumbnails, the pictures of the help pages, and two screenshots for the README
+Writes the workflows' thumbnails, the images of the help pages, and two screenshots for the README
 (assets/). The photographs are scikit-image's (CC0 and public domain), made worse by DEvUDP Degrade.
 """
 
@@ -27,7 +27,7 @@ from tests.host.workflows import load, to_prompt, workflow_files
 
 PACK = "comfyui-devudp"
 DOCS = ROOT / "web" / "docs"
-NEED_A_BAD_PICTURE = {"restore_one_picture", "restore_then_upscale"}
+NEED_A_BAD_IMAGE = {"restore_one_picture", "restore_then_upscale"}
 HELPED = "DEvUDPRestore"
 SCALE = 2
 """Pixels of a screenshot for one of the page, so that text is sharp."""
@@ -37,13 +37,13 @@ FOR_DOCS: dict[str, tuple[str, list[str]]] = {
     "web/docs/DEvUDPLoadUpscaleModel/connections.jpg": ("restore_then_upscale", ["1", "2", "3"]),
     "web/docs/DEvUDPMeasure/numbers.jpg": ("degrade_and_measure", ["5"]),
 }
-"""Pictures cut out of a workflow's screenshot: all of it, or these nodes."""
+"""Images cut out of a workflow's screenshot: all of it, or these nodes."""
 
 HELP_PAGE = (1600, 960)
 
 THUMBNAIL = (512, 384)
 WIDEST, MOST_BYTES = 1600, 250_000
-"""Of pictures in the README and in help pages."""
+"""Of images in the README and in help pages."""
 
 LABELS = {"compare_the_tasks": ["before", "joint", "deblur", "low light"]}
 
@@ -60,7 +60,7 @@ def main() -> int:
         install_pack(base / "custom_nodes" / PACK)
         with serve(prepare(), base) as server:
             spoil(server, base / "input" / "bad.png")
-            files = [with_good_or_bad_picture(path, Path(folder)) for path in workflow_files()]
+            files = [with_good_or_bad_image(path, Path(folder)) for path in workflow_files()]
             for path in files:
                 thumbnail(server, path).save(
                     ROOT / "workflows" / f"{path.stem}.jpg", quality=85, optimize=True
@@ -76,31 +76,31 @@ def main() -> int:
 
 
 def photograph(pixels: np.ndarray) -> Image.Image:
-    """A 4:3 picture of 640 pixels at most."""
-    picture = Image.fromarray(pixels)
+    """A 4:3 image of 640 pixels at most."""
+    image = Image.fromarray(pixels)
     width, height = (
-        min(picture.width, picture.height * 4 // 3),
-        min(picture.height, picture.width * 3 // 4),
+        min(image.width, image.height * 4 // 3),
+        min(image.height, image.width * 3 // 4),
     )
-    left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    picture = picture.crop((left, top, left + width, top + height))
-    picture.thumbnail((640, 480))
-    return picture
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    image = image.crop((left, top, left + width, top + height))
+    image.thumbnail((640, 480))
+    return image
 
 
 def spoil(server: Server, target: Path) -> None:
-    """A dark and blurry picture, made by the node."""
+    """A dark and blurry image, made by the node."""
     photograph(skimage.data.astronaut()).save(target)
     build = Builder()
     saved = build.save(build.degrade(build.load(target.name), blur=7.0, light=0.12, noise=0.01))
-    [picture] = server.pictures(server.run(build.prompt), saved)
-    Image.fromarray(picture).save(target)
+    [image] = server.images(server.run(build.prompt), saved)
+    Image.fromarray(image).save(target)
 
 
-def with_good_or_bad_picture(path: Path, folder: Path) -> Path:
-    """A copy of the workflow that loads the picture which shows it best."""
+def with_good_or_bad_image(path: Path, folder: Path) -> Path:
+    """A copy of the workflow that loads the image which shows it best."""
     text = path.read_text(encoding="utf-8")
-    if path.stem in NEED_A_BAD_PICTURE:
+    if path.stem in NEED_A_BAD_IMAGE:
         text = text.replace("example.png", "bad.png")
     copy = folder / path.name
     copy.write_text(text, encoding="utf-8")
@@ -108,49 +108,47 @@ def with_good_or_bad_picture(path: Path, folder: Path) -> Path:
 
 
 def thumbnail(server: Server, path: Path) -> Image.Image:
-    """The first picture that goes into a restoring node beside all that come out of them."""
+    """The first image that goes into a restoring node beside all that come out of them."""
     prompt = to_prompt(load(path), server.get("/object_info"))
     build = Builder(prompt)
     restorers = [n for n, node in prompt.items() if node["class_type"] in RESTORERS]
     before = build.save(prompt[restorers[0]]["inputs"]["image"])
     after = [build.save([number, 0]) for number in restorers]
     run = server.run(build.prompt)
-    pictures = server.pictures(run, before)[:1]
+    images = server.images(run, before)[:1]
     for node in after:
-        pictures += server.pictures(run, node)[:1]
+        images += server.images(run, node)[:1]
     if path.stem == "restore_video_frames":
-        pictures = server.pictures(run, before)[:2] + server.pictures(run, after[0])[:2]
+        images = server.images(run, before)[:2] + server.images(run, after[0])[:2]
     if path.stem == "restore_inside_a_mask":
-        pictures = pictures[1:]
+        images = images[1:]
     if path.stem == "restore_then_upscale":
-        pictures = [middle(picture) for picture in pictures]
-    return sheet(pictures, THUMBNAIL, LABELS.get(path.stem, []))
+        images = [middle(image) for image in images]
+    return sheet(images, THUMBNAIL, LABELS.get(path.stem, []))
 
 
-def middle(picture: np.ndarray) -> np.ndarray:
+def middle(image: np.ndarray) -> np.ndarray:
     """A quarter of it."""
-    height, width = picture.shape[:2]
-    return picture[height // 8 : height * 5 // 8, width // 4 : width * 3 // 4]
+    height, width = image.shape[:2]
+    return image[height // 8 : height * 5 // 8, width // 4 : width * 3 // 4]
 
 
 def sheet(
-    pictures: list[np.ndarray], size: tuple[int, int], labels: Sequence[str] = ()
+    images: list[np.ndarray], size: tuple[int, int], labels: Sequence[str] = ()
 ) -> Image.Image:
-    """Two pictures as the left and the right part of one; more of them in two rows, labelled."""
-    images = [
-        Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS) for picture in pictures
-    ]
+    """Two images as the left and the right part of one; more of them in two rows, labelled."""
+    parts = [Image.fromarray(image).resize(size, Image.Resampling.LANCZOS) for image in images]
     width, height = size
-    if len(images) == 2:
-        both, half = images[1].copy(), width // 2
-        both.paste(images[0].crop((0, 0, half, height)), (0, 0))
+    if len(parts) == 2:
+        both, half = parts[1].copy(), width // 2
+        both.paste(parts[0].crop((0, 0, half, height)), (0, 0))
         ImageDraw.Draw(both).line((half, 0, half, height), fill="white", width=2)
         return both
-    if len(images) == 1:
-        return images[0]
+    if len(parts) == 1:
+        return parts[0]
     rows = Image.new("RGB", size, "white")
-    for number, image in enumerate(images[:4]):
-        small = image.resize((width // 2 - 2, height // 2 - 2), Image.Resampling.LANCZOS)
+    for number, part in enumerate(parts[:4]):
+        small = part.resize((width // 2 - 2, height // 2 - 2), Image.Resampling.LANCZOS)
         if number < len(labels):
             font = ImageFont.load_default(20)
             ImageDraw.Draw(small).text(
@@ -167,7 +165,7 @@ def sheet(
 
 
 def take_for_docs(server: Server) -> None:
-    """The help pages' own pictures: before | after."""
+    """The help pages' own images: before | after."""
     build = Builder()
     bad, good = build.load("bad.png"), build.load()
     shown = {
@@ -177,10 +175,10 @@ def take_for_docs(server: Server) -> None:
     saved = {name: [build.save(link) for link in pair] for name, pair in shown.items()}
     run = server.run(build.prompt)
     for name, nodes in saved.items():
-        pictures = [server.pictures(run, node)[0] for node in nodes]
+        images = [server.images(run, node)[0] for node in nodes]
         pair = Image.new("RGB", (2 * 400 + 4, 300), "white")
-        for number, picture in enumerate(pictures):
-            image = Image.fromarray(picture).resize((400, 300), Image.Resampling.LANCZOS)
+        for number, image in enumerate(images):
+            image = Image.fromarray(image).resize((400, 300), Image.Resampling.LANCZOS)
             pair.paste(image, (number * 404, 0))
         (DOCS / name).mkdir(exist_ok=True)
         pair.save(DOCS / name / "before_after.jpg", quality=85, optimize=True)
@@ -204,17 +202,17 @@ def crop(shot: Path, boxes: Sequence[Sequence[float]], around: int = 28) -> Imag
     """The part of a screenshot with these boxes (left, top, right, bottom on the page) in it."""
     left, top = (min(box[i] for box in boxes) - around for i in (0, 1))
     right, bottom = (max(box[i] for box in boxes) + around for i in (2, 3))
-    picture = Image.open(shot).convert("RGB")
-    picture = picture.crop((SCALE * left, SCALE * top, SCALE * right, SCALE * bottom))
-    picture.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
-    return picture
+    image = Image.open(shot).convert("RGB")
+    image = image.crop((SCALE * left, SCALE * top, SCALE * right, SCALE * bottom))
+    image.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
+    return image
 
 
-def keep(picture: Image.Image, target: Path) -> None:
+def keep(image: Image.Image, target: Path) -> None:
     """A JPEG of at most MOST_BYTES."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for quality in range(92, 40, -4):
-        picture.save(target, quality=quality, optimize=True)
+        image.save(target, quality=quality, optimize=True)
         if target.stat().st_size <= MOST_BYTES:
             return
 

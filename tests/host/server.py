@@ -104,8 +104,8 @@ class Server:
         """Queues a prompt and waits for it."""
         return self.wait(self.submit(prompt))
 
-    def pictures(self, run: Run, node: str) -> list[np.ndarray]:
-        """The pictures that an output node saved: H,W,C uint8."""
+    def images(self, run: Run, node: str) -> list[np.ndarray]:
+        """The images that an output node saved: H,W,C uint8."""
         return [
             np.asarray(Image.open(io.BytesIO(self.file(described))))
             for described in run.outputs[node]["images"]

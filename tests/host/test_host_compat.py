@@ -26,15 +26,15 @@ def shape_of(pack: Pack) -> Shape:
 
 
 def options(pack: Pack, **changes: Any) -> Any:
-    return pack.module("devudp_model.restore").Options(**changes)
+    return pack.module("devudp_model.restoration").Options(**changes)
 
 
-def restore_pictures(
+def restore_images(
     pack: Pack, image: torch.Tensor, masks: torch.Tensor | None = None, **changes: Any
 ) -> torch.Tensor:
     generator = pack.module("devudp_model.generator").Generator("devudp", 8, 1).eval()
     generator.load_state_dict(small_generator(1).state_dict())
-    run = pack.module("nodes.run_on_host").restore_pictures
+    run = pack.module("nodes.run_on_host").restore_images
     return run(image, generator, options(pack, **changes), masks)
 
 
@@ -65,10 +65,10 @@ def test_the_folder_lists_checkpoints_only(pack: Pack, tmp_path: Path) -> None:
     assert suffixes == {".safetensors", ".pth"}
 
 
-def test_pictures_are_made_of_the_hosts_numbers(pack: Pack) -> None:
+def test_images_are_made_of_the_hosts_numbers(pack: Pack) -> None:
     wanted = torch.float16 if shape_of(pack) == "new" else torch.float32
     image = torch.rand(2, 12, 20, 3).to(wanted)
-    restored = restore_pictures(pack, image)
+    restored = restore_images(pack, image)
     assert restored.dtype == wanted and restored.shape == image.shape
     degraded = pack.nodes["DEvUDPDegrade"].execute(image, 5.0, 0.5, 0.01, 3).args[0]
     assert degraded.dtype == wanted and degraded.shape == image.shape
@@ -105,14 +105,25 @@ def test_room_is_made_first_and_the_network_leaves_the_device_whatever_happens(
     assert pack.calls.freed == [(1000 + 440, torch.device("meta"))]
 
 
+def test_weights_that_move_stay_normal_tensors(pack: Pack) -> None:
+    """In inference mode they would lose their version counter, and layers could not be kept."""
+    module = torch.nn.Linear(3, 2)
+    pack.management.get_torch_device = lambda: torch.device("meta")
+    pack.management.vae_offload_device = lambda: torch.device("meta")
+    with torch.inference_mode(), pack.module("nodes.host").on_device(module, 0):
+        assert not any(p.is_inference() for p in module.parameters())
+        assert module.weight.device.type == "meta"
+    assert not any(p.is_inference() for p in module.parameters())
+
+
 def test_cancel_passes_through_and_stops_the_batch(pack: Pack) -> None:
     pack.calls.interrupt_at = 3
     with pytest.raises(Interrupted):
-        restore_pictures(pack, torch.rand(20, 8, 8, 3))
+        restore_images(pack, torch.rand(20, 8, 8, 3))
     assert pack.calls.progress == [1, 2, 3]
 
 
-def test_cancel_is_noticed_within_a_picture(pack: Pack) -> None:
+def test_cancel_is_noticed_within_a_image(pack: Pack) -> None:
     asked: list[int] = []
 
     def throw() -> None:
@@ -122,7 +133,7 @@ def test_cancel_is_noticed_within_a_picture(pack: Pack) -> None:
 
     pack.management.throw_exception_if_processing_interrupted = throw
     with pytest.raises(Interrupted):
-        restore_pictures(pack, torch.rand(4, 64, 64, 3), statistics="shared")
+        restore_images(pack, torch.rand(4, 64, 64, 3), statistics="shared")
     assert pack.calls.progress == []
     torch.nn.Identity()(torch.ones(1))  # nobody asks any more
     assert len(asked) == 10
@@ -150,37 +161,65 @@ def test_a_host_that_cannot_tell_is_not_believed(pack: Pack) -> None:
     assert not pack.module("nodes.host").is_out_of_memory(ValueError("the mask does not fit"))
 
 
-def test_out_of_memory_is_retried_with_the_tensors_of_the_attempt_gone(pack: Pack) -> None:
-    bounds: list[int] = []
-    held: list[weakref.ref[torch.Tensor]] = []
+def test_out_of_memory_is_retried_within_the_hosts_memory(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first limit leaves a fifth of the free memory to others."""
+    limits: list[int] = []
+    module = pack.module("nodes.run_on_host")
+    true = module.restore
 
-    def run(bound: int) -> str:
-        assert all(reference() is None for reference in held)
-        bounds.append(bound)
-        if len(bounds) < 4:
-            work = torch.ones(10)
-            held.append(weakref.ref(work))
+    def restore(part: torch.Tensor, generator: Any, options: Any, **details: Any) -> Any:
+        limits.append(options.memory)
+        if len(limits) < 4:
             raise torch.OutOfMemoryError
-        return "done"
+        return true(part, generator, options, **details)
 
-    restoring = pack.module("nodes.run_on_host")
-    result = restoring.with_less_memory(run, torch.device("cpu"), 3 * 2**30)
-    assert result == ("done", bounds[-1])
-    assert bounds == [3 * 2**30, 3 * 2**29, 3 * 2**28, 3 * 2**27]
+    monkeypatch.setattr(module, "restore", restore)
+    restore_images(pack, torch.rand(9, 8, 8, 3))
+    first = int(0.8 * 8 * 2**30)
+    assert limits == [first, first // 2, first // 4, first // 8, first // 8]
     assert pack.calls.emptied == 3
 
 
-def test_out_of_memory_in_the_end_says_what_to_do(pack: Pack) -> None:
-    def run(bound: int) -> None:
+def test_out_of_memory_in_the_end_says_what_to_do(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def restore(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError
 
-    restoring = pack.module("nodes.run_on_host")
-    with pytest.raises(MemoryError, match=r"even with a bound of 256 MiB.*smaller"):
-        restoring.with_less_memory(run, torch.device("cpu"), 2**30)
+    monkeypatch.setattr(pack.module("nodes.run_on_host"), "restore", restore)
+    with pytest.raises(MemoryError, match=r"even with a limit of 256 MiB.*smaller"):
+        restore_images(pack, torch.rand(1, 8, 8, 3))
+
+
+def test_two_checkpoints_are_kept_the_last_ones_used(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    checkpoints, read = pack.module("nodes.checkpoints"), []
+    for name in "abc":
+        (tmp_path / name).touch()
+
+    def load_checkpoint(path: Path) -> torch.nn.Module:
+        read.append(path.name)
+        return torch.nn.Identity()
+
+    monkeypatch.setattr(checkpoints, "load_checkpoint", load_checkpoint)
+    find = sys.modules["folder_paths"]
+    monkeypatch.setattr(find, "get_full_path_or_raise", lambda _, n: str(tmp_path / n), False)
+    kept = {name: weakref.ref(checkpoints.load(name, "joint")) for name in "ab"}
+    checkpoints.load("a", "joint")
+    assert read == ["a", "b"], "both are kept"
+    checkpoints.load("c", "joint")
+    assert kept["a"]() is not None and kept["b"]() is None, "b was used the longest time ago"
+    checkpoints.load("a", "joint")
+    assert read == ["a", "b", "c"]
+    checkpoints.load("b", "joint")
+    assert read == ["a", "b", "c", "b"]
 
 
 def test_a_long_batch_is_not_held_twice(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What goes to the library are views of the input, a few pictures at a time."""
+    """What goes to the library are views of the input, a few images at a time."""
     image = torch.rand(300, 4, 4, 3)
     seen: list[int] = []
 
@@ -190,28 +229,28 @@ def test_a_long_batch_is_not_held_twice(pack: Pack, monkeypatch: pytest.MonkeyPa
         return part.clone()
 
     monkeypatch.setattr(pack.module("nodes.run_on_host"), "restore", restore)
-    restored = restore_pictures(pack, image)
+    restored = restore_images(pack, image)
     torch.testing.assert_close(restored.float(), image, atol=1e-3, rtol=0)
     assert sum(seen) == 300 and max(seen) <= 8
 
 
-def test_the_frames_of_a_long_film_are_restored_one_by_one(
+def test_the_frames_of_a_long_video_are_restored_one_by_one(
     pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the statistics of a few: the features of all together would fit into no memory."""
     restoring = pack.module("nodes.run_on_host")
     made: list[Any] = []
 
-    class Film(restoring.FilmRestorer):
+    class Video(restoring.VideoRestorer):
         def __init__(self, generator: Any, sample: torch.Tensor, options: Any):
             super().__init__(generator, sample, options)
             made.append(sample)
 
-    monkeypatch.setattr(restoring, "FilmRestorer", Film)
+    monkeypatch.setattr(restoring, "VideoRestorer", Video)
     image = torch.rand(300, 8, 8, 3, generator=torch.Generator().manual_seed(0))
     masks = torch.ones(300, 1, 8, 8)
     masks[17] = 0
-    restored = restore_pictures(pack, image, masks, statistics="shared").float()
+    restored = restore_images(pack, image, masks, statistics="shared").float()
     [sample] = made
     assert sample.shape == (8, 3, 8, 8)
     assert pack.calls.progress == list(range(1, 301))
@@ -220,23 +259,23 @@ def test_the_frames_of_a_long_film_are_restored_one_by_one(
     torch.testing.assert_close(restored[17], image[17], atol=1e-3, rtol=0)
 
 
-def test_each_picture_of_a_long_batch_has_its_own_mask(pack: Pack) -> None:
+def test_each_image_of_a_long_batch_has_its_own_mask(pack: Pack) -> None:
     image = torch.rand(20, 8, 8, 3, generator=torch.Generator().manual_seed(0))
     masks = torch.zeros(20, 1, 8, 8)
     masks[13] = masks[17] = 1
-    restored = restore_pictures(pack, image, masks)
+    restored = restore_images(pack, image, masks)
     changed = (restored.float() - image).abs().amax((1, 2, 3)) > 0.01
     assert changed.nonzero().flatten().tolist() == [13, 17]
 
 
 def test_widgets_become_options(pack: Pack) -> None:
-    make = pack.module("nodes.restore").make_options
+    make = pack.module("nodes.inputs").make_options
     assert make("joint", 0.5, 0.3, "fp32", "shared") == options(
         pack, strength=0.5, exposure=0.3, precision="fp32", statistics="shared"
     )
     assert make("low light", 1.0, 0.0, "auto").exposure == 0
     assert make("joint", 1.0, 1.0, "auto").exposure is None  # the task's own
-    assert make("deblur", 1.0, 0.3, "auto").exposure is None  # keeps the picture's in any case
+    assert make("deblur", 1.0, 0.3, "auto").exposure is None  # keeps the image's in any case
 
 
 def test_measure_averages_over_a_batch(pack: Pack) -> None:
@@ -244,22 +283,22 @@ def test_measure_averages_over_a_batch(pack: Pack) -> None:
     grey = torch.full((1, 16, 16, 3), 0.5)
     off = torch.cat([grey + 10 / 255, grey + 30 / 255])
     to_one = measure(off, grey)
-    assert to_one.args[2] == pytest.approx(20) and "mean of 2 pictures" in to_one.ui
+    assert to_one.args[2] == pytest.approx(20) and "mean of 2 images" in to_one.ui
     to_each = measure(off, torch.cat([grey, off[1:]]))
     assert to_each.args[2] == pytest.approx(5)
-    with pytest.raises(ValueError, match="2 pictures and 3 references"):
+    with pytest.raises(ValueError, match="2 images and 3 references"):
         measure(off, grey.repeat(3, 1, 1, 1))
 
 
 def test_masks(pack: Pack) -> None:
     clean = pack.module("nodes.images").clean_mask
     assert clean(None, 2) is None
-    assert clean(torch.zeros(1, 64, 64), 2) is None  # Load Image's, for a picture without alpha
+    assert clean(torch.zeros(1, 64, 64), 2) is None  # Load Image's, for an image without alpha
     assert clean(torch.zeros(64, 64), 1) is None
     assert clean(torch.zeros(1, 32, 32), 2).shape == (1, 1, 32, 32)  # black on purpose
     assert clean(torch.ones(1, 64, 64), 2).shape == (1, 1, 64, 64)
     assert clean(torch.ones(2, 1, 5, 7), 2).shape == (2, 1, 5, 7)
-    with pytest.raises(ValueError, match="3 masks for 2 pictures"):
+    with pytest.raises(ValueError, match="3 masks for 2 images"):
         clean(torch.ones(3, 8, 8), 2)
     with pytest.raises(ValueError, match="no mask"):
         clean(torch.ones(1, 8, 8, 3), 1)
@@ -269,14 +308,14 @@ def test_an_upscale_model_for_old_and_new_hosts(pack: Pack) -> None:
     """Old hosts call `.to`, new ones load `.patcher`; both call it with tiles."""
     upscaling = pack.module("nodes.upscale_model")
     generator = pack.module("devudp_model.generator").Generator("devudp", 8, 1).eval()
-    picture = torch.rand(1, 3, 40, 60)
-    model = upscaling.RestoringModel(generator, options(pack, precision="fp32"), picture)
+    image = torch.rand(1, 3, 40, 60)
+    model = upscaling.TiledRestorer(generator, options(pack, precision="fp32"), image)
     assert model.scale == 1
     assert type(model.patcher) is (CorePatcher if shape_of(pack) == "new" else Patcher)
     assert model.patcher.model is model.model
     assert model.to("cpu") is model
-    whole = model(picture)
-    part = model(picture[..., 8:32, 13:50])
+    whole = model(image)
+    part = model(image[..., 8:32, 13:50])
     torch.testing.assert_close(part, whole[..., 8:32, 13:50], atol=2e-5, rtol=0)
     assert all(p is not q for p in generator.parameters() for q in model.model.parameters())
 

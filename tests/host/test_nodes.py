@@ -15,7 +15,7 @@ from PIL import Image
 
 from devudp_model.checkpoint import bundled, load_checkpoint, save_checkpoint
 from devudp_model.cli import main as command_line
-from devudp_model.restore import Options, restore
+from devudp_model.restoration import Options, restore
 from devudp_model.tasks import Task, bundled_variant
 from tests.host.conftest import NEIGHBOURS, PACK, small_generator
 from tests.host.environment import HERE
@@ -73,13 +73,13 @@ def test_every_input_and_output_is_explained(server: Server) -> None:
 
 
 @pytest.mark.parametrize("task", ["joint", "deblur", "low light"])
-def test_node_command_line_and_python_make_the_same_picture(
+def test_node_command_line_and_python_make_the_same_image(
     server: Server, photo: np.ndarray, tmp_path: Path, task: Task
 ) -> None:
     """With the bundled weights."""
     build = Builder()
     saved = build.save(build.restore(build.load(), task=task, checkpoint="bundled"))
-    [by_node] = server.pictures(server.run(build.prompt), saved)
+    [by_node] = server.images(server.run(build.prompt), saved)
     source = server.base / "input" / "example.png"
     arguments = ["restore", str(source), "--out", str(tmp_path), "--device", "cpu"]
     assert command_line([*arguments, "--task", task.replace(" ", "-")]) == 0
@@ -102,7 +102,7 @@ def test_widgets_have_their_effect(server: Server, photo: np.ndarray) -> None:
         "kept": build.save(build.restore(image, exposure=0.0)),
     }
     run = server.run(build.prompt)
-    full, none, kept = (server.pictures(run, node)[0] for node in nodes.values())
+    full, none, kept = (server.images(run, node)[0] for node in nodes.values())
     assert difference(none, photo) <= TRUNCATION
     assert difference(full, photo) > 10
     assert abs(kept.mean() - photo.mean()) < 2 < abs(full.mean() - photo.mean())
@@ -125,10 +125,10 @@ def test_an_unpainted_mask_does_not_silence_and_a_painted_one_is_fitted(
     unpainted = build.save(build.restore(image, mask=[image[0], 1]))
     halved = build.save(build.restore(image, mask=[half, 0]))
     run = server.run(build.prompt)
-    pictures = {node: server.pictures(run, node)[0] for node in (plain, unpainted, halved)}
-    assert difference(pictures[plain], pictures[unpainted]) == 0
-    assert difference(pictures[halved][:, :60], photo[:, :60]) <= TRUNCATION
-    assert difference(pictures[halved][:, 68:], pictures[plain][:, 68:]) <= TRUNCATION
+    images = {node: server.images(run, node)[0] for node in (plain, unpainted, halved)}
+    assert difference(images[plain], images[unpainted]) == 0
+    assert difference(images[halved][:, :60], photo[:, :60]) <= TRUNCATION
+    assert difference(images[halved][:, 68:], images[plain][:, 68:]) <= TRUNCATION
 
 
 def test_masks_of_the_wrong_number_are_refused_in_plain_words(server: Server) -> None:
@@ -138,7 +138,7 @@ def test_masks_of_the_wrong_number_are_refused_in_plain_words(server: Server) ->
     build.save(build.restore(build.repeat(image, 2), mask=[three, 0]))
     run = server.run(build.prompt)
     assert run.status == "error"
-    assert "3 masks for 2 pictures" in run.error
+    assert "3 masks for 2 images" in run.error
 
 
 def test_transparency_is_kept(server: Server) -> None:
@@ -150,7 +150,7 @@ def test_transparency_is_kept(server: Server) -> None:
     degraded, plain = build.save(build.degrade(rgba)), build.save(build.restore(image))
     run = server.run(build.prompt)
     before, after, worse, colours = (
-        server.pictures(run, node)[0] for node in (given, restored, degraded, plain)
+        server.images(run, node)[0] for node in (given, restored, degraded, plain)
     )
     assert after.shape[2] == worse.shape[2] == 4
     assert difference(after[..., 3], before[..., 3]) == 0
@@ -167,10 +167,10 @@ def test_a_batch_of_forty(server: Server) -> None:
     first = [build.add("ImageFromBatch", image=frames, batch_index=7, length=1), 0]
     alone = build.save(build.restore(first))
     run = server.run(build.prompt)
-    pictures = server.pictures(run, each)
-    assert len(pictures) == len(server.pictures(run, shared)) == 40
-    assert difference(pictures[7], server.pictures(run, alone)[0]) == 0
-    assert difference(pictures[7], pictures[8]) > 0
+    images = server.images(run, each)
+    assert len(images) == len(server.images(run, shared)) == 40
+    assert difference(images[7], server.images(run, alone)[0]) == 0
+    assert difference(images[7], images[8]) > 0
 
 
 def test_measure_and_degrade(server: Server) -> None:
@@ -186,7 +186,7 @@ def test_measure_and_degrade(server: Server) -> None:
     assert 5 < float(text.split()[1]) < 30
 
 
-def test_pictures_of_two_sizes_cannot_be_measured(server: Server) -> None:
+def test_images_of_two_sizes_cannot_be_measured(server: Server) -> None:
     build = Builder()
     image = build.load()
     build.add("DEvUDPMeasure", image=image, reference=build.resize(image, 64, 48))
@@ -201,12 +201,12 @@ def test_the_second_prompt_comes_from_the_cache_unless_something_changed(server:
     build = Builder()
     restored = build.restore(build.load(), checkpoint=path.name)
     saved = build.save(restored)
-    [before] = server.pictures(server.run(build.prompt), saved)
+    [before] = server.images(server.run(build.prompt), saved)
     assert restored[0] in server.run(build.prompt).cached
     save_checkpoint(path, small_generator(4), {})
     changed = server.run(build.prompt)
     assert restored[0] not in changed.cached
-    assert difference(server.pictures(changed, saved)[0], before) > 10
+    assert difference(server.images(changed, saved)[0], before) > 10
     path.unlink()
     with pytest.raises(RefusedError, match=r"changing\.safetensors"):
         server.submit(build.prompt)
@@ -261,7 +261,7 @@ def test_out_of_memory_is_answered_with_less_memory(server: Server) -> None:
     server.post("/tests/scarce", {"times": 2})
     run = server.run(build.prompt)
     server.post("/tests/scarce", {"times": 0})
-    assert run.status == "success" and server.pictures(run, saved)
+    assert run.status == "success" and server.images(run, saved)
     assert server.log_text().count("trying again within") >= 2
 
 
@@ -284,7 +284,7 @@ def assert_works(server: Server, checkpoint: str = "small.safetensors") -> None:
     build = Builder()
     saved = build.save(build.restore(build.load(), strength=0.7, checkpoint=checkpoint))
     run = server.run(build.prompt)
-    assert run.status == "success" and server.pictures(run, saved)
+    assert run.status == "success" and server.images(run, saved)
 
 
 def assert_memory_is_back(server: Server, before: dict[str, int]) -> None:

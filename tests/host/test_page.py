@@ -63,7 +63,7 @@ def page(host: Host, plain_server: Server, chromium: str) -> dict[str, Any]:
 
 
 def small_workflows() -> list[Path]:
-    """The shipped workflows; the film's frames are made smaller, to save time."""
+    """The shipped workflows; the video's frames are made smaller, to save time."""
     folder = CACHE / "small-workflows"
     folder.mkdir(parents=True, exist_ok=True)
     for path in workflow_files():
@@ -85,7 +85,7 @@ def test_weights_in_the_users_own_folders_are_found(plain_server: Server) -> Non
     saved = build.save(build.restore(build.load(), checkpoint=str(Path(name))))
     run = plain_server.run(build.prompt)
     assert run.status == "success", run.error
-    assert plain_server.pictures(run, saved)
+    assert plain_server.images(run, saved)
 
 
 def test_examples_and_translations_are_served(plain_server: Server) -> None:
@@ -127,15 +127,15 @@ def test_the_numbers_are_shown_on_the_node(page: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_the_help_page_opens_with_its_picture(page: dict[str, Any], node: str) -> None:
+def test_the_help_page_opens_with_its_image(page: dict[str, Any], node: str) -> None:
     """Ours, not the one that the page makes from the tooltips."""
     ours = (ROOT / "web" / "docs" / node / "en.md").read_text(encoding="utf-8")
     help = page["help"][node]
     last = ours.strip().splitlines()[-1].replace("*", "").replace("`", "").removeprefix("- ")
     assert last in " ".join(help["text"].split())
-    [picture] = re.findall(r"!\[[^]]+\]\(([^)]+)\)", ours)
+    [image] = re.findall(r"!\[[^]]+\]\(([^)]+)\)", ours)
     [[source, width]] = help["images"]
-    assert source.endswith(picture) and width >= 300
+    assert source.endswith(image) and width >= 300
 
 
 def test_the_page_in_another_language(host: Host, plain_server: Server, chromium: str) -> None:

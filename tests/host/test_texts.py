@@ -122,11 +122,11 @@ def test_help_page(node: str) -> None:
     assert page.startswith(f"# {INFO[node]['display_name']}\n")
     for name in inputs(node):
         assert f"`{name}`" in page, name
-    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
-    assert pictures
-    for picture in pictures:
-        with Image.open(docs / picture) as image:
-            assert image.width >= 300
+    images = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
+    assert images
+    for image in images:
+        with Image.open(docs / image) as opened:
+            assert opened.width >= 300
 
 
 def test_the_archive_has_what_a_user_needs_and_nothing_else() -> None:

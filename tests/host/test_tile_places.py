@@ -1,4 +1,4 @@
-"""Finding a tile in a picture (tiles.py), without a host."""
+"""Finding a tile in an image (tiles.py), without a host."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def batch(*shape: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("copied", [False, True])
 def test_tiles_are_found_by_memory_or_by_their_pixels(tiles: Any, copied: bool) -> None:
-    pictures = batch(3, 3, 50, 70)
+    images = batch(3, 3, 50, 70)
     for place in [(0, 0, 0), (1, 7, 30), (2, 30, 50)]:
         number, top, left = place
-        tile = pictures[number : number + 1, :, top : top + 20, left : left + 20]
-        assert tiles.find_tile(tile.clone() if copied else tile, pictures) == place
+        tile = images[number : number + 1, :, top : top + 20, left : left + 20]
+        assert tiles.find_tile(tile.clone() if copied else tile, images) == place
 
 
-def test_a_tile_of_another_picture_is_not_found(tiles: Any) -> None:
-    pictures = batch(1, 3, 50, 70)
-    assert tiles.find_tile(batch(1, 3, 20, 20), pictures) is None
-    assert tiles.find_tile(batch(1, 3, 80, 20), pictures) is None
-    changed = pictures[:, :, 5:25, 5:25].clone()
+def test_a_tile_of_another_image_is_not_found(tiles: Any) -> None:
+    images = batch(1, 3, 50, 70)
+    assert tiles.find_tile(batch(1, 3, 20, 20), images) is None
+    assert tiles.find_tile(batch(1, 3, 80, 20), images) is None
+    changed = images[:, :, 5:25, 5:25].clone()
     changed[0, 1, 19, 19] += 1e-6
-    assert tiles.find_tile(changed, pictures) is None
+    assert tiles.find_tile(changed, images) is None
 
 
 def test_memory_tells_flat_parts_apart_and_is_not_believed_blindly(tiles: Any) -> None:
@@ -48,18 +48,18 @@ def test_memory_tells_flat_parts_apart_and_is_not_believed_blindly(tiles: Any) -
     assert tiles.find_tile(other[..., 11:31, 23:43], flat) is None
 
 
-def test_half_precision_pictures_are_found(tiles: Any) -> None:
-    """Newer hosts keep pictures in half precision and call models with float32 tiles."""
-    pictures = batch(1, 3, 50, 70).half()
-    tile = pictures[..., 9:29, 31:51].float()
-    assert tiles.find_tile(tile, pictures) == (0, 9, 31)
+def test_half_precision_images_are_found(tiles: Any) -> None:
+    """Newer hosts keep images in half precision and call models with float32 tiles."""
+    images = batch(1, 3, 50, 70).half()
+    tile = images[..., 9:29, 31:51].float()
+    assert tiles.find_tile(tile, images) == (0, 9, 31)
 
 
-def test_surroundings_end_at_the_picture_and_keep_the_networks_rhythm(tiles: Any) -> None:
-    picture = torch.zeros(3, 300, 500)
+def test_surroundings_end_at_the_image_and_keep_the_networks_rhythm(tiles: Any) -> None:
+    image = torch.zeros(3, 300, 500)
     tile = torch.zeros(1, 3, 100, 100)
-    context = tiles.with_context(tiles.Place(0, 130, 450), tile[..., :50], picture, 72, 4)
+    context = tiles.with_context(tiles.Place(0, 130, 450), tile[..., :50], image, 72, 4)
     assert context.rows == slice(56, 300) and context.columns == slice(376, 500)
     assert context.inner_rows == slice(74, 174) and context.inner_columns == slice(74, 124)
-    edge = tiles.with_context(tiles.Place(0, 0, 0), tile, picture, 72, 4)
+    edge = tiles.with_context(tiles.Place(0, 0, 0), tile, image, 72, 4)
     assert edge.rows == slice(0, 172) and edge.inner_rows == slice(0, 100)

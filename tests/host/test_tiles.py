@@ -1,4 +1,4 @@
-"""DEvUDP as Upscale Model, in the core's own node that cuts pictures into tiles."""
+"""DEvUDP as Upscale Model, in the core's own node that cuts images into tiles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from devudp_model.checkpoint import load_checkpoint
-from devudp_model.restore import Options, restore
+from devudp_model.restoration import Options, restore
 from tests.host.prompts import Builder
 from tests.host.server import Server
 from tests.host.test_nodes import difference
@@ -23,7 +23,7 @@ from tests.host.test_nodes import difference
         ("joint", "bundled", (2000, 96)),
     ],
 )
-def test_tiles_make_the_same_picture_without_seams(
+def test_tiles_make_the_same_image_without_seams(
     server: Server, task: str, checkpoint: str, size: tuple[int, int]
 ) -> None:
     """Not only away from the overlaps of the tiles: everywhere, but for a grey level's rounding.
@@ -38,12 +38,12 @@ def test_tiles_make_the_same_picture_without_seams(
     tiled = build.save(build.upscale(build.upscale_model(image, **exact), image))
     run = server.run(build.prompt)
     assert run.status == "success", run.error
-    [a], [b] = server.pictures(run, whole), server.pictures(run, tiled)
+    [a], [b] = server.images(run, whole), server.images(run, tiled)
     assert a.shape == (size[1], size[0], 3)
     assert difference(a, b) <= 1
 
 
-def test_each_picture_of_a_batch_keeps_its_own_statistics(server: Server) -> None:
+def test_each_image_of_a_batch_keeps_its_own_statistics(server: Server) -> None:
     build = Builder()
     image = build.resize(build.load(), 600, 300)
     dark = build.degrade(image, light=0.1, blur=0.0)
@@ -52,11 +52,11 @@ def test_each_picture_of_a_batch_keeps_its_own_statistics(server: Server) -> Non
     tiled = build.save(build.upscale(build.upscale_model(batch, precision="fp32"), batch))
     run = server.run(build.prompt)
     assert run.status == "success", run.error
-    for a, b in zip(server.pictures(run, whole), server.pictures(run, tiled), strict=True):
+    for a, b in zip(server.images(run, whole), server.images(run, tiled), strict=True):
         assert difference(a, b) <= 1
 
 
-def test_transparent_pictures_are_tiled_too(server: Server) -> None:
+def test_transparent_images_are_tiled_too(server: Server) -> None:
     """The host's node makes them opaque; their colours are restored as ever."""
     build = Builder()
     image = build.resize(build.load(), 600, 100)
@@ -66,11 +66,11 @@ def test_transparent_pictures_are_tiled_too(server: Server) -> None:
     tiled = build.save(build.upscale(build.upscale_model(rgba, precision="fp32"), rgba))
     run = server.run(build.prompt)
     assert run.status == "success", run.error
-    [a], [b] = server.pictures(run, whole), server.pictures(run, tiled)
+    [a], [b] = server.images(run, whole), server.images(run, tiled)
     assert difference(a, b) <= 1
 
 
-def test_dt_needs_no_picture(server: Server, photo: np.ndarray) -> None:
+def test_dt_needs_no_image(server: Server, photo: np.ndarray) -> None:
     build = Builder()
     model = build.upscale_model(
         None, task="deblur", checkpoint="small-dt.safetensors", precision="fp32"
@@ -82,21 +82,21 @@ def test_dt_needs_no_picture(server: Server, photo: np.ndarray) -> None:
     image = torch.from_numpy(photo).permute(2, 0, 1)[None] / 255
     wanted = restore(image, generator, Options(task="deblur", coarse=False, precision="fp32"))
     wanted = (wanted[0].permute(1, 2, 0) * 255).to(torch.uint8).numpy()
-    assert difference(server.pictures(run, saved)[0], wanted) <= 1
+    assert difference(server.images(run, saved)[0], wanted) <= 1
 
 
-def test_the_other_one_says_that_it_needs_the_picture(server: Server) -> None:
+def test_the_other_one_says_that_it_needs_the_image(server: Server) -> None:
     build = Builder()
     build.save(build.upscale(build.upscale_model(None), build.load()))
     run = server.run(build.prompt)
     assert run.status == "error"
-    assert "Connect the picture that is going to be restored" in run.error
+    assert "Connect the image that is going to be restored" in run.error
 
 
-def test_another_picture_is_restored_too_and_the_log_tells(server: Server) -> None:
+def test_another_image_is_restored_too_and_the_log_tells(server: Server) -> None:
     build = Builder()
     model = build.upscale_model(build.load("other.png"))
     saved = build.save(build.upscale(model, build.load()))
     run = server.run(build.prompt)
-    assert run.status == "success" and server.pictures(run, saved)
+    assert run.status == "success" and server.images(run, saved)
     assert "not the one connected" in server.log_text()

@@ -49,7 +49,7 @@ def test_workflow(server: Server, tmp_path: Path, path: Path) -> None:
 
 
 def make_small(prompt: Prompt) -> None:
-    """Films of 64x48 pixels are enough here."""
+    """Videos of 64x48 pixels are enough here."""
     for node in prompt.values():
         if node["class_type"] == "ImageScale":
             node["inputs"].update(width=64, height=48)
@@ -89,9 +89,9 @@ def compare(
     assert given and restored
     source = folder / "given"
     source.mkdir(parents=True)
-    pictures = server.pictures(run, given)
-    for number, picture in enumerate(pictures):
-        Image.fromarray(picture).save(source / f"{number:03d}.png")
+    images = server.images(run, given)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(source / f"{number:03d}.png")
     statistics = "shared" if options.get("statistics") == "shared" else "each"
     arguments = [
         "restore", str(source), "--out", str(folder / "out"), "--device", "cpu",
@@ -99,13 +99,13 @@ def compare(
         "--statistics", statistics,
     ]  # fmt: skip
     if mask:
-        Image.fromarray(server.pictures(run, mask)[0]).save(folder / "mask.png")
+        Image.fromarray(server.images(run, mask)[0]).save(folder / "mask.png")
         arguments += ["--mask", str(folder / "mask.png")]
     assert command_line(arguments) == 0
-    for number, by_node in enumerate(server.pictures(run, restored)):
+    for number, by_node in enumerate(server.images(run, restored)):
         by_command = np.asarray(Image.open(folder / "out" / f"{number:03d}.png"))
         assert difference(by_node, by_command) <= TRUNCATION
-        assert difference(by_node, pictures[number]) > TRUNCATION
+        assert difference(by_node, images[number]) > TRUNCATION
 
 
 def is_output(server: Server, node_type: str) -> bool:

@@ -21,13 +21,13 @@ from PIL import Image
 from devudp_model import cli as cli
 from devudp_model import cli_arguments as arguments
 from devudp_model.checkpoint import bundled, load_checkpoint, save_checkpoint
-from devudp_model.files import images as pictures
+from devudp_model.files import images as images
 from devudp_model.files import restore_files as batch
-from devudp_model.files.images import read_picture, to_array
+from devudp_model.files.images import read_image, to_array
 from devudp_model.files.launcher import Process
 from devudp_model.files.plan import PlanError, plan
 from devudp_model.generator import Generator
-from devudp_model.restore import PRECISIONS, STATISTICS, Options, restore
+from devudp_model.restoration import PRECISIONS, STATISTICS, Options, restore
 from devudp_model.tasks import TASKS
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny network that visibly changes pictures."""
+    """A tiny network that visibly changes images."""
     torch.manual_seed(0)
     generator = Generator("devudp", width=4, depth=1)
     torch.nn.init.normal_(generator.head.weight, std=0.1)
@@ -71,7 +71,7 @@ def names(folder: Path) -> list[str]:
 
 
 def pixels_of(path: Path) -> np.ndarray:
-    return to_array(read_picture(path), np.uint8)
+    return to_array(read_image(path), np.uint8)
 
 
 # --- what it writes -------------------------------------------------------------------------------
@@ -84,19 +84,19 @@ def test_the_file_is_what_restore_gives(
     assert devudp(source, "--task", "low-light", "--strength", "0.8", "--exposure", "0.5") == 0
     assert names(tmp_path / "out") == ["photo.png"]
     options = Options(task="low light", strength=0.8, exposure=0.5)
-    picture = read_picture(source)
-    expected = restore(picture.pixels, load_checkpoint(weights).generator, options)
+    image = read_image(source)
+    expected = restore(image.pixels, load_checkpoint(weights).generator, options)
     assert np.array_equal(
-        pixels_of(tmp_path / "out/photo.png"), to_array(pictures.Picture(expected), np.uint8)
+        pixels_of(tmp_path / "out/photo.png"), to_array(images.RasterImage(expected), np.uint8)
     )
-    assert (pixels_of(tmp_path / "out/photo.png") != to_array(picture, np.uint8)).any()
+    assert (pixels_of(tmp_path / "out/photo.png") != to_array(image, np.uint8)).any()
     assert f"1 restored into {tmp_path / 'out'}" in capsys.readouterr().out
 
 
 def test_folders_keep_their_structure(tmp_path: Path, devudp: Callable[..., int]) -> None:
     for name in ("a.png", "b.JPG", "deep/er/c.png", ".hidden.png", "deep/d.webp"):
         draw(tmp_path / "in" / name)
-    (tmp_path / "in/notes.txt").write_text("not a picture")
+    (tmp_path / "in/notes.txt").write_text("not an image")
     assert devudp(tmp_path / "in") == 0
     assert names(tmp_path / "out") == ["a.png", "b.png"]
     assert devudp(tmp_path / "in", "--recursive", "--out", tmp_path / "all") == 0
@@ -175,8 +175,8 @@ def test_formats(tmp_path: Path, devudp: Callable[..., int]) -> None:
 def test_grey_alpha_and_sixteen_bits(tmp_path: Path, devudp: Callable[..., int]) -> None:
     for mode in ("L", "LA", "RGBA"):
         draw(tmp_path / f"in/{mode}.png", mode=mode)
-    deep = pictures.Picture(torch.rand(1, 3, 12, 16), torch.rand(1, 1, 12, 16), bits=16)
-    pictures.write_picture(tmp_path / "in/deep.png", deep)
+    deep = images.RasterImage(torch.rand(1, 3, 12, 16), torch.rand(1, 1, 12, 16), bits=16)
+    images.write_image(tmp_path / "in/deep.png", deep)
     assert devudp(tmp_path / "in") == 0
     for mode in ("L", "LA", "RGBA"):
         with Image.open(tmp_path / f"out/{mode}.png") as image:
@@ -184,7 +184,7 @@ def test_grey_alpha_and_sixteen_bits(tmp_path: Path, devudp: Callable[..., int])
             if "A" in mode:
                 before = pixels_of(tmp_path / f"in/{mode}.png")
                 assert np.array_equal(np.asarray(image)[..., -1], before[..., -1])
-    back = read_picture(tmp_path / "out/deep.png")
+    back = read_image(tmp_path / "out/deep.png")
     assert back.bits == 16 and back.alpha is not None
     assert len(back.pixels.unique()) > 300, "only the values of 8 bits"
     assert torch.allclose(back.alpha, torch.round(deep.alpha * 65535) / 65535)  # pyright: ignore
@@ -255,9 +255,9 @@ def test_bad_files_are_listed_and_the_others_done(
     draw(folder / "strip.png", (20_000, 10))
     frames = [Image.new("RGB", (9, 9), (shade, 0, 0)) for shade in (0, 99, 255)]
     frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:])
-    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "video.gif", save_all=True, append_images=frames[1:])
     draw(folder / "z_good.png")
-    assert devudp(folder, tmp_path / "film.gif", tmp_path / "absent.png") == 1
+    assert devudp(folder, tmp_path / "video.gif", tmp_path / "absent.png") == 1
     good = ["a_good", "cmyk", "dot", "one_bit", "palette", "strip", "z_good"]
     assert names(tmp_path / "out") == [f"{name}.png" for name in good]
     for name in good:
@@ -268,10 +268,10 @@ def test_bad_files_are_listed_and_the_others_done(
     assert "7 restored" in out and "6 failed" in err
     for reason in (
         f"{folder / 'empty.png'} is empty",
-        f"{folder / 'text.png'} is not a picture",
+        f"{folder / 'text.png'} is not an image",
         f"{folder / 'cut.jpg'} is damaged",
-        f"{folder / 'moving.webp'} holds 3 pictures",
-        f"{tmp_path / 'film.gif'} holds 3 pictures",
+        f"{folder / 'moving.webp'} holds 3 images",
+        f"{tmp_path / 'video.gif'} holds 3 images",
         f"{tmp_path / 'absent.png'} does not exist",
     ):
         assert reason in err
@@ -282,7 +282,7 @@ def test_empty_folder(
 ) -> None:
     draw(tmp_path / "in/deeper/a.png")
     assert devudp(tmp_path / "in") == 1
-    assert "No pictures in it" in (err := capsys.readouterr().err) and "--recursive" in err
+    assert "No images in it" in (err := capsys.readouterr().err) and "--recursive" in err
     assert not (tmp_path / "out").exists()
 
 
@@ -321,7 +321,7 @@ def test_folders_that_may_not_be_looked_into(
     assert devudp(source, locked) == 1
     out, err = capsys.readouterr()
     assert "1 restored" in out
-    assert f"{locked}: Cannot be opened: Permission denied" in err and "No pictures" not in err
+    assert f"{locked}: Cannot be opened: Permission denied" in err and "No images" not in err
 
 
 def test_full_disk(
@@ -337,7 +337,7 @@ def test_full_disk(
 
     def fill_up(file: int) -> None:
         calls.append(file)
-        if len(calls) > 2:  # the probe, then one picture
+        if len(calls) > 2:  # the probe, then one image
             raise OSError(errno.ENOSPC, "No space left on device")
         real(file)
 
@@ -364,7 +364,7 @@ def test_a_folder_of_the_results_that_cannot_be_written(
         hidden = str(path.with_name(".devudp-0123.tmp"))
         raise PermissionError(errno.EACCES, "Permission denied", hidden)
 
-    monkeypatch.setattr(batch, "write_picture", locked)
+    monkeypatch.setattr(batch, "write_image", locked)
     assert devudp(tmp_path / "in", "--recursive") == 1
     err = capsys.readouterr().err
     where = tmp_path / "out" / "sub"
@@ -379,14 +379,14 @@ def test_ctrl_c(
 ) -> None:
     for number in range(4):
         draw(tmp_path / f"in/{number}.png")
-    real = batch.write_picture
+    real = batch.write_image
 
     def interrupt(path: Path, *arguments: object) -> None:
         if path.stem == "2":
             signal.raise_signal(signal.SIGINT)
         real(path, *arguments)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(batch, "write_picture", interrupt)
+    monkeypatch.setattr(batch, "write_image", interrupt)
     # A shell starts what runs in the background with Ctrl-C ignored, and Python leaves it so.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -407,12 +407,26 @@ def test_not_enough_memory(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def too_much(*_: object, **__: object) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    """Again with less; what worked goes on with the next image."""
+    limits: list[int | None] = []
+    enough = 2**30
 
-    monkeypatch.setattr(batch, "restore", too_much)
-    assert devudp(draw(tmp_path / "a.png")) == 1
-    assert "Add --memory" in capsys.readouterr().err
+    def scarce(image: torch.Tensor, _: object, options: Options, **__: object) -> torch.Tensor:
+        limits.append(options.memory)
+        if options.memory is None or options.memory > enough:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return image
+
+    monkeypatch.setattr(batch, "restore", scarce)
+    draw(tmp_path / "in/a.png")
+    draw(tmp_path / "in/b.png")
+    assert devudp(tmp_path / "in", "--memory", "4GiB") == 0
+    assert limits[0] == 4 * 2**30 and limits[-1] == limits[-2] and len(limits) >= 4
+    assert limits[-1] is not None and limits[-1] <= enough
+    enough = 0
+    assert devudp(tmp_path / "in", "--overwrite") == 1
+    err = capsys.readouterr().err
+    assert "Out of memory on cpu, even with a limit of 256 MiB" in err and "Close other" in err
 
 
 def test_transparency_that_jpeg_cannot_hold(
@@ -462,14 +476,14 @@ def test_other_names_of_tasks_and_formats(tmp_path: Path, devudp: Callable[..., 
 # --- several processes ----------------------------------------------------------------------------
 
 
-def test_processes_share_the_pictures(tmp_path: Path) -> None:
-    """No picture twice; what a process that died has left, a second run does."""
+def test_processes_share_the_images(tmp_path: Path) -> None:
+    """No image twice; what a process that died has left, a second run does."""
     for number in range(7):
         draw(tmp_path / f"in/{number}.png")
     jobs, _ = plan([tmp_path / "in"], tmp_path / "out")
     touched: list[Path] = []
 
-    class Recorder(batch.Restorer):
+    class Recorder(batch.FileRestorer):
         def __call__(self, pixels: torch.Tensor, folder: Path) -> torch.Tensor:
             touched.append(folder)
             return pixels
@@ -499,7 +513,7 @@ def test_two_real_processes(tmp_path: Path, weights: Path) -> None:
     assert result.returncode != 0
     assert names(tmp_path / "out") == ["0.png", "2.png", "3.png", "4.png"]
     assert "4 restored" in result.stdout, result.stderr
-    assert "1 failed" in result.stderr and "1.png is not a picture" in result.stderr
+    assert "1 failed" in result.stderr and "1.png is not an image" in result.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are something else there")
@@ -570,10 +584,10 @@ def test_output_that_nobody_reads_is_no_fault(weights: Path) -> None:
 
 
 def test_choices_are_those_of_the_library() -> None:
-    assert tuple(task.replace("-", " ") for task in arguments.TASKS) == TASKS
+    assert tuple(task.replace("-", " ") for task in arguments.TASK_WORDS) == TASKS
     assert arguments.PRECISIONS == PRECISIONS
     assert set(get_args(STATISTICS) or STATISTICS) == {"each image", "shared"}
-    assert set(arguments.FORMATS) - {"same"} == set(pictures.FORMATS)
+    assert set(arguments.FORMATS) - {"same"} == set(images.FORMATS)
 
 
 @pytest.mark.parametrize(
@@ -593,7 +607,7 @@ def test_help_needs_no_torch() -> None:
 
 
 def test_start_is_quick(tmp_path: Path, weights: Path) -> None:
-    """Processor time of all but torch's own import, for one 256x256 picture."""
+    """Processor time of all but torch's own import, for one 256x256 image."""
     source = draw(tmp_path / "a.png", (256, 256))
     code = (
         "import sys, time, torch; start = time.process_time()\n"

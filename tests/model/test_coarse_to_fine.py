@@ -17,11 +17,11 @@ from devudp_model.coarse_to_fine import (
 )
 
 
-def picture(*shape: int) -> Tensor:
+def random_image(*shape: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
 
 
-def test_small_pictures_are_not_made_smaller() -> None:
+def test_small_images_are_not_made_smaller() -> None:
     assert scales_for(5000, 8 * LEAST_SIDE) == (8, 4, 2)
     assert scales_for(4 * LEAST_SIDE, 8 * LEAST_SIDE - 1) == (4, 2)
     assert scales_for(720, 1280) == (4, 2)
@@ -31,7 +31,7 @@ def test_small_pictures_are_not_made_smaller() -> None:
 
 @pytest.mark.parametrize("scale", [2, 4])
 @pytest.mark.parametrize("size", [(64, 64), (65, 67), (70, 63)])
-def test_smaller_pictures_lie_where_the_picture_does(size: tuple[int, int], scale: int) -> None:
+def test_smaller_images_lie_where_the_image_does(size: tuple[int, int], scale: int) -> None:
     """A slope, made smaller and enlarged, is the same slope; the borders apart."""
     down, across = (torch.linspace(0, 0.5, n) for n in size)
     slope = (down[:, None] + across)[None, None].expand(1, 3, -1, -1)
@@ -45,7 +45,7 @@ def test_smaller_pictures_lie_where_the_picture_does(size: tuple[int, int], scal
 
 @pytest.mark.parametrize("rows", [1, 3, 100])
 def test_strips_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    image, change = picture(2, 3, 45, 30), picture(2, 3, 23, 15) - 0.5
+    image, change = random_image(2, 3, 45, 30), random_image(2, 3, 23, 15) - 0.5
     wanted = image + F.interpolate(change, scale_factor=2.0, mode="bicubic")[:, :, :45]
     monkeypatch.setattr(coarse, "STRIP_PIXELS", rows * 60)
     add_enlarged(image, change, 2)
@@ -56,7 +56,7 @@ def test_each_scale_goes_on_from_the_one_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(coarse, "LEAST_SIDE", 40)
-    image, seen = picture(1, 3, 160, 200), []
+    image, seen = random_image(1, 3, 160, 200), []
 
     def brighter(small: Tensor) -> Tensor:
         seen.append((small.shape[2:], small.mean().item()))
@@ -76,14 +76,14 @@ def test_scales_can_be_given() -> None:
         seen.append(small.shape[2:])
         return small
 
-    coarse_to_fine(run, picture(1, 3, 48, 64), (4, 2))
+    coarse_to_fine(run, random_image(1, 3, 48, 64), (4, 2))
     assert seen == [(12, 16), (24, 32)]
 
 
 def test_what_is_sharp_is_left_alone() -> None:
     """Left half sharp, right half out of focus; what is flat may as well be blurred."""
     noise = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
-    # As much in every octave, as natural pictures have.
+    # As much in every octave, as natural images have.
     sharp = sum(
         F.interpolate(noise[..., : 256 // k, : 256 // k], (256, 256), mode="bicubic")
         for k in (1, 2, 4, 8, 16)
@@ -96,20 +96,35 @@ def test_what_is_sharp_is_left_alone() -> None:
     assert share[..., :96].mean() < 0.1 and share[..., 160:].mean() > 0.9
     assert share[..., :96].max() < 0.5 < share[..., 160:].min()
     assert blurred_share(torch.full((2, 3, 61, 50), 0.3)).shape == (2, 1, 61, 50)
-    picture = torch.cat([sharp[..., :128], soft[..., 128:]], 3)
-    changed = where_blurred(lambda x: x + 0.1)(picture) - picture
-    torch.testing.assert_close(changed, 0.1 * blurred_share(picture).expand(-1, 3, -1, -1))
+    image = torch.cat([sharp[..., :128], soft[..., 128:]], 3)
+    changed = where_blurred(lambda x: x + 0.1)(image) - image
+    torch.testing.assert_close(changed, 0.1 * blurred_share(image).expand(-1, 3, -1, -1))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "share"), [(0.2, 1.0), (0.32, 0.95), (0.5, 0.5), (0.68, 0.05), (0.72, 0.0)]
+)
+def test_the_share_falls_from_1_to_0_between_both_ratios(ratio: float, share: float) -> None:
+    """Stripes of two bands: of one pixel, and of four pixels with `ratio` times the amplitude."""
+    x = torch.arange(160)
+    coarse_band = 0.15 * torch.sin(torch.pi * (x + 0.5) / 4)
+    amplitude = coarse_band[:4].mean()  # what is left of it at a quarter of the size
+    fine_band = ratio * amplitude * (1 - 2 * (x % 2).float())
+    image = (0.5 + coarse_band + fine_band).expand(1, 3, 160, 160).contiguous()
+    inside = blurred_share(image)[..., 40:-40, 40:-40]
+    assert inside.mean().item() == pytest.approx(share, abs=0.04)
+    assert (inside.max() == 0) == (share == 0)
 
 
 def test_the_result_stays_in_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
-    result = coarse_to_fine(lambda small: small + 3, picture(1, 3, 64, 64))
+    result = coarse_to_fine(lambda small: small + 3, random_image(1, 3, 64, 64))
     assert torch.equal(result, torch.ones(1, 3, 64, 64))
 
 
-def test_a_network_that_changes_nothing_leaves_the_picture_as_it_is(
+def test_a_network_that_changes_nothing_leaves_the_image_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
-    image = picture(1, 3, 131, 140)
+    image = random_image(1, 3, 131, 140)
     assert torch.equal(coarse_to_fine(lambda small: small.clone(), image.clone()), image)

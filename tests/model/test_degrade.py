@@ -28,7 +28,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def picture(height: int = 48, width: int = 64) -> torch.Tensor:
+def random_image(height: int = 48, width: int = 64) -> torch.Tensor:
     return torch.rand(1, 3, height, width, generator=seeded(9))
 
 
@@ -76,13 +76,13 @@ def test_streaks_of_sweeps_are_more_even_than_those_of_shakes():
 
 
 def test_shake_of_no_extent_changes_nothing():
-    image = picture()
+    image = random_image()
     still = camera_shake(image, seeded(), extent=0.0, roll=0.0)
     torch.testing.assert_close(still, image, atol=2e-5, rtol=0)
 
 
 def test_shake_is_the_same_for_a_seed_and_another_for_another():
-    image = picture()
+    image = random_image()
     first, again, other = (camera_shake(image, seeded(s), extent=8) for s in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
     shake = draw_shake(seeded(1), extent=8)
@@ -118,7 +118,7 @@ def test_blur_averages_the_light_of_its_tone_curve(curve: float):
     assert (blurred**curve).mean().item() == pytest.approx(0.5, abs=0.02)
     assert blurred.mean().item() == pytest.approx(0.5 ** (1 / curve), abs=0.03)
     still = draw_shake(seeded(), extent=0.0, roll=0.0, curve=curve)
-    bright = 0.3 + 0.7 * picture()  # what rounding mixes in of a neighbour shows in black
+    bright = 0.3 + 0.7 * random_image()  # what rounding mixes in of a neighbour shows in black
     torch.testing.assert_close(apply_shake(bright, still), bright, atol=1e-3, rtol=0)
 
 
@@ -135,7 +135,7 @@ def test_highlights_leave_brighter_streaks():
     assert bright.sum() > plain.sum() + 5
 
 
-def test_blur_differs_over_the_picture_when_the_camera_rolls():
+def test_blur_differs_over_the_image_when_the_camera_rolls():
     dots = torch.zeros(1, 3, 96, 96)
     dots[..., 8::16, 8::16] = 1
     peaks = camera_shake(dots, seeded(5), extent=2, roll=30)[0, 0].unfold(0, 16, 16)
@@ -144,13 +144,13 @@ def test_blur_differs_over_the_picture_when_the_camera_rolls():
 
 
 def test_darken_is_a_gain_in_linear_light():
-    image = picture()
+    image = random_image()
     torch.testing.assert_close(to_linear(darken(image, 0.1)), to_linear(image) * 0.1,
                                atol=1e-5, rtol=0)  # fmt: skip
 
 
 @pytest.mark.parametrize("grain", [0.0, 0.5, 1.0])
-def test_noise_has_about_the_spread_asked_for(grain: float):
+def test_noise_has_about_the_standard_deviation_asked_for(grain: float):
     image = torch.full((1, 3, 128, 128), 0.5)
     noise = sensor_noise(image, seeded(), sigma=0.1, grain=grain) - image
     assert noise.mean().abs() < 0.01
@@ -162,20 +162,20 @@ def test_noise_has_about_the_spread_asked_for(grain: float):
 
 
 def test_levels_are_a_coarse_converter():
-    noisy = sensor_noise(picture(), seeded(), sigma=0.1, levels=8) * 8
+    noisy = sensor_noise(random_image(), seeded(), sigma=0.1, levels=8) * 8
     torch.testing.assert_close(noisy, noisy.round())
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0, 30), st.floats(0.01, 1), st.floats(0, 0.3), st.sampled_from([1, 3]))
 def test_degrade_stays_in_range(blur: float, light: float, noise: float, channels: int):
-    image = picture(17, 23)[:, :channels]
+    image = random_image(17, 23)[:, :channels]
     out = degrade(image, seeded(), blur=blur, light=light, noise=noise)
     assert out.shape == image.shape and out.min() >= 0 and out.max() <= 1 and out.isfinite().all()
 
 
-def test_degrade_of_nothing_is_the_picture():
-    image = picture()
+def test_degrade_of_nothing_is_the_image():
+    image = random_image()
     assert torch.equal(degrade(image, seeded()), image)
     dark = degrade(image, seeded(), light=0.1)
     assert dark.mean() < 0.5 * image.mean()
@@ -184,7 +184,7 @@ def test_degrade_of_nothing_is_the_picture():
 @pytest.mark.parametrize("wrong", [{"blur": -1.0}, {"noise": -0.1}, {"light": 0.0}, {"light": 2.0}])
 def test_degrade_refuses_strengths_out_of_range(wrong: dict):
     with pytest.raises(ValueError, match="must be"):
-        degrade(picture(), seeded(), **wrong)
+        degrade(random_image(), seeded(), **wrong)
 
 
 def test_roll_of_a_known_angle():

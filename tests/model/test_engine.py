@@ -1,7 +1,9 @@
-"""Whole pictures in strips, in any memory: always the same picture."""
+"""Whole images in strips, in any memory: always the same image."""
 
 import errno
+import gc
 import io
+import weakref
 from typing import Any
 
 import pytest
@@ -10,28 +12,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from devudp_model.checkpoint import fold_batchnorm
-from devudp_model.engine import buffers as planes
-from devudp_model.engine import network as inference
+from devudp_model.engine import buffers as buffers
+from devudp_model.engine import network as network
 from devudp_model.engine import statistics as statistics
-from devudp_model.engine.buffers import FilePlane, MemoryPlane, Plane, Shape, Workspace
-from devudp_model.engine.layers import normalize_into, relu_
+from devudp_model.engine.buffers import BufferPool, BufferShape, FileBuffer, MemoryBuffer, RowBuffer
+from devudp_model.engine.layers import forget_layers, normalize_into, relu_
 from devudp_model.engine.network import Network, cut
 from devudp_model.engine.statistics import (
     FeatureStatistics,
+    ImageStatistics,
     Moments,
-    PictureStatistics,
+    channel_moments,
     join,
-    moments_of_planes,
 )
-from devudp_model.generator import Generator, InstanceNorm, Variant
+from devudp_model.generator import Generator, InstanceNorm, Variant, fold_batchnorm
 
 CPU = torch.device("cpu")
 VARIANTS: list[Variant] = ["devudp", "devudp-dt"]
 
 
-def picture(*shape: int, seed: int = 0) -> Tensor:
-    """Random pictures in [0, 1] with coarse and fine structure, so that all scales matter."""
+def random_image(*shape: int, seed: int = 0) -> Tensor:
+    """Random images in [0, 1] with coarse and fine structure, so that all scales matter."""
     rng = torch.Generator().manual_seed(seed)
     coarse = torch.rand(*shape[:2], 3, 4, generator=rng)
     coarse = nn.functional.interpolate(coarse, shape[2:], mode="bilinear")
@@ -64,13 +65,13 @@ def in_strips(
     net: Network, x: Tensor, strip_bytes: int, memory: int | None, group: int = 1
 ) -> Tensor:
     """With strips of another size than usual, and groups of as few rows as there can be."""
-    usual = inference.CACHE_BYTES, inference.LIBRARIES_BYTES, statistics.GROUP_NUMBERS
-    inference.CACHE_BYTES, inference.LIBRARIES_BYTES = strip_bytes, 0
+    usual = network.CACHE_BYTES, network.LIBRARIES_BYTES, statistics.GROUP_NUMBERS
+    network.CACHE_BYTES, network.LIBRARIES_BYTES = strip_bytes, 0
     statistics.GROUP_NUMBERS = group
     try:
         return net(x, memory=memory)
     finally:
-        inference.CACHE_BYTES, inference.LIBRARIES_BYTES, statistics.GROUP_NUMBERS = usual
+        network.CACHE_BYTES, network.LIBRARIES_BYTES, statistics.GROUP_NUMBERS = usual
 
 
 sizes = st.integers(1, 70)
@@ -80,10 +81,10 @@ memories = st.sampled_from([None, 1, 50_000, 200_000, 10_000_000])
 
 @settings(max_examples=30, deadline=None)
 @given(sizes, sizes, strip_bytes, memories, st.sampled_from(VARIANTS), st.integers(1, 2))
-def test_any_size_strip_and_memory_gives_the_generators_picture(
+def test_any_size_strip_and_memory_gives_the_generators_image(
     height: int, width: int, strip: int, memory: int | None, variant: Variant, depth: int
 ) -> None:
-    net, x = generator(variant, depth), picture(1, 3, height, width)
+    net, x = generator(variant, depth), random_image(1, 3, height, width)
     if height * width == 1:  # no contrast: rounding decides (`restore` does not ask for it)
         return
     out = in_strips(Network(net, torch.float32), x, strip, memory)
@@ -102,11 +103,11 @@ def test_any_size_strip_and_memory_gives_the_generators_picture(
 def test_strips_and_threads_change_no_bit(
     height: int, width: int, strip: int, variant: Variant, dtype: torch.dtype, threads: int
 ) -> None:
-    """In every type the whole picture's result is that of its strips, so there is no seam either.
+    """In every type the whole image's result is that of its strips, so there is no seam either.
 
     The widths make strips of 104 to 206 rows at the finest scale, which is the fewest there are.
     """
-    net, x = Network(generator(variant), dtype), picture(1, 3, height, width)
+    net, x = Network(generator(variant), dtype), random_image(1, 3, height, width)
     group = statistics.GROUP_NUMBERS
     whole = in_strips(net, x, 2**40, None, group)
     usual = torch.get_num_threads()
@@ -138,7 +139,7 @@ def test_statistics_far_from_zero_keep_their_digits() -> None:
     found.add((x + 1000).float().contiguous(memory_format=torch.channels_last))
     var = (x + 1000).float().double().var((0, 2, 3), correction=0)
     torch.testing.assert_close(found.moments().var.double(), var, rtol=1e-5, atol=0)
-    dark = PictureStatistics()
+    dark = ImageStatistics()
     dark.add((x * 1e-3 - 1).float())
     var = (x * 1e-3 - 1).float().double().var(correction=0)
     torch.testing.assert_close(dark.moments(CPU).var.double(), var, rtol=1e-6, atol=0)
@@ -161,22 +162,22 @@ def test_strips_begin_at_groups_and_none_is_smaller(height: int, times: int, gro
 def test_half_precision_beyond_the_memory_is_the_same_to_the_bit(
     height: int, width: int, strip: int, memory: int | None, dtype: torch.dtype
 ) -> None:
-    """Where the planes lie changes nothing."""
-    net, x = Network(generator("devudp"), dtype), picture(1, 3, height, width)
+    """Where the buffers lie changes nothing."""
+    net, x = Network(generator("devudp"), dtype), random_image(1, 3, height, width)
     assert torch.equal(in_strips(net, x, strip, memory), in_strips(net, x, strip, None))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_half_precision_agrees_with_float32(variant: Variant, dtype: torch.dtype) -> None:
-    net, x = generator(variant), picture(1, 3, 48, 56)
+    net, x = generator(variant), random_image(1, 3, 48, 56)
     error = (Network(net, dtype)(x) - reference(net, x)).abs()
     assert error.mean() < (1.5 if dtype == torch.bfloat16 else 0.2) / 255
 
 
-def test_a_dark_picture_keeps_its_digits_in_half_precision() -> None:
-    """Five grey levels in 16 bits, standardized in float32 first: as good as a bright picture."""
-    net, bright = generator("devudp"), picture(1, 3, 48, 56)
+def test_a_dark_image_keeps_its_digits_in_half_precision() -> None:
+    """Five grey levels in 16 bits, standardized in float32 first: as good as a bright image."""
+    net, bright = generator("devudp"), random_image(1, 3, 48, 56)
     dark = bright * 0.02
     error = (Network(net, torch.bfloat16)(dark) - reference(net, dark)).abs().mean()
     assert (
@@ -187,7 +188,7 @@ def test_a_dark_picture_keeps_its_digits_in_half_precision() -> None:
 @pytest.mark.parametrize("memory", [None, 1])
 def test_shared_statistics_are_those_of_all_frames(memory: int | None) -> None:
     """The same as InstanceNorm over the frames laid side by side, were it not for the borders."""
-    net, frames = generator("devudp"), picture(3, 3, 20, 24)
+    net, frames = generator("devudp"), random_image(3, 3, 20, 24)
 
     class Shared(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -211,8 +212,8 @@ def test_shared_statistics_are_those_of_all_frames(memory: int | None) -> None:
 
 
 def test_kept_statistics_make_a_local_network() -> None:
-    """A tile with enough around it comes out as in the whole picture, and only then."""
-    net, x = Network(generator("devudp"), torch.float32), picture(1, 3, 140, 136)
+    """A tile with enough around it comes out as in the whole image, and only then."""
+    net, x = Network(generator("devudp"), torch.float32), random_image(1, 3, 140, 136)
     whole = net(x, keep=True)
     tile = net(x[:, :, 40:, 44:])  # 44: the receptive field of depth 1, up to a multiple of 4
     assert (tile[:, :, 44:, 44:] - whole[:, :, 84:, 88:]).abs().max() < 1e-5
@@ -220,7 +221,7 @@ def test_kept_statistics_make_a_local_network() -> None:
 
 
 def test_colour_channels_types_and_values_beyond_the_range() -> None:
-    net, x = Network(generator("devudp"), torch.float32), picture(1, 3, 24, 20)
+    net, x = Network(generator("devudp"), torch.float32), random_image(1, 3, 24, 20)
     grey = x[:, :1]
     assert torch.equal(net(grey), net(grey.expand(-1, 3, -1, -1)))
     assert torch.equal(net(torch.cat([x, x[:, :1]], 1)), net(x))
@@ -230,69 +231,122 @@ def test_colour_channels_types_and_values_beyond_the_range() -> None:
     assert torch.equal(net(beyond), net(beyond.clamp(0, 1)))
 
 
-def test_too_large_numbers_are_told() -> None:
-    net = generator("devudp")
+def test_what_overflows_in_16_bits_is_done_in_fp32(caplog: pytest.LogCaptureFixture) -> None:
+    net, x = generator("devudp"), random_image(1, 3, 16, 16)
     net.get_parameter("encode1.0.conv1.weight").mul_(1e6)
-    Network(net, torch.float32)(picture(1, 3, 16, 16))
+    exact = Network(net, torch.float32)
+    network = Network(net, torch.float16)
+    for _ in range(2):
+        assert torch.equal(network(x), exact(x))
+    assert network.dtype == torch.float32
+    assert len(caplog.records) == 1 and "float16" in caplog.text
+
+
+def test_what_overflows_with_kept_statistics_is_told() -> None:
+    """They were measured in 16 bits; who keeps them has to measure them again."""
+    net, x = generator("devudp"), random_image(1, 3, 16, 16)
+    network = Network(net, torch.float16)
+    network(x, keep=True)
+    network.layers.stem.weight.fill_(6e4)
     with pytest.raises(FloatingPointError, match="float16"):
-        Network(net, torch.float16)(picture(1, 3, 16, 16))
+        network(x)
+    assert network.dtype == torch.float16
 
 
-def test_few_planes_are_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_are_made_once_for_a_generator() -> None:
+    net = generator("devudp")
+    net.requires_grad_(False)
+    x = random_image(1, 3, 16, 16)
+    network = Network(net, torch.float32)
+    assert Network(net, torch.float32).layers is network.layers
+    assert Network(net, torch.bfloat16).layers is not network.layers
+    before = network(x)
+    network(x, keep=True)
+    assert torch.equal(Network(net, torch.float32)(x / 2), Network(net, torch.float32)(x / 2))
+    assert not Network(net, torch.float32).local, "statistics are not kept with the layers"
+    net.get_parameter("encode1.0.conv1.weight").mul_(2)
+    changed = Network(net, torch.float32)
+    assert changed.layers is not network.layers and not torch.equal(changed(x), before)
+    net.head = torch.nn.Conv2d(net.head.in_channels, 3, 7, padding=3).requires_grad_(False)
+    assert Network(net, torch.float32).layers is not changed.layers
+    net.requires_grad_(True)
+    assert Network(net, torch.float32).layers is not Network(net, torch.float32).layers
+
+
+def test_layers_go_with_their_generator() -> None:
+    net = generator("devudp").requires_grad_(False)
+    layers = weakref.ref(Network(net, torch.float32).layers)
+    gc.collect()
+    assert layers() is not None
+    forget_layers(net)
+    gc.collect()
+    assert layers() is None
+    layers = weakref.ref(Network(net, torch.float32).layers)
+    del net
+    gc.collect()
+    assert layers() is None
+
+
+def test_few_buffers_are_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     """At most three full-size feature maps: 384 bytes a pixel with width 64 in 16 bits."""
     sizes: list[float] = []
 
-    class Counting(Workspace):
-        def plane(self, shape: Shape) -> Plane:
+    class Counting(BufferPool):
+        def allocate(self, shape: BufferShape) -> RowBuffer:
             if not hasattr(self, "start"):
                 self.start = self.left = 1e12
-            plane = super().plane(shape)
+            buffer = super().allocate(shape)
             sizes.append(self.start - self.left)
-            return plane
+            return buffer
 
-    monkeypatch.setattr(inference, "Workspace", Counting)
-    Network(generator("devudp", 2), torch.bfloat16)(picture(1, 3, 64, 64))
+    monkeypatch.setattr(network, "BufferPool", Counting)
+    Network(generator("devudp", 2), torch.bfloat16)(random_image(1, 3, 64, 64))
     assert max(sizes) / 64**2 == 3 * 8 * 2
 
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
-def test_planes_are_queues_of_rows(kind: str) -> None:
+def test_buffers_are_queues_of_rows(kind: str) -> None:
     """Frames 2, height 6: rows come back in order whatever the strips, also while written anew."""
-    shape = Shape(2, 3, 6, 5)
-    plane = MemoryPlane(shape, CPU, CPU) if kind == "memory" else FilePlane(shape, torch.bfloat16)
+    shape = BufferShape(2, 3, 6, 5)
+    buffer = (
+        MemoryBuffer(shape, CPU, CPU) if kind == "memory" else FileBuffer(shape, torch.bfloat16)
+    )
     rows = torch.arange(12.0).view(1, 1, 12, 1).expand(1, 3, 12, 5).bfloat16()
     rows = rows.contiguous(memory_format=torch.channels_last)
 
     def read(count: int) -> list[float]:
-        return torch.cat(plane.read(count), 2)[0, 0, :, 0].tolist()
+        return torch.cat(buffer.read(count), 2)[0, 0, :, 0].tolist()
 
     for start, stop in ((0, 4), (4, 6), (6, 7), (7, 12)):
-        plane.write(rows[:, :, start:stop].clone())
+        buffer.write(rows[:, :, start:stop].clone())
     assert read(3) == [0, 1, 2]
-    plane.write(rows[:, :, :2] + 100)
+    buffer.write(rows[:, :, :2] + 100)
     assert read(3) == [3, 4, 5]
     assert read(6) == [6, 7, 8, 9, 10, 11]
-    plane.write(rows[:, :, 2:12] + 100)
+    buffer.write(rows[:, :, 2:12] + 100)
     assert read(6) == [100, 101, 102, 103, 104, 105]
-    plane.close()
+    buffer.close()
 
 
 def test_workspace_spills_what_does_not_fit() -> None:
-    space, shape = Workspace(torch.float32, CPU, 1000), Shape(1, 2, 5, 10)  # 400 bytes a plane
-    first, second, third = (space.plane(shape) for _ in range(3))
-    assert [type(p) for p in (first, second, third)] == [MemoryPlane, MemoryPlane, FilePlane]
+    space, shape = (
+        BufferPool(torch.float32, CPU, 1000),
+        BufferShape(1, 2, 5, 10),
+    )  # 400 bytes a buffer
+    first, second, third = (space.allocate(shape) for _ in range(3))
+    assert [type(p) for p in (first, second, third)] == [MemoryBuffer, MemoryBuffer, FileBuffer]
     assert space.spilled == 400
     space.free(third)
     space.free(first)
-    assert isinstance(space.plane(shape), MemoryPlane)
+    assert isinstance(space.allocate(shape), MemoryBuffer)
 
 
 def test_a_bound_that_cannot_be_kept_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    net, x = Network(generator("devudp"), torch.float32), picture(1, 3, 40, 40)
+    net, x = Network(generator("devudp"), torch.float32), random_image(1, 3, 40, 40)
     outs = [net(x, memory=memory) for memory in (None, 10_000_000, 10_000_000)]
     assert all(torch.equal(out, outs[0]) for out in outs)
     warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert len(warnings) == 1 and "bound of 10 MB cannot be kept" in warnings[0]
+    assert len(warnings) == 1 and "limit of 10 MB is too low" in warnings[0]
     caplog.clear()
     Network(generator("devudp"), torch.float32)(x, memory=200_000_000)
     assert not caplog.records
@@ -303,9 +357,9 @@ def test_a_full_disk_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
         def write(self, data: Any) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(planes.tempfile, "TemporaryFile", lambda **options: Full())
+    monkeypatch.setattr(buffers.tempfile, "TemporaryFile", lambda **options: Full())
     with pytest.raises(OSError, match="TMPDIR") as caught:
-        Network(generator("devudp"), torch.float32)(picture(1, 3, 16, 16), memory=1)
+        Network(generator("devudp"), torch.float32)(random_image(1, 3, 16, 16), memory=1)
     assert caught.value.errno == errno.ENOSPC
 
 
@@ -314,7 +368,7 @@ def test_a_full_disk_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_moments_of_pieces_join_to_those_of_the_whole(heights: list[int], seed: int) -> None:
     torch.manual_seed(seed)
     pieces = [torch.randn(1, 4, height, 3) * height + seed for height in heights]
-    joined, whole = join([moments_of_planes(p) for p in pieces]), torch.cat(pieces, 2)
+    joined, whole = join([channel_moments(p) for p in pieces]), torch.cat(pieces, 2)
     assert joined.size == whole[0, 0].numel()
     torch.testing.assert_close(joined.mean, whole.mean((0, 2, 3), keepdim=True))
     var = whole.double().var((0, 2, 3), correction=0, keepdim=True).float()
@@ -347,6 +401,6 @@ def test_relu_of_bfloat16_as_integers() -> None:
 
 
 def test_folded_or_not_is_the_same() -> None:
-    net, x = generator("devudp-dt"), picture(1, 3, 20, 20)
+    net, x = generator("devudp-dt"), random_image(1, 3, 20, 20)
     a, b = (Network(n, torch.float32)(x) for n in (net, fold_batchnorm(net)))
     assert torch.equal(a, b)

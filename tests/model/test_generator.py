@@ -17,8 +17,8 @@ from devudp_model.generator import (
 )
 
 
-def picture(*shape: int, seed: int = 0) -> Tensor:
-    """Smooth random pictures in [-1, 1], B,3,H,W."""
+def random_image(*shape: int, seed: int = 0) -> Tensor:
+    """Smooth random images in [-1, 1], B,3,H,W."""
     rng = torch.Generator().manual_seed(seed)
     return torch.rand(shape, generator=rng) * 1.6 - 0.8
 
@@ -54,11 +54,11 @@ def test_no_global_shortcut() -> None:
     """Condition 1: with an empty head nothing of the input comes through."""
     generator = trained("devudp")
     nn.init.zeros_(generator.head.weight)
-    assert generator(picture(1, 3, 16, 16)).abs().max() == 0
+    assert generator(random_image(1, 3, 16, 16)).abs().max() == 0
 
 
 def test_dt_has_the_shortcut_and_starts_as_the_identity() -> None:
-    x = picture(2, 3, 18, 21) * 1.25  # up to the ends of the range
+    x = random_image(2, 3, 18, 21) * 1.25  # up to the ends of the range
     assert torch.equal(small("devudp-dt")(x), x)
 
 
@@ -87,7 +87,7 @@ def test_output_lies_in_the_range(variant: Variant) -> None:
     generator = trained(variant)
     with torch.no_grad():
         generator.head.weight.mul_(30)
-        out = generator(picture(1, 3, 32, 32))
+        out = generator(random_image(1, 3, 32, 32))
     assert out.abs().max() <= 1
     assert out.abs().max() > 0.99
 
@@ -97,7 +97,7 @@ def test_output_lies_in_the_range(variant: Variant) -> None:
 )
 def test_gain_and_offset_of_the_input_are_forgotten(gain: float, offset: float) -> None:
     """G(a x + b) = G(x) for a > 0, at the borders too, where padding with zeros would tell."""
-    generator, x = trained("devudp"), picture(1, 3, 30, 25)
+    generator, x = trained("devudp"), random_image(1, 3, 30, 25)
     with torch.no_grad():
         difference = (generator(gain * x + offset) - generator(x)).abs()
     assert difference.max() < 1e-4
@@ -105,7 +105,7 @@ def test_gain_and_offset_of_the_input_are_forgotten(gain: float, offset: float) 
 
 def test_network_without_standardisation_forgets_them_too() -> None:
     """It is the structure that forgets; `standardize` only keeps the digits in half precision."""
-    generator, x = trained("devudp"), picture(1, 3, 32, 24)
+    generator, x = trained("devudp"), random_image(1, 3, 32, 24)
     with torch.no_grad():
         a, b = generator.body(0.3 * x - 0.6), generator.body(x)
         stem = generator.stem.conv
@@ -116,7 +116,7 @@ def test_network_without_standardisation_forgets_them_too() -> None:
 
 
 def test_standardize() -> None:
-    x = picture(2, 3, 9, 5) * 0.01 - 0.9
+    x = random_image(2, 3, 9, 5) * 0.01 - 0.9
     y = standardize(x)
     torch.testing.assert_close(y.mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-3, rtol=0)
     torch.testing.assert_close(y.std(dim=(1, 2, 3), correction=0), torch.ones(2), atol=1e-3, rtol=0)
@@ -128,14 +128,14 @@ def test_standardize() -> None:
 @pytest.mark.parametrize("variant", ["devudp", "devudp-dt"])
 def test_any_size(variant: Variant, size: tuple[int, int]) -> None:
     with torch.no_grad():
-        out = trained(variant)(picture(2, 3, *size))
+        out = trained(variant)(random_image(2, 3, *size))
     assert out.shape == (2, 3, *size)
     assert out.isfinite().all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (8, 8), (12, 15), (100, 1)])
 def test_padding(size: tuple[int, int]) -> None:
-    x = picture(1, 3, *size)
+    x = random_image(1, 3, *size)
     padded = pad_to_stride(x)
     assert all(side % STRIDE == 0 and side >= MIN_SIDE for side in padded.shape[2:])
     assert torch.equal(padded[..., : size[0], : size[1]], x)
@@ -159,15 +159,15 @@ def spread(network: Network, x: Tensor, row: int, column: int) -> tuple[int, int
 def test_receptive_field(depth: int, radius: int) -> None:
     """With its statistics frozen, G is a local network: 71 pixels around each with depth 2."""
     network = Network(trained("devudp", width=2, depth=depth), torch.float32)
-    x = picture(1, 3, 168, 168) / 2 + 0.5
+    x = random_image(1, 3, 168, 168) / 2 + 0.5
     network(x, keep=True)
     spreads = [spread(network, x, 80 + phase, 84 - phase) for phase in range(STRIDE)]
     assert max(max(s) for s in spreads) == radius == receptive_radius(depth)
 
 
-def test_statistics_tie_every_pixel_to_the_whole_picture() -> None:
+def test_statistics_tie_every_pixel_to_the_whole_image() -> None:
     """Not frozen, one NaN reaches everything: why a tile on its own comes out differently."""
-    x = picture(1, 3, 64, 64)
+    x = random_image(1, 3, 64, 64)
     x[..., 3, 3] = torch.nan
     assert trained("devudp")(x).isnan().all()
 
@@ -175,7 +175,7 @@ def test_statistics_tie_every_pixel_to_the_whole_picture() -> None:
 @pytest.mark.parametrize("variant", ["devudp", "devudp-dt"])
 def test_gradients_reach_every_parameter(variant: Variant) -> None:
     generator = trained(variant).train()
-    x = picture(2, 3, 32, 32).requires_grad_()
+    x = random_image(2, 3, 32, 32).requires_grad_()
     generator(x).square().mean().backward()
     for name, parameter in generator.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
@@ -183,7 +183,7 @@ def test_gradients_reach_every_parameter(variant: Variant) -> None:
 
 
 def test_images_of_a_batch_do_not_influence_each_other() -> None:
-    generator, x = trained("devudp"), picture(3, 3, 24, 20)
+    generator, x = trained("devudp"), random_image(3, 3, 24, 20)
     with torch.no_grad():
         together, alone = generator(x), torch.cat([generator(image[None]) for image in x])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""Picture files: what goes in comes out, with its metadata, or is refused in plain words."""
+"""RasterImage files: what goes in comes out, with its metadata, or is refused in plain words."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from devudp_model import atomic as atomic
 from devudp_model.files.images import (
-    Picture,
-    PictureError,
+    ImageError,
+    RasterImage,
     check_format,
-    read_picture,
+    read_image,
     to_array,
-    write_picture,
+    write_image,
 )
 
 MODES = ("L", "LA", "RGB", "RGBA")
@@ -97,15 +97,15 @@ def write_deep_tiff(path: Path, pixels: np.ndarray, **options) -> None:
 def test_every_value_comes_back(tmp_path: Path, mode: str, format: str) -> None:
     pixels = random_pixels(mode)
     image_of(pixels).save(tmp_path / "in.png")
-    picture = read_picture(tmp_path / "in.png")
+    image = read_image(tmp_path / "in.png")
     channels = 1 if mode.startswith("L") else 3
-    assert picture.pixels.shape == (1, channels, 7, 9)
-    assert picture.pixels.dtype == torch.float32
-    assert (picture.alpha is not None) == mode.endswith("A")
-    assert picture.bits == 8
+    assert image.pixels.shape == (1, channels, 7, 9)
+    assert image.pixels.dtype == torch.float32
+    assert (image.alpha is not None) == mode.endswith("A")
+    assert image.bits == 8
     expected = torch.from_numpy(pixels).permute(2, 0, 1)[None, :channels] / 255
-    torch.testing.assert_close(picture.pixels, expected)
-    write_picture(tmp_path / "out", picture, format)
+    torch.testing.assert_close(image.pixels, expected)
+    write_image(tmp_path / "out", image, format)
     with Image.open(tmp_path / "out") as back:
         assert (back.mode, back.format) == (mode, format.upper())
         assert np.array_equal(np.asarray(back).reshape(pixels.shape), pixels)
@@ -115,8 +115,8 @@ def test_every_value_comes_back(tmp_path: Path, mode: str, format: str) -> None:
 def test_other_formats(tmp_path: Path, format: str) -> None:
     smooth = np.linspace(0, 255, 64 * 48 * 3).reshape(48, 64, 3).astype(np.uint8)
     image_of(smooth).save(tmp_path / "in.png")
-    write_picture(tmp_path / "out", read_picture(tmp_path / "in.png"), format)
-    back = read_picture(tmp_path / "out")
+    write_image(tmp_path / "out", read_image(tmp_path / "in.png"), format)
+    back = read_image(tmp_path / "out")
     assert np.abs(to_array(back, np.uint8).astype(int) - smooth).max() <= 10
     with Image.open(tmp_path / "out") as image:
         assert image.format == format.upper()
@@ -124,7 +124,7 @@ def test_other_formats(tmp_path: Path, format: str) -> None:
 
 def test_rounding_is_to_the_nearest() -> None:
     pixels = torch.tensor([-0.1, 0.4, 0.6, 254.6, 300]).reshape(1, 1, 1, 5) / 255
-    assert to_array(Picture(pixels), np.uint8).ravel().tolist() == [0, 0, 1, 255, 255]
+    assert to_array(RasterImage(pixels), np.uint8).ravel().tolist() == [0, 0, 1, 255, 255]
 
 
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp", "tiff"])
@@ -137,7 +137,7 @@ def test_metadata_are_kept(tmp_path: Path, format: str) -> None:
         dpi=(300, 200),
         comment=b"a comment",
     )
-    write_picture(tmp_path / "out", read_picture(tmp_path / "in.jpg"), format)
+    write_image(tmp_path / "out", read_image(tmp_path / "in.jpg"), format)
     with Image.open(tmp_path / "out") as back:
         back.load()
         assert back.info["icc_profile"] == SRGB
@@ -152,7 +152,7 @@ def test_metadata_are_kept(tmp_path: Path, format: str) -> None:
             assert back.info["dpi"] == pytest.approx((300, 200), abs=0.1)
         if format == "png":
             assert back.info["Comment"] == "a comment"
-    assert read_picture(tmp_path / "out").metadata.xmp == XMP % 1
+    assert read_image(tmp_path / "out").metadata.xmp == XMP % 1
 
 
 def test_png_text_is_kept(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_png_text_is_kept(tmp_path: Path) -> None:
     text.add_text("workflow", '{"nodes": []}')
     text.add_itxt("Titel", "schön 写真")
     image_of(random_pixels("RGB")).save(tmp_path / "in.png", pnginfo=text)
-    write_picture(tmp_path / "out.png", read_picture(tmp_path / "in.png"))
+    write_image(tmp_path / "out.png", read_image(tmp_path / "in.png"))
     with Image.open(tmp_path / "out.png") as back:
         assert back.text == {  # pyright: ignore[reportAttributeAccessIssue]
             "workflow": '{"nodes": []}',
@@ -187,9 +187,9 @@ def test_orientation_is_applied_and_reset(tmp_path: Path, orientation: int, suff
     with Image.open(source) as image:
         image.load()
         expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    picture = read_picture(source)
-    assert np.array_equal(to_array(picture, np.uint8), expected)
-    write_picture(target, picture)
+    image = read_image(source)
+    assert np.array_equal(to_array(image, np.uint8), expected)
+    write_image(target, image)
     with Image.open(target) as back:
         assert back.getexif().get(0x0112, 1) == 1
         assert (
@@ -202,37 +202,37 @@ def test_orientation_is_applied_and_reset(tmp_path: Path, orientation: int, suff
 def test_one_bit_and_palette(tmp_path: Path) -> None:
     bits = np.indices((5, 6)).sum(0) % 2 > 0
     Image.fromarray(bits).save(tmp_path / "bits.png")
-    picture = read_picture(tmp_path / "bits.png")
-    assert torch.equal(picture.pixels[0, 0], torch.from_numpy(bits).float())
+    image = read_image(tmp_path / "bits.png")
+    assert torch.equal(image.pixels[0, 0], torch.from_numpy(bits).float())
 
     rgba = random_pixels("RGBA", size=(4, 4))
     rgba[..., 3] = np.where(rgba[..., 3] > 127, 255, 0)
     palette = image_of(rgba[..., :3].copy()).convert("P", palette=Image.Palette.ADAPTIVE)
     palette.save(tmp_path / "palette.png")
-    picture = read_picture(tmp_path / "palette.png")
-    assert np.array_equal(to_array(picture, np.uint8), np.asarray(palette.convert("RGB")))
-    assert picture.alpha is None
+    image = read_image(tmp_path / "palette.png")
+    assert np.array_equal(to_array(image, np.uint8), np.asarray(palette.convert("RGB")))
+    assert image.alpha is None
     palette.save(tmp_path / "transparent.png", transparency=0)
-    picture = read_picture(tmp_path / "transparent.png")
-    with Image.open(tmp_path / "transparent.png") as image:
-        assert np.array_equal(to_array(picture, np.uint8), np.asarray(image.convert("RGBA")))
-    assert picture.alpha is not None and picture.alpha.min() == 0
+    image = read_image(tmp_path / "transparent.png")
+    with Image.open(tmp_path / "transparent.png") as opened:
+        assert np.array_equal(to_array(image, np.uint8), np.asarray(opened.convert("RGBA")))
+    assert image.alpha is not None and image.alpha.min() == 0
 
 
 def test_cmyk_becomes_rgb_without_its_profile(tmp_path: Path) -> None:
     image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     image.save(tmp_path / "in.jpg", icc_profile=b"\0" * 16 + b"CMYK" + b"\0" * 200, quality=100)
-    picture = read_picture(tmp_path / "in.jpg")
-    assert picture.pixels.shape[1] == 3
-    assert picture.pixels[0, :, 4, 4].tolist() == pytest.approx([1, 0, 0], abs=0.02)
-    assert picture.metadata.icc == b""
+    image = read_image(tmp_path / "in.jpg")
+    assert image.pixels.shape[1] == 3
+    assert image.pixels[0, :, 4, 4].tolist() == pytest.approx([1, 0, 0], abs=0.02)
+    assert image.metadata.icc == b""
 
 
 @pytest.mark.parametrize("size", [(1, 1), (10, 20_000)])
 def test_extreme_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     pixels = random_pixels("RGB", size=size)
     image_of(pixels).save(tmp_path / "in.png")
-    write_picture(tmp_path / "out.png", read_picture(tmp_path / "in.png"))
+    write_image(tmp_path / "out.png", read_image(tmp_path / "in.png"))
     with Image.open(tmp_path / "out.png") as back:
         assert np.array_equal(np.asarray(back), pixels)
 
@@ -247,13 +247,13 @@ def test_sixteen_bits_come_back(tmp_path: Path, mode: str, source: str, target: 
     tifffile = pytest.importorskip("tifffile")
     pixels = random_pixels(mode, np.uint16)
     (write_deep_png if source == "png" else write_deep_tiff)(tmp_path / "in", pixels)
-    picture = read_picture(tmp_path / "in")
-    assert picture.bits == 16
-    assert picture.pixels.shape == (1, 1 if mode.startswith("L") else 3, 7, 9)
-    assert (picture.alpha is not None) == mode.endswith("A")
-    assert np.array_equal(to_array(picture, np.uint16), pixels)
-    write_picture(tmp_path / "out", picture, target)
-    assert np.array_equal(to_array(read_picture(tmp_path / "out"), np.uint16), pixels)
+    image = read_image(tmp_path / "in")
+    assert image.bits == 16
+    assert image.pixels.shape == (1, 1 if mode.startswith("L") else 3, 7, 9)
+    assert (image.alpha is not None) == mode.endswith("A")
+    assert np.array_equal(to_array(image, np.uint16), pixels)
+    write_image(tmp_path / "out", image, target)
+    assert np.array_equal(to_array(read_image(tmp_path / "out"), np.uint16), pixels)
     if target == "tiff":
         assert np.array_equal(tifffile.imread(tmp_path / "out").reshape(pixels.shape), pixels)
     else:
@@ -276,45 +276,45 @@ def test_metadata_of_sixteen_bits(tmp_path: Path) -> None:
         png_chunk(b"iTXt", xmp),
         png_chunk(b"iTXt", "workflow\0\0\0\0\0写真".encode()),
     )
-    picture = read_picture(tmp_path / "in.png")
-    assert np.array_equal(to_array(picture, np.uint16), np.rot90(pixels, -1))
+    image = read_image(tmp_path / "in.png")
+    assert np.array_equal(to_array(image, np.uint16), np.rot90(pixels, -1))
     for format in LOSSLESS:
-        write_picture(tmp_path / "out", picture, format)
-        back = read_picture(tmp_path / "out")
+        write_image(tmp_path / "out", image, format)
+        back = read_image(tmp_path / "out")
         assert np.array_equal(to_array(back, np.uint16), np.rot90(pixels, -1)), "turned twice"
         assert back.metadata.icc == SRGB
         assert back.metadata.xmp == XMP % 1
         assert back.metadata.dpi == pytest.approx((300, 200), abs=0.1)
         if format == "png":
-            assert back.metadata == picture.metadata
-            with Image.open(tmp_path / "out") as image:
-                assert image.getexif()[0x8298] == "(c) me"
-                assert image.getexif().get_ifd(0x8769)[0x9003] == "2020:01:01 00:00:00"
+            assert back.metadata == image.metadata
+            with Image.open(tmp_path / "out") as opened:
+                assert opened.getexif()[0x8298] == "(c) me"
+                assert opened.getexif().get_ifd(0x8769)[0x9003] == "2020:01:01 00:00:00"
 
 
 def test_float_tiff(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random((5, 6, 3), np.float32)
     write_deep_tiff(tmp_path / "in.tif", values)
-    picture = read_picture(tmp_path / "in.tif")
-    assert picture.bits == 16
-    assert np.array_equal(picture.pixels[0].permute(1, 2, 0).numpy(), values)
+    image = read_image(tmp_path / "in.tif")
+    assert image.bits == 16
+    assert np.array_equal(image.pixels[0].permute(1, 2, 0).numpy(), values)
     write_deep_tiff(tmp_path / "hdr.tif", values * 3)
-    with pytest.raises(PictureError, match="outside 0 to 1"):
-        read_picture(tmp_path / "hdr.tif")
+    with pytest.raises(ImageError, match="outside 0 to 1"):
+        read_image(tmp_path / "hdr.tif")
 
 
 def test_sixteen_bits_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_deep_png(tmp_path / "in.png", random_pixels("RGB", np.uint16))
     monkeypatch.setitem(sys.modules, "pyvips", None)
-    with pytest.raises(PictureError, match=r'in\.png has 16 bits.*pip install "pyvips\[binary\]"'):
-        read_picture(tmp_path / "in.png")
+    with pytest.raises(ImageError, match=r'in\.png has 16 bits.*pip install "pyvips\[binary\]"'):
+        read_image(tmp_path / "in.png")
 
 
 def test_eight_bit_formats_warn_of_the_loss(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    picture = Picture(torch.rand(1, 3, 4, 4), bits=16)
-    write_picture(tmp_path / "out.jpg", picture, "jpeg")
+    image = RasterImage(torch.rand(1, 3, 4, 4), bits=16)
+    write_image(tmp_path / "out.jpg", image, "jpeg")
     assert "png and tiff keep 16" in caplog.text
 
 
@@ -322,13 +322,13 @@ def test_eight_bit_formats_warn_of_the_loss(
 
 
 def test_missing_folder_empty(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="does not exist"):
-        read_picture(tmp_path / "absent.png")
-    with pytest.raises(PictureError, match="is a folder"):
-        read_picture(tmp_path)
+    with pytest.raises(ImageError, match="does not exist"):
+        read_image(tmp_path / "absent.png")
+    with pytest.raises(ImageError, match="is a folder"):
+        read_image(tmp_path)
     (tmp_path / "empty.png").touch()
-    with pytest.raises(PictureError, match=r"empty \(0 bytes\)"):
-        read_picture(tmp_path / "empty.png")
+    with pytest.raises(ImageError, match=r"empty \(0 bytes\)"):
+        read_image(tmp_path / "empty.png")
 
 
 def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,20 +337,20 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     image_of(random_pixels("RGB")).save(tmp_path / "in.png")
     monkeypatch.setattr(Path, "open", forbid)
-    with pytest.raises(PictureError, match=r"in\.png cannot be read: Permission denied"):
-        read_picture(tmp_path / "in.png")
+    with pytest.raises(ImageError, match=r"in\.png cannot be read: Permission denied"):
+        read_image(tmp_path / "in.png")
 
 
 def test_text_named_png(tmp_path: Path) -> None:
-    (tmp_path / "note.png").write_text("this is no picture\n" * 10)
-    with pytest.raises(PictureError, match=r"note\.png is not a picture.*Convert"):
-        read_picture(tmp_path / "note.png")
+    (tmp_path / "note.png").write_text("this is no image\n" * 10)
+    with pytest.raises(ImageError, match=r"note\.png is not an image.*Convert"):
+        read_image(tmp_path / "note.png")
 
 
 def test_postscript_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "evil.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    with pytest.raises(PictureError, match="is not a picture"):
-        read_picture(tmp_path / "evil.png")
+    with pytest.raises(ImageError, match="is not an image"):
+        read_image(tmp_path / "evil.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "bmp"])
@@ -360,8 +360,8 @@ def test_truncated(tmp_path: Path, suffix: str, keep: float) -> None:
     content = (tmp_path / f"whole.{suffix}").read_bytes()
     cut = tmp_path / f"cut.{suffix}"
     cut.write_bytes(content[: int(len(content) * keep)])
-    with pytest.raises(PictureError, match=r"cut\.\w+ is (damaged|not a picture)"):
-        read_picture(cut)
+    with pytest.raises(ImageError, match=r"cut\.\w+ is (damaged|not an image)"):
+        read_image(cut)
 
 
 @pytest.mark.parametrize("source", LOSSLESS)
@@ -370,21 +370,21 @@ def test_truncated_sixteen_bits(tmp_path: Path, source: str) -> None:
     (write_deep_png if source == "png" else write_deep_tiff)(tmp_path / "in", pixels)
     content = (tmp_path / "in").read_bytes()
     (tmp_path / "cut").write_bytes(content[: len(content) // 2])
-    with pytest.raises(PictureError, match="damaged"):
-        read_picture(tmp_path / "cut")
+    with pytest.raises(ImageError, match="damaged"):
+        read_image(tmp_path / "cut")
 
 
 @pytest.mark.parametrize("name", ["moving.gif", "moving.webp", "moving.png", "pages.tif"])
-def test_several_pictures_in_one_file(tmp_path: Path, name: str) -> None:
+def test_several_images_in_one_file(tmp_path: Path, name: str) -> None:
     frames = [image_of(random_pixels("RGB")), Image.new("RGB", (9, 7)), Image.new("RGB", (9, 7), 9)]
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
-    with pytest.raises(PictureError, match=r"holds 3 pictures.*ffmpeg -i"):
-        read_picture(tmp_path / name)
+    with pytest.raises(ImageError, match=r"holds 3 images.*ffmpeg -i"):
+        read_image(tmp_path / name)
 
 
 def test_gif_that_does_not_move(tmp_path: Path) -> None:
     Image.new("RGB", (9, 7), (0, 0, 255)).save(tmp_path / "still.gif")
-    assert read_picture(tmp_path / "still.gif").pixels[0, :, 3, 3].tolist() == [0, 0, 1]
+    assert read_image(tmp_path / "still.gif").pixels[0, :, 3, 3].tolist() == [0, 0, 1]
 
 
 def test_thumbnail_in_a_tiff_does_not_count(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_thumbnail_in_a_tiff_does_not_count(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "in.tif") as tiff:
         tiff.write(pixels, photometric="rgb")
         tiff.write(pixels[::4, ::4], photometric="rgb", subfiletype=1)
-    assert np.array_equal(to_array(read_picture(tmp_path / "in.tif"), np.uint8), pixels)
+    assert np.array_equal(to_array(read_image(tmp_path / "in.tif"), np.uint8), pixels)
 
 
 @pytest.mark.parametrize("pillows_limit", [1000, None])
@@ -405,26 +405,26 @@ def test_a_header_that_claims_too_much(
     (tmp_path / "bomb.png").write_bytes(
         b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b"")
     )
-    with pytest.raises(PictureError, match="Cut it into parts"):
-        read_picture(tmp_path / "bomb.png")
+    with pytest.raises(ImageError, match="Cut it into parts"):
+        read_image(tmp_path / "bomb.png")
 
 
 def test_formats_that_cannot_hold_it() -> None:
-    picture = Picture(torch.zeros(1, 3, 2, 2), torch.ones(1, 1, 2, 2))
+    image = RasterImage(torch.zeros(1, 3, 2, 2), torch.ones(1, 1, 2, 2))
     for format in ("jpeg", "bmp"):
-        with pytest.raises(PictureError, match="transparency"):
-            check_format(picture, format)
-    with pytest.raises(PictureError, match="Unknown format 'heic'"):
-        check_format(dataclasses.replace(picture, alpha=None), "heic")
+        with pytest.raises(ImageError, match="transparency"):
+            check_format(image, format)
+    with pytest.raises(ImageError, match="Unknown format 'heic'"):
+        check_format(dataclasses.replace(image, alpha=None), "heic")
 
 
 def test_metadata_too_large_for_jpeg(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = PngImagePlugin.PngInfo()
     text.add_itxt("XML:com.adobe.xmp", "x" * 70_000)
     image_of(random_pixels("RGB")).save(tmp_path / "in.png", pnginfo=text)
-    write_picture(tmp_path / "out.jpg", read_picture(tmp_path / "in.png"), "jpeg")
+    write_image(tmp_path / "out.jpg", read_image(tmp_path / "in.png"), "jpeg")
     assert "do not fit into JPEG" in caplog.text
-    assert read_picture(tmp_path / "out.jpg").metadata.xmp == b""
+    assert read_image(tmp_path / "out.jpg").metadata.xmp == b""
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -443,7 +443,7 @@ def test_a_failed_write_leaves_nothing(
     (tmp_path / "out.png").write_bytes(b"before")
     monkeypatch.setattr(atomic.os, "fsync", fail)
     with pytest.raises(type(error)):
-        write_picture(tmp_path / "out.png", Picture(torch.rand(1, 3, 8, 8), bits=bits))
+        write_image(tmp_path / "out.png", RasterImage(torch.rand(1, 3, 8, 8), bits=bits))
     assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
     assert (tmp_path / "out.png").read_bytes() == b"before"
 
@@ -458,7 +458,7 @@ def test_a_disk_that_fills_up_while_writing(tmp_path: Path) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
         with pytest.raises(OSError, match=r"too large|write error"):
-            write_picture(tmp_path / "out.png", Picture(torch.rand(1, 3, 200, 200)))
+            write_image(tmp_path / "out.png", RasterImage(torch.rand(1, 3, 200, 200)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -467,4 +467,4 @@ def test_a_disk_that_fills_up_while_writing(tmp_path: Path) -> None:
 
 def test_the_folder_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        write_picture(tmp_path / "absent" / "out.png", Picture(torch.rand(1, 3, 8, 8)))
+        write_image(tmp_path / "absent" / "out.png", RasterImage(torch.rand(1, 3, 8, 8)))

@@ -46,11 +46,11 @@ def test_values_computed_by_hand():
         ((3, 20, 20), (3, 20, 21), "differ in size"),
     ],
 )
-def test_pictures_that_cannot_be_compared(a: tuple, b: tuple, words: str):
+def test_images_that_cannot_be_compared(a: tuple, b: tuple, words: str):
     with pytest.raises(ValueError, match=words):
         ssim(torch.zeros(a, dtype=torch.uint8), torch.zeros(b, dtype=torch.uint8))
 
 
-def test_only_8_bit_pictures():
+def test_only_8_bit_images():
     with pytest.raises(ValueError, match="8-bit"):
         psnr(torch.zeros(3, 16, 16), torch.zeros(3, 16, 16))

@@ -10,27 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from devudp_model import coarse_to_fine as coarse
-from devudp_model import restore as restore
-from devudp_model.engine.statistics import moments_of_planes
-from devudp_model.frozen import freeze, freeze_with_given, receptive_radius
+from devudp_model import restoration
+from devudp_model.apply_task import apply_task, match
+from devudp_model.engine.statistics import channel_moments
+from devudp_model.filters import calm_colours, cut_overshoot
+from devudp_model.frozen import FrozenRestorer, receptive_radius
 from devudp_model.generator import STRIDE, Generator, Variant
-from devudp_model.restore import Options, choose_dtype, is_flat
-from devudp_model.tasks import (
-    TASKS,
-    Task,
-    apply_task,
-    calm_colours,
-    cut_overshoot,
-    match,
-    own_detail,
-)
+from devudp_model.restoration import Options, choose_dtype, is_flat
+from devudp_model.tasks import TASK_SPECS, TASKS, Task
 
 FP32 = Options(precision="fp32")
 
 
 @pytest.fixture(autouse=True)
-def small_pictures_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deblurring begins coarse with pictures as small as those of these tests."""
+def small_images_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deblurring begins coarse with images as small as those of these tests."""
     monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
 
 
@@ -43,22 +37,22 @@ def generator(variant: Variant = "devudp") -> Generator:
     return net
 
 
-def picture(*shape: int, seed: int = 0) -> Tensor:
+def random_image(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 0.8 + 0.1
 
 
 def direct(net: Generator, image: Tensor) -> Tensor:
-    """The generator's picture of 3 channels, as it is."""
+    """The generator's image of 3 channels, as it is."""
     with torch.no_grad():
         return (net(image * 2 - 1) + 1) / 2
 
 
 def joint(net: Generator, image: Tensor) -> Tensor:
-    """The joint task on the generator's picture, image by image."""
+    """The joint task on the generator's image, image by image."""
     results = []
     for one, output in zip(image.split(1), direct(net, image).split(1), strict=True):
         found = match(
-            moments_of_planes(one), moments_of_planes(output), 1.0, own_detail("joint", False)
+            channel_moments(one), channel_moments(output), 1.0, TASK_SPECS["joint"].detail
         )
         results.append(apply_task(one, output, "joint", found))
     return torch.cat(results)
@@ -68,10 +62,10 @@ def joint(net: Generator, image: Tensor) -> Tensor:
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 3), (33, 50)])
 def test_every_shape(size: tuple[int, int], channels: int, task: Task) -> None:
-    image = picture(2, channels, *size)
+    image = random_image(2, channels, *size)
     before = image.clone()
     options = Options(task=task, exposure=0.5, precision="fp32")
-    result = restore.restore(image, generator(), options, mask=picture(5, 4))
+    result = restoration.restore(image, generator(), options, mask=random_image(5, 4))
     assert result.shape == image.shape and result.dtype == image.dtype
     assert result.isfinite().all() and result.min() >= 0 and result.max() <= 1
     assert torch.equal(image, before)
@@ -80,21 +74,21 @@ def test_every_shape(size: tuple[int, int], channels: int, task: Task) -> None:
 
 
 def test_the_joint_task() -> None:
-    net, image = generator(), picture(2, 3, 37, 29)
-    result = restore.restore(image, net, FP32)
+    net, image = generator(), random_image(2, 3, 37, 29)
+    result = restoration.restore(image, net, FP32)
     assert (result - joint(net, image)).abs().max() < 1e-4
 
 
-def test_the_generators_very_picture() -> None:
-    net, image = generator(), picture(2, 3, 37, 29)
-    result = restore.restore(image, net, Options("deblur", exposure=1, precision="fp32"))
+def test_the_generators_very_image() -> None:
+    net, image = generator(), random_image(2, 3, 37, 29)
+    result = restoration.restore(image, net, Options("deblur", exposure=1, precision="fp32"))
     assert (result - direct(net, image)).abs().max() < 1e-4
 
 
-def test_deblur_is_the_generators_picture_within_what_the_input_has_nearby() -> None:
-    net, image = generator("devudp-dt"), picture(2, 3, 70, 80) * 0.3 + 0.3
+def test_deblur_is_the_generators_image_within_what_the_input_has_nearby() -> None:
+    net, image = generator("devudp-dt"), random_image(2, 3, 70, 80) * 0.3 + 0.3
     output = direct(net, image)
-    result = restore.restore(image, net, Options("deblur", coarse=False, precision="fp32"))
+    result = restoration.restore(image, net, Options("deblur", coarse=False, precision="fp32"))
     expected = calm_colours(image, cut_overshoot(image, output))
     assert (result - expected).abs().max() < 1e-4
     assert (result - output).abs().max() > 0.01  # something was cut
@@ -102,59 +96,59 @@ def test_deblur_is_the_generators_picture_within_what_the_input_has_nearby() -> 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_types(dtype: torch.dtype) -> None:
-    net, image = generator(), picture(1, 3, 20, 20).to(dtype)
-    result = restore.restore(image, net, FP32)
+    net, image = generator(), random_image(1, 3, 20, 20).to(dtype)
+    result = restoration.restore(image, net, FP32)
     assert result.dtype == dtype
     assert (result.float() - joint(net, image.float())).abs().max() < 1e-2
 
 
 def test_grey_is_the_mean_of_its_colours() -> None:
-    net, image = generator(), picture(1, 1, 20, 24)
-    result = restore.restore(image, net, FP32)
+    net, image = generator(), random_image(1, 1, 20, 24)
+    result = restoration.restore(image, net, FP32)
     expected = joint(net, image.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
     assert (result - expected).abs().max() < 1e-4
 
 
 def test_an_empty_batch_comes_back() -> None:
-    assert restore.restore(torch.zeros(0, 3, 5, 5), generator()).shape == (0, 3, 5, 5)
+    assert restoration.restore(torch.zeros(0, 3, 5, 5), generator()).shape == (0, 3, 5, 5)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
-def test_a_picture_without_contrast_comes_back_as_it_is(value: float) -> None:
+def test_a_image_without_contrast_comes_back_as_it_is(value: float) -> None:
     image = torch.full((1, 3, 16, 20), value)
-    assert torch.equal(restore.restore(image, generator(), FP32), image)
-    assert is_flat(image) and not is_flat(image + picture(1, 3, 16, 20) / 255)
+    assert torch.equal(restoration.restore(image, generator(), FP32), image)
+    assert is_flat(image) and not is_flat(image + random_image(1, 3, 16, 20) / 255)
 
 
 def test_strength_and_mask() -> None:
-    net, image = generator(), picture(2, 3, 16, 20)
-    full = restore.restore(image, net, FP32)
-    half = restore.restore(image, net, dataclasses.replace(FP32, strength=0.5))
+    net, image = generator(), random_image(2, 3, 16, 20)
+    full = restoration.restore(image, net, FP32)
+    half = restoration.restore(image, net, dataclasses.replace(FP32, strength=0.5))
     torch.testing.assert_close(half, (image + full) / 2)
     mask = torch.zeros(16, 20)
     mask[:8] = 1
     for shaped in (mask, mask[None], mask[None, None], mask.expand(2, 16, 20)):
-        result = restore.restore(image, net, FP32, mask=shaped)
+        result = restoration.restore(image, net, FP32, mask=shaped)
         torch.testing.assert_close(result[:, :, :8], full[:, :, :8])
         assert torch.equal(result[:, :, 8:], image[:, :, 8:])
     each = torch.stack([mask, 1 - mask])
-    result = restore.restore(image, net, FP32, mask=each)
+    result = restoration.restore(image, net, FP32, mask=each)
     assert torch.equal(result[0, :, 8:], image[0, :, 8:])
     assert torch.equal(result[1, :, :8], image[1, :, :8])
 
 
 def test_a_mask_of_another_size_is_resized() -> None:
-    net, image = generator(), picture(1, 3, 16, 20)
-    ones, full = torch.ones(64, 64), restore.restore(image, net, FP32)
-    torch.testing.assert_close(restore.restore(image, net, FP32, mask=ones), full)
+    net, image = generator(), random_image(1, 3, 16, 20)
+    ones, full = torch.ones(64, 64), restoration.restore(image, net, FP32)
+    torch.testing.assert_close(restoration.restore(image, net, FP32, mask=ones), full)
 
 
 def test_each_image_has_its_own_statistics_unless_they_are_shared() -> None:
     net = generator()
-    image = torch.cat([picture(1, 3, 24, 24) * 0.2, picture(1, 3, 24, 24, seed=1)])
-    alone = torch.cat([restore.restore(x[None], net, FP32) for x in image])
-    assert torch.equal(restore.restore(image, net, FP32), alone)
-    shared = restore.restore(image, net, dataclasses.replace(FP32, statistics="shared"))
+    image = torch.cat([random_image(1, 3, 24, 24) * 0.2, random_image(1, 3, 24, 24, seed=1)])
+    alone = torch.cat([restoration.restore(x[None], net, FP32) for x in image])
+    assert torch.equal(restoration.restore(image, net, FP32), alone)
+    shared = restoration.restore(image, net, dataclasses.replace(FP32, statistics="shared"))
     assert (shared - alone).abs().max() > 0.01
     assert shared[0].mean() != pytest.approx(shared[1].mean().item(), abs=1e-3)
 
@@ -162,22 +156,22 @@ def test_each_image_has_its_own_statistics_unless_they_are_shared() -> None:
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("statistics", ["each image", "shared"])
 def test_any_memory_gives_the_same(
-    task: Task, statistics: restore.Statistics, monkeypatch: pytest.MonkeyPatch
+    task: Task, statistics: restoration.Statistics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = generator("devudp-dt" if task == "deblur" else "devudp")
-    image = picture(2, 4, 161, 147)
+    image = random_image(2, 4, 161, 147)
     options = Options(task=task, precision="fp32", statistics=statistics, exposure=0.3)
-    whole = restore.restore(image, net, options)
+    whole = restoration.restore(image, net, options)
     for memory, strip in ((1, 500), (100_000, 100), (10**9, 1)):
-        monkeypatch.setattr(restore, "STRIP_PIXELS", strip)
+        monkeypatch.setattr(restoration, "STRIP_PIXELS", strip)
         monkeypatch.setattr(coarse, "STRIP_PIXELS", strip)
-        bounded = restore.restore(image, net, dataclasses.replace(options, memory=memory))
+        bounded = restoration.restore(image, net, dataclasses.replace(options, memory=memory))
         assert (bounded - whole).abs().max() < 1e-4
 
 
 def test_progress_after_each_image_and_interruption() -> None:
-    net, image, calls = generator(), picture(3, 3, 8, 8), []
-    restore.restore(image, net, FP32, progress=lambda done, total: calls.append((done, total)))
+    net, image, calls = generator(), random_image(3, 3, 8, 8), []
+    restoration.restore(image, net, FP32, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
     class Interrupted(Exception):
@@ -188,15 +182,15 @@ def test_progress_after_each_image_and_interruption() -> None:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        restore.restore(image, net, FP32, progress=interrupt)
+        restoration.restore(image, net, FP32, progress=interrupt)
 
 
 def test_what_overflows_in_half_precision_is_done_again(caplog: pytest.LogCaptureFixture) -> None:
-    net, image = generator(), picture(2, 3, 16, 16)
+    net, image = generator(), random_image(2, 3, 16, 16)
     net.get_parameter("encode1.0.conv1.weight").mul_(1e6)
     with caplog.at_level(logging.WARNING, "devudp"):
-        result = restore.restore(image, net, Options(precision="fp16"))
-    assert torch.equal(result, restore.restore(image, net, FP32))
+        result = restoration.restore(image, net, Options(precision="fp16"))
+    assert torch.equal(result, restoration.restore(image, net, FP32))
     assert len(caplog.records) == 1 and "again in fp32" in caplog.text
 
 
@@ -204,21 +198,22 @@ def test_a_broken_generator_is_told_even_in_float32() -> None:
     net = generator()
     net.get_parameter("encode1.0.conv1.weight").fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="checkpoint is broken"):
-        restore.restore(picture(1, 3, 16, 16), net, FP32)
+        restoration.restore(random_image(1, 3, 16, 16), net, FP32)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_frozen_tiles_are_pieces_of_the_whole(task: Task) -> None:
-    if task == "deblur":  # large and blurred enough to begin with a smaller picture
+    if task == "deblur":  # large and blurred enough to begin with a smaller image
         net = generator("devudp-dt")
-        image = F.interpolate(picture(1, 3, 94, 90), scale_factor=4.0, mode="bilinear")
+        image = F.interpolate(random_image(1, 3, 94, 90), scale_factor=4.0, mode="bilinear")
     else:
-        net, image = generator("devudp"), picture(1, 3, 160, 148)
+        net, image = generator("devudp"), random_image(1, 3, 160, 148)
     options = Options(task=task, precision="fp32", exposure=0.4, strength=0.9)
-    frozen, given = freeze_with_given(net, image, options)
+    frozen = FrozenRestorer(net, image, options)
+    given = frozen.given
     assert torch.equal(given, frozen.coarser(image))
     assert torch.equal(given, image) == (task != "deblur")
-    whole = restore.restore(image, net, options)
+    whole = restoration.restore(image, net, options)
     assert frozen.overlap % STRIDE == 0 and frozen.overlap >= receptive_radius(1)
     torch.testing.assert_close(frozen(image), whole, atol=1e-5, rtol=0)
     top, edge = 20, frozen.overlap
@@ -227,10 +222,10 @@ def test_frozen_tiles_are_pieces_of_the_whole(task: Task) -> None:
 
 
 def test_frozen_for_other_frames_and_channels() -> None:
-    net, frames = generator(), picture(3, 3, 24, 24)
+    net, frames = generator(), random_image(3, 3, 24, 24)
     shared = dataclasses.replace(FP32, statistics="shared")
-    frozen = freeze(net, frames, shared)
-    torch.testing.assert_close(frozen(frames), restore.restore(frames, net, shared))
+    frozen = FrozenRestorer(net, frames, shared)
+    torch.testing.assert_close(frozen(frames), restoration.restore(frames, net, shared))
     rgba = torch.cat([frames, frames[:, :1]], 1)
     assert torch.equal(frozen(rgba)[:, 3], frames[:, 0])
     assert frozen(frames[:, :1].half()).shape == (3, 1, 24, 24)
@@ -249,13 +244,13 @@ def test_frozen_for_other_frames_and_channels() -> None:
 )
 def test_bad_images_are_refused(image: Tensor) -> None:
     with pytest.raises(ValueError, match="image"):
-        restore.restore(image, generator())
+        restoration.restore(image, generator())
 
 
 @pytest.mark.parametrize("shape", [(5,), (3, 5, 5), (1, 3, 5, 5)])
 def test_bad_masks_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="mask has shape"):
-        restore.restore(picture(2, 3, 5, 5), generator(), mask=torch.zeros(shape))
+        restoration.restore(random_image(2, 3, 5, 5), generator(), mask=torch.zeros(shape))
 
 
 @pytest.mark.parametrize(

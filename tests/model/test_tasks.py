@@ -5,43 +5,73 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from devudp_model.engine.statistics import Moments, moments_of_planes
-from devudp_model.tasks import (
+from devudp_model.apply_task import MAX_GAIN, Match, apply_task, is_bounded, match, reach
+from devudp_model.engine.statistics import Moments, channel_moments
+from devudp_model.filters import (
     GREY_LEVEL,
-    MAX_GAIN,
     OVERSHOOT_RADIUS,
     SPECK_RADIUS,
-    TASKS,
-    Match,
-    Task,
-    apply_task,
-    bundled_variant,
     calm_colours,
     cut_overshoot,
     detail_transfer,
     fill_dots,
     keep_white,
-    match,
-    own_bounds,
-    own_detail,
-    own_exposure,
-    reach,
     window_max,
     window_mean,
 )
+from devudp_model.tasks import (
+    DEFAULT_TASK,
+    TASK_SPECS,
+    TASKS,
+    Task,
+    TaskSpec,
+    bundled_variant,
+    task_of_word,
+)
 
 
-def picture(*shape: int, seed: int = 0) -> Tensor:
+def random_image(*shape: int, seed: int = 0) -> Tensor:
     """In [0.2, 0.8]: an exposure match clips none of it."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 0.6 + 0.2
 
 
 def matched(image: Tensor, output: Tensor, exposure: float, detail: float = 0.0) -> Match:
-    return match(moments_of_planes(image), moments_of_planes(output), exposure, detail)
+    return match(channel_moments(image), channel_moments(output), exposure, detail)
 
 
 def moments(x: Tensor) -> Moments:
-    return moments_of_planes(x)
+    return channel_moments(x)
+
+
+def test_the_table_of_tasks() -> None:
+    """What saved workflows, scripts and the nodes rely on; a new task adds its line."""
+    found = {
+        task: (spec.word, spec.variant, spec.exposure, spec.detail, reach(task))
+        for task, spec in TASK_SPECS.items()
+    }
+    assert found == {
+        "joint": ("joint", "devudp", 1.0, 0.35, 8),
+        "deblur": ("deblur", "devudp-dt", 0.0, 0.0, 8),
+        "low light": ("low-light", "devudp", 1.0, 1.0, 8),
+    }
+    assert tuple(found) == TASKS and DEFAULT_TASK == "joint"
+    for task, spec in TASK_SPECS.items():
+        assert spec.name == task and spec.help
+        assert task_of_word(spec.word) == task_of_word(task) == task
+    with pytest.raises(ValueError, match="choose one of joint, deblur, low light"):
+        task_of_word("sharpen")
+
+
+def test_a_new_row_is_a_new_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else has to be told of it."""
+    spec = TaskSpec(
+        "denoise", "devudp", exposure=0.0, detail=0.0, after=("keep_white",), help="less noise"
+    )
+    monkeypatch.setitem(TASK_SPECS, "denoise", spec)
+    image, output = random_image(1, 3, 20, 30), random_image(1, 3, 20, 30, seed=1)
+    result = apply_task(image, output, "denoise", matched(image, output, spec.exposure))
+    torch.testing.assert_close(moments(result).mean, moments(image).mean, rtol=0, atol=1e-3)
+    assert reach("denoise") == 0
 
 
 def test_the_variants_of_the_tasks() -> None:
@@ -52,30 +82,30 @@ def test_the_variants_of_the_tasks() -> None:
     }
 
 
-def test_exposure_0_has_mean_and_spread_of_the_input_in_each_channel() -> None:
-    image = picture(1, 3, 20, 30) * torch.tensor([0.3, 0.5, 0.4]).view(1, 3, 1, 1)
-    output = picture(1, 3, 20, 30, seed=1)
+def test_exposure_0_has_mean_and_standard_deviation_of_the_input_in_each_channel() -> None:
+    image = random_image(1, 3, 20, 30) * torch.tensor([0.3, 0.5, 0.4]).view(1, 3, 1, 1)
+    output = random_image(1, 3, 20, 30, seed=1)
     result = apply_task(image, output, "deblur", matched(image, output, 0.0))
     expected = moments(image)
     torch.testing.assert_close(moments(result).mean, expected.mean, rtol=0, atol=1e-4)
     torch.testing.assert_close(moments(result).var.sqrt(), expected.var.sqrt(), rtol=1e-2, atol=0)
 
 
-def test_exposure_1_is_the_models_picture_untouched() -> None:
-    image, output = picture(1, 3, 9, 9), picture(1, 3, 9, 9, seed=1)
+def test_exposure_1_is_the_models_image_untouched() -> None:
+    image, output = random_image(1, 3, 9, 9), random_image(1, 3, 9, 9, seed=1)
     assert torch.equal(apply_task(image, output, "joint", matched(image, output, 1.0)), output)
 
 
 @pytest.mark.parametrize("exposure", [0.25, 0.5])
 def test_exposure_between_is_the_blend_of_both_ends(exposure: float) -> None:
-    image, output = picture(1, 3, 16, 16) * 0.5, picture(1, 3, 16, 16, seed=1)
+    image, output = random_image(1, 3, 16, 16) * 0.5, random_image(1, 3, 16, 16, seed=1)
     ends = [apply_task(image, output, "deblur", matched(image, output, e)) for e in (0.0, 1.0)]
     between = apply_task(image, output, "deblur", matched(image, output, exposure))
     torch.testing.assert_close(between, torch.lerp(ends[0], ends[1], exposure))
 
 
-def test_flat_pictures_do_not_explode() -> None:
-    flat, lively = torch.full((1, 3, 8, 8), 0.3), picture(1, 3, 8, 8)
+def test_flat_images_do_not_explode() -> None:
+    flat, lively = torch.full((1, 3, 8, 8), 0.3), random_image(1, 3, 8, 8)
     almost = flat + GREY_LEVEL * 0.1 * (lively - 0.5)
     result = apply_task(flat, lively, "deblur", matched(flat, lively, 0.0))
     torch.testing.assert_close(result, flat, atol=1e-3, rtol=0)  # flat in, flat out
@@ -84,7 +114,7 @@ def test_flat_pictures_do_not_explode() -> None:
 
 
 def test_strength_and_mask() -> None:
-    image, output = picture(2, 3, 8, 10), picture(2, 3, 8, 10, seed=1)
+    image, output = random_image(2, 3, 8, 10), random_image(2, 3, 8, 10, seed=1)
     found = Match(None, torch.zeros(1, 3, 1, 1))
     half = apply_task(image, output, "joint", found, strength=0.5)
     torch.testing.assert_close(half, (image + output) / 2)
@@ -97,8 +127,8 @@ def test_strength_and_mask() -> None:
 
 
 def test_low_light_recovers_an_affine_change_of_exposure() -> None:
-    """Where the model only changes gain and offset, the result is the model's picture."""
-    image = picture(1, 3, 60, 50) * 0.2
+    """Where the model only changes gain and offset, the result is the model's image."""
+    image = random_image(1, 3, 60, 50) * 0.2
     output = 3 * image + 0.1
     result = detail_transfer(image, output, torch.full((1, 3, 1, 1), 1e-8))
     torch.testing.assert_close(result, output, atol=1e-3, rtol=0)
@@ -109,7 +139,7 @@ def test_low_light_takes_the_exposure_of_the_model_and_the_detail_of_the_input()
     forms = torch.rand(1, 3, 10, 10).repeat_interleave(8, -2).repeat_interleave(8, -1) * 0.1
     image, bright = 0.05 + forms, 0.5 + 4 * forms
     smooth = window_mean(bright, 2)  # a model that washed out the edges
-    found = matched(image, smooth, 1.0, own_detail("low light", shortcut=False))
+    found = matched(image, smooth, 1.0, TASK_SPECS["low light"].detail_for(shortcut=False))
     result = apply_task(image, smooth, "low light", found)
 
     def fine(x: Tensor) -> Tensor:
@@ -124,7 +154,7 @@ def test_low_light_takes_the_exposure_of_the_model_and_the_detail_of_the_input()
 
 
 def test_low_light_leaves_faint_noise_behind() -> None:
-    """What is fainter than the picture's contrast and not in the model's picture is noise."""
+    """What is fainter than the image's contrast and not in the model's image is noise."""
     torch.manual_seed(0)
     forms = torch.rand(1, 3, 10, 10).repeat_interleave(8, -2).repeat_interleave(8, -1) * 0.1
     noise = 0.01 * torch.randn(1, 3, 80, 80)
@@ -137,11 +167,11 @@ def test_low_light_leaves_faint_noise_behind() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_looks_no_further_than_it_says(task: Task) -> None:
-    image = picture(1, 3, 90, 90)
-    output = (picture(1, 3, 90, 90, seed=1) + 0.7).clamp(max=1)  # white with dark spots
+    image = random_image(1, 3, 90, 90)
+    output = (random_image(1, 3, 90, 90, seed=1) + 0.7).clamp(max=1)  # white with dark spots
     shortcut = task == "deblur"
-    found = matched(image, output, 1.0, own_detail(task, shortcut))
-    found = found._replace(bounded=own_bounds(task, shortcut))
+    found = matched(image, output, 1.0, TASK_SPECS[task].detail_for(shortcut=shortcut))
+    found = found._replace(bounded=is_bounded(task, shortcut))
     whole = apply_task(image, output, task, found)
     r = reach(task)
     part = apply_task(image[..., 20:70, 20:70], output[..., 20:70, 20:70], task, found)
@@ -151,8 +181,13 @@ def test_a_task_looks_no_further_than_it_says(task: Task) -> None:
 
 
 def test_joint_has_a_part_of_the_inputs_own_detail() -> None:
-    image, output = picture(1, 3, 30, 30) * 0.3, picture(1, 3, 30, 30, seed=1)
-    assert 0 < own_detail("joint", shortcut=False) < own_detail("low light", shortcut=False) == 1
+    image, output = random_image(1, 3, 30, 30) * 0.3, random_image(1, 3, 30, 30, seed=1)
+    assert (
+        0
+        < TASK_SPECS["joint"].detail_for(shortcut=False)
+        < TASK_SPECS["low light"].detail_for(shortcut=False)
+        == 1
+    )
     none, some, all_of_it = (
         apply_task(image, output, "joint", matched(image, output, 1.0, detail))
         for detail in (0.0, 0.25, 1.0)
@@ -162,14 +197,14 @@ def test_joint_has_a_part_of_the_inputs_own_detail() -> None:
 
 
 def test_a_network_with_the_shortcut_keeps_exposure_and_detail_by_itself() -> None:
-    assert [own_exposure(task, shortcut=True) for task in TASKS] == [1.0, 1.0, 1.0]
-    assert [own_exposure(task, shortcut=False) for task in TASKS] == [1.0, 0.0, 1.0]
-    assert [own_detail(task, shortcut=True) for task in TASKS] == [0.0, 0.0, 1.0]
+    assert [TASK_SPECS[task].exposure_for(shortcut=True) for task in TASKS] == [1.0, 1.0, 1.0]
+    assert [TASK_SPECS[task].exposure_for(shortcut=False) for task in TASKS] == [1.0, 0.0, 1.0]
+    assert [TASK_SPECS[task].detail_for(shortcut=True) for task in TASKS] == [0.0, 0.0, 1.0]
 
 
 def test_only_what_keeps_the_inputs_exposure_is_bounded_by_it() -> None:
-    assert [own_bounds(task, shortcut=True) for task in TASKS] == [False, True, False]
-    assert not any(own_bounds(task, shortcut=False) for task in TASKS)
+    assert [is_bounded(task, shortcut=True) for task in TASKS] == [False, True, False]
+    assert not any(is_bounded(task, shortcut=False) for task in TASKS)
 
 
 def test_deblur_has_no_halos() -> None:
@@ -203,7 +238,7 @@ def test_specks_do_not_spread() -> None:
 
 
 def test_deblur_makes_fewer_coloured_fringes() -> None:
-    image, grey = picture(1, 3, 9, 9), picture(1, 1, 9, 9, seed=1) - 0.5
+    image, grey = random_image(1, 3, 9, 9), random_image(1, 1, 9, 9, seed=1) - 0.5
     torch.testing.assert_close(calm_colours(image, image + grey), image + grey)
     output = image + torch.tensor([0.3, 0.0, 0.0]).view(1, 3, 1, 1)
     added = torch.tensor([0.2, 0.05, 0.05]).view(1, 3, 1, 1)
@@ -251,10 +286,10 @@ def test_what_the_input_has_is_no_dot() -> None:
 def test_window_mean_at_the_borders_is_over_what_there_is() -> None:
     x = torch.arange(12.0).view(1, 1, 3, 4)
     assert window_mean(x, 1)[0, 0, 0, 0] == x[0, 0, :2, :2].mean()
-    assert window_mean(x, 50)[0, 0, 2, 3] == x.mean()  # a window larger than the picture
+    assert window_mean(x, 50)[0, 0, 2, 3] == x.mean()  # a window larger than the image
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (30, 41)])
 def test_window_max_is_over_what_there_is(size: tuple[int, int]) -> None:
-    x = -picture(2, 3, *size)
+    x = -random_image(2, 3, *size)
     assert torch.equal(window_max(x, 3), F.max_pool2d(x, 7, stride=1, padding=3))

@@ -1,8 +1,8 @@
-"""The shipped checkpoints: what they are, and what they make of one picture.
+"""The shipped checkpoints: what they are, and what they make of two images.
 
-After a change of weights, look at the new pictures in tests/golden, once they are made by
+After a change of weights, look at the new images in tests/model/golden, once they are made by
 
-    DEVUDP_GOLDEN_AGAIN=1 python -m pytest tests/test_weights.py
+    DEVUDP_GOLDEN_AGAIN=1 python -m pytest tests/model/test_weights.py
 """
 
 import hashlib
@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from devudp_model.checkpoint import bundled, load_checkpoint
+from devudp_model.coarse_to_fine import scales_for
 from devudp_model.generator import VARIANTS, Variant
-from devudp_model.restore import Options, restore
-from devudp_model.tasks import TASKS, Task, bundled_variant
+from devudp_model.restoration import Options, restore
+from devudp_model.tasks import TASK_SPECS, TASKS, Task, bundled_variant
 
 GOLDEN = Path(__file__).parent / "golden"
 CARD = bundled("devudp").with_name("README.md")
@@ -28,15 +29,22 @@ def read(name: str) -> torch.Tensor:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
 
 
+@pytest.mark.parametrize("size", ["small", "large"])
 @pytest.mark.parametrize("task", TASKS)
-def test_golden_picture(task: Task):
-    """In float32, to one step of 8 bits: processors round differently, and nothing else may."""
+def test_golden_image(task: Task, size: str):
+    """In float32, to one step of 8 bits: processors round differently, and nothing else may.
+
+    The large image, 512x384, is one that `deblur` restores from coarse to fine.
+    """
+    prefix = "" if size == "small" else "large-"
     generator = load_checkpoint(bundled(bundled_variant(task))).generator
-    result = restore(read("input.png"), generator, Options(task=task, precision="fp32"))
+    image = read(f"{prefix}input.png")
+    assert bool(scales_for(*image.shape[2:])) == (size == "large")
+    result = restore(image, generator, Options(task=task, precision="fp32"))
     pixels = (result[0] * 255).round().byte().permute(1, 2, 0).numpy()
-    name = f"{task.replace(' ', '-')}.png"
+    name = f"{prefix}{TASK_SPECS[task].word}.png"
     if os.environ.get("DEVUDP_GOLDEN_AGAIN"):
-        Image.fromarray(pixels).save(GOLDEN / name)
+        Image.fromarray(pixels).save(GOLDEN / name, optimize=True)
     apart = (result - read(name)).abs().max().item() * 255
     assert apart <= 1.0, f"{apart:.2f} of 255"
 

@@ -16,7 +16,7 @@ from training.method.discriminator import Discriminator
 
 from devudp_model.checkpoint import load_checkpoint
 from devudp_model.generator import Generator
-from devudp_model.restore import restore
+from devudp_model.restoration import restore
 from tests.training.training_run import TINY, launch, make_images, make_sides, recipe_and_sides
 from training.config import Config, ConfigError, ModelConfig, ScheduleConfig
 from training.data.dataset import UNUSED_FROM, UnpairedPictures, develop

@@ -13,7 +13,7 @@ import torch
 
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.generator import VARIANTS, Generator
-from devudp_model.restore import PRECISIONS, Options
+from devudp_model.restoration import PRECISIONS, Options
 from devudp_model.tasks import TASKS, Task, bundled_variant
 
 from ..config import ConfigError

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from devudp_model.engine.precision import Precision
 from devudp_model.generator import Generator
-from devudp_model.restore import Networks, Options, restore
+from devudp_model.restoration import Options, make_network, restore
 
 from ..config import ConfigError
 from ..data.image_cache import decode
@@ -38,8 +38,8 @@ def restore_method(generator: Generator, options: Options, source: Path, target:
 
 def model_method(generator: Generator, precision: Precision, source: Path, target: Path) -> None:
     """The network's plain output, which the paper measures, without what the tasks add to it."""
-    networks = Networks(generator, precision)
-    each_image(lambda image: networks.run(image, memory=None), "model", source, target)
+    network = make_network(generator, precision)
+    each_image(lambda image: network(image), "model", source, target)
 
 
 @torch.inference_mode()

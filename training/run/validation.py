@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from devudp_model import metrics
 from devudp_model.degrade import degrade
 from devudp_model.generator import Generator
-from devudp_model.restore import Options, restore
+from devudp_model.restoration import Options, restore
 from devudp_model.tasks import Task
 
 from ..config import Config, ConfigError

@@ -1,6 +1,6 @@
 """Another pack in the same ComfyUI: a careless neighbour, and the tests' hands inside the server.
 
-It puts itself first on sys.path, with a `devudp_model` of its own. Its node rounds pictures to 8
+It puts itself first on sys.path, with a `devudp_model` of its own. Its node rounds images to 8
 bits; its routes make memory run out, and tell what is held in memory.
 """
 
@@ -16,7 +16,7 @@ sys.path.insert(0, __path__[0])
 
 
 class RoundTo8Bits:
-    """Pictures as a file would keep them, so that a file of them loses nothing."""
+    """Images as a file would keep them, so that a file of them loses nothing."""
 
     CATEGORY, FUNCTION = "tests", "run"
     RETURN_TYPES = ("IMAGE",)
@@ -54,7 +54,7 @@ class Scarce:
 @PromptServer.instance.routes.post("/tests/scarce")
 async def make_memory_scarce(request):
     times = (await request.json())["times"]
-    for module in modules(".nodes.restoring"):
+    for module in modules(".nodes.run_on_host"):
         true = getattr(module.restore, "restore", module.restore)
         setattr(module, "restore", Scarce(true, times) if times else true)  # noqa: B010
     return web.json_response({})

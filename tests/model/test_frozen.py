@@ -1,4 +1,4 @@
-"""Films: shared statistics from a sample of the frames, one frame at a time."""
+"""Videos: shared statistics from a sample of the frames, one frame at a time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import logging
 import pytest
 import torch
 
+from devudp_model.frozen import VideoRestorer, sampled
 from devudp_model.generator import Generator
-from devudp_model.restore import Options, restore
-from devudp_model.video import FilmRestorer, sampled
+from devudp_model.restoration import Options, restore
 
 
 @pytest.fixture
@@ -37,55 +37,55 @@ def frames(count: int, seed: int = 0) -> torch.Tensor:
         (100, 50_000_000, [50]),
     ],
 )
-def test_the_sample_is_spread_over_the_film(count: int, pixels: int, numbers: list[int]) -> None:
+def test_the_sample_is_spread_over_the_video(count: int, pixels: int, numbers: list[int]) -> None:
     assert sampled(count, pixels) == numbers
 
 
 @pytest.mark.parametrize("task", ["joint", "deblur", "low light"])
 def test_few_frames_come_out_as_if_restored_together(generator: Generator, task: str) -> None:
-    film, options = frames(4), Options(task=task, statistics="shared", precision="fp32")  # pyright: ignore[reportArgumentType]
+    video, options = frames(4), Options(task=task, statistics="shared", precision="fp32")  # pyright: ignore[reportArgumentType]
     mask = torch.rand(1, 1, 24, 32, generator=torch.Generator().manual_seed(1))
-    restorer = FilmRestorer(generator, film, options)
-    one_by_one = torch.cat([restorer(frame, mask) for frame in film.split(1)])
-    together = restore(film, generator, options, mask=mask)
+    restorer = VideoRestorer(generator, video, options)
+    one_by_one = torch.cat([restorer(frame, mask) for frame in video.split(1)])
+    together = restore(video, generator, options, mask=mask)
     torch.testing.assert_close(one_by_one, together, atol=2e-5, rtol=0)
-    each = restore(film, generator, Options(task=task, precision="fp32"), mask=mask)  # pyright: ignore[reportArgumentType]
+    each = restore(video, generator, Options(task=task, precision="fp32"), mask=mask)  # pyright: ignore[reportArgumentType]
     assert (one_by_one - each).abs().max() > 0.01
 
 
 def test_frames_without_contrast_do_not_spoil_the_statistics(generator: Generator) -> None:
-    black, film = torch.zeros(2, 3, 24, 32), frames(2)
-    with_black = FilmRestorer(generator, torch.cat([black, film]), Options())
-    without = FilmRestorer(generator, film, Options())
-    assert torch.equal(with_black(film[:1]), without(film[:1]))
-    only_black = FilmRestorer(generator, black, Options(statistics="shared"))
+    black, video = torch.zeros(2, 3, 24, 32), frames(2)
+    with_black = VideoRestorer(generator, torch.cat([black, video]), Options())
+    without = VideoRestorer(generator, video, Options())
+    assert torch.equal(with_black(video[:1]), without(video[:1]))
+    only_black = VideoRestorer(generator, black, Options(statistics="shared"))
     assert torch.equal(only_black(black[:1]), black[:1])
-    assert torch.equal(only_black(film[:1]), restore(film[:1], generator))
+    assert torch.equal(only_black(video[:1]), restore(video[:1], generator))
 
 
 def test_alpha_and_half_precision_frames(generator: Generator) -> None:
-    film = torch.rand(2, 4, 24, 32, generator=torch.Generator().manual_seed(2)).half()
-    restored = FilmRestorer(generator, film, Options())(film[:1], torch.rand(10, 10))
+    video = torch.rand(2, 4, 24, 32, generator=torch.Generator().manual_seed(2)).half()
+    restored = VideoRestorer(generator, video, Options())(video[:1], torch.rand(10, 10))
     assert restored.dtype == torch.float16 and restored.shape == (1, 4, 24, 32)
-    assert torch.equal(restored[:, 3], film[:1, 3])
+    assert torch.equal(restored[:, 3], video[:1, 3])
 
 
 def test_numbers_too_large_for_a_later_frame(
     generator: Generator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    film = frames(2)
-    restorer = FilmRestorer(generator, film, Options(precision="bf16"))
+    video = frames(2)
+    restorer = VideoRestorer(generator, video, Options(precision="bf16"))
     assert restorer.frozen
 
-    def overflow(image: torch.Tensor, given: torch.Tensor | None = None) -> torch.Tensor:
+    def overflow(image: torch.Tensor, **details: object) -> torch.Tensor:
         raise FloatingPointError
 
-    restorer.frozen.forward = overflow
+    restorer.frozen.network.forward = overflow
     with caplog.at_level(logging.WARNING, "devudp"):
-        restored = restorer(film[:1])
-    assert "going on in fp32" in caplog.text
-    exact = FilmRestorer(generator, film, Options(precision="fp32"))
-    assert torch.equal(restored, exact(film[:1]))
-    restorer.frozen.forward = overflow
+        restored = restorer(video[:1])
+    assert "again in fp32" in caplog.text
+    exact = VideoRestorer(generator, video, Options(precision="fp32"))
+    assert torch.equal(restored, exact(video[:1]))
+    restorer.frozen.network.forward = overflow
     with pytest.raises(FloatingPointError):
-        restorer(film[:1])
+        restorer(video[:1])

@@ -1,15 +1,14 @@
-"""Restores pictures: a pure function from tensors to tensors.
+"""Restores images: a pure function from tensors to tensors.
 
 In three lines:
 
-    from devudp_model import checkpoint as checkpoint, restore as restore
-    G = checkpoint.load_checkpoint(checkpoint.bundled("devudp")).generator
-    sharp = restore.restore(image, G, restore.Options(strength=0.8))     # B,C,H,W in [0, 1]
+    from devudp_model import Options, bundled, load_checkpoint, restore
+    G = load_checkpoint(bundled("devudp")).generator
+    sharp = restore(image, G, Options(strength=0.8))     # image: B,C,H,W in [0, 1]
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,33 +18,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .apply_task import Match, apply_task, is_bounded, match, reach
 from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
 from .engine.network import Network
 from .engine.precision import PRECISIONS, Precision, choose_dtype
-from .engine.statistics import join, moments_of_planes
+from .engine.statistics import channel_moments, join
 from .generator import Generator
-from .tasks import (
-    TASKS,
-    Match,
-    Task,
-    apply_task,
-    match,
-    own_bounds,
-    own_detail,
-    own_exposure,
-    reach,
-)
+from .tasks import TASK_SPECS, TASKS, Task
 
 Statistics = Literal["each image", "shared"]
 STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
 
 FLAT = 0.25 / 255
-"""A picture whose values differ by less than this has no contrast."""
+"""An image whose values differ by less than this has no contrast."""
 
 STRIP_PIXELS = 2**18
-"""Tasks are done on strips of about so many pixels."""
-
-log = logging.getLogger("devudp")
+"""Approximate size of the strips in which a task is applied."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +41,16 @@ class Options:
     """How to restore.
 
     Attributes:
-        task: `joint`, `deblur` or `low light`, see tasks.py.
+        task: one of `TASKS`: `joint`, `deblur` or `low light`; see tasks.py.
         strength: 0 for the input as it was, 1 for the full effect.
         exposure: 0 for the input's exposure, 1 for the model's; None for the task's own.
-        coarse: whether `deblur` begins with smaller pictures (see coarse.py), where the network
-            can.
-        precision: of the network's arithmetic; `auto` takes the fastest that is shown to agree
-            with fp32 on this device.
-        statistics: `each image` on its own, or `shared` by all images of a batch: frames of one
-            film then do not flicker.
-        memory: bytes that the restoring may use above input and output; None for no bound.
+        coarse: whether `deblur` starts with smaller versions of the image (see coarse_to_fine.py),
+            where the generator allows it.
+        precision: of the network's arithmetic; `auto`: see `choose_dtype`. Where 16 bits overflow,
+            fp32 takes over.
+        statistics: of `each image` on its own, or `shared` by all images of a batch, so that the
+            frames of a video do not flicker.
+        memory: limit in bytes for what is used beside input and output; None for no limit.
 
     Raises:
         ValueError: a value out of its range.
@@ -121,23 +109,23 @@ def restore(
             instance to interrupt, goes through.
 
     Returns:
-        Shape, type and device of `image`.
+        BufferShape, type and device of `image`.
 
     Raises:
         ValueError: `image` or `mask` have another shape or type, or `image` is not finite.
-        FloatingPointError: the generator's numbers are not finite in float32 either.
+        FloatingPointError: the generator's output is not finite in float32 either.
     """
     options = options or Options()
     check_image(image)
     mask = None if mask is None else fit_mask(mask, image)
-    networks = Networks(generator, options.precision)
+    network = make_network(generator, options.precision)
     result = image.clone()
     total = len(image)
     parts = [slice(0, total)] if options.shared else [slice(i, i + 1) for i in range(total)]
     for part in parts if total else []:
         masks = None if mask is None else mask[part if len(mask) > 1 else slice(0, 1)]
         if not is_flat(image[part]):
-            restore_together(networks, image[part], masks, options, result[part])
+            restore_together(network, image[part], masks, options, result[part])
         for index in range(part.start, part.stop):
             if progress is not None:
                 progress(index + 1, total)
@@ -145,20 +133,20 @@ def restore(
 
 
 def restore_together(
-    networks: Networks, image: Tensor, mask: Tensor | None, options: Options, result: Tensor
+    network: Network, image: Tensor, mask: Tensor | None, options: Options, result: Tensor
 ) -> None:
     """Restores images that share their statistics, into `result`, which has their shape."""
-    # The model's picture can lie in the result's place, to be replaced strip by strip.
-    in_place = result.dtype == torch.float32 and result.device == networks.device
+    # The model's image can use the result's memory, to be replaced strip by strip.
+    in_place = result.dtype == torch.float32 and result.device == network.device
     in_place = in_place and result.shape[1] >= 3
     memory = options.memory
     if not in_place:
-        memory = beside_a_copy(memory, image)
-    memory = beside_given(memory, networks.network, image, options)
-    run = partial(networks.run, memory=memory)
-    given = from_coarser_scales(run, networks.network, image, options)
-    output = networks.run(given, memory=memory, out=result[:, :3] if in_place else None)
-    matched = match_pictures(image, output, options, networks.generator.shortcut)
+        memory = limit_less_a_copy(memory, image)
+    memory = limit_less_coarse_input(memory, network, image, options)
+    run = partial(network, memory=memory)
+    given = from_coarser_scales(run, network, image, options)
+    output = network(given, memory=memory, out=result[:, :3] if in_place else None)
+    matched = match_images(image, output, options, network.shortcut)
     around = reach(options.task)
     above = output[:1, :, :0]  # the rows above a strip, which may have been replaced already
     for frame, start, stop in strips_of(image):
@@ -179,60 +167,34 @@ def restore_together(
         place.copy_(from_colour(restored[:, :, start - top : stop - top], place.shape[1]))
 
 
-class Networks:
-    """A generator in the precision asked for, and in fp32 when that fails.
-
-    Attributes:
-        device: the generator's, where the networks run.
-        network: the one in use.
-    """
-
-    def __init__(self, generator: Generator, precision: Precision):
-        self.generator = generator
-        self.device = next(generator.parameters()).device
-        self.network = Network(generator, choose_dtype(precision, self.device))
-
-    def run(
-        self, image: Tensor, *, memory: int | None, out: Tensor | None = None, keep: bool = False
-    ) -> Tensor:
-        """See `Network.forward`; not finite in 16 bits: once more in fp32, here and from now on."""
-        network = self.network
-        if network.dtype == torch.float32:
-            return network(image, memory=memory, keep=keep, out=out)
-        try:
-            return network(image, memory=memory, keep=keep, out=out)
-        except FloatingPointError:
-            log.warning(
-                "The numbers became too large for %s, so this is done again in fp32, and what "
-                "follows too. To save the first attempt, choose the precision fp32.",
-                str(network.dtype).removeprefix("torch."),
-            )
-        self.network = Network(self.generator, torch.float32)
-        return self.network(image, memory=memory, keep=keep, out=out)
+def make_network(generator: Generator, precision: Precision) -> Network:
+    """The generator as a network, on its device."""
+    return Network(generator, choose_dtype(precision, next(generator.parameters()).device))
 
 
-def beside_a_copy(memory: int | None, image: Tensor) -> int | None:
-    """Of a memory bound, what a float32 copy of B,C,H,W leaves."""
+def limit_less_a_copy(memory: int | None, image: Tensor) -> int | None:
+    """The memory limit less a float32 copy (3 channels) of B,C,H,W; at least 1 byte."""
     return None if memory is None else max(memory - 12 * image[:, 0].numel(), 1)
 
 
 def begins_coarse(network: Network, image: Tensor, options: Options) -> bool:
-    """Whether pictures B,C,H,W are deblurred at smaller sizes first."""
-    wanted = options.task == "deblur" and options.coarse and not network.standardized
+    """Whether smaller versions of images B,C,H,W are restored first."""
+    wanted = TASK_SPECS[options.task].coarse_to_fine and options.coarse
+    wanted = wanted and not network.standardized
     return wanted and bool(scales_for(*image.shape[2:]))
 
 
-def beside_given(
+def limit_less_coarse_input(
     memory: int | None, network: Network, image: Tensor, options: Options
 ) -> int | None:
-    """Of a memory bound, what is left beside what coarser scales make of B,C,H,W, if they do."""
-    return beside_a_copy(memory, image) if begins_coarse(network, image, options) else memory
+    """The memory limit less the network's input where coarser scales make one of B,C,H,W."""
+    return limit_less_a_copy(memory, image) if begins_coarse(network, image, options) else memory
 
 
 def from_coarser_scales(
     run: Callable[[Tensor], Tensor], network: Network, image: Tensor, options: Options
 ) -> Tensor:
-    """What the network is given for whole pictures B,C,H,W: these, or B,3,H,W from coarser scales.
+    """The network's input for whole images B,C,H,W: these, or B,3,H,W from coarser scales.
 
     `run` runs the network.
     """
@@ -241,21 +203,21 @@ def from_coarser_scales(
     return coarse_to_fine(where_blurred(run), to_colour(image, network.device).clone())
 
 
-def match_pictures(image: Tensor, output: Tensor, options: Options, shortcut: bool) -> Match:
-    """What a task takes from whole pictures, B,C,H,W in [0, 1] and B,3,H,W.
+def match_images(image: Tensor, output: Tensor, options: Options, shortcut: bool) -> Match:
+    """What a task takes from whole images, B,C,H,W in [0, 1] and B,3,H,W.
 
     `shortcut`: of the network that made `output`.
     """
     device = output.device
-    detail, bounded = own_detail(options.task, shortcut), own_bounds(options.task, shortcut)
-    exposure = options.exposure
-    exposure = own_exposure(options.task, shortcut) if exposure is None else exposure
+    spec, exposure = TASK_SPECS[options.task], options.exposure
+    detail, bounded = spec.detail_for(shortcut), is_bounded(options.task, shortcut)
+    exposure = spec.exposure_for(shortcut) if exposure is None else exposure
     if exposure == 1 and not detail:  # nothing is taken
         return Match(None, torch.zeros(1, 3, 1, 1, device=device), bounded=bounded)
     rows = list(strips_of(image))
     before = (to_colour(image[f : f + 1, :, i:j], device) for f, i, j in rows)
     after = (output[f : f + 1, :, i:j] for f, i, j in rows)
-    taken, made = (join([moments_of_planes(strip) for strip in s]) for s in (before, after))
+    taken, made = (join([channel_moments(strip) for strip in s]) for s in (before, after))
     return match(taken, made, exposure, detail)._replace(bounded=bounded)
 
 

@@ -1,0 +1,138 @@
+"""Runs a task on the model's image: detail, exposure and filters as its row in tasks.py says.
+
+The generator standardizes its input and so forgets its exposure (see `standardize` in
+generator.py). That is why one generator can serve several tasks:
+
+- ``joint``: the model's image, sharper and well exposed, with a little of the input's own detail.
+- ``deblur``: the model's image, with the exposure of the input.
+- ``low light``: the input's own detail, with the model's exposure and colours.
+
+Everything here is a pure function of tensors: B,C,H,W, float32, in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .engine.statistics import Moments
+from .filters import DETAIL_REACH, FILTERS, GREY_LEVEL, FilterName, detail_transfer
+from .tasks import TASK_SPECS, Task
+
+MAX_GAIN = 8.0
+"""No exposure match amplifies the model's image by more, however flat it is."""
+
+DETAIL_FLOOR = 0.1
+"""Own detail: a window's variance counts as detail above this share of the image's variance."""
+
+
+class Affine(NamedTuple):
+    """x -> gain x + offset, one of each for every channel (1,C,1,1)."""
+
+    gain: Tensor
+    offset: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x * self.gain + self.offset
+
+
+class Match(NamedTuple):
+    """What a task takes from whole images; with it, everything else is local.
+
+    Attributes:
+        exposure: from the model's exposure to the one asked for; None where it is the model's.
+        floor: variance of the input below which there is no detail in it (1,C,1,1).
+        detail: how much of the detail is to be the input's own (0..1).
+        bounded: whether the input bounds the model's image, which then has the input's exposure.
+    """
+
+    exposure: Affine | None
+    floor: Tensor
+    detail: float = 0.0
+    bounded: bool = False
+
+
+def match(image: Moments, output: Moments, exposure: float, detail: float = 0.0) -> Match:
+    """What the tasks take from whole images.
+
+    Args:
+        image, output: mean and variance of the input and of the model's image (1,C,1,1), over
+            the pixels of one image, or of all images of a batch that share their statistics.
+        exposure: 0 for the input's exposure, 1 for the model's, or between.
+        detail: see `Match`.
+    """
+    floor = (DETAIL_FLOOR * image.var).clamp(min=GREY_LEVEL**2)
+    exposed = None if exposure == 1 else exposure_match(image, output, exposure)
+    return Match(exposed, floor, detail)
+
+
+def exposure_match(image: Moments, output: Moments, exposure: float) -> Affine:
+    """Gain and offset, for each channel, that give `output` the exposure of `image`.
+
+    They make mean and standard deviation over the pixels the same. A flat `image` gives a gain near
+    0 and a flat `output` one of at most `MAX_GAIN`. Arguments: see `match`.
+    """
+    gain = (image.var.sqrt() / output.var.sqrt().clamp(min=GREY_LEVEL)).clamp(max=MAX_GAIN)
+    offset = image.mean - gain * output.mean
+    return Affine(exposure + (1 - exposure) * gain, (1 - exposure) * offset)
+
+
+def is_bounded(task: Task, shortcut: bool) -> bool:
+    """Whether the input bounds the image: where the generator keeps its exposure."""
+    return shortcut and bool(TASK_SPECS[task].bounds)
+
+
+def reach(task: Task) -> int:
+    """How many pixels around a pixel `apply_task` looks at."""
+    spec = TASK_SPECS[task]
+    detail = DETAIL_REACH if spec.detail or spec.detail_with_shortcut else 0
+    filters = (*spec.before, *spec.bounds, *spec.after)
+    return detail + sum(FILTERS[name].reach for name in filters)
+
+
+def run_filters(names: Sequence[FilterName], image: Tensor, output: Tensor) -> Tensor:
+    """One filter after the other, in the order of the task's row."""
+    for name in names:
+        output = FILTERS[name].function(image, output)
+    return output
+
+
+def apply_task(
+    image: Tensor,
+    output: Tensor,
+    task: Task,
+    matched: Match,
+    *,
+    strength: float = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """The image that the user asked for.
+
+    Args:
+        image: the input, B,C,H,W in [0, 1].
+        output: the model's image of it, same shape and range.
+        task: which one.
+        matched: from `match` of the whole images.
+        strength: 0 for the input as it was, 1 for the task's full effect.
+        mask: B or 1,1,H,W in [0, 1], multiplied with the strength.
+
+    Returns:
+        B,C,H,W in [0, 1].
+    """
+    spec = TASK_SPECS[task]
+    if spec.before:
+        output = run_filters(spec.before, image, output.clamp(0, 1))
+    if matched.bounded:
+        output = run_filters(spec.bounds, image, output)
+    if matched.detail:
+        own = detail_transfer(image, output, matched.floor)
+        output = own if matched.detail == 1 else output.lerp(own, matched.detail)
+    if matched.exposure is not None:
+        output = matched.exposure(output)
+    output = run_filters(spec.after, image, output.clamp(0, 1))
+    share = strength if mask is None else strength * mask
+    if isinstance(share, float) and share == 1.0:
+        return output
+    return image + share * (output - image)

@@ -1,0 +1,131 @@
+"""Out of memory: again with less. For the nodes and the command line.
+
+`restore` takes a memory limit. Where memory runs out all the same, `with_less_memory` tries again
+with smaller and smaller limits. What differs between ComfyUI and a process of our own is in
+`MemoryApi`.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+LEAST_BYTES = 256 * 2**20
+"""No smaller limit is tried when memory runs out."""
+
+SHARE = 0.8
+"""The first limit is this share of the free memory; other programs need some, too."""
+
+UNKNOWN_BYTES = 2 * 2**30
+"""Taken for the free memory where the system does not tell."""
+
+MESSAGES = ("out of memory", "not enough memory", "can't allocate memory")
+"""What the messages of torch's allocators (CUDA, MPS, XPU; CPU on Windows; other CPUs) share."""
+
+log = logging.getLogger("devudp")
+
+
+@dataclass(frozen=True)
+class MemoryApi:
+    """How to ask for memory.
+
+    Attributes:
+        is_out_of_memory: whether an error means that memory ran out.
+        free_bytes: memory that could be used on a device now.
+        empty_cache: gives memory that torch only keeps in reserve back to the device.
+    """
+
+    is_out_of_memory: Callable[[BaseException], bool]
+    free_bytes: Callable[[torch.device], int]
+    empty_cache: Callable[[], None]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, so that trying again with less can help."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    message = str(error).lower()
+    return isinstance(error, Exception) and any(words in message for words in MESSAGES)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that could be used on the device now, as far as the system tells."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        [line] = [line for line in lines if line.startswith("MemAvailable:")]
+        return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    try:  # macOS: half of all there is
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, OSError, ValueError):
+        return UNKNOWN_BYTES
+
+
+def empty_cache() -> None:
+    """Gives memory that torch only keeps in reserve back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+TORCH = MemoryApi(is_out_of_memory, free_bytes, empty_cache)
+"""Without ComfyUI."""
+
+
+def first_limit(free: int) -> int:
+    """The limit to begin with, for `free` bytes of free memory."""
+    return max(int(SHARE * free), LEAST_BYTES)
+
+
+def with_less_memory(
+    run: Callable[[int | None], Result],
+    device: torch.device,
+    limit: int | None,
+    api: MemoryApi = TORCH,
+) -> tuple[Result, int | None]:
+    """`run(limit)`, and again with smaller and smaller limits (bytes) as long as memory runs out.
+
+    Args:
+        run: gets the limit; None for no limit.
+        device: whose memory it is.
+        limit: the first one.
+        api: of the host.
+
+    Returns:
+        The result, and the limit that it was reached with.
+
+    Raises:
+        MemoryError: memory ran out with the smallest limit, too.
+    """
+    while True:
+        try:
+            return run(limit), limit
+        except Exception as error:
+            if not api.is_out_of_memory(error):
+                raise
+        # Outside of the except block: inside, the error's traceback still holds the tensors.
+        api.empty_cache()
+        if limit is not None and limit <= LEAST_BYTES:
+            raise MemoryError(
+                f"Out of memory on {device}, even with a limit of {limit >> 20} MiB. Close other "
+                "programs, choose precision fp16, or make the image smaller first."
+            )
+        free = api.free_bytes(device)
+        limit = max((free if limit is None else min(free, limit)) // 2, LEAST_BYTES)
+        log.warning(
+            "Out of memory on %s: freed torch's cache, trying again within %d MiB.",
+            device,
+            limit >> 20,
+        )

@@ -1,0 +1,139 @@
+"""Out of memory: again with less; and how the limit is divided up."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import pytest
+import torch
+
+from devudp_model import coarse_to_fine as coarse
+from devudp_model import memory
+from devudp_model.engine.network import Network
+from devudp_model.frozen import FrozenRestorer
+from devudp_model.generator import Generator, Variant
+from devudp_model.memory import MemoryApi, first_limit, is_out_of_memory, with_less_memory
+from devudp_model.restoration import Options, limit_less_a_copy, restore
+
+CPU = torch.device("cpu")
+
+
+def api(free: int, emptied: list[int] | None = None) -> MemoryApi:
+    calls = [] if emptied is None else emptied
+    return MemoryApi(is_out_of_memory, lambda device: free, lambda: calls.append(1))
+
+
+def test_a_fifth_of_the_free_memory_is_left_to_others() -> None:
+    assert first_limit(10 * 2**30) == 8 * 2**30
+    assert first_limit(0) == memory.LEAST_BYTES
+
+
+@pytest.mark.parametrize(
+    ("start", "free", "expected"),
+    [
+        (3 * 2**30, 8 * 2**30, [3 * 2**30, 3 * 2**29, 3 * 2**28]),
+        (None, 4 * 2**30, [None, 2 * 2**30, 2**30]),
+        (3 * 2**30, 2**30, [3 * 2**30, 2**29, 2**28]),
+    ],
+)
+def test_each_limit_is_half_of_the_last_one_or_of_what_is_free(
+    start: int | None, free: int, expected: list[int | None]
+) -> None:
+    limits: list[int | None] = []
+    held: list[weakref.ref[torch.Tensor]] = []
+    emptied: list[int] = []
+
+    def run(limit: int | None) -> str:
+        assert all(reference() is None for reference in held), "the last attempt's tensors"
+        limits.append(limit)
+        if len(limits) < 3:
+            work = torch.ones(10)
+            held.append(weakref.ref(work))
+            raise torch.OutOfMemoryError
+        return "done"
+
+    assert with_less_memory(run, CPU, start, api(free, emptied)) == ("done", expected[-1])
+    assert limits == expected and len(emptied) == 2
+
+
+def test_the_end_says_what_to_do() -> None:
+    def run(limit: int | None) -> None:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(MemoryError, match=r"even with a limit of 256 MiB.*smaller"):
+        with_less_memory(run, CPU, None, api(2**30))
+
+
+def test_other_errors_pass_through() -> None:
+    def run(limit: int | None) -> None:
+        raise ValueError("the mask does not fit")
+
+    with pytest.raises(ValueError, match="mask"):
+        with_less_memory(run, CPU, None)
+
+
+def test_what_this_machine_has() -> None:
+    assert 2**20 < memory.free_bytes(CPU) < 2**50
+    memory.empty_cache()
+
+
+def test_a_copy_is_three_float32_channels() -> None:
+    image = torch.zeros(2, 4, 10, 20)
+    assert limit_less_a_copy(10_000, image) == 10_000 - 2 * 10 * 20 * 3 * 4
+    assert limit_less_a_copy(100, image) == 1
+    assert limit_less_a_copy(None, image) is None
+
+
+def generator(variant: Variant) -> Generator:
+    torch.manual_seed(0)
+    return Generator(variant, width=4, depth=1).eval().requires_grad_(False)
+
+
+COPY = 3 * 4 * 70 * 80
+"""Bytes of an image of the next tests."""
+
+
+@pytest.mark.parametrize(
+    ("task", "dtype", "copies"),
+    [
+        ("joint", torch.float32, 0),  # the network writes straight into the result
+        ("joint", torch.float16, 1),  # its output has memory of its own
+        ("deblur", torch.float32, 1),  # so has the input that coarser scales make
+        ("deblur", torch.float16, 2),
+    ],
+)
+def test_the_network_gets_the_limit_less_the_copies(
+    task: str, dtype: torch.dtype, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
+    seen: set[int | None] = set()
+    true = Network.forward
+
+    def forward(self: Network, image: torch.Tensor, **details: Any) -> torch.Tensor:
+        seen.add(details["memory"])
+        return true(self, image, **details)
+
+    monkeypatch.setattr(Network, "forward", forward)
+    net = generator("devudp-dt" if task == "deblur" else "devudp")
+    image = torch.rand(1, 3, 70, 80).to(dtype)
+    restore(image, net, Options(task, precision="fp32", memory=10**9))
+    assert seen == {10**9 - copies * COPY}
+
+
+@pytest.mark.parametrize(("task", "copies"), [("joint", 0), ("deblur", 1)])
+def test_so_does_a_frozen_network(task: str, copies: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
+    net = generator("devudp-dt" if task == "deblur" else "devudp")
+    image = torch.rand(1, 3, 70, 80)
+    frozen = FrozenRestorer(net, image, Options(task, precision="fp32", memory=10**9))
+    seen: set[int | None] = set()
+    true = frozen.network.forward
+
+    def forward(image: torch.Tensor, **details: Any) -> torch.Tensor:
+        seen.add(details["memory"])
+        return true(image, **details)
+
+    monkeypatch.setattr(frozen.network, "forward", forward)
+    frozen(image)
+    assert seen == {10**9 - copies * COPY}
