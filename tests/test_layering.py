@@ -165,6 +165,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_same_lines_work_under_another_folder_name(copy: Path) -> None:
     """Loaded as the host loads it: by path, the folder's name as the module's, not on sys.path."""
     code = f"""
@@ -185,6 +186,7 @@ assert "devudp_model" not in sys.modules and "nodes" not in sys.modules
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_what_a_wheel_puts_into_site_packages(copy: Path, tmp_path: Path) -> None:
     code = f"from setuptools import build_meta; build_meta.build_wheel({str(tmp_path)!r})"
     result = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)

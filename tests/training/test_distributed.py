@@ -99,6 +99,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, str(Path.cwd()))
 from training.train import main
+
+pytestmark = pytest.mark.slow
 main()
 names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
 print("threads afterwards:", *sorted(names), flush=True)

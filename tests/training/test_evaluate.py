@@ -103,6 +103,7 @@ def test_gamma_row(pairs: list[str], tmp_path: Path):
                           np.round(255 * dark**0.5).astype(np.uint8))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_official_sets_scaled_and_the_paper_s_rows(weights: str, tmp_path: Path):
     for kind, seed in (("blur_gamma", 1), ("sharp", 2)):
         make_images(tmp_path / f"gopro/test/GOPR01/{kind}", 1, seed=seed, size=(128, 72))
@@ -128,6 +129,7 @@ COPY = (
 )
 
 
+@pytest.mark.slow
 def test_cascade_of_a_command_and_a_task(weights: str, pairs: list[str], tmp_path: Path):
     (tmp_path / "copy.py").write_text(COPY)
     command = f'"{Path(sys.executable).as_posix()}" "{(tmp_path / "copy.py").as_posix()}"'
