@@ -1,4 +1,4 @@
-"""What publish.yml needs to know and to write; nothing but the standard library.
+"""What publish.yml needs to know and to write.
 
 python .github/scripts/release.py check refs/tags/v1.2.3
 python .github/scripts/release.py address https://github.com owner/name COMMIT
@@ -9,7 +9,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import tomllib  # publish.yml has Python 3.12
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
 TAG = "refs/tags/v"

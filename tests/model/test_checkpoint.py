@@ -25,7 +25,7 @@ from devudp_model.generator import VARIANTS, Generator, Variant
 
 @pytest.fixture(autouse=True)
 def read_pth_with_any_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Older ones are refused (tests/test_habits.py); the files here are the tests' own."""
+    """Older ones are refused (tests/test_safety.py); the files here are the tests' own."""
     monkeypatch.setattr(tensor_files, "SAFE_PICKLES", (2, 0))
 
 

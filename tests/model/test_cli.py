@@ -587,6 +587,7 @@ def test_memory_sizes(text: str, size: int) -> None:
     assert arguments.memory_size(text) == size
 
 
+@pytest.mark.slow
 def test_help_needs_no_torch() -> None:
     code = "import sys; from devudp_model.cli import main\ntry: main(['restore', '--help'])\n"
     code += "except SystemExit: assert not {'torch', 'PIL', 'numpy'} & set(sys.modules)"
