@@ -144,7 +144,11 @@ def test_cascade_of_a_command_and_a_task(weights: str, pairs: list[str], tmp_pat
     ("arguments", "words"),
     [
         (["--cascade", "x", "no-such-program {input} {output}"], "cannot be run"),
-        (["--cascade", "x", f'"{Path(sys.executable).as_posix()}" -c pass'], "left out 3 images"),
+        pytest.param(
+            ["--cascade", "x", f'"{Path(sys.executable).as_posix()}" -c pass'],
+            "left out 3 images",
+            marks=pytest.mark.slow,
+        ),
         (["--cascade", "x"], "has no stages"),
         (["--weights", "no/such.safetensors", "--task", "joint"], "no file"),
         (["--lpips-weights", "no/such.npz"], "cannot be read as LPIPS weights"),
