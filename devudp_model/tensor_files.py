@@ -16,7 +16,7 @@ PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
 WRAPPERS = ("params_ema", "params", "state_dict", "generator", "model")
 """Under these names other programs keep the weights in a .pth file; the best ones first."""
 
-SAFE_PICKLES = (2, 10)
+SAFE_PICKLES = "2.10"  # compared as a version (torch.__version__ is a TorchVersion), not as text
 """The first torch that reads .pth files without the risk of running code in them. In older ones
 `weights_only=True` can be got around: before 2.6 by CVE-2025-32434, before 2.10 by CVE-2026-24747.
 """

@@ -203,7 +203,7 @@ def draw_arrows(ax: Any) -> None:
 
 
 def draw_detour(
-    ax: Any, x0: float, x1: float, y0: float, y1: float, above: float, color: str, line: str
+    ax: Any, x0: float, x1: float, y0: float, y1: float, above: float, color: str, line: Any
 ) -> None:
     """Up from a box's edge, along, and down to an addition."""
     ax.plot([x0, x0, x1, x1], [y0, above, above, y1 - 8], color=color, lw=1.3, linestyle=line)
