@@ -59,7 +59,8 @@ def described(name: str, value: Any, level: int = 2) -> list[str]:
     """A heading, the signature, and what the docstring says."""
     doc = inspect.getdoc(value) or ""
     assert doc, f"{name} is public and has no docstring"
-    return [f"{'#' * level} {name}", f"```python\n{signature(name, value)}\n```", *paragraphs(doc)]
+    code = signature(name, value).replace("'", '"')
+    return [f"{'#' * level} {name}", f"```python\n{code}\n```", *paragraphs(doc)]
 
 
 def signature(name: str, value: Any) -> str:

@@ -200,6 +200,11 @@ def test_versions_and_dates() -> None:
     assert citation["date-released"] == releases[0][2]
 
 
+def test_the_package_is_typed_as_its_classifiers_say() -> None:
+    typed = (ROOT / "devudp_model" / "py.typed").exists()
+    assert typed == ("Typing :: Typed" in PROJECT["classifiers"])
+
+
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", *(f"docs/{n}.md" for n in (
     "architecture", "threat-model", "api"))])  # fmt: skip
 def test_documents_name_files_that_exist(name: str) -> None:
