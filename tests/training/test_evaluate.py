@@ -240,6 +240,7 @@ def test_summary_has_the_means_and_no_local_path(weights: str, pairs: list[str],
     assert str(tmp_path) not in summary.read_text() and "\\" not in summary.read_text()
 
 
+@pytest.mark.slow
 def test_as_a_module():
     command = [sys.executable, "-m", "training.evaluation", "--help"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
