@@ -2,13 +2,18 @@
 # make test    runs the tests
 # make check   looks for mistakes in style and types
 #
+# make test-fast   runs the tests that need no ComfyUI, start no process and take no seconds
+#
 # Each makes what it needs in .venv first; nothing outside this folder is touched.
 # Another Python than python3: make test PYTHON=python3.12
+# Some tests only:             make test PYTEST=tests/model/test_tasks.py
+# Another torch:               make test CONSTRAINTS=FILE, with a line like torch==2.6.0 in it
 
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 RUN := .venv/bin/python
 
-.PHONY: demo test check clean
+.PHONY: demo test test-fast check clean
 .NOTPARALLEL:
 
 demo: .venv/standalone.stamp
@@ -16,7 +21,10 @@ demo: .venv/standalone.stamp
 	@echo "Results: demo/*.png   Before and after, side by side: demo/*.compare.jpg"
 
 test: .venv/test.stamp
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PYTEST)
+
+test-fast: .venv/test.stamp
+	$(RUN) -m pytest -m "not comfyui and not slow" $(PYTEST)
 
 check: .venv/test.stamp .venv/check.stamp
 	$(RUN) -m ruff check
@@ -24,10 +32,10 @@ check: .venv/test.stamp .venv/check.stamp
 	$(RUN) -m pyright --pythonpath $(RUN)
 
 # The stem is the name of an extra in pyproject.toml.
-.venv/%.stamp: pyproject.toml constraints.txt
+.venv/%.stamp: pyproject.toml $(CONSTRAINTS)
 	test -x $(RUN) || $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 	@echo "Installing what '$*' needs into .venv: minutes, the first time"
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
+	$(RUN) -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[$*]"
 	touch $@
 
 clean:

@@ -16,6 +16,11 @@ PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt")
 WRAPPERS = ("params_ema", "params", "state_dict", "generator", "model")
 """Under these names other programs keep the weights in a .pth file; the best ones first."""
 
+SAFE_PICKLES = "2.10"  # compared as a version (torch.__version__ is a TorchVersion), not as text
+"""The first torch that reads .pth files without the risk of running code in them. In older ones
+`weights_only=True` can be got around: before 2.6 by CVE-2025-32434, before 2.10 by CVE-2026-24747.
+"""
+
 PREFIXES = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put before the names of weights."""
 
@@ -57,7 +62,14 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
-    """Tensors from a .pth file. Code in it is never run (`weights_only=True`)."""
+    """Tensors from a .pth file. Code in it is never run: `weights_only=True`, and a torch where
+    that can be relied on."""
+    if torch.__version__ < SAFE_PICKLES:
+        raise CheckpointError(
+            f"{path} is refused: torch {torch.__version__} cannot rule out that code in a "
+            f"{path.suffix} file is run (CVE-2025-32434, CVE-2026-24747). Use a .safetensors file, "
+            "or torch 2.10 or later."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -12,6 +12,8 @@ from benchmarks.parts import PARTS, Plan
 from benchmarks.tables import Part, Table, load_part
 from devudp_model.restoration import Options, restore
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PLAN = Plan(torch.device("cpu"), "tiny", ROOT / "samples")
 

@@ -165,6 +165,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_same_lines_work_under_another_folder_name(copy: Path) -> None:
     """Loaded as the host loads it: by path, the folder's name as the module's, not on sys.path."""
     code = f"""
@@ -210,6 +211,7 @@ print(__version__, devudp_model.__file__)
 """
 
 
+@pytest.mark.slow
 def test_public_names() -> None:
     """A submodule never takes the place of a function."""
     result = subprocess.run(
@@ -219,6 +221,7 @@ def test_public_names() -> None:
     assert result.stdout.split()[0] == PROJECT["version"]
 
 
+@pytest.mark.slow
 def test_public_names_of_an_installed_package(copy: Path, tmp_path: Path) -> None:
     """From a wheel, without the clone beside it."""
     code = f"from setuptools import build_meta; build_meta.build_wheel({str(tmp_path)!r})"
@@ -238,6 +241,7 @@ def test_public_names_of_an_installed_package(copy: Path, tmp_path: Path) -> Non
     assert (site / "devudp_model" / "py.typed").exists()
 
 
+@pytest.mark.slow
 def test_what_a_wheel_puts_into_site_packages(copy: Path, tmp_path: Path) -> None:
     code = f"from setuptools import build_meta; build_meta.build_wheel({str(tmp_path)!r})"
     result = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)

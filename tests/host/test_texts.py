@@ -134,7 +134,8 @@ def test_the_archive_has_what_a_user_needs_and_nothing_else() -> None:
     tops = {path.parts[0] for path in files}
     wanted = {"__init__.py", "nodes", "devudp_model", "web", "locales", "workflows"}
     assert wanted <= tops
-    assert not {"tests", "training", "benchmarks", ".ci", "samples"} & tops
+    assert not {"tests", "training", "benchmarks", ".ci"} & tops
+    assert Path("samples/README.md") in files  # licences of the photographs in web/ and workflows/
     assert {path.as_posix() for path in files} >= {
         f"devudp_model/weights/{variant}.safetensors" for variant in ("devudp", "devudp-dt")
     }

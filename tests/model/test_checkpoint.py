@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from devudp_model import atomic as atomic
+from devudp_model import tensor_files
 from devudp_model.checkpoint import (
     CheckpointError,
     bundled,
@@ -20,6 +21,12 @@ from devudp_model.checkpoint import (
     save_checkpoint,
 )
 from devudp_model.generator import VARIANTS, Generator, Variant
+
+
+@pytest.fixture(autouse=True)
+def read_pth_with_any_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older ones are refused (tests/test_safety.py); the files here are the tests' own."""
+    monkeypatch.setattr(tensor_files, "SAFE_PICKLES", "2.0")
 
 
 def make_generator(variant: Variant = "devudp", *, width: int = 8, depth: int = 1) -> Generator:

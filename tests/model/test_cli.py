@@ -501,6 +501,7 @@ def test_processes_share_the_images(tmp_path: Path) -> None:
     assert len(touched) == 7
 
 
+@pytest.mark.slow
 def test_two_real_processes(tmp_path: Path, weights: Path) -> None:
     """Started by torch's launcher; one meets a damaged file, and the other still does its share."""
     for number in range(5):
@@ -516,6 +517,7 @@ def test_two_real_processes(tmp_path: Path, weights: Path) -> None:
     assert "1 failed" in result.stderr and "1.png is not an image" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are something else there")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_process_that_waits_can_be_ended(number: signal.Signals) -> None:
@@ -571,6 +573,7 @@ def test_info_of_the_bundled_weights(capsys: pytest.CaptureFixture[str]) -> None
     assert "6,949,251" in out and "6,957,699" in out
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_is_no_fault(weights: Path) -> None:
     command = [sys.executable, "-m", "devudp_model.cli", "info", *[str(weights)] * 300]
     process = subprocess.Popen(
@@ -598,6 +601,7 @@ def test_memory_sizes(text: str, size: int) -> None:
     assert arguments.memory_size(text) == size
 
 
+@pytest.mark.slow
 def test_help_needs_no_torch() -> None:
     code = "import sys; from devudp_model.cli import main\ntry: main(['restore', '--help'])\n"
     code += "except SystemExit: assert not {'torch', 'PIL', 'numpy'} & set(sys.modules)"
@@ -606,6 +610,7 @@ def test_help_needs_no_torch() -> None:
     assert "examples:" in result.stdout and "--skip-existing" in result.stdout
 
 
+@pytest.mark.slow
 def test_start_is_quick(tmp_path: Path, weights: Path) -> None:
     """Processor time of all but torch's own import, for one 256x256 image."""
     source = draw(tmp_path / "a.png", (256, 256))

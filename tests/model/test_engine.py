@@ -91,6 +91,7 @@ def test_any_size_strip_and_memory_gives_the_generators_image(
     assert (out - reference(net, x)).abs().max() < 1e-4
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.integers(130, 500),
@@ -155,6 +156,7 @@ def test_strips_begin_at_groups_and_none_is_smaller(height: int, times: int, gro
     assert all(stop - start >= min(group, height) for start, stop in strips)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     sizes, sizes, st.integers(1, 3000), memories, st.sampled_from([torch.bfloat16, torch.float16])

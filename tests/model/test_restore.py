@@ -153,6 +153,7 @@ def test_each_image_has_its_own_statistics_unless_they_are_shared() -> None:
     assert shared[0].mean() != pytest.approx(shared[1].mean().item(), abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("statistics", ["each image", "shared"])
 def test_any_memory_gives_the_same(

@@ -16,6 +16,8 @@ from tests.training.training_run import TINY, launch, make_sides, recipe_and_sid
 from training.run.state import find_state, load_state
 from training.train import main
 
+pytestmark = pytest.mark.slow
+
 STEPS = 6
 EXTRA = [
     *["--batch", "4", "--ema", "0.9", "--schedule.length", str(STEPS)],

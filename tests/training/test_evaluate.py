@@ -103,6 +103,7 @@ def test_gamma_row(pairs: list[str], tmp_path: Path):
                           np.round(255 * dark**0.5).astype(np.uint8))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_official_sets_scaled_and_the_paper_s_rows(weights: str, tmp_path: Path):
     for kind, seed in (("blur_gamma", 1), ("sharp", 2)):
         make_images(tmp_path / f"gopro/test/GOPR01/{kind}", 1, seed=seed, size=(128, 72))
@@ -128,6 +129,7 @@ COPY = (
 )
 
 
+@pytest.mark.slow
 def test_cascade_of_a_command_and_a_task(weights: str, pairs: list[str], tmp_path: Path):
     (tmp_path / "copy.py").write_text(COPY)
     command = f'"{Path(sys.executable).as_posix()}" "{(tmp_path / "copy.py").as_posix()}"'
@@ -142,7 +144,11 @@ def test_cascade_of_a_command_and_a_task(weights: str, pairs: list[str], tmp_pat
     ("arguments", "words"),
     [
         (["--cascade", "x", "no-such-program {input} {output}"], "cannot be run"),
-        (["--cascade", "x", f'"{Path(sys.executable).as_posix()}" -c pass'], "left out 3 images"),
+        pytest.param(
+            ["--cascade", "x", f'"{Path(sys.executable).as_posix()}" -c pass'],
+            "left out 3 images",
+            marks=pytest.mark.slow,
+        ),
         (["--cascade", "x"], "has no stages"),
         (["--weights", "no/such.safetensors", "--task", "joint"], "no file"),
         (["--lpips-weights", "no/such.npz"], "cannot be read as LPIPS weights"),
@@ -234,6 +240,7 @@ def test_summary_has_the_means_and_no_local_path(weights: str, pairs: list[str],
     assert str(tmp_path) not in summary.read_text() and "\\" not in summary.read_text()
 
 
+@pytest.mark.slow
 def test_as_a_module():
     command = [sys.executable, "-m", "training.evaluation", "--help"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

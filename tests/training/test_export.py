@@ -70,6 +70,10 @@ def test_what_cannot_be_exported(broken: str, tmp_path: Path):
     assert not (tmp_path / "x.safetensors").exists()
 
 
+@pytest.mark.skipif(
+    torch.__version__ < "2.7", reason="torch 2.6's exporter and today's onnxscript do not agree"
+)
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["devudp", "devudp-dt"])
 def test_onnx_has_dynamic_sizes_and_agrees(variant: Variant, tmp_path: Path):
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -89,6 +93,7 @@ def test_onnx_has_dynamic_sizes_and_agrees(variant: Variant, tmp_path: Path):
         check_onnx(generator, path)
 
 
+@pytest.mark.slow
 def test_export_command(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     run, table = tmp_path / "run", tmp_path / "table.md"
     table.write_text("| measured |")

@@ -10,6 +10,8 @@ from training.method.optimizer import MuonAdam, make_optimizer
 
 MUON = ScheduleConfig(lr=1e-3, muon=2.0)
 
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch before 2.9")
+
 
 def networks(layout: torch.memory_format = torch.contiguous_format) -> Generator:
     torch.manual_seed(0)
@@ -26,6 +28,7 @@ def train(G: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 3) -> Non
         optimizer.step()
 
 
+@needs_muon
 def test_kernels_move_as_torchs_muon_moves_matrices():
     G, schedule = networks(), MUON
     kernel = G.get_parameter("encode1.0.conv1.weight")
@@ -43,6 +46,7 @@ def test_kernels_move_as_torchs_muon_moves_matrices():
     assert torch.equal(kernel.detach().flatten(1), matrix.detach())
 
 
+@needs_muon
 def test_the_rest_moves_as_by_adam():
     G, twin = networks(), networks()
     train(G, make_optimizer(G.parameters(), MUON), steps=1)
@@ -54,6 +58,7 @@ def test_the_rest_moves_as_by_adam():
     )
 
 
+@needs_muon
 def test_memory_format_changes_nothing_but_rounding():
     # The columns of a matrix come in another order then: sums, and with them bfloat16, differ.
     plain, last = networks(), networks(torch.channels_last)
@@ -67,6 +72,7 @@ def test_memory_format_changes_nothing_but_rounding():
     assert (a - b).norm() < 0.03 * a.norm()
 
 
+@needs_muon
 def test_goes_on_from_its_state():
     G, broken = networks(), networks()
     optimizer = make_optimizer(G.parameters(), MUON)
@@ -81,6 +87,7 @@ def test_goes_on_from_its_state():
         assert torch.equal(weight, broken.get_parameter(name)), name
 
 
+@needs_muon
 def test_follows_the_learning_rate():
     G = networks()
     optimizer = make_optimizer(G.parameters(), MUON)
@@ -95,6 +102,6 @@ def test_without_it_all_is_adam():
 
 
 def test_an_older_torch_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delattr(torch.optim, "Muon")
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
     with pytest.raises(ConfigError, match="this is"):
         MuonAdam(networks().parameters(), 1e-3, (0.9, 0.999), 1.0)

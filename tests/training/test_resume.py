@@ -19,6 +19,8 @@ from training.run.state import find_state, load_state, random_states, save_state
 from training.settings import load_recipe
 from training.train import main
 
+pytestmark = pytest.mark.slow
+
 STEPS = 8
 EXTRA = [
     *["--batch", "2", "--ema", "0.9", "--pool", "3", "--data.noise", "0.1"],

@@ -106,6 +106,7 @@ def test_noise_goes_into_G_and_not_into_the_losses():
     torch.testing.assert_close(losses["sr_B"], expected)
 
 
+@pytest.mark.slow
 def test_steps_on_one_batch_lower_the_loss():
     nets, batch = make_networks(lr=2e-3), make_batch()
     totals = [train_step(nets, batch, LossWeights())[0]["G"].item() for _ in range(12)]

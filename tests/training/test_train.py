@@ -81,6 +81,7 @@ def test_a_schedule_in_steps():
     assert (schedule.steps, schedule.halve_every, schedule.freeze_norm) == (100, 40, 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["devudp", "devudp-dt"])
 def test_loop_computes_what_a_plain_loop_does(variant: str, tmp_path: Path):
     """Five steps with averaging, frozen BatchNorm and a halved rate, bit for bit."""
@@ -123,6 +124,7 @@ def test_loop_computes_what_a_plain_loop_does(variant: str, tmp_path: Path):
             assert torch.equal(state[key][name], value), (key, name)
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_behind(tmp_path: Path):
     out = tmp_path / "run"
     extra = "--batch 2 --ema 0.9 --schedule.length 6 --record.log-every 2 --record.save-every 2"
@@ -149,6 +151,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path):
     assert digest in (out / "devudp.md").read_text()
 
 
+@pytest.mark.slow
 def test_every_ablation_trains(tmp_path: Path):
     sides = make_sides(tmp_path)
     ablations = {
@@ -179,6 +182,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, caplog: pytest.
     assert json.loads((out / "log.jsonl").read_text().splitlines()[-1])["files"]
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_the_last_state_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
@@ -200,6 +204,7 @@ def test_full_disk_leaves_the_last_state_alone(
     assert torch.load(kept, weights_only=True)["step"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals between processes")
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_save_and_say_how_to_resume(kind: signal.Signals, tmp_path: Path):
@@ -268,6 +273,7 @@ def test_a_state_of_another_architecture(tmp_path: Path, caplog: pytest.LogCaptu
     assert "another architecture: width 4 there, 6 here" in caplog.messages[-1]
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     sides = make_sides(tmp_path)
     once = [*sides, *TINY, "--schedule.length", "1"]
@@ -355,6 +361,7 @@ def make_rain(clean: Path, rainy: Path) -> None:
         Image.fromarray(wet).save(rainy / path.name)
 
 
+@pytest.mark.slow
 def test_two_folders_of_rainy_and_clean_pictures_become_a_checkpoint(tmp_path: Path):
     """As a new user would: no code touched, a checkpoint that loads, a step on the way."""
     make_images(tmp_path / "clean", 6, seed=1)

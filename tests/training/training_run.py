@@ -23,6 +23,7 @@ TINY = [
     *"--speed.no-compile --speed.no-channels-last --model.G-inv-width None".split(),
     *"--record.no-tensorboard --record.sample-every 0 --record.weights-every 0".split(),
     *"--schedule.unit steps --loss.lpips 0".split(),
+    *("" if hasattr(torch.optim, "Muon") else "--schedule.muon 0").split(),  # torch before 2.9
 ]
 
 
