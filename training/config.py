@@ -32,8 +32,8 @@ class ModelConfig:
         G_inv: whether there is a G_inv. Without it eqs. 5, 6 and 9 are left out.
         G_inv_width: width of G_inv; None: that of G. A narrower one makes steps cheaper.
         D_width: channels after the first convolution of D.
-        init: a checkpoint to start G from: a .safetensors file, or the name of a shipped one. Empty:
-            random weights.
+        init: a checkpoint to start G from: a .safetensors file, or the name of a shipped one.
+            Empty: random weights.
     """
 
     variant: Literal["devudp", "devudp-dt"] = "devudp"

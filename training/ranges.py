@@ -155,7 +155,7 @@ def check_together(config: Config) -> None:
         "loss.reblur, loss.ssim and loss.lpips need data.reblur_length": (
             not compared or data.reblur_length is not None
         ),
-        "loss.s_branch_every above 1 needs loss.t_branch or loss.reblur: other steps have no loss": (
+        "loss.s_branch_every above 1 needs loss.t_branch or loss.reblur in the other steps": (
             loss.s_branch_every == 1 or loss.t_branch or compared
         ),
         "loss.reblur_scales is too large for data.crop: the coarsest scale needs a pixel": (

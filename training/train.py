@@ -45,7 +45,7 @@ def start(arguments: Sequence[str]) -> None:
 
 
 def resume(arguments: Sequence[str]) -> None:
-    """RUN [--section.field VALUE ...]: continues from the last state of a run, or a state's file."""
+    """RUN [--section.field VALUE ...]: continues from a run's last state, or a state's file."""
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError("which run? devudp-train resume RUN, the folder that --out named")
     named = Path(arguments[0])

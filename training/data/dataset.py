@@ -243,7 +243,7 @@ class SampleMaker:
 def resized_box(
     pixels: np.ndarray, sizes: Sequence[int], top: int, left: int, side: int
 ) -> np.ndarray:
-    """side,side,3 of the image resized to `sizes` (height, width), from row `top`, column `left`."""
+    """side,side,3 of the image resized to `sizes` (height, width), cut at `top`, `left`."""
     down, across = (s / new for s, new in zip(pixels.shape[:2], sizes, strict=True))
     reach = [math.ceil(3 * max(f, 1)) for f in (down, across)]  # of the Lanczos filter
     y0, x0 = top * down, left * across

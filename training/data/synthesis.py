@@ -255,7 +255,7 @@ def turn(image: Tensor, flip: Tensor) -> Tensor:
 
 
 def render_input(image: Tensor, crops: Crops) -> Tensor:
-    """What G is given of `image` (N,3,H,W in [-1, 1]): another tone curve, noise, JPEG, clipping."""
+    """What G is given of `image` (N,3,H,W in [-1, 1]): tone curve, noise, clipping, JPEG."""
     toned = ((image + 1) / 2).clamp(min=0) ** column(crops.tone)
     exposure = exposure_of(toned)
     given = torch.where(column(crops.tone) != 1, exposure.to_common(toned), image)

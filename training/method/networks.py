@@ -1,4 +1,4 @@
-"""The three networks: generator G, its inverse G_inv, and the discriminator D of the sharp domain."""
+"""The networks: generator G, its inverse G_inv, and the discriminator D of the sharp domain."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def make_accelerator(config: Config) -> Accelerator:
     if speed.threads:
         torch.set_num_threads(speed.threads)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # It is imported anyway later on, and then keeps the group alive: see `shutdown_distributed`.
+        # Imported later on, it would keep the group alive: see `shutdown_distributed`.
         importlib.import_module("torch._dynamo")
     accelerator = Accelerator(
         cpu=speed.device == "cpu",
