@@ -133,7 +133,7 @@ def packed_files() -> list[Path]:
     """What the registry's archive holds: git's files without those of .comfyignore."""
     if not (ROOT / ".git").exists():
         left_out = {".cache", ".ci", ".github", ".venv", "__pycache__"}
-        left_out |= {"benchmarks", "samples", "tests", "training"}
+        left_out |= {"benchmarks", "tests", "training"}
         files = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
         return [path for path in files if not left_out & set(path.parts)]
     ignored = git("ls-files", "-c", "-i", "--exclude-from=.comfyignore")
