@@ -74,6 +74,8 @@ KINDS: dict[str, tuple[list[str], list[str], list[str]]] = {
 }
 """A node's sockets, its widgets, its outputs, each as name:type."""
 
+Pair = tuple[int, int]
+
 ACROSS = 320
 """The width of most nodes."""
 
@@ -85,11 +87,11 @@ BAD, GOOD = "devudp_dark_and_blurred.jpg", "devudp_good.jpg"
 class Graph:
     """Nodes and links of one workflow; columns from left to right, the note above all."""
 
-    def __init__(self, note: str, width: int):
+    def __init__(self, note: str, size: Pair = (720, 140), at: Pair = (0, -240)):
         self.nodes: list[dict[str, Any]] = []
         self.links: list[list[Any]] = []
         if note:
-            self.add("MarkdownNote", (0, -280), "How to", [note], size=(width, 180))
+            self.add("MarkdownNote", at, "How to", [note], size=size)
             self.nodes[0].update(color="#432", bgcolor="#653")
 
     def add(
@@ -174,16 +176,14 @@ def load(graph: Graph, image: str, at: tuple[int, int], title: str = "Your photo
     return graph.add("LoadImage", at, title, [image, "image"], size=(ACROSS, 400))
 
 
-def demonstration(graph: Graph, at: tuple[int, int], source: tuple[int, int]) -> int:
+def demonstration(graph: Graph, at: tuple[int, int]) -> int:
     """DEvUDP Degrade, switched off and beside the way that the photo takes."""
-    return graph.add(
-        "DEvUDPDegrade", at, "Demo: spoil a good photo", DEGRADE, source, mode=BYPASSED
-    )
+    return graph.add("DEvUDPDegrade", at, "Demo: spoil a good photo", DEGRADE, mode=BYPASSED)
 
 
 DEMO_NOTE = (
-    "*Demo: spoil a good photo* is switched off (bypassed). To try it: select it, press Ctrl+B, "
-    "and connect its output in place of your photo."
+    "*Demo: spoil a good photo* is switched off (bypassed). To try it, select it, press Ctrl+B, and "
+    "connect it between a good photo and **Restore**."
 )
 
 
@@ -193,7 +193,6 @@ def fix() -> Graph:
         "**task**: *joint* is for a photo that is dark **and** blurred. *low light* is for a dark, "
         "sharp one. *deblur* is for a blurred one with good light. Leave a good daylight photo as "
         "it is. *strength* mixes in the original.",
-        720,
     )
     photo = load(graph, BAD, (0, 0))
     restored = graph.add("DEvUDPRestore", (400, 0), "Restore", ["joint", *RESTORE], (photo, 0))
@@ -205,14 +204,15 @@ def compare() -> Graph:
     graph = Graph(
         "One photo, three tasks. *joint* is for a photo that is dark **and** blurred, *deblur* for "
         "a blurred one with good light, *low light* for a dark, sharp one.\n\n" + DEMO_NOTE,
-        720,
+        (ACROSS, 330),
+        (0, 500),
     )
     photo = load(graph, BAD, (0, 0))
     for row, task in enumerate(("joint", "deblur", "low light")):
-        y = 420 * row
+        y = 384 * row
         restored = graph.add("DEvUDPRestore", (440, y), task, [task, *RESTORE], (photo, 0))
-        graph.add("PreviewImage", (840, y), f"After {task}", [], (restored, 0), size=(340, 340))
-    demonstration(graph, (0, 540), (photo, 0))
+        graph.add("PreviewImage", (840, y), f"After {task}", [], (restored, 0), size=(340, 310))
+    demonstration(graph, (0, 910))
     return graph
 
 
@@ -221,7 +221,6 @@ def mask() -> Graph:
         "Only what is white in the mask is restored: here the right half, so that you see both.\n\n"
         "To paint a mask, right-click **Your photo**, choose *Open in MaskEditor*, and connect its "
         "MASK to **Restore**. A mask of another size is fitted to the photo. " + DEMO_NOTE,
-        720,
     )
     photo = load(graph, BAD, (0, 0))
     black = graph.add("SolidMask", (0, 540), "Black: keep", [0.0, 512, 512])
@@ -238,7 +237,7 @@ def mask() -> Graph:
         (restored, 0),
         size=LARGE,
     )
-    demonstration(graph, (400, 150), (photo, 0))
+    demonstration(graph, (400, 150))
     return graph
 
 
@@ -248,7 +247,6 @@ def enlarge() -> Graph:
         "does not enlarge: **Enlarge** does, afterwards. If you have an upscale model, put **Load "
         "Upscale Model** and a second **Upscale Image (using Model)** in its place.\n\n"
         "Connect the same photo to both nodes.",
-        720,
     )
     photo = load(graph, BAD, (0, 0))
     model = graph.add(
@@ -275,7 +273,8 @@ def video() -> Graph:
         "**Load Video** and **Get Video Components** in the place of the first three nodes.\n\n"
         "*statistics: shared* measures all frames together, so that the video does not flicker. "
         "Keep a batch to one scene. " + DEMO_NOTE,
-        1100,
+        (1120, 100),
+        (0, -200),
     )
     photo = load(graph, BAD, (0, 0))
     size = ["lanczos", 512, 384, "center"]
@@ -289,7 +288,7 @@ def video() -> Graph:
         "SaveVideo", (2000, 0), "Fixed video", ["video/devudp", "auto", "auto"], (made, 0),
         size=LARGE,
     )  # fmt: skip
-    demonstration(graph, (800, 240), (scaled, 0))
+    demonstration(graph, (800, 240))
     return graph
 
 
@@ -298,7 +297,6 @@ def measure() -> Graph:
         "**Measure** says how close a photo is to the reference, before and after the restoration. "
         "PSNR and SSIM: higher is closer. MAE: lower is closer. Both photos need the same size.\n\n"
         + DEMO_NOTE,
-        720,
     )
     photo = load(graph, BAD, (0, 0))
     truth = load(graph, GOOD, (0, 540), "Reference: the good photo")
@@ -322,7 +320,7 @@ def measure() -> Graph:
         (truth, 0),
         size=NUMBERS,
     )
-    demonstration(graph, (800, 840), (truth, 0))
+    demonstration(graph, (800, 840))
     return graph
 
 
@@ -337,7 +335,7 @@ WORKFLOWS = {
 
 
 def fix_inside() -> tuple[Graph, list[tuple[str, int, int]]]:
-    graph = Graph("", 0)
+    graph = Graph("")
     graph.add("DEvUDPRestore", (0, 0), "Restore", ["joint", *RESTORE])
     return graph, [("image", 1, 0), ("task", 1, 2), ("strength", 1, 4)]
 
@@ -347,6 +345,8 @@ def enlarge_inside() -> tuple[Graph, list[tuple[str, int, int]]]:
     graph.add("ImageScaleBy", (400, 0), "Enlarge", ["lanczos", 2.0], (1, 0))
     return graph, [*promoted, ("scale_by", 2, 2)]
 
+
+FIRST, MEASURED = "Fix a dark or blurred photo", "Measure how well a photo was fixed"
 
 BLUEPRINTS = {
     "Fix this photo": (
