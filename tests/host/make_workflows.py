@@ -182,8 +182,8 @@ def demonstration(graph: Graph, at: tuple[int, int]) -> int:
 
 
 DEMO_NOTE = (
-    "*Demo: spoil a good photo* is switched off (bypassed). To try it, select it, press Ctrl+B, and "
-    "connect it between a good photo and **Restore**."
+    "*Demo: spoil a good photo* is switched off (bypassed). To try it, select it, press Ctrl+B, "
+    "and connect it between a good photo and **Restore**."
 )
 
 

@@ -6,11 +6,12 @@ const WIDGET = 'numbers'
 const LINES = 84 // pixels: four lines of text
 
 function addWidget(node) {
+  // A kind of its own: Nodes 2.0 would draw a 'textarea' itself, without what is written here.
   const box = document.createElement('textarea')
   box.readOnly = true
   box.className = 'comfy-multiline-input'
   box.placeholder = 'PSNR, SSIM, MAE'
-  const widget = node.addDOMWidget(WIDGET, 'textarea', box, {
+  const widget = node.addDOMWidget(WIDGET, 'devudp_numbers', box, {
     getValue: () => box.value,
     setValue: (text) => {
       box.value = text
