@@ -67,7 +67,7 @@ def page(host: Host, plain_server: Server, chromium: str) -> dict[str, Any]:
         plain_server,
         chromium,
         SCREENSHOTS,
-        [*small_workflows(), *blueprints_in_use()],
+        [*blueprints_in_use(), *small_workflows()],
         help=NODES,
         tabs=[make_workflows.FIRST, make_workflows.MEASURED],
         search=WORDS,
