@@ -211,6 +211,8 @@ def compare() -> Graph:
     for row, task in enumerate(("joint", "deblur", "low light")):
         y = 384 * row
         restored = graph.add("DEvUDPRestore", (440, y), task, [task, *RESTORE], (photo, 0))
+        # The images stand beside it: no view of its own, which would cover the next row.
+        graph.nodes[restored - 1]["properties"]["before_after"] = False
         graph.add("PreviewImage", (840, y), f"After {task}", [], (restored, 0), size=(340, 310))
     demonstration(graph, (0, 910))
     return graph

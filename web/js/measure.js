@@ -1,5 +1,6 @@
 // Shows DEvUDP Measure's numbers on the node itself.
 import { app } from '../../../scripts/app.js'
+import { find } from './find_node.js'
 
 const NODE = 'DEvUDPMeasure'
 const WIDGET = 'numbers'
@@ -28,14 +29,6 @@ function addWidget(node) {
 function show(node, output) {
   const widget = node.widgets?.find((w) => w.name === WIDGET)
   if (widget && output?.text) widget.value = [output.text].flat().join('')
-}
-
-// Outputs are named by the node's id, or by its subgraph's and its own with a colon between.
-function find(name) {
-  const [id, subgraph] = name.split(':').reverse()
-  const root = app.rootGraph ?? app.graph?.rootGraph ?? app.graph
-  const graph = subgraph ? root?.subgraphs?.get(subgraph) : root
-  return (graph?.nodes ?? []).find((node) => String(node.id) === id)
 }
 
 app.registerExtension({
