@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -336,9 +337,9 @@ WORKFLOWS = {
 }
 
 
-def fix_inside() -> tuple[Graph, list[tuple[str, int, int]]]:
+def fix_inside(task: str = "joint") -> tuple[Graph, list[tuple[str, int, int]]]:
     graph = Graph("")
-    graph.add("DEvUDPRestore", (0, 0), "Restore", ["joint", *RESTORE])
+    graph.add("DEvUDPRestore", (0, 0), "Restore", [task, *RESTORE])
     return graph, [("image", 1, 0), ("task", 1, 2), ("strength", 1, 4)]
 
 
@@ -358,6 +359,14 @@ BLUEPRINTS = {
     "Fix this photo, then enlarge": (
         enlarge_inside,
         "Unblur and brighten a photo, then make it larger.",
+    ),
+    "Brighten, denoise low light photo": (
+        partial(fix_inside, "low light"),
+        "Correct the exposure of a dark, sharp photo.",
+    ),
+    "Unblur and sharpen photo": (
+        partial(fix_inside, "deblur"),
+        "Remove the blur of a photo with good light.",
     ),
 }
 

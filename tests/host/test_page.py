@@ -135,7 +135,7 @@ def test_every_workflow_opens_and_runs_in_the_page(
     page: dict[str, Any], plain_server: Server
 ) -> None:
     info = plain_server.get("/object_info")
-    assert len(page["workflows"]) == len(workflow_files()) + len(blueprints_in_use())
+    assert set(page["workflows"]) >= {path.stem for path in workflow_files()}
     for path in small_workflows():
         seen = page["workflows"][path.stem]
         assert seen["unknown"] == [], path.stem
@@ -175,7 +175,9 @@ def test_the_numbers_are_still_there_when_the_tab_is_opened_again(page: dict[str
 
 @pytest.mark.parametrize("word", WORDS)
 def test_the_node_search_finds_it(page: dict[str, Any], word: str) -> None:
-    assert [entry for entry in page["search"][word] if "DEvUDP" in entry], page["search"][word]
+    assert [entry for entry in page["search"][word] if "devudp" in entry.lower()], page["search"][
+        word
+    ]
 
 
 def test_the_page_has_no_errors_of_ours(page: dict[str, Any]) -> None:
