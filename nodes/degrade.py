@@ -20,7 +20,7 @@ class DEvUDPDegrade(io.ComfyNode):
         return make(
             io.Schema,
             node_id="DEvUDPDegrade",
-            display_name="DEvUDP Degrade",
+            display_name="DEvUDP Degrade: blur and darken for tests",
             category=CATEGORY,
             description=(
                 "Makes a test image from a good one: the blur of an unsteady hand, little light, "

@@ -8,6 +8,7 @@ from .checkpoints import register_folder
 from .degrade import DEvUDPDegrade
 from .measure import DEvUDPMeasure
 from .restore import DEvUDPRestore
+from .sample_images import copy_samples_once
 from .upscale_model import DEvUDPLoadUpscaleModel
 
 
@@ -16,4 +17,5 @@ class DEvUDPExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_folder()  # here, not in on_load: the supported hosts never call that
+        copy_samples_once()
         return [DEvUDPRestore, DEvUDPLoadUpscaleModel, DEvUDPDegrade, DEvUDPMeasure]

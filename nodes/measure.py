@@ -22,7 +22,7 @@ class DEvUDPMeasure(io.ComfyNode):
         return make(
             io.Schema,
             node_id="DEvUDPMeasure",
-            display_name="DEvUDP Measure",
+            display_name="DEvUDP Measure: PSNR, SSIM, MAE",
             category=CATEGORY,
             description=(
                 "Measures how close images come to a reference: PSNR, SSIM and MAE of the 8-bit "

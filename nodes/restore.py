@@ -32,7 +32,7 @@ class DEvUDPRestore(io.ComfyNode):
         return make(
             io.Schema,
             node_id="DEvUDPRestore",
-            display_name="DEvUDP Restore",
+            display_name="DEvUDP Restore: deblur, dark, exposure",
             category=CATEGORY,
             description=(
                 "Removes blur from photographs and corrects their exposure, in one go. The result "

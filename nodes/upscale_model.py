@@ -132,7 +132,7 @@ class DEvUDPLoadUpscaleModel(io.ComfyNode):
         return make(
             io.Schema,
             node_id="DEvUDPLoadUpscaleModel",
-            display_name="DEvUDP as Upscale Model",
+            display_name="DEvUDP as Upscale Model: unblur, sharpen",
             category=CATEGORY,
             description=(
                 "Offers the restoration as an upscale model (of scale 1) to nodes that take one, "

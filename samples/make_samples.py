@@ -29,3 +29,5 @@ for name, (load, blur, light, noise) in SAMPLES.items():
     degraded = degrade(image, rng, blur=blur, light=light, noise=noise)
     pixels = (degraded[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
     Image.fromarray(pixels).save(FOLDER / f"{name}.jpg", quality=90)
+
+Image.fromarray(skimage.data.astronaut()).save(FOLDER / "good" / "astronaut.jpg", quality=90)

@@ -44,11 +44,19 @@ def look(
     locale: str = "en",
     size: tuple[int, int] = (1600, 1000),
     scale: float = 1,
+    palette: str = "dark",
+    nodes2: bool = False,
+    tabs: Sequence[str] = (),
+    search: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Opens workflows (and the help of nodes) in the page; screenshots go to `out`.
 
     Args:
         scale: pixels of the screenshots for one of the page.
+        palette: "dark" or "light".
+        nodes2: draw nodes as Nodes 2.0 does.
+        tabs: two of the workflows; the second's tab is left for the first's, and opened again.
+        search: words to look for in the node search.
     """
     out.mkdir(parents=True, exist_ok=True)
     request = {
@@ -62,6 +70,10 @@ def look(
         "width": size[0],
         "height": size[1],
         "scale": scale,
+        "palette": palette,
+        "nodes2": nodes2,
+        "tabs": list(tabs),
+        "search": list(search),
     }
     done = subprocess.run(
         [str(host.python), str(HERE / "page.py")],

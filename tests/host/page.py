@@ -102,6 +102,8 @@ def visit(page: Page, request: dict[str, Any]) -> dict[str, Any]:
         "Comfy.TutorialCompleted": True,
         "Comfy.Minimap.Visible": False,
         "Comfy.Locale": request["locale"],
+        "Comfy.ColorPalette": request["palette"],
+        "Comfy.VueNodes.Enabled": request["nodes2"],
     }
     page.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
     for key, value in settings.items():
@@ -115,6 +117,9 @@ def visit(page: Page, request: dict[str, Any]) -> dict[str, Any]:
     if request["help"]:
         report["names"] = page.evaluate(NAMES, request["help"][0])
     report["help"] = {kind: open_help(page, kind, out) for kind in request["help"]}
+    if request["tabs"]:
+        report["tabs"] = switch_tabs(page, *request["tabs"])
+    report["search"] = {word: search(page, word) for word in request["search"]}
     report["errors"] = errors
     return report
 
@@ -134,6 +139,28 @@ def open_workflow(page: Page, path: Path, out: Path, *, run: bool) -> dict[str, 
     answer["boxes"] = page.evaluate(BOXES)
     page.screenshot(path=out / f"{path.stem}.png")
     return answer
+
+
+def switch_tabs(page: Page, away: str, back: str) -> dict[str, str]:
+    """Opens the tab of one workflow, then that of another; returns the numbers shown there."""
+    for name in (away, back):
+        page.locator(".workflow-tabs .p-togglebutton", has_text=name[:12]).last.click()
+        page.wait_for_timeout(1500)
+    return page.evaluate(TEXTS)
+
+
+def search(page: Page, word: str) -> list[str]:
+    """What the node search, opened by a double-click, finds for a word."""
+    page.evaluate("() => { const c = window.app.canvas; c.ds.offset[1] += 1e5; c.setDirty(true) }")
+    page.mouse.dblclick(page.viewport_size["width"] * 0.6, page.viewport_size["height"] * 0.6)  # pyright: ignore[reportOptionalSubscript]
+    box = page.locator(".comfy-vue-node-search-container input").first
+    box.fill(word, timeout=60_000)
+    page.wait_for_timeout(800)
+    found = page.locator(".p-autocomplete-option").all_inner_texts()
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(300)
+    page.evaluate("() => { window.app.canvas.ds.offset[1] -= 1e5 }")
+    return [" ".join(text.split()) for text in found]
 
 
 def queue(page: Page) -> str:

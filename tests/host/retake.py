@@ -27,17 +27,19 @@ from tests.host.workflows import load, to_prompt, workflow_files
 
 PACK = "comfyui-devudp"
 DOCS = ROOT / "web" / "docs"
-NEED_A_BAD_IMAGE = {"restore_one_picture", "restore_then_upscale"}
 HELPED = "DEvUDPRestore"
 SCALE = 2
 """Pixels of a screenshot for one of the page, so that text is sharp."""
 
 FOR_DOCS: dict[str, tuple[str, list[str]]] = {
-    "assets/compare_the_tasks.jpg": ("compare_the_tasks", []),
-    "web/docs/DEvUDPLoadUpscaleModel/connections.jpg": ("restore_then_upscale", ["1", "2", "3"]),
-    "web/docs/DEvUDPMeasure/numbers.jpg": ("degrade_and_measure", ["5"]),
+    "assets/compare_the_tasks.jpg": ("Compare deblur, brighten and both", []),
+    "web/docs/DEvUDPLoadUpscaleModel/connections.jpg": (
+        "Fix a photo, then enlarge it",
+        ["2", "3", "4"],
+    ),
+    "web/docs/DEvUDPMeasure/numbers.jpg": ("Measure how well a photo was fixed", ["6", "7"]),
 }
-"""Images cut out of a workflow's screenshot: all of it, or these nodes."""
+"""Pictures cut out of a workflow's screenshot: all of it, or these nodes."""
 
 HELP_PAGE = (1600, 960)
 
@@ -45,7 +47,7 @@ THUMBNAIL = (512, 384)
 WIDEST, MOST_BYTES = 1600, 250_000
 """Of images in the README and in help pages."""
 
-LABELS = {"compare_the_tasks": ["before", "joint", "deblur", "low light"]}
+LABELS = {"Compare deblur, brighten and both": ["before", "joint", "deblur", "low light"]}
 
 
 def main() -> int:
@@ -60,7 +62,7 @@ def main() -> int:
         install_pack(base / "custom_nodes" / PACK)
         with serve(prepare(), base) as server:
             spoil(server, base / "input" / "bad.png")
-            files = [with_good_or_bad_image(path, Path(folder)) for path in workflow_files()]
+            files = workflow_files()
             for path in files:
                 thumbnail(server, path).save(
                     ROOT / "workflows" / f"{path.stem}.jpg", quality=85, optimize=True
@@ -97,16 +99,6 @@ def spoil(server: Server, target: Path) -> None:
     Image.fromarray(image).save(target)
 
 
-def with_good_or_bad_image(path: Path, folder: Path) -> Path:
-    """A copy of the workflow that loads the image which shows it best."""
-    text = path.read_text(encoding="utf-8")
-    if path.stem in NEED_A_BAD_IMAGE:
-        text = text.replace("example.png", "bad.png")
-    copy = folder / path.name
-    copy.write_text(text, encoding="utf-8")
-    return copy
-
-
 def thumbnail(server: Server, path: Path) -> Image.Image:
     """The first image that goes into a restoring node beside all that come out of them."""
     prompt = to_prompt(load(path), server.get("/object_info"))
@@ -118,11 +110,11 @@ def thumbnail(server: Server, path: Path) -> Image.Image:
     images = server.images(run, before)[:1]
     for node in after:
         images += server.images(run, node)[:1]
-    if path.stem == "restore_video_frames":
+    if path.stem == "Fix a dark or shaky video":
         images = server.images(run, before)[:2] + server.images(run, after[0])[:2]
-    if path.stem == "restore_inside_a_mask":
+    if path.stem == "Fix part of a photo with a mask":
         images = images[1:]
-    if path.stem == "restore_then_upscale":
+    if path.stem == "Fix a photo, then enlarge it":
         images = [middle(image) for image in images]
     return sheet(images, THUMBNAIL, LABELS.get(path.stem, []))
 
@@ -137,18 +129,18 @@ def sheet(
     images: list[np.ndarray], size: tuple[int, int], labels: Sequence[str] = ()
 ) -> Image.Image:
     """Two images as the left and the right part of one; more of them in two rows, labelled."""
-    parts = [Image.fromarray(image).resize(size, Image.Resampling.LANCZOS) for image in images]
+    images = [Image.fromarray(image).resize(size, Image.Resampling.LANCZOS) for image in images]
     width, height = size
-    if len(parts) == 2:
-        both, half = parts[1].copy(), width // 2
-        both.paste(parts[0].crop((0, 0, half, height)), (0, 0))
+    if len(images) == 2:
+        both, half = images[1].copy(), width // 2
+        both.paste(images[0].crop((0, 0, half, height)), (0, 0))
         ImageDraw.Draw(both).line((half, 0, half, height), fill="white", width=2)
         return both
-    if len(parts) == 1:
-        return parts[0]
+    if len(images) == 1:
+        return images[0]
     rows = Image.new("RGB", size, "white")
-    for number, part in enumerate(parts[:4]):
-        small = part.resize((width // 2 - 2, height // 2 - 2), Image.Resampling.LANCZOS)
+    for number, image in enumerate(images[:4]):
+        small = image.resize((width // 2 - 2, height // 2 - 2), Image.Resampling.LANCZOS)
         if number < len(labels):
             font = ImageFont.load_default(20)
             ImageDraw.Draw(small).text(
@@ -192,7 +184,7 @@ def take_in_page(server: Server, chromium: str, files: list[Path], shots: Path) 
         chosen = [boxes[number] for number in nodes or boxes]
         keep(crop(shots / f"{name}.png", chosen), ROOT / target)
     shutil.copytree(DOCS, server.base / "custom_nodes" / PACK / "web/docs", dirs_exist_ok=True)
-    one = [path for path in files if path.stem == "restore_one_picture"]
+    one = [path for path in files if path.stem == "Fix a dark or blurred photo"]
     look(prepare(), server, chromium, shots, one, help=[HELPED], size=HELP_PAGE, scale=SCALE)
     whole = [(0, 0, *HELP_PAGE)]
     keep(crop(shots / f"help_{HELPED}.png", whole, around=0), ROOT / "assets" / "help.jpg")

@@ -8,16 +8,19 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 
+from tests.host import make_workflows
 from tests.host.browser import find_chromium, look
 from tests.host.conftest import fill_base
 from tests.host.environment import CACHE, ROOT, Host
 from tests.host.prompts import Builder
 from tests.host.server import Server, install_pack, serve
 from tests.host.test_nodes import NODES
+from tests.host.test_texts import WORDS
 from tests.host.workflows import load, to_prompt, workflow_files
 
 PACK = "comfyui-devudp"
@@ -59,7 +62,16 @@ def chromium() -> str:
 @pytest.fixture(scope="module")
 def page(host: Host, plain_server: Server, chromium: str) -> dict[str, Any]:
     """What was found in it: every workflow opened and run, a help page read."""
-    return look(host, plain_server, chromium, SCREENSHOTS, small_workflows(), help=NODES)
+    return look(
+        host,
+        plain_server,
+        chromium,
+        SCREENSHOTS,
+        [*blueprints_in_use(), *small_workflows()],
+        help=NODES,
+        tabs=[make_workflows.FIRST, make_workflows.MEASURED],
+        search=WORDS,
+    )
 
 
 def small_workflows() -> list[Path]:
@@ -71,6 +83,25 @@ def small_workflows() -> list[Path]:
         for node in workflow["nodes"]:
             if node["type"] == "ImageScale":
                 node["widgets_values"][1:3] = 64, 48
+        (folder / path.name).write_text(json.dumps(workflow), encoding="utf-8")
+    return sorted(folder.glob("*.json"))
+
+
+def blueprints_in_use() -> list[Path]:
+    """Each blueprint between a loaded and a shown image, as a user would put it."""
+    folder = CACHE / "blueprints-in-use"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted((ROOT / "subgraphs").glob("*.json")):
+        blueprint = load(path)
+        graph = make_workflows.Graph("")
+        loaded = make_workflows.load(graph, make_workflows.BAD, (0, 0))
+        shown = graph.add("PreviewImage", (800, 0), "Fixed photo", [], size=(320, 340))
+        [node] = blueprint["nodes"]
+        node.update(id=3, pos=[400, 0], order=2)
+        graph.nodes.append(node)
+        graph.link((loaded, 0), 3, 0)
+        graph.link((3, 0), shown, 0)
+        workflow = graph.workflow(path.stem) | {"definitions": blueprint["definitions"]}
         (folder / path.name).write_text(json.dumps(workflow), encoding="utf-8")
     return sorted(folder.glob("*.json"))
 
@@ -91,8 +122,10 @@ def test_weights_in_the_users_own_folders_are_found(plain_server: Server) -> Non
 def test_examples_and_translations_are_served(plain_server: Server) -> None:
     offered = plain_server.get("/api/workflow_templates")[PACK]
     assert sorted(offered) == sorted(path.stem for path in workflow_files())
-    thumbnail = plain_server.download(f"/api/workflow_templates/{PACK}/{offered[0]}.jpg")
-    assert thumbnail[:2] == b"\xff\xd8"
+    for name in map(quote, offered):
+        thumbnail = plain_server.download(f"/api/workflow_templates/{PACK}/{name}.jpg")
+        assert thumbnail[:2] == b"\xff\xd8"
+        assert plain_server.get(f"/api/workflow_templates/{PACK}/{name}.json")["nodes"]
     languages = plain_server.get("/api/i18n")
     for path in (ROOT / "locales").iterdir():
         assert "DEvUDPRestore" in languages[path.name]["nodeDefs"]
@@ -102,7 +135,7 @@ def test_every_workflow_opens_and_runs_in_the_page(
     page: dict[str, Any], plain_server: Server
 ) -> None:
     info = plain_server.get("/object_info")
-    assert len(page["workflows"]) == len(workflow_files())
+    assert set(page["workflows"]) >= {path.stem for path in workflow_files()}
     for path in small_workflows():
         seen = page["workflows"][path.stem]
         assert seen["unknown"] == [], path.stem
@@ -115,13 +148,45 @@ def test_every_workflow_opens_and_runs_in_the_page(
         assert prompt == to_prompt(load(path), info), path.stem
 
 
+def test_the_samples_are_copied_once(plain_server: Server) -> None:
+    """They are there from the first start on, and the log says so."""
+    names = {path.name for path in (plain_server.base / "input").glob("devudp_*")}
+    assert {make_workflows.BAD, make_workflows.GOOD} <= names
+    assert "DEvUDP copied sample images" in plain_server.log_text()
+    told = (plain_server.base / "user" / "devudp_samples.txt").read_text(encoding="utf-8")
+    assert set(told.split()) == names
+
+
+def test_blueprints_are_offered_and_run(page: dict[str, Any], plain_server: Server) -> None:
+    offered = plain_server.get("/api/global_subgraphs").values()
+    names = {entry["name"] for entry in offered}
+    assert names == set(make_workflows.BLUEPRINTS)
+    for name in names:
+        seen = page["workflows"][name]
+        assert seen["unknown"] == [] and seen["alerts"] == []
+        assert seen["status"] == "success"
+        kinds = {node["class_type"] for node in seen["prompt"].values()}
+        assert {"LoadImage", "DEvUDPRestore", "PreviewImage"} <= kinds
+
+
+def test_the_numbers_are_still_there_when_the_tab_is_opened_again(page: dict[str, Any]) -> None:
+    assert page["tabs"] == page["workflows"][make_workflows.MEASURED]["texts"]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_the_node_search_finds_it(page: dict[str, Any], word: str) -> None:
+    assert [entry for entry in page["search"][word] if "devudp" in entry.lower()], page["search"][
+        word
+    ]
+
+
 def test_the_page_has_no_errors_of_ours(page: dict[str, Any]) -> None:
     ours = [e for e in page["errors"] if PACK in e or "devudp" in e.lower()]
     assert not ours
 
 
 def test_the_numbers_are_shown_on_the_node(page: dict[str, Any]) -> None:
-    texts = page["workflows"]["degrade_and_measure"]["texts"]
+    texts = page["workflows"][make_workflows.MEASURED]["texts"]
     assert len(texts) == 2
     assert all("PSNR" in text and "SSIM" in text and "MAE" in text for text in texts.values())
 
@@ -139,7 +204,7 @@ def test_the_help_page_opens_with_its_image(page: dict[str, Any], node: str) -> 
 
 
 def test_the_page_in_another_language(host: Host, plain_server: Server, chromium: str) -> None:
-    files = [path for path in workflow_files() if path.stem == "restore_one_picture"]
+    files = [path for path in workflow_files() if path.stem == make_workflows.FIRST]
     german = look(
         host,
         plain_server,
@@ -150,7 +215,5 @@ def test_the_page_in_another_language(host: Host, plain_server: Server, chromium
         help=["DEvUDPRestore"],
         locale="de",
     )
-    assert german["names"][:4] == ["DEvUDP Restaurieren", "Bild", "Maske", "Aufgabe"]
-    assert (
-        "Good to know" in german["help"]["DEvUDPRestore"]["text"]
-    )  # there is no German page: the English one
+    assert german["names"][1:4] == ["Bild", "Maske", "Aufgabe"]
+    assert "Welche Aufgabe?" in german["help"]["DEvUDPRestore"]["text"]

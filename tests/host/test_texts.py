@@ -14,10 +14,10 @@ from PIL import Image
 from tests.host.environment import HERE, ROOT
 from tests.host.server import packed_files
 
-LANGUAGES = {"en", "zh", "ja", "ko", "fr", "de", "es", "ru"}
+LANGUAGES = {"en", "zh", "zh-TW", "ja", "ko", "fr", "de", "es", "ru"}
 
 OWN_LETTERS = {
-    "zh": "[\u4e00-\u9fff]",
+    "zh": "[\u4e00-\u9fff]",  # of both Chinese languages and Japanese
     "ja": "[\u3040-\u30ff]",  # kana; the Chinese characters would not tell it from Chinese
     "ko": "[\uac00-\ud7af]",
     "ru": "[\u0400-\u04ff]",
@@ -25,6 +25,7 @@ OWN_LETTERS = {
 
 CORES_NAMES = {
     "zh": "使用模型放大图像",
+    "zh-TW": "圖片放大（使用模型）",
     "ja": "モデルを使用して画像を拡大",
     "ko": "모델을 사용한 이미지 확대",
     "fr": "Agrandir l'Image (à l'aide du Modèle)",
@@ -91,7 +92,7 @@ def test_translation_is_in_its_language(language: str) -> None:
         sentences = [text["description"], *(part["tooltip"] for part in parts)]
         for sentence in sentences:
             for other, letters in OWN_LETTERS.items():
-                if other != "zh" or language != "ja":
+                if other != "zh" or language not in {"ja", "zh-TW"}:
                     assert bool(re.search(letters, sentence)) == (language == other), sentence
         for other in LANGUAGES - {language}:
             assert text["description"] != texts(other)[node]["description"]
@@ -114,28 +115,68 @@ def test_english_is_what_the_nodes_say() -> None:
         assert tooltips == INFO[node]["output_tooltips"]
 
 
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
 @pytest.mark.parametrize("node", sorted(INFO))
-def test_help_page(node: str) -> None:
+def test_help_page(node: str, language: str) -> None:
     docs = ROOT / "web" / "docs"
-    page = (docs / node / "en.md").read_text(encoding="utf-8")
-    assert (docs / f"{node}.md").read_text(encoding="utf-8") == page
-    assert page.startswith(f"# {INFO[node]['display_name']}\n")
+    page = (docs / node / f"{language}.md").read_text(encoding="utf-8")
+    english = (docs / node / "en.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# {short_name(texts(language)[node]['display_name'])}\n")
     for name in inputs(node):
         assert f"`{name}`" in page, name
-    images = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
-    assert images
-    for image in images:
-        with Image.open(docs / image) as opened:
-            assert opened.width >= 300
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
+    assert pictures == re.findall(r"!\[[^]]+\]\(([^)]+)\)", english)
+    for picture in pictures:
+        with Image.open(docs / picture) as image:
+            assert image.width >= 300
+    # Same parts in the same order, and every value and file name as it is.
+    assert shape(page) == shape(english)
+    assert set(re.findall(r"`([^`]+)`", page)) == set(re.findall(r"`([^`]+)`", english))
+    assert not re.search(r"^\|", page, re.M), "a table is wider than the panel that it stands in"
+    if language != "en":
+        assert page != english
+
+
+def short_name(display_name: str) -> str:
+    """The node's name without the words that it is found by."""
+    return re.split(r"\s?[:：]", display_name)[0]
+
+
+def shape(page: str) -> list[str]:
+    """The kinds of the lines that begin a heading or an item."""
+    return re.findall(r"^(?:#+|-|!)(?= |\[)", page, re.M)
+
+
+def test_the_page_for_all_other_languages_is_the_english_one() -> None:
+    docs = ROOT / "web" / "docs"
+    for node in INFO:
+        english = (docs / node / "en.md").read_text(encoding="utf-8")
+        assert (docs / f"{node}.md").read_text(encoding="utf-8") == english
+
+
+WORDS = (
+    "deblur", "unblur", "low light", "brighten", "denoise", "sharpen", "dark", "exposure", "photo"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_node_or_blueprint_is_called_what_people_look_for(word: str) -> None:
+    """The search reads names only, and of them no word that begins after the 30th letter."""
+    names = [info["display_name"] for info in INFO.values()]
+    names += [path.stem for path in (ROOT / "subgraphs").glob("*.json")]
+    assert any(0 <= name.lower().find(word) <= 30 for name in names)
 
 
 def test_the_archive_has_what_a_user_needs_and_nothing_else() -> None:
     files = packed_files()
     tops = {path.parts[0] for path in files}
-    wanted = {"__init__.py", "nodes", "devudp_model", "web", "locales", "workflows"}
+    wanted = {
+        *("__init__.py", "nodes", "devudp_model", "web", "locales", "samples", "subgraphs"),
+        "workflows",
+    }
     assert wanted <= tops
     assert not {"tests", "training", "benchmarks", ".ci"} & tops
-    assert Path("samples/README.md") in files  # licences of the photographs in web/ and workflows/
+    assert {p.suffix for p in files if p.parts[0] == "samples"} == {".jpg"}
     assert {path.as_posix() for path in files} >= {
         f"devudp_model/weights/{variant}.safetensors" for variant in ("devudp", "devudp-dt")
     }

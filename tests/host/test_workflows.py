@@ -9,20 +9,14 @@ import pytest
 from PIL import Image
 
 from devudp_model.cli import main as command_line
+from tests.host import make_workflows
 from tests.host.prompts import Builder
 from tests.host.server import Prompt, Run, Server
 from tests.host.test_nodes import TRUNCATION, difference
 from tests.host.workflows import load, to_prompt, workflow_files
 
 RESTORERS = {"DEvUDPRestore", "ImageUpscaleWithModel"}
-EXPECTED = {
-    "compare_the_tasks",
-    "degrade_and_measure",
-    "restore_inside_a_mask",
-    "restore_one_picture",
-    "restore_then_upscale",
-    "restore_video_frames",
-}
+EXPECTED = set(make_workflows.WORKFLOWS)
 
 
 def test_all_examples_are_there_with_a_thumbnail() -> None:
@@ -49,8 +43,10 @@ def test_workflow(server: Server, tmp_path: Path, path: Path) -> None:
 
 
 def make_small(prompt: Prompt) -> None:
-    """Videos of 64x48 pixels are enough here."""
+    """Small images are enough here: the host's example in the place of the samples."""
     for node in prompt.values():
+        if node["class_type"] == "LoadImage":
+            node["inputs"]["image"] = "example.png"
         if node["class_type"] == "ImageScale":
             node["inputs"].update(width=64, height=48)
 
@@ -89,9 +85,9 @@ def compare(
     assert given and restored
     source = folder / "given"
     source.mkdir(parents=True)
-    images = server.images(run, given)
-    for number, image in enumerate(images):
-        Image.fromarray(image).save(source / f"{number:03d}.png")
+    pictures = server.images(run, given)
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(source / f"{number:03d}.png")
     statistics = "shared" if options.get("statistics") == "shared" else "each"
     arguments = [
         "restore", str(source), "--out", str(folder / "out"), "--device", "cpu",
@@ -105,7 +101,7 @@ def compare(
     for number, by_node in enumerate(server.images(run, restored)):
         by_command = np.asarray(Image.open(folder / "out" / f"{number:03d}.png"))
         assert difference(by_node, by_command) <= TRUNCATION
-        assert difference(by_node, images[number]) > TRUNCATION
+        assert difference(by_node, pictures[number]) > TRUNCATION
 
 
 def is_output(server: Server, node_type: str) -> bool:

@@ -12,6 +12,7 @@ from tests.host.server import Prompt
 FOLDER = ROOT / "workflows"
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NOT_RUN = {"Note", "MarkdownNote"}
+BYPASSED = 4
 
 
 def workflow_files() -> list[Path]:
@@ -33,7 +34,7 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
     links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt: Prompt = {}
     for node in workflow["nodes"]:
-        if node["type"] in NOT_RUN:
+        if node["type"] in NOT_RUN or node["mode"] == BYPASSED:
             continue
         inputs = widget_inputs(node, object_info[node["type"]])
         for slot in node.get("inputs", []):

@@ -1,31 +1,52 @@
 // Shows DEvUDP Measure's numbers on the node itself.
 import { app } from '../../../scripts/app.js'
-import { ComfyWidgets } from '../../../scripts/widgets.js'
+import { find } from './find_node.js'
 
 const NODE = 'DEvUDPMeasure'
 const WIDGET = 'numbers'
+const LINES = 84 // pixels: four lines of text
 
-function show(node, text) {
-  let widget = node.widgets?.find((w) => w.name === WIDGET)
-  if (!widget) {
-    widget = ComfyWidgets.STRING(node, WIDGET, ['STRING', { multiline: true }], app).widget
-    if (widget.inputEl) widget.inputEl.readOnly = true
-    widget.serialize = false // not part of a saved workflow
-    widget.options.serialize = false // nor of a prompt
-    const [width, height] = node.size
-    node.setSize([Math.max(width, 220), Math.max(height, 160)])
-  }
-  widget.value = text
+function addWidget(node) {
+  // A kind of its own: Nodes 2.0 would draw a 'textarea' itself, without what is written here.
+  const box = document.createElement('textarea')
+  box.readOnly = true
+  box.className = 'comfy-multiline-input'
+  box.placeholder = 'PSNR, SSIM, MAE'
+  const widget = node.addDOMWidget(WIDGET, 'devudp_numbers', box, {
+    getValue: () => box.value,
+    setValue: (text) => {
+      box.value = text
+    },
+    getMinHeight: () => LINES,
+    hideOnZoom: false,
+    serialize: false // not part of a prompt
+  })
+  widget.serialize = false // nor of a saved workflow, where the numbers could be out of date
+  const [width, height] = node.computeSize()
+  node.setSize([Math.max(width, 220, node.size[0]), Math.max(height, node.size[1])])
+}
+
+function show(node, output) {
+  const widget = node.widgets?.find((w) => w.name === WIDGET)
+  if (widget && output?.text) widget.value = [output.text].flat().join('')
 }
 
 app.registerExtension({
   name: 'DEvUDP.Measure',
-  beforeRegisterNodeDef(nodeType, nodeData) {
-    if (nodeData.name !== NODE) return
-    const before = nodeType.prototype.onExecuted
-    nodeType.prototype.onExecuted = function (output) {
+  nodeCreated(node) {
+    if (node.comfyClass !== NODE) return
+    addWidget(node)
+    const before = node.onExecuted
+    node.onExecuted = function (output) {
       before?.apply(this, arguments)
-      if (output?.text) show(this, output.text.join(''))
+      show(this, output)
+    }
+  },
+  // The page keeps what nodes gave for every tab, and hands it over when one is opened again.
+  onNodeOutputsUpdated(outputs) {
+    for (const [name, output] of Object.entries(outputs ?? {})) {
+      const node = find(name)
+      if (node?.comfyClass === NODE) show(node, output)
     }
   }
 })

@@ -1,0 +1,84 @@
+// Shows DEvUDP Restore's image before and after on the node, with a divider to drag.
+import { api } from '../../../scripts/api.js'
+import { app } from '../../../scripts/app.js'
+import { find } from './find_node.js'
+
+const NODE = 'DEvUDPRestore'
+const WIDGET = 'before_after'
+const HEIGHT = 220 // pixels, at least
+
+function url(image) {
+  return api.apiURL(`/view?${new URLSearchParams(image)}`)
+}
+
+function makeView() {
+  const view = document.createElement('div')
+  view.style.cssText = 'position:relative;overflow:hidden;width:100%;height:100%;cursor:ew-resize'
+  const images = [0, 1].map(() => {
+    const image = document.createElement('img')
+    image.draggable = false
+    image.style.cssText =
+      'position:absolute;inset:0;width:100%;height:100%;object-fit:contain;user-select:none'
+    view.append(image)
+    return image
+  })
+  const line = document.createElement('div')
+  line.style.cssText =
+    'position:absolute;top:0;bottom:0;width:2px;background:white;pointer-events:none'
+  view.append(line)
+  const divide = (share) => {
+    images[1].style.clipPath = `inset(0 0 0 ${share * 100}%)`
+    line.style.left = `${share * 100}%`
+  }
+  divide(0.5)
+  view.addEventListener('pointermove', (event) => {
+    const { left, width } = view.getBoundingClientRect()
+    divide(Math.min(1, Math.max(0, (event.clientX - left) / width)))
+  })
+  return { view, images }
+}
+
+// A node with the property before_after: false has none, e.g. where the workflow shows both.
+// Not before there is something to show: the node stays small.
+function ensureWidget(node) {
+  const known = node.widgets?.find((w) => w.name === WIDGET)
+  if (known) return known
+  const { view, images } = makeView()
+  const widget = node.addDOMWidget(WIDGET, 'devudp_compare', view, {
+    getMinHeight: () => HEIGHT,
+    hideOnZoom: false,
+    serialize: false // not part of a prompt
+  })
+  widget.serialize = false // nor of a saved workflow
+  widget.images = images
+  const [width, height] = node.computeSize()
+  node.setSize([Math.max(width, node.size[0]), Math.max(height, node.size[1])])
+  return widget
+}
+
+function show(node, output) {
+  const [before, after] = [output?.a_images?.[0], output?.b_images?.[0]]
+  if (!before || !after || node.properties?.[WIDGET] === false) return
+  const { images } = ensureWidget(node)
+  images[0].src = url(before)
+  images[1].src = url(after)
+  node.setDirtyCanvas?.(true, true)
+}
+
+app.registerExtension({
+  name: 'DEvUDP.Compare',
+  nodeCreated(node) {
+    if (node.comfyClass !== NODE) return
+    const before = node.onExecuted
+    node.onExecuted = function (output) {
+      before?.apply(this, arguments)
+      show(this, output)
+    }
+  },
+  onNodeOutputsUpdated(outputs) {
+    for (const [name, output] of Object.entries(outputs ?? {})) {
+      const node = find(name)
+      if (node?.comfyClass === NODE) show(node, output)
+    }
+  }
+})
