@@ -126,10 +126,10 @@ def middle(image: np.ndarray) -> np.ndarray:
 
 
 def sheet(
-    images: list[np.ndarray], size: tuple[int, int], labels: Sequence[str] = ()
+    arrays: list[np.ndarray], size: tuple[int, int], labels: Sequence[str] = ()
 ) -> Image.Image:
     """Two images as the left and the right part of one; more of them in two rows, labelled."""
-    images = [Image.fromarray(image).resize(size, Image.Resampling.LANCZOS) for image in images]
+    images = [Image.fromarray(array).resize(size, Image.Resampling.LANCZOS) for array in arrays]
     width, height = size
     if len(images) == 2:
         both, half = images[1].copy(), width // 2

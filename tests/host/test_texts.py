@@ -176,7 +176,7 @@ def test_the_archive_has_what_a_user_needs_and_nothing_else() -> None:
     }
     assert wanted <= tops
     assert not {"tests", "training", "benchmarks", ".ci"} & tops
-    assert {p.suffix for p in files if p.parts[0] == "samples"} == {".jpg"}
+    assert {p.suffix for p in files if p.parts[0] == "samples"} == {".jpg", ".md"}
     assert {path.as_posix() for path in files} >= {
         f"devudp_model/weights/{variant}.safetensors" for variant in ("devudp", "devudp-dt")
     }

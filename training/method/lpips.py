@@ -11,6 +11,7 @@ makes that file.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 from collections.abc import Mapping
@@ -130,9 +131,8 @@ def load_lpips(weights: Path | None = None) -> AlexLpips | None:
 
 def package_weights() -> dict[str, Tensor]:
     """The weights of `lpips` and of torchvision's AlexNet, by the names above."""
-    import lpips  # pyright: ignore[reportMissingImports]
-
-    network = lpips.LPIPS(net="alex", verbose=False)
+    package = importlib.import_module("lpips")  # not this file, which has its name
+    network = package.LPIPS(net="alex", verbose=False)
     found: dict[str, Tensor] = {}
     for k in range(5):
         part = getattr(network.net, f"slice{k + 1}")

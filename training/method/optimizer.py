@@ -100,7 +100,7 @@ class MuonAdam(torch.optim.Optimizer):
             update = orthogonalise(grad.lerp(momentum, MOMENTUM))  # Nesterov's momentum
             rate = lr * self.factor * 0.2 * math.sqrt(max(update.shape[1:]))
             shaped = [u.view_as(k) for u, k in zip(update.to(grad.dtype), kernels, strict=True)]
-            torch._foreach_add_(kernels, shaped, alpha=-rate)
+            torch._foreach_add_(kernels, shaped, alpha=-rate)  # pyright: ignore
 
     def state_dict(self) -> dict[str, Any]:
         """Of both."""

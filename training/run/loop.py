@@ -314,7 +314,7 @@ class Run:
             network.eval()
         # forward() itself, past the compiled call: these few images are no reason to compile.
         L = G.forward(batch.A_input)
-        third, labels = batch.reblur_target, list(COLUMNS)
+        third, labels = batch.reblur_target, list[str](COLUMNS)
         if third is None:
             third = batch.A if G_inv is None else G_inv.forward(L)
             labels[2] = "A" if G_inv is None else "G_inv(L)"

@@ -157,7 +157,7 @@ class Trainer:
         """The step's samples as the networks take them, in schedule.accumulate parts."""
         data = self.span.config.data
         batch = render_batch(loaded.A, loaded.B, data, self.accelerator.device)
-        batch = Batch(*(x if x is None else x.contiguous(memory_format=self.layout) for x in batch))
+        batch = Batch(*(x if x is None else x.contiguous(memory_format=self.layout) for x in batch))  # pyright: ignore
         if data.coarse_inputs:
             batch = self.from_coarser(batch)
         parts = self.config.schedule.accumulate
@@ -241,7 +241,8 @@ class Trainer:
         decay = min(decay, (1 + self.step) / (10 + self.step))
         average, current = self.ema.state_dict(), self.G.state_dict()
         names = [name for name, value in average.items() if value.is_floating_point()]
-        torch._foreach_lerp_([average[n] for n in names], [current[n] for n in names], 1 - decay)
+        averages, values = ([weights[n] for n in names] for weights in (average, current))
+        torch._foreach_lerp_(averages, values, 1 - decay)  # pyright: ignore
         for name in average.keys() - set(names):
             average[name].copy_(current[name])
 
