@@ -24,8 +24,11 @@ from .tasks import TASK_SPECS, Task
 MAX_GAIN = 8.0
 """No exposure match amplifies the model's image by more, however flat it is."""
 
-DETAIL_FLOOR = 0.1
-"""Own detail: a window's variance counts as detail above this share of the image's variance."""
+DETAIL_FLOOR = 0.05
+"""Own detail: a window's variance counts as detail above this share of the image's variance, ..."""
+
+NOISE_FLOOR = 8.0
+"""... and this many times the variance of its noise: what is noise is amplified least."""
 
 
 class Affine(NamedTuple):
@@ -46,37 +49,57 @@ class Match(NamedTuple):
         floor: variance of the input below which there is no detail in it (1,C,1,1).
         detail: how much of the detail is to be the input's own (0..1).
         bounded: whether the input bounds the model's image, which then has the input's exposure.
+        tone: exponent of the tone curve that gives the result the scene's brightness (`scene.py`).
+        share: how much of the new exposure is taken: 0 for the input's, 1 for the scene's.
     """
 
     exposure: Affine | None
     floor: Tensor
     detail: float = 0.0
     bounded: bool = False
+    tone: float = 1.0
+    share: float = 1.0
 
 
-def match(image: Moments, output: Moments, exposure: float, detail: float = 0.0) -> Match:
+def match(
+    image: Moments,
+    output: Moments,
+    exposure: float,
+    detail: float = 0.0,
+    *,
+    noise: Tensor | float = 0.0,
+    tone: float = 1.0,
+) -> Match:
     """What the tasks take from whole images.
 
     Args:
         image, output: mean and variance of the input and of the model's image (1,C,1,1), over
             the pixels of one image, or of all images of a batch that share their statistics.
         exposure: 0 for the input's exposure, 1 for the model's, or between.
-        detail: see `Match`.
+        detail, tone: see `Match`.
+        noise: variance of the input's noise (1,C,1,1).
     """
-    floor = (DETAIL_FLOOR * image.var).clamp(min=GREY_LEVEL**2)
-    exposed = None if exposure == 1 else exposure_match(image, output, exposure)
-    return Match(exposed, floor, detail)
+    floor = (DETAIL_FLOOR * image.var + NOISE_FLOOR * noise).clamp(min=GREY_LEVEL**2)
+    exposed = None if exposure == 1 else exposure_match(image, output)
+    return Match(exposed, floor, detail, tone=tone, share=exposure)
 
 
-def exposure_match(image: Moments, output: Moments, exposure: float) -> Affine:
+def exposure_match(image: Moments, output: Moments) -> Affine:
     """Gain and offset, for each channel, that give `output` the exposure of `image`.
 
     They make mean and standard deviation over the pixels the same. A flat `image` gives a gain near
     0 and a flat `output` one of at most `MAX_GAIN`. Arguments: see `match`.
     """
     gain = (image.var.sqrt() / output.var.sqrt().clamp(min=GREY_LEVEL)).clamp(max=MAX_GAIN)
-    offset = image.mean - gain * output.mean
-    return Affine(exposure + (1 - exposure) * gain, (1 - exposure) * offset)
+    return Affine(gain, image.mean - gain * output.mean)
+
+
+def expose(output: Tensor, matched: Match) -> Tensor:
+    """`output` (B,C,H,W) with the exposure asked for: the input's, the scene's, or between."""
+    toned = output if matched.tone == 1 else output.clamp(0, 1) ** matched.tone
+    if matched.exposure is None:
+        return toned
+    return (1 - matched.share) * matched.exposure(output) + matched.share * toned
 
 
 def is_bounded(task: Task, shortcut: bool) -> bool:
@@ -129,9 +152,7 @@ def apply_task(
     if matched.detail:
         own = detail_transfer(image, output, matched.floor)
         output = own if matched.detail == 1 else output.lerp(own, matched.detail)
-    if matched.exposure is not None:
-        output = matched.exposure(output)
-    output = run_filters(spec.after, image, output.clamp(0, 1))
+    output = run_filters(spec.after, image, expose(output, matched).clamp(0, 1))
     share = strength if mask is None else strength * mask
     if isinstance(share, float) and share == 1.0:
         return output

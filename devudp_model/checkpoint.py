@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .atomic import replacing
 from .generator import Generator, Norm, Variant, conv_norm_pairs, fold_batchnorm
+from .scene import SceneModel
 from .tensor_files import CheckpointError, read_tensors
 
 __all__ = [
@@ -87,6 +88,7 @@ def load_checkpoint(path: str | os.PathLike[str], *, fold: bool = True) -> Check
         generator = Generator(**architecture)
     generator.load_state_dict(fit(tensors, generator, path), assign=True)
     generator.eval().requires_grad_(False)
+    generator.scene = read_scene(metadata, path)
     return Checkpoint(
         generator=fold_batchnorm(generator) if fold else generator,
         metadata={**metadata, **describe(generator)},
@@ -145,6 +147,21 @@ def describe(generator: Generator) -> dict[str, str]:
         "norm": generator.norm,
         "shortcut": "yes" if generator.shortcut else "no",
     }
+
+
+def read_scene(metadata: Mapping[str, str], path: Path) -> SceneModel | None:
+    """The scene model in a file's metadata; None without one.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    text = metadata.get("scene")
+    if not text:
+        return None
+    try:
+        return SceneModel.from_json(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path} has a damaged scene model: {error}") from error
 
 
 def identify(

@@ -6,6 +6,7 @@ filtered model's image. `FILTERS` names those that a row of tasks.py may list.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -15,6 +16,12 @@ from torch import Tensor
 
 GREY_LEVEL = 1 / 255
 """The smallest standard deviation that counts as contrast: less than an 8-bit step is rounding."""
+
+NOISE_SQUARES = 2**16
+"""Noise is measured on about this many squares of 2x2 pixels."""
+
+MEDIAN_OF_NORMAL = 0.6745
+"""Median of the absolute value of normal numbers with standard deviation 1."""
 
 DETAIL_RADIUS = 2
 """r of the guided filter of `detail_transfer`: its windows have 2 r + 1 pixels.
@@ -50,6 +57,24 @@ def window_mean(x: Tensor, radius: int) -> Tensor:
     for window, padding in (((side, 1), (radius, 0)), ((1, side), (0, radius))):
         x = F.avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
     return x
+
+
+def noise_variance(image: Tensor) -> Tensor:
+    """Variance of the noise in B,C,H,W, for each channel (1,C,1,1).
+
+    From the median of the finest diagonal detail (Donoho, Johnstone: Ideal spatial adaptation by
+    wavelet shrinkage, 1994): of squares of 2x2 pixels, evenly spaced over the image.
+    """
+    height, width = (size // 2 * 2 for size in image.shape[2:])
+    if not height or not width:
+        return image.new_zeros(1, image.shape[1], 1, 1).float()
+    step = 2 * max(math.isqrt(height * width // 4 // NOISE_SQUARES), 1)
+    a, b, c, d = (
+        image[..., y:height:step, x:width:step].float() for y, x in ((0, 0), (0, 1), (1, 0), (1, 1))
+    )
+    detail = ((a - b - c + d) / 2).abs().transpose(0, 1).flatten(1)
+    sigma = detail.median(1).values / MEDIAN_OF_NORMAL
+    return sigma.square().view(1, -1, 1, 1)
 
 
 def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:

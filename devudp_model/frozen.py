@@ -78,7 +78,7 @@ class FrozenRestorer(nn.Module):
         memory = limit_less_coarse_input(options.memory, network, sample, options)
         given = from_coarser_scales(partial(network, memory=memory), network, sample, options)
         output = network(given, memory=memory, keep=True)
-        self.matched = match_images(sample, output, options, network.shortcut)
+        self.matched = match_images(sample, output, options, network)
         self.network, self.given = network, given
 
     def measure_in_fp32(self) -> None:

@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .scene import SceneModel
+
 Variant = Literal["devudp", "devudp-dt"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
@@ -178,6 +180,7 @@ class Generator(nn.Module):
         self.width, self.depth = width, depth
         self.norm: Norm = norm or ("instance" if variant == "devudp" else "batch")
         self.shortcut = variant == "devudp-dt" if shortcut is None else shortcut
+        self.scene: SceneModel | None = None  # from the checkpoint: how bright results should be
         fine, middle, coarse = width, 2 * width, 4 * width
 
         def stage(channels: int) -> nn.Sequential:

@@ -23,7 +23,9 @@ from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
 from .engine.network import Network
 from .engine.precision import PRECISIONS, Precision, choose_dtype
 from .engine.statistics import channel_moments, join
+from .filters import noise_variance
 from .generator import Generator
+from .scene import tone_for
 from .tasks import TASK_SPECS, TASKS, Task
 
 Statistics = Literal["each image", "shared"]
@@ -43,7 +45,10 @@ class Options:
     Attributes:
         task: one of `TASKS`: `joint`, `deblur` or `low light`; see tasks.py.
         strength: 0 for the input as it was, 1 for the full effect.
-        exposure: 0 for the input's exposure, 1 for the model's; None for the task's own.
+        exposure: 0 for the input's exposure, 1 for the scene's (scene.py); None for the task's own.
+        denoise: 0 keeps all of the input's own detail and noise, 1 takes all from the model, which
+            has least noise; None for the task's own. Only for tasks that keep some of it (`joint`,
+            `low light`).
         coarse: whether `deblur` starts with smaller versions of the image (see coarse_to_fine.py),
             where the generator allows it.
         precision: of the network's arithmetic; `auto`: see `choose_dtype`. Where 16 bits overflow,
@@ -59,6 +64,7 @@ class Options:
     task: Task = "joint"
     strength: float = 1.0
     exposure: float | None = None
+    denoise: float | None = None
     coarse: bool = True
     precision: Precision = "auto"
     statistics: Statistics = "each image"
@@ -72,7 +78,8 @@ class Options:
         ):
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(known)}")
-        for name, value in (("strength", self.strength), ("exposure", self.exposure)):
+        for name in ("strength", "exposure", "denoise"):
+            value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, not {value}")
         if self.memory is not None and self.memory <= 0:
@@ -146,7 +153,7 @@ def restore_together(
     run = partial(network, memory=memory)
     given = from_coarser_scales(run, network, image, options)
     output = network(given, memory=memory, out=result[:, :3] if in_place else None)
-    matched = match_images(image, output, options, network.shortcut)
+    matched = match_images(image, output, options, network)
     around = reach(options.task)
     above = output[:1, :, :0]  # the rows above a strip, which may have been replaced already
     for frame, start, stop in strips_of(image):
@@ -203,22 +210,29 @@ def from_coarser_scales(
     return coarse_to_fine(where_blurred(run), to_colour(image, network.device).clone())
 
 
-def match_images(image: Tensor, output: Tensor, options: Options, shortcut: bool) -> Match:
+def match_images(image: Tensor, output: Tensor, options: Options, network: Network) -> Match:
     """What a task takes from whole images, B,C,H,W in [0, 1] and B,3,H,W.
 
-    `shortcut`: of the network that made `output`.
+    `network`: the one that made `output`.
     """
-    device = output.device
-    spec, exposure = TASK_SPECS[options.task], options.exposure
+    spec, shortcut = TASK_SPECS[options.task], network.shortcut
     detail, bounded = spec.detail_for(shortcut), is_bounded(options.task, shortcut)
-    exposure = spec.exposure_for(shortcut) if exposure is None else exposure
-    if exposure == 1 and not detail:  # nothing is taken
-        return Match(None, torch.zeros(1, 3, 1, 1, device=device), bounded=bounded)
+    if detail and options.denoise is not None:
+        detail = 1 - options.denoise
+    exposure = spec.exposure_for(shortcut) if options.exposure is None else options.exposure
+    tone = 1.0
+    if network.scene is not None and not shortcut and exposure > 0:
+        tone = tone_for(output, network.scene.target_mean(image))
+    if exposure == 1 and not detail:  # nothing else is taken
+        floor = torch.zeros(1, 3, 1, 1, device=output.device)
+        return Match(None, floor, bounded=bounded, tone=tone)
     rows = list(strips_of(image))
-    before = (to_colour(image[f : f + 1, :, i:j], device) for f, i, j in rows)
+    before = (to_colour(image[f : f + 1, :, i:j], output.device) for f, i, j in rows)
     after = (output[f : f + 1, :, i:j] for f, i, j in rows)
     taken, made = (join([channel_moments(strip) for strip in s]) for s in (before, after))
-    return match(taken, made, exposure, detail)._replace(bounded=bounded)
+    noise = noise_variance(image[:, :3]).to(output.device) if detail else 0.0
+    matched = match(taken, made, exposure, detail, noise=noise, tone=tone)
+    return matched._replace(bounded=bounded)
 
 
 def strips_of(image: Tensor) -> Iterator[tuple[int, int, int]]:

@@ -22,11 +22,13 @@ from devudp_model.generator import Generator, Norm, Variant
 from devudp_model.tensor_files import PREFIXES
 
 from .config import Config, ConfigError
+from .data.domains import find_domains
 from .onnx_export import check_onnx, export_onnx
 from .run.records import read_run
 from .run.sheets import draw_curve
 from .run.state import load_state
-from .settings import load_recipe, to_toml
+from .scene_fit import fit_scene
+from .settings import load_recipe, parse_recipe, to_toml
 
 logger = logging.getLogger("devudp")
 
@@ -163,6 +165,8 @@ def export_run(run: Path, out: Path | None = None, *, tables: str = "") -> list[
     metadata = describe_checkpoint(folder, config, state["step"])
     out = out or folder / f"{model.variant}.safetensors"
     curve = draw_curve(folder)
+    if model.variant == "devudp":
+        metadata |= scene_metadata(config)
     jobs = [(out, state["G"])]
     if state["ema"] is not None:
         jobs = [(out, state["ema"]), (out.with_name(f"{out.stem}-raw{out.suffix}"), state["G"])]
@@ -181,17 +185,51 @@ def export_run(run: Path, out: Path | None = None, *, tables: str = "") -> list[
     ]
 
 
+def scene_metadata(config: Config) -> dict[str, str]:
+    """The scene model (devudp_model/scene.py) fitted on a run's sharp photographs."""
+    try:
+        domains = find_domains(config)
+    except (OSError, ValueError) as error:
+        logger.warning("No scene model: %s", error)
+        return {}
+    scene = fit_scene(sorted([*domains.sharp, *domains.to_blur]), config.seed)
+    return {"scene": scene.to_json()} if scene else {}
+
+
+def complete_checkpoint(path: Path, sharp: Path, out: Path) -> Path:
+    """A checkpoint with a scene model fitted on a folder of sharp photographs.
+
+    For weights that come from `RecordConfig.weights_every`, or from a run elsewhere. The
+    photographs are those that the recipe in the checkpoint's metadata would train on.
+
+    Raises:
+        CheckpointError, FileNotFoundError: see there.
+    """
+    checkpoint = load_checkpoint(path, fold=False)
+    metadata = dict(checkpoint.metadata)
+    config = parse_recipe(metadata["recipe"])
+    data = dataclasses.replace(config.data, sharp=(str(sharp),))
+    metadata |= scene_metadata(dataclasses.replace(config, data=data))
+    weights = checkpoint.generator.state_dict()
+    return export_weights(weights, checkpoint.generator.variant, metadata, out)
+
+
 def main(arguments: Sequence[str]) -> None:
     """``devudp-train export``; see the top of this file."""
     parser = argparse.ArgumentParser(prog="devudp-train export", description=export_run.__doc__)
     parser.add_argument("run", type=Path, help="a run, one of its states, or a .safetensors file")
     parser.add_argument("--out", type=Path, help="the .safetensors file to write")
     parser.add_argument("--tables", type=Path, help="Markdown to put into the model card")
+    parser.add_argument(
+        "--sharp", type=Path, help="of a .safetensors file: fit its scene model on this folder"
+    )
     parser.add_argument("--onnx", action="store_true", help="an .onnx file beside it, checked")
     options = parser.parse_args(arguments)
     if options.out and options.out.suffix != ".safetensors":
         raise ConfigError(f"--out {options.out} should end in .safetensors")
-    if options.run.suffix == ".safetensors":
+    if options.run.suffix == ".safetensors" and options.sharp:
+        files = [complete_checkpoint(options.run, options.sharp, options.out or options.run)]
+    elif options.run.suffix == ".safetensors":
         files = [options.run]
     else:
         tables = options.tables.read_text(encoding="utf-8") if options.tables else ""

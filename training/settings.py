@@ -57,13 +57,22 @@ def load_recipe(name: str | os.PathLike[str]) -> Config:
     """
     path = recipe_path(name)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    try:
-        return check(build_recipe(content))
-    except ConfigError as error:
+        return parse_recipe(path.read_text(encoding="utf-8"))
+    except (ConfigError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def parse_recipe(text: str) -> Config:
+    """A config from a recipe's text.
+
+    Raises:
+        ConfigError: see `load_recipe`.
+    """
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not valid TOML: {error}") from error
+    return check(build_recipe(content))
 
 
 def build_recipe(content: Mapping[str, Any]) -> Config:

@@ -50,6 +50,7 @@ class Network(nn.Module):
         self.dtype = dtype
         self.standardized = generator.norm == "instance"
         self.shortcut = generator.shortcut
+        self.scene = generator.scene
         self.width, self.depth = generator.width, generator.depth
         self.activate = generator.activate
         self.source = (generator,)  # not as a submodule: the host would count its weights twice
