@@ -196,22 +196,29 @@ def scene_metadata(config: Config) -> dict[str, str]:
     return {"scene": scene.to_json()} if scene else {}
 
 
-def complete_checkpoint(path: Path, sharp: Path, out: Path) -> Path:
-    """A checkpoint with a scene model fitted on a folder of sharp photographs.
+def complete_checkpoint(
+    path: Path, out: Path, *, sharp: Path | None = None, licence: str = "", tables: str = ""
+) -> Path:
+    """A checkpoint with more in its metadata; the weights stay as they are.
 
-    For weights that come from `RecordConfig.weights_every`, or from a run elsewhere. The
-    photographs are those that the recipe in the checkpoint's metadata would train on.
+    Args:
+        sharp: a folder of sharp photographs to fit the scene model on: those that the recipe in
+            the metadata would train on.
+        licence, tables: see `describe_checkpoint`, `export_weights`.
 
     Raises:
         CheckpointError, FileNotFoundError: see there.
     """
     checkpoint = load_checkpoint(path, fold=False)
     metadata = dict(checkpoint.metadata)
-    config = parse_recipe(metadata["recipe"])
-    data = dataclasses.replace(config.data, sharp=(str(sharp),))
-    metadata |= scene_metadata(dataclasses.replace(config, data=data))
+    if licence:
+        metadata["licence"] = licence
+    if sharp is not None:
+        config = parse_recipe(metadata["recipe"])
+        data = dataclasses.replace(config.data, sharp=(str(sharp),))
+        metadata |= scene_metadata(dataclasses.replace(config, data=data))
     weights = checkpoint.generator.state_dict()
-    return export_weights(weights, checkpoint.generator.variant, metadata, out)
+    return export_weights(weights, checkpoint.generator.variant, metadata, out, tables=tables)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -220,6 +227,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, help="a run, one of its states, or a .safetensors file")
     parser.add_argument("--out", type=Path, help="the .safetensors file to write")
     parser.add_argument("--tables", type=Path, help="Markdown to put into the model card")
+    parser.add_argument("--licence", default="", help="of a .safetensors file: its licence")
     parser.add_argument(
         "--sharp", type=Path, help="of a .safetensors file: fit its scene model on this folder"
     )
@@ -227,12 +235,13 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     if options.out and options.out.suffix != ".safetensors":
         raise ConfigError(f"--out {options.out} should end in .safetensors")
-    if options.run.suffix == ".safetensors" and options.sharp:
-        files = [complete_checkpoint(options.run, options.sharp, options.out or options.run)]
-    elif options.run.suffix == ".safetensors":
+    tables = options.tables.read_text(encoding="utf-8") if options.tables else ""
+    if options.run.suffix == ".safetensors":
         files = [options.run]
+        more = {"sharp": options.sharp, "licence": options.licence, "tables": tables}
+        if any(more.values()):
+            files = [complete_checkpoint(options.run, options.out or options.run, **more)]
     else:
-        tables = options.tables.read_text(encoding="utf-8") if options.tables else ""
         files = export_run(options.run, options.out, tables=tables)
     if options.onnx:
         generator = load_checkpoint(files[0]).generator
