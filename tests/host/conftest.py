@@ -34,7 +34,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says how many tests ran in the real host."""
     counts = []
     for outcome in ("passed", "failed", "error", "skipped"):
-        reports = [r for r in terminalreporter.stats.get(outcome, []) if "comfyui" in r.keywords]
+        reports = [r for r in terminalreporter.stats.get(outcome, []) if "comfyui" in getattr(r, "keywords", ())]
         if reports:
             counts.append(f"{len(reports)} {outcome}")
     if counts:
