@@ -87,14 +87,26 @@ def read_checked(path: Path) -> dict[str, Any]:
             raise ValueError("it is no training state of this version of DEvUDP")
         if hashlib.sha256(data).hexdigest().encode() != digest:
             raise ValueError("it is damaged: its checksum differs")
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        content = load_tensors(data)
         if not isinstance(content, dict) or type(content.get("step")) is not int:
             raise ValueError("it is no training state")
         if content["step"] < 0:
             raise ValueError("its step is negative")
-    except (OSError, ValueError, RuntimeError, EOFError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         raise StateError(f"{path} cannot be read: {error}") from error
     return content
+
+
+def load_tensors(data: bytes) -> Any:
+    """What `torch.save` wrote; code in it is never run.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # a crafted file can make it raise whatever it likes
+        raise ValueError(f"it holds something else than tensors ({type(error).__name__})") from error
 
 
 def save_state(path: Path, content: dict[str, Any]) -> None:
