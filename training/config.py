@@ -142,8 +142,8 @@ class LossConfig:
     """Weights of the losses (eq. 10 and what was added), and switches for the ablation of Fig. 4.
 
     Attributes:
-        recon: lambda_recon.
-        sr: lambda_sr.
+        recon: weight of the reconstruction loss, eq. 6 (lambda_recon).
+        sr: weight of the self-regression losses, eqs. 8 and 9 (lambda_sr).
         adv: weight of the adversarial loss (paper: 1).
         reblur: weight of L1 between G's result and what A was before it was blurred a second time
             (paper: 0). Needs data.reblur_length.

@@ -33,8 +33,8 @@ class Range(NamedTuple):
         return above and (value < self.high if self.open_high else value <= self.high)
 
     def __str__(self) -> str:
-        low = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
-        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:g}"
+        low = f"{'above' if self.open_low else 'at least'} {self.low:.10g}"
+        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:.10g}"
 
 
 SHARE = Range(0, 1)

@@ -90,7 +90,9 @@ def test_a_stage_has_settings_of_its_own(config: Config):
     stages = (Stage("one", 1), Stage("two", 1, {"data.crop": 40, "data.noise": 0.0}))
     staged = replace(config, stages=stages)
     assert torch.equal(seen(staged, range(3), 0), seen(config, range(3)))
-    assert torch.equal(seen(staged, range(3), 1), seen(change(config, crop=40, noise=0.0), range(3)))
+    assert torch.equal(
+        seen(staged, range(3), 1), seen(change(config, crop=40, noise=0.0), range(3))
+    )
 
 
 def test_samples_are_crops_in_range(config: Config):

@@ -159,7 +159,9 @@ def test_only_what_has_a_plan_is_blurred():
     data = DataConfig(crop=32)
     side = 32 + 2 * MARGIN
     images = [detailed(k, side) for k in (1, 2)]
-    A = stack_plans([plan_of(images[0], blur=draw_shake(seeded(1), extent=9.0)), plan_of(images[1])])
+    A = stack_plans(
+        [plan_of(images[0], blur=draw_shake(seeded(1), extent=9.0)), plan_of(images[1])]
+    )
     B = stack_plans([plan_of(detailed(k, 32)) for k in (3, 4)])
     batch = render_batch(A, B, data, CPU)
     sharp = torch.stack([within((i * 255).round() / 255) for i in images]) * 2 - 1
@@ -179,7 +181,9 @@ def test_tone_curve_and_black_level_of_inputs():
     curve = ((toned.B + 1) / 2) ** 2
     torch.testing.assert_close(toned.B_input, exposure_of(curve).to_common(curve))
     black = exposure_of((clipped.B + 1) / 2).to_common(torch.tensor(0.3)).item()
-    assert clipped.B_input.min().item() == pytest.approx(black, abs=1e-5) and black > clipped.B.min()
+    assert (
+        clipped.B_input.min().item() == pytest.approx(black, abs=1e-5) and black > clipped.B.min()
+    )
     higher = clipped.B > black
     assert torch.equal(clipped.B_input[higher], clipped.B[higher])
 

@@ -128,7 +128,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         patched.setattr("training.method.step.reconstruction_loss", lambda *_: torch.tensor(1e38))
         fails(arguments)
     message = caplog.messages[-1]
-    assert "Stopped at step 0" in message and ".png" in message and "--schedule.lr 0.0001" in message
+    assert (
+        "Stopped at step 0" in message and ".png" in message and "--schedule.lr 0.0001" in message
+    )
     state = read_checked(out / "states/fault-00000000.pt")
     assert all(value.isfinite().all() for value in state["G"].values())
     assert json.loads((out / "log.jsonl").read_text().splitlines()[-1])["files"]

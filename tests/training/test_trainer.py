@@ -42,9 +42,7 @@ def trainer_of(accelerator: Accelerator, arguments: list[str]) -> Trainer:
 
 
 @pytest.mark.parametrize("variant", ["devudp", "devudp-dt"])
-def test_steps_are_those_of_a_plain_loop(
-    variant: str, accelerator: Accelerator, tmp_path: Path
-):
+def test_steps_are_those_of_a_plain_loop(variant: str, accelerator: Accelerator, tmp_path: Path):
     """Five steps with averaging, frozen BatchNorm, warm-up and a halved rate, bit for bit."""
     extra = "--ema 0.9 --schedule.length 5 --schedule.halve-every 2 --schedule.freeze-norm 3"
     extra += f" --schedule.warm-up 2 --data.noise 0.1 --model.variant {variant}"
@@ -234,9 +232,7 @@ class Parent:
         ("", 1),
     ],
 )
-def test_how_many_processes_were_asked_for(
-    line: str, asked: int, monkeypatch: pytest.MonkeyPatch
-):
+def test_how_many_processes_were_asked_for(line: str, asked: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("psutil.Process", Parent)
     monkeypatch.setattr(Parent, "words", line.split())
     assert asked_processes() == asked

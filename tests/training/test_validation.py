@@ -81,7 +81,9 @@ def test_measures_are_those_of_the_task_on_8_bit_images(held_out: list[Path]):
     expected = {"psnr": 0.0, "ssim": 0.0, "lpips": 0.0}
     for pair in validation.pairs["deblur"]:
         restored = restore(pair.degraded, network().eval(), Options("deblur", precision="fp32"))
-        a, b = ((x[0].clamp(0, 1) * 255).round().to(torch.uint8) for x in (restored, pair.reference))
+        a, b = (
+            (x[0].clamp(0, 1) * 255).round().to(torch.uint8) for x in (restored, pair.reference)
+        )
         expected["psnr"] += psnr(a, b) / 3
         expected["ssim"] += ssim(a, b) / 3
         expected["lpips"] += lpips.of_images(a, b) / 3

@@ -106,7 +106,9 @@ def load_tensors(data: bytes) -> Any:
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # a crafted file can make it raise whatever it likes
-        raise ValueError(f"it holds something else than tensors ({type(error).__name__})") from error
+        raise ValueError(
+            f"it holds something else than tensors ({type(error).__name__})"
+        ) from error
 
 
 def save_state(path: Path, content: dict[str, Any]) -> None:
