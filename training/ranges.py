@@ -27,7 +27,7 @@ class Range(NamedTuple):
     open_high: bool = False
 
     def __contains__(self, value: object) -> bool:
-        if not isinstance(value, (int, float)) or isinstance(value, float) and value != value:
+        if not isinstance(value, (int, float)) or (isinstance(value, float) and value != value):
             return False
         above = value > self.low if self.open_low else value >= self.low
         return above and (value < self.high if self.open_high else value <= self.high)

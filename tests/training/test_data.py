@@ -151,7 +151,7 @@ def test_share_of_samples_with_noise_and_its_strength(config: Config):
     assert sigmas.median() / 0.2 == pytest.approx(0.5**1.5, abs=0.035)
     assert sigmas.max() <= 0.2
     shots = torch.tensor([plan.shot for plan in plans if plan.sigma])
-    assert 0 <= shots.min() and shots.max() <= 0.8 and abs(shots.mean() - 0.4) < 0.03
+    assert shots.min() >= 0 and shots.max() <= 0.8 and abs(shots.mean() - 0.4) < 0.03
     coarse = sum(plan.levels > 0 for plan in plans) / len(sigmas)
     assert coarse == pytest.approx(0.25, abs=0.05)
     assert len({plan.seed for plan in plans if plan.sigma}) == len(sigmas)

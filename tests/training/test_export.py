@@ -21,7 +21,6 @@ from training.run.records import read_run
 from training.settings import load_recipe
 from training.train import main
 
-
 NEEDS_EXPORTER = pytest.mark.skipif(
     torch.__version__ < "2.7", reason="torch 2.6's exporter and today's onnxscript do not agree"
 )

@@ -184,7 +184,7 @@ def test_tone_curve_and_black_level_of_inputs():
     assert (
         clipped.B_input.min().item() == pytest.approx(black, abs=1e-5) and black > clipped.B.min()
     )
-    higher = clipped.B > black
+    higher = black < clipped.B
     assert torch.equal(clipped.B_input[higher], clipped.B[higher])
 
 
