@@ -144,7 +144,8 @@ def test_accelerate_launch_on_a_cpu_says_what_to_do_instead(tmp_path: Path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     program = ("-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1",
-               "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "training.train")  # fmt: skip
+               "--mixed_precision", "no", "--dynamo_backend", "no",
+               "-m", "training.train")  # fmt: skip
     job = launch(*unpaired(tmp_path), "--out", str(tmp_path / "r"), program=program)
     output = job.communicate(timeout=120)[0]
     assert job.returncode != 0

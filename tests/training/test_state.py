@@ -79,7 +79,7 @@ def test_a_truncated_state_is_refused(length: int, tmp_path: Path):
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(StateError, match="cannot be read"):
         load_state(path)
-    with pytest.raises(StateError, match="every state .* is damaged"):
+    with pytest.raises(StateError, match=r"every state .* is damaged"):
         load_state(tmp_path)
 
 

@@ -269,7 +269,8 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path):
     out, arguments = tmp_path / "run", unpaired(tmp_path)
     slow = tmp_path / "slow.py"
     slow.write_text(
-        "import sys, time\nsys.path.insert(0, '.')\nfrom training.run import trainer\nfrom training.train import main\n"
+        "import sys, time\nsys.path.insert(0, '.')\n"
+        "from training.run import trainer\nfrom training.train import main\n"
         "advance = trainer.Trainer.advance\n"
         "def slowly(self, loaded):\n"
         "    if self.step == 2:\n        print('in a long step', flush=True)\n"
