@@ -188,7 +188,7 @@ class ScheduleConfig:
         max_norm: the generators' gradient is clipped to this L2 norm. None: not (paper).
         accumulate: a step's batch is worked on in this many parts, whose gradients are summed:
             large batches in little memory.
-        betas: of Adam.
+        betas: of Adam: decay of its averages of the gradient and of its square.
         muon: Muon instead of Adam for the generators' convolutions, with this many times the
             learning rate. 0: Adam for all (paper).
     """

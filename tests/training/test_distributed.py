@@ -126,7 +126,7 @@ def test_a_dead_process_ends_the_job_and_it_can_be_resumed_exactly(tmp_path: Pat
     states = [load_state(run)[1] for run in (straight, broken)]
     for state in states:
         state.pop("run")
-    same(*states)
+    same(states[0], states[1])
     assert log_of(straight) == log_of(broken)
     exported = [(run / "devudp-dt.safetensors").read_bytes() for run in (straight, broken)]
     assert exported[0] == exported[1]

@@ -79,6 +79,7 @@ def test_the_log_goes_on_where_the_state_is(tmp_path: Path):
     assert all(json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_a_curve_of_losses_and_validations(tmp_path: Path):
     log = Log(tmp_path, 0, tensorboard=False)
     for step in (1, 2):

@@ -10,6 +10,8 @@ from training.run.state import BEST, list_states, load_state, read_checked
 from training.settings import load_recipe
 from training.train import main
 
+pytestmark = pytest.mark.slow
+
 STEPS = 8
 EXTRA = [
     *["--ema", "0.9", "--pool", "3", "--data.noise", "0.1", "--schedule.length", str(STEPS)],
@@ -23,7 +25,7 @@ def same_ends(straight: Path, broken: Path) -> None:
     states = [load_state(run)[1] for run in (straight, broken)]
     ids = [state.pop("run") for state in states]
     assert ids[0] != ids[1]
-    same(*states)
+    same(states[0], states[1])
     assert log_of(straight) == log_of(broken)  # no line lost, none twice
     exported = [
         {path.name: path.read_bytes() for path in run.glob("devudp*.safetensors")}
@@ -43,7 +45,6 @@ def kill_and_resume(arguments: list[str], broken: Path, step: int) -> int:
     return reached
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--model.variant", "devudp-dt", "--schedule.muon", "3"]])
 def test_killed_and_resumed_is_bit_equal_to_straight(options: list[str], tmp_path: Path):
     arguments = [*unpaired(tmp_path), *EXTRA, *options]
@@ -53,7 +54,6 @@ def test_killed_and_resumed_is_bit_equal_to_straight(options: list[str], tmp_pat
     same_ends(straight, broken)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["devudp-dt", "devudp"])
 def test_killed_in_the_second_stage(recipe: str, tmp_path: Path):
     """The shipped checkpoints' recipes with their stages cut short: the exported bytes."""

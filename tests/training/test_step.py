@@ -170,7 +170,7 @@ def test_parts_of_a_batch_learn_what_the_whole_batch_does(parts: int):
     """InstanceNorm looks at each image by itself, so only the order of sums differs."""
     whole, pieces = (make_networks(sgd=True) for _ in range(2))
     batch = make_batch(count=4)
-    chunks = [Batch(*row, None) for row in zip(*(x.chunk(parts) for x in batch[:4]), strict=True)]
+    chunks = [Batch(*row) for row in zip(*(x.chunk(parts) for x in batch[:4]), strict=True)]
     losses, L = train_step(whole, [batch], PAPER)
     sums, restored = train_step(pieces, chunks, PAPER)
     torch.testing.assert_close(restored, L, atol=1e-5, rtol=0)
@@ -183,6 +183,7 @@ def test_parts_of_a_batch_learn_what_the_whole_batch_does(parts: int):
             assert (mine - its).norm() <= 1e-4 * mine.norm() + 1e-6
 
 
+@pytest.mark.slow
 def test_steps_on_one_batch_lower_the_loss():
     nets, batch = make_networks(lr=2e-3), make_batch()
     totals = [train_step(nets, [batch], PAPER)[0]["G"].item() for _ in range(12)]

@@ -39,6 +39,7 @@ def fails(arguments: list[str], status: int = 1) -> None:
     assert ended.value.code == status
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_behind(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO)
     out = tmp_path / "run"
@@ -103,6 +104,7 @@ def test_every_ablation_trains(tmp_path: Path):
     assert generator.shortcut and generator.norm == "instance"
 
 
+@pytest.mark.slow
 def test_the_paper_s_dt_recipe_says_that_it_is_no_identity(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -120,6 +122,7 @@ def test_the_paper_s_dt_recipe_says_that_it_is_no_identity(
     assert "G starts as the identity (model.zero_head)" in caplog.messages
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
@@ -139,6 +142,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert list_states(out / "states")
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """A learning rate of nearly 0 makes nothing better."""
     caplog.set_level(logging.INFO)
@@ -182,6 +186,7 @@ def test_mistakes_are_said_in_one_line(
     assert left <= {".lock"}
 
 
+@pytest.mark.slow
 def test_a_folder_after_a_failed_start_can_be_started_in(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -196,6 +201,7 @@ def test_a_folder_after_a_failed_start_can_be_started_in(
     assert "already holds a run" in caplog.messages[-1]
 
 
+@pytest.mark.slow
 def test_two_trainings_in_one_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     arguments = [*unpaired(tmp_path), "--schedule.length", "1", "--out", str(tmp_path / "r")]
     held = lock(tmp_path / "r")
@@ -209,6 +215,7 @@ def test_two_trainings_in_one_folder(tmp_path: Path, caplog: pytest.LogCaptureFi
     held.release()
 
 
+@pytest.mark.slow
 def test_a_state_of_another_architecture(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     out = tmp_path / "r"
     main([*unpaired(tmp_path), "--schedule.length", "1", "--out", str(out)])

@@ -148,7 +148,7 @@ def test_a_loss_that_is_not_finite_touches_nothing(accelerator: Accelerator, tmp
     trainer = trainer_of(accelerator, unpaired(tmp_path))
     loaded = next(iter(trainer.loader()))
     with torch.no_grad():
-        trainer.D.layers[0].bias.fill_(float("inf"))
+        trainer.D.get_parameter("layers.0.bias").fill_(float("inf"))
     before = copied(trainer.G)
     with pytest.raises(NonFiniteLoss):
         trainer.advance(loaded)
@@ -158,6 +158,7 @@ def test_a_loss_that_is_not_finite_touches_nothing(accelerator: Accelerator, tmp
 # What it starts from
 
 
+@pytest.mark.slow
 def test_starts_from_a_shipped_checkpoint_by_its_name(accelerator: Accelerator, tmp_path: Path):
     shipped = load_checkpoint(bundled("devudp-dt"), fold=False).generator
     G = Generator("devudp-dt", shipped.width, shipped.depth)

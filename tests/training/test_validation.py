@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,8 +25,8 @@ def held_out(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "sharp").iterdir())
 
 
-def config_of(seed: int = 0, **settings: object) -> Config:
-    validation = ValidationConfig(every=1, **settings)  # pyright: ignore[reportArgumentType]
+def config_of(seed: int = 0, **settings: Any) -> Config:
+    validation = ValidationConfig(every=1, **settings)
     return Config(seed=seed, validation=validation)
 
 
@@ -58,7 +59,10 @@ def test_pairs_are_made_from_held_out_images_always_the_same(held_out: list[Path
 
 def test_pairs_of_folders(held_out: list[Path], tmp_path: Path):
     make_images(tmp_path / "dark", 3, seed=5, size=(72, 64))
-    folders = {"degraded": str(tmp_path / "dark"), "reference": str(tmp_path / "sharp")}
+    folders: dict[str, Any] = {
+        "degraded": str(tmp_path / "dark"),
+        "reference": str(tmp_path / "sharp"),
+    }
     validation = Validation(config_of(images=0, **folders), [], None)
     pairs = validation.pairs["deblur"]
     assert len(pairs) == 3 and torch.equal(pairs[1].reference, read(held_out[1]))
