@@ -30,8 +30,8 @@ def train(G: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 3) -> Non
 
 TOLERANCE = 0.02
 """Of the whole change, relative. bfloat16 has 8 digits, so a sum in another order may differ by
-2^-8, 0.4 % of the largest value; five Newton-Schulz steps bring singular values nearer to 1 and pass
-that on a few times. A wrong factor or momentum is off by far more."""
+2^-8, 0.4 % of the largest value; five Newton-Schulz steps bring singular values nearer to 1 and
+pass that on a few times. A wrong factor or momentum is off by far more."""
 
 
 @needs_muon

@@ -69,7 +69,7 @@ def listing_hash(listing: Sequence[str]) -> str:
 
 
 def hold_out(sharp: list[Path], count: int) -> tuple[list[Path], list[Path]]:
-    """Sharp images without `count` of them, evenly spread over the list; and those.
+    """Sharp images without `count` of them, at even distances in the list; and those.
 
     Raises:
         ConfigError: there are not enough.
