@@ -9,6 +9,7 @@ The weights alone say which network they belong to, so a file without metadata c
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -135,7 +136,17 @@ def save_checkpoint(
         tensors[name] = stored.contiguous()
     described = {**metadata, "format_version": str(FORMAT_VERSION), **describe(generator)}
     with replacing(path) as file:
-        file.write(safetensors.torch.save(tensors, described))
+        file.write(with_sorted_header(safetensors.torch.save(tensors, described)))
+
+
+def with_sorted_header(content: bytes) -> bytes:
+    """A .safetensors file whose metadata are in order: safetensors writes them in a random one."""
+    length = int.from_bytes(content[:8], "little")
+    header, tensors = json.loads(content[8 : 8 + length]), content[8 + length :]
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format wants tensors to begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + tensors
 
 
 def describe(generator: Generator) -> dict[str, str]:

@@ -142,8 +142,8 @@ class LossConfig:
     """Weights of the losses (eq. 10 and what was added), and switches for the ablation of Fig. 4.
 
     Attributes:
-        recon: lambda_recon.
-        sr: lambda_sr.
+        recon: weight of the reconstruction loss, eq. 6 (lambda_recon).
+        sr: weight of the self-regression losses, eqs. 8 and 9 (lambda_sr).
         adv: weight of the adversarial loss (paper: 1).
         reblur: weight of L1 between G's result and what A was before it was blurred a second time
             (paper: 0). Needs data.reblur_length.
@@ -188,7 +188,7 @@ class ScheduleConfig:
         max_norm: the generators' gradient is clipped to this L2 norm. None: not (paper).
         accumulate: a step's batch is worked on in this many parts, whose gradients are summed:
             large batches in little memory.
-        betas: of Adam.
+        betas: of Adam: decay of its averages of the gradient and of its square.
         muon: Muon instead of Adam for the generators' convolutions, with this many times the
             learning rate. 0: Adam for all (paper).
     """

@@ -59,7 +59,7 @@ def export_weights(
         metadata: see `devudp_model.checkpoint.Checkpoint`.
         path: ends in .safetensors.
         norm, shortcut: of an ablation, see `Generator`.
-        curve: a picture of the losses, copied beside the card.
+        curve: a drawing of the losses, copied beside the card.
         tables: Markdown, such as `devudp-evaluate` writes: the metadata's metrics, and in the card.
         dtype: of the convolutions' weights.
 

@@ -1,4 +1,4 @@
-"""The generator as ONNX: pictures in [0, 1] in, pictures in [0, 1] out, any size and batch.
+"""The generator as ONNX: images in [0, 1] in, images in [0, 1] out, any size and batch.
 
     export_onnx(load_checkpoint("mine.safetensors").generator, "mine.onnx")
 
@@ -27,7 +27,7 @@ CHECKED_SIZES = ((1, 40, 56), (2, 33, 47))
 """Batch, height and width that an exported file is tried on."""
 
 
-class PictureNetwork(nn.Module):
+class ImageNetwork(nn.Module):
     """G with its door: B,3,H,W in [0, 1] to the same; H and W at least `MIN_SIDE`.
 
     The padding to multiples of `STRIDE` is the generator's, written as a choice of lines, which
@@ -70,7 +70,7 @@ def export_onnx(generator: Generator, path: str | os.PathLike[str]) -> None:
     # Sizes that are multiples of STRIDE inside: the exporter must not take them for fixed.
     batch, height, width = (torch.export.Dim.DYNAMIC for _ in range(3))
     program = torch.onnx.export(
-        PictureNetwork(generator).eval(),
+        ImageNetwork(generator).eval(),
         (torch.rand(2, 3, 5 * MIN_SIDE + 1, 6 * MIN_SIDE + 2),),
         input_names=["image"],
         output_names=["restored"],
@@ -85,7 +85,7 @@ def export_onnx(generator: Generator, path: str | os.PathLike[str]) -> None:
 
 
 def check_onnx(generator: Generator, path: str | os.PathLike[str]) -> float:
-    """The largest difference between onnxruntime and PyTorch, on pictures of several sizes.
+    """The largest difference between onnxruntime and PyTorch, on images of several sizes.
 
     Raises:
         ArithmeticError: it is above `TOLERANCE`.

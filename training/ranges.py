@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -23,27 +22,25 @@ class Range(NamedTuple):
     """From `low` to `high`; a bound that is `open` is not allowed itself."""
 
     low: float
-    high: float = math.inf
+    high: float
     open_low: bool = False
     open_high: bool = False
 
     def __contains__(self, value: object) -> bool:
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
+        if not isinstance(value, (int, float)) or (isinstance(value, float) and value != value):
             return False
         above = value > self.low if self.open_low else value >= self.low
         return above and (value < self.high if self.open_high else value <= self.high)
 
     def __str__(self) -> str:
-        low = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
-        if self.high == math.inf:
-            return low
-        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:g}"
+        low = f"{'above' if self.open_low else 'at least'} {self.low:.10g}"
+        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:.10g}"
 
 
 SHARE = Range(0, 1)
-POSITIVE = Range(0, open_low=True)
-NOT_NEGATIVE = Range(0)
-COUNT = Range(1)
+POSITIVE = Range(0, 1e9, open_low=True)
+NOT_NEGATIVE = Range(0, 10**9)
+COUNT = Range(1, 10**9)
 
 RANGES: dict[str, Range] = {
     "seed": Range(0, 2**31 - 1),
@@ -75,7 +72,7 @@ RANGES: dict[str, Range] = {
     "data.jpeg_quality": Range(1, 100),
     "data.tone": Range(0.05, 20),
     "data.black_level": Range(0, 1, open_high=True),
-    "data.cache_gb": NOT_NEGATIVE,
+    "data.cache_gb": Range(0, 100_000),
     "loss.recon": Range(0, 1e6),
     "loss.sr": Range(0, 1e6),
     "loss.adv": Range(0, 1e6),
@@ -172,6 +169,9 @@ def check_together(config: Config) -> None:
         ),
         "data.tone needs data.exposure = 'common'": (
             data.tone == (1.0, 1.0) or data.exposure == "common"
+        ),
+        "data.frames_share above 0 needs data.frames": (
+            data.frames_share == 0 or bool(data.frames)
         ),
         "data.straight_share and data.sweep_share must not exceed 1 together": (
             data.straight_share + data.sweep_share <= 1

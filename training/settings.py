@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import os
 import sys
 import types
@@ -173,7 +174,13 @@ def parse_overrides(config: Config, arguments: Sequence[str], *, program: str = 
         prog=program or None,
         description="Settings, with the recipe's values as defaults:",
     )
-    return check(override(config, changed))
+    return check(override(config, changed, named_settings(arguments)))
+
+
+def named_settings(arguments: Sequence[str]) -> set[str]:
+    """The settings that a command line names: "data.crop" for "--data.crop" and the like."""
+    words = [a[2:].partition("=")[0].replace("-", "_") for a in arguments if a.startswith("--")]
+    return {word.replace(".no_", ".") for word in words}
 
 
 def to_toml(config: Config) -> str:
@@ -212,8 +219,7 @@ def toml_line(name: str, value: Any) -> str:
             return str(v).lower()
         if isinstance(v, str):
             plain = "'" not in v and v.isprintable()
-            escaped = v.replace("\\", "\\\\").replace('"', '\\"')
-            return f"'{v}'" if plain else f'"{escaped}"'
+            return f"'{v}'" if plain else json.dumps(v)  # JSON's escapes are TOML's too
         return repr(v)
 
     return f"{name} = " + (

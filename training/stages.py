@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .config import Config, ConfigError
 from .ranges import check_ranges, check_together, settings_of
 
 FIXED = ("seed", "model.", "speed.", "record.", "validation.", "schedule.unit", "schedule.length",
-         "schedule.scale", "schedule.betas", "schedule.accumulate", "data.sharp", "data.blurry",
-         "data.layout", "data.root", "data.blur", "data.held_out", "data.frames", "data.cache_gb",
-         "loss.lpips_weights", "pool")  # fmt: skip
+         "schedule.scale", "schedule.betas", "schedule.accumulate", "schedule.muon", "data.sharp",
+         "data.blurry", "data.layout", "data.root", "data.blur", "data.held_out", "data.frames",
+         "data.cache_gb", "loss.lpips_weights", "pool")  # fmt: skip
 """What no stage may change: names, and beginnings of names that end in a dot."""
 
 
@@ -71,10 +71,21 @@ def check(config: Config) -> Config:
     return config
 
 
-def override(config: Config, changed: Config) -> Config:
-    """The command line's settings over a recipe's: they hold in every stage."""
+def override(config: Config, changed: Config, named: Collection[str] = ()) -> Config:
+    """The command line's settings over a recipe's: they hold in every stage.
+
+    Args:
+        named: settings that were given, be it with the recipe's own value.
+
+    Raises:
+        ConfigError: a length, where the stages have their own.
+    """
     before, after = dict(settings_of(config)), dict(settings_of(changed))
-    given = {name for name, value in after.items() if value != before[name]}
+    given = {name for name, value in after.items() if value != before[name] or name in named}
+    if config.stages and "schedule.length" in given:
+        raise ConfigError(
+            "the recipe's stages have lengths of their own: change all by schedule.scale"
+        )
     stages = tuple(
         dataclasses.replace(
             stage, changes={k: v for k, v in stage.changes.items() if k not in given}

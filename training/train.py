@@ -24,7 +24,7 @@ from devudp_model.checkpoint import CheckpointError
 
 from .config import ConfigError
 from .run.loop import Run
-from .run.state import list_states
+from .run.state import resumable_states
 from .run.trainer import NonFiniteLoss
 from .settings import load_recipe, parse_overrides, recipe_names
 
@@ -41,7 +41,8 @@ def start(arguments: Sequence[str]) -> None:
     if any(word in ("-h", "--help") for word in rest):
         logger.info("--out DIR: the run's folder (runs/%s by default)", Path(known.recipe).stem)
     config = parse_overrides(config, rest, program=f"devudp-train {known.recipe}")
-    Run(config, Path(known.out or f"runs/{Path(known.recipe).stem}")).train()
+    with Run(config, Path(known.out or f"runs/{Path(known.recipe).stem}")) as run:
+        run.train()
 
 
 def resume(arguments: Sequence[str]) -> None:
@@ -50,14 +51,15 @@ def resume(arguments: Sequence[str]) -> None:
         raise ConfigError("which run? devudp-train resume RUN, the folder that --out named")
     named = Path(arguments[0])
     out = named.parent.parent if named.is_file() else named
-    if not named.is_file() and not list_states(named / "states"):
+    if not named.is_file() and not resumable_states(named):
         raise ConfigError(
             f"no state in {named / 'states'}: name the folder of a run that has saved one"
         )
     config = parse_overrides(
         load_recipe(out / "config.toml"), arguments[1:], program=f"devudp-train resume {out}"
     )
-    Run(config, out, named).train()
+    with Run(config, out, named) as run:
+        run.train()
 
 
 def check_data(arguments: Sequence[str]) -> None:
@@ -105,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         command(arguments[1:]) if command else start(arguments)
     except KeyboardInterrupt:
-        logger.error("Stopped before the first step; nothing was saved.")
+        logger.error("Stopped at once: what was done since the last state, if any, is lost.")
         raise SystemExit(130) from None
     except (ConfigError, CheckpointError, NonFiniteLoss, OSError, ValueError) as error:
         if os.environ.get("DEVUDP_DEBUG"):

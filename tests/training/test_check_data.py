@@ -95,7 +95,7 @@ def test_the_largest_square_of_any_stage_counts(tmp_path: Path):
     recipe += "[[stages]]\nname = 'b'\nlength = 1\ndata.synthetic_blur_share = 1.0\n"
     recipe = recipe.replace("synthetic_blur_share = 0.5", "synthetic_blur_share = 1.0")
     groups = group_images(load_recipe(write_recipe(tmp_path, recipe)))
-    # (256 + 2 x 8) / 0.75 and again a margin of 8 at each side; 256 / 0.75.
+    # (256 + 2 x 8) / 0.75 and a margin of 8 once more at each side; 256 / 0.75.
     assert [(group.domain, group.cut) for group in groups] == [("A", 379), ("B", 342)]
 
 

@@ -1,6 +1,5 @@
 """Two processes (gloo) train what one does; a killed one ends the job; resumed, it is bit-equal."""
 
-import json
 import os
 import signal
 import sys
@@ -11,30 +10,16 @@ import psutil  # comes with accelerate
 import pytest
 import torch
 
-from tests.training.test_resume import same
-from tests.training.training_run import TINY, launch, make_sides, recipe_and_sides
-from training.run.state import find_state, load_state
+from tests.training.training_run import finish, launch, log_of, same, staged, unpaired
+from training.run.state import list_states, load_state
 from training.train import main
 
 pytestmark = pytest.mark.slow
 
-STEPS = 6
 EXTRA = [
-    *["--batch", "4", "--ema", "0.9", "--schedule.length", str(STEPS)],
+    *["--batch", "4", "--ema", "0.9", "--schedule.length", "6"],
     *["--record.log-every", "1", "--record.save-every", "2"],
 ]
-
-
-def finish(process, seconds: float = 120) -> str:
-    """The output of a job that must end well."""
-    output = process.communicate(timeout=seconds)[0]
-    assert process.returncode == 0, output[-3000:]
-    return output
-
-
-def losses_of(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-
 
 # D's biases in front of an InstanceNorm have no effect: their gradient is rounding noise alone,
 # which Adam scales up to full steps.
@@ -46,52 +31,36 @@ gradients jump where they change sign. One process that adds up two halves of a 
 same: in fp32 the change of the weights is off by 1e-7 after one step, 4e-6 after four, 2e-3 after
 six; in fp64 by 1e-15 after all of them. On inputs with noise and clipped blacks it grows faster."""
 
-LOSSES = {"G", "D", "adv", "recon", "sr_A", "sr_B", "again"}
-NAMES = {
-    "unpaired": LOSSES - {"again"},
-    "devudp": LOSSES - {"sr_A"},  # a known blur has no weights
-    "devudp-dt-cameras": LOSSES - {"sr_A", "recon"},
-}
-"""The losses of each recipe."""
+LOSSES = {"G", "D", "adv", "recon", "sr_A", "sr_B"}
 
-PLAIN_INPUTS = ["--data.noise", "0", "--data.tone", "1", "1", "--data.clip", "0"]
+PLAIN_INPUTS = ["--data.noise", "0", "--data.tone", "1", "1", "--data.black-level", "0"]
 
 
 def weights(run: Path, network: str) -> torch.Tensor:
     """All weights that matter, in a row, at the end of a run."""
-    state = load_state(find_state(run))[network]
+    state = load_state(run)[1][network]
     return torch.cat([v.flatten().double() for name, v in state.items() if name not in IDLE])
 
 
-@pytest.mark.parametrize(
-    ("recipe", "options"),
-    # With BatchNorm on CPUs each process has statistics of its own, unless they are frozen.
-    [
-        ("unpaired", []),
-        ("devudp", []),
-        ("devudp-dt-cameras", ["--model.calibrate", "2", "--loss.s-branch-every", "2"]),
-    ],
-)
-def test_two_processes_train_what_one_does(recipe: str, options: list[str], tmp_path: Path):
+# With BatchNorm on CPUs each process has statistics of its own, unless they are frozen.
+@pytest.mark.parametrize("options", [[], ["--schedule.accumulate", "2"]])
+def test_two_processes_train_what_one_does(options: list[str], tmp_path: Path):
     """In fp32: the losses of each step equal to 1e-5, each network's whole change to 1e-3."""
-    arguments = [*recipe_and_sides(recipe, tmp_path), *TINY, *EXTRA, *PLAIN_INPUTS, *options]
+    arguments = [*unpaired(tmp_path), *EXTRA, *PLAIN_INPUTS]
     arguments += ["--schedule.length", str(SAME_STEPS)]
     start, one, two = (tmp_path / name for name in ("start", "one", "two"))
-    job = launch(*arguments, "--out", str(two), processes=2)
+    job = launch(*arguments, *options, "--out", str(two), processes=2)
     main([*arguments, "--out", str(one)])
-    main([*arguments, "--out", str(start), "--schedule.lr", "0", "--schedule.length", "1"])
+    first = ["--schedule.lr", "1e-12", "--schedule.length", "1"]
+    main([*arguments, *first, "--out", str(start)])
     output = finish(job)
     assert output.count(f"from step 0 to {SAME_STEPS}") == 1  # one of them talks and writes
-    assert len(list((two / "states").iterdir())) == 2
-    for a, b in zip(losses_of(one), losses_of(two), strict=True):
-        names = NAMES[recipe]
-        if recipe == "devudp-dt-cameras" and a["step"] % 2 == 0:
-            names = names - {"sr_B"}  # loss.s_branch_every
-        assert names == LOSSES & a.keys() == LOSSES & b.keys()
-        for name in names:
+    assert len(list_states(two / "states")) == 2
+    for a, b in zip(log_of(one), log_of(two), strict=True):
+        assert a.keys() >= LOSSES and a.keys() == b.keys()
+        for name in LOSSES:
             assert a[name] == pytest.approx(b[name], rel=1e-5, abs=1e-6), (a["step"], name)
-    networks = ["G", "D", "ema"] + ["G_inv"] * (recipe == "unpaired")  # a known blur has no weights
-    for network in networks:
+    for network in ("G", "G_inv", "D", "ema"):
         before, a, b = (weights(run, network) for run in (start, one, two))
         assert (a - b).norm() < 1e-3 * (a - before).norm(), network
 
@@ -112,12 +81,9 @@ def test_no_thread_of_the_group_outlives_it(tmp_path: Path):
     """One that drops its last tensor while Python ends aborts a training that was done."""
     program = tmp_path / "program.py"
     program.write_text(THREADS_AFTERWARDS)
-    arguments = [*make_sides(tmp_path), *TINY, *EXTRA, "--schedule.length", "1"]
-    job = launch(
-        *("unpaired", "--out", str(tmp_path / "r"), *arguments),
-        processes=2,
-        program=(str(program),),
-    )
+    arguments = [*unpaired(tmp_path), *EXTRA, "--schedule.length", "1"]
+    arguments += ["--out", str(tmp_path / "r")]
+    job = launch(*arguments, processes=2, program=(str(program),))
     output = finish(job)
     assert output.count("threads afterwards:") == 2, output
     assert "gloo" not in output.split("threads afterwards:", 1)[1], output
@@ -137,31 +103,51 @@ def kill_one_worker(job, step: int) -> None:
     workers = [
         child
         for child, words in commands.items()
-        if "training.train" in words and "accelerate.commands.launch" not in words
+        if "training.train" in words and "torch.distributed.run" not in words
     ]
     os.kill(max(worker.pid for worker in workers), signal.SIGKILL)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_dead_process_ends_the_job_and_it_can_be_resumed_exactly(tmp_path: Path):
-    options = ["--pool", "3", "--schedule.freeze-norm", "4", "--schedule.length", "8",
-               "--model.variant", "devudp-dt"]  # fmt: skip
-    arguments = [*make_sides(tmp_path), *TINY, *EXTRA, *options]
+    """In the second stage of a recipe with stages, validation, Muon and BatchNorm."""
+    arguments = [*staged("devudp-dt", tmp_path, 0.001), "--pool", "3"]
+    arguments += ["--record.log-every", "1", "--record.save-every", "2"]
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    finish(launch("unpaired", "--out", str(straight), *arguments, processes=2))
-    job = launch("unpaired", "--out", str(broken), *arguments, processes=2)
-    kill_one_worker(job, step=3)
+    finish(launch(*arguments, "--out", str(straight), processes=2))
+    job = launch(*arguments, "--out", str(broken), processes=2)
+    kill_one_worker(job, step=7)
     killed = time.monotonic()
     job.communicate(timeout=120)
     assert job.returncode != 0
     assert time.monotonic() - killed < 60  # an error, not a hang
-    assert 2 <= load_state(find_state(broken))["step"] < 8
+    assert 4 <= load_state(broken)[1]["step"] < 10
     finish(launch("resume", str(broken), processes=2))
-    same(load_state(find_state(straight)), load_state(find_state(broken)))
+    states = [load_state(run)[1] for run in (straight, broken)]
+    for state in states:
+        state.pop("run")
+    same(states[0], states[1])
+    assert log_of(straight) == log_of(broken)
+    exported = [(run / "devudp-dt.safetensors").read_bytes() for run in (straight, broken)]
+    assert exported[0] == exported[1]
 
 
 def test_a_batch_that_cannot_be_shared_out(tmp_path: Path):
-    arguments = [*make_sides(tmp_path), *TINY, *EXTRA, "--batch", "3"]
-    job = launch("unpaired", "--out", str(tmp_path / "r"), *arguments, processes=2)
+    arguments = [*unpaired(tmp_path), *EXTRA, "--batch", "3", "--out", str(tmp_path / "r")]
+    job = launch(*arguments, processes=2)
     output = job.communicate(timeout=120)[0]
     assert job.returncode != 0 and "cannot be shared out equally" in output
+
+
+def test_accelerate_launch_on_a_cpu_says_what_to_do_instead(tmp_path: Path):
+    """It starts one process where two were asked for."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    program = ("-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1",
+               "--mixed_precision", "no", "--dynamo_backend", "no",
+               "-m", "training.train")  # fmt: skip
+    job = launch(*unpaired(tmp_path), "--out", str(tmp_path / "r"), program=program)
+    output = job.communicate(timeout=120)[0]
+    assert job.returncode != 0
+    assert "accelerate was asked for 2 processes, and started 1" in output
+    assert not (tmp_path / "r/states").exists()

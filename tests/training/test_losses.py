@@ -36,21 +36,27 @@ def test_self_regression_loss_eqs_8_and_9():
 
 
 def test_pyramid_loss_compares_halves_and_quarters():
-    """What alternates from pixel to pixel is gone at half the size, an offset is not."""
-    down, across = (torch.arange(16) for _ in "xy")
-    checks = ((down[:, None] + across) % 2 - 0.5).expand(2, 3, 16, 16)
-    black = torch.zeros(2, 3, 16, 16)
-    assert [pyramid_loss(black, checks, n).item() for n in (1, 2, 4)] == [0.5, 0.5, 0.5]
+    """What alternates in 2x2 is gone at half the size, in 4x4 at a quarter; an offset never is."""
+    down, across = (torch.arange(32) for _ in "xy")
+
+    def checks(period: int) -> torch.Tensor:
+        cells = down[:, None] // (period // 2) + across // (period // 2)
+        return (cells % 2 - 0.5).expand(2, 3, 32, 32)
+
+    black = torch.zeros(2, 3, 32, 32)
+    for period, seen_at in ((2, 1), (4, 2), (8, 3), (16, 4)):
+        found = [pyramid_loss(black, checks(period), scales).item() for scales in (1, 2, 3, 4)]
+        assert found == [0.5 * min(scales, seen_at) for scales in (1, 2, 3, 4)], period
     assert pyramid_loss(black, black + 0.25, 3).item() == pytest.approx(0.75)
-    assert pyramid_loss(black, checks, 1) == self_regression_loss(black, checks)
+    assert pyramid_loss(black, checks(2), 1) == self_regression_loss(black, checks(2))
 
 
 def test_structure_loss_is_what_ssim_lacks():
-    """The metric on 8-bit pictures, one by one; and a gradient, under autocast as well."""
+    """The metric on 8-bit images, one by one; and a gradient, under autocast as well."""
     rng = torch.Generator().manual_seed(0)
-    pictures = torch.randint(0, 256, (2, 2, 3, 24, 24), generator=rng, dtype=torch.uint8)
-    sharp, restored = (x.float() / 127.5 - 1 for x in pictures)
-    expected = 1 - sum(ssim(a, b) for a, b in zip(*pictures, strict=True)) / 2
+    images = torch.randint(0, 256, (2, 2, 3, 24, 24), generator=rng, dtype=torch.uint8)
+    sharp, restored = (x.float() / 127.5 - 1 for x in images)
+    expected = 1 - sum(ssim(a, b) for a, b in zip(*images, strict=True)) / 2
     assert structure_loss(sharp, restored).item() == pytest.approx(expected, abs=1e-5)
     assert structure_loss(sharp, sharp).item() == pytest.approx(0, abs=1e-6)
     restored.requires_grad_()

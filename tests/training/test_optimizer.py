@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from devudp_model.generator import Generator
-from training.config import ConfigError, ScheduleConfig
-from training.method.optimizer import MuonAdam, make_optimizer
+from training.config import ScheduleConfig
+from training.method.optimizer import make_optimizer, orthogonalise
 
 MUON = ScheduleConfig(lr=1e-3, muon=2.0)
 
@@ -28,25 +28,63 @@ def train(G: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 3) -> Non
         optimizer.step()
 
 
-@needs_muon
-def test_kernels_move_as_torchs_muon_moves_matrices():
-    G, schedule = networks(), MUON
-    kernel = G.get_parameter("encode1.0.conv1.weight")
-    before = kernel.detach().flatten(1).clone()
-    train(G, make_optimizer(G.parameters(), schedule), steps=1)
-    matrix = nn.Parameter(before)
-    assert kernel.grad is not None
-    matrix.grad = kernel.grad.flatten(1)
-    torch.optim.Muon(
-        [matrix],
-        schedule.lr * schedule.muon,
-        weight_decay=0.0,
-        adjust_lr_fn="match_rms_adamw",
-    ).step()
-    assert torch.equal(kernel.detach().flatten(1), matrix.detach())
+TOLERANCE = 0.02
+"""Of the whole change, relative. bfloat16 has 8 digits, so a sum in another order may differ by
+2^-8, 0.4 % of the largest value; five Newton-Schulz steps bring singular values nearer to 1 and
+pass that on a few times. A wrong factor or momentum is off by far more."""
 
 
 @needs_muon
+@pytest.mark.parametrize("steps", [1, 4])
+def test_kernels_move_as_torchs_muon_moves_matrices(steps: int):
+    """Each layer by itself, though those of one shape are worked on together."""
+    G = networks()
+    names = [n for n, p in G.named_parameters() if p.ndim == 4 and p.shape[0] > 3]
+    start = {name: G.get_parameter(name).detach().flatten(1).clone() for name in names}
+    matrices = {name: nn.Parameter(start[name].clone()) for name in names}
+    mine = make_optimizer(G.parameters(), MUON)
+    its = torch.optim.Muon(
+        list(matrices.values()), MUON.lr * MUON.muon, weight_decay=0.0, momentum=0.95,
+        nesterov=True, adjust_lr_fn="match_rms_adamw",
+    )  # fmt: skip
+    for seed in range(steps):
+        torch.manual_seed(seed)
+        mine.zero_grad()
+        (G(torch.rand(2, 3, 16, 16)) - torch.rand(2, 3, 16, 16)).abs().mean().backward()
+        for name, matrix in matrices.items():
+            grad = G.get_parameter(name).grad
+            assert grad is not None
+            matrix.grad = grad.flatten(1).clone()
+        mine.step()
+        its.step()
+    assert len(names) > 5
+    for name in names:
+        moved = G.get_parameter(name).detach().flatten(1) - start[name]
+        expected = matrices[name].detach() - start[name]
+        assert (moved - expected).norm() < TOLERANCE * expected.norm(), name
+
+
+def test_orthogonalised_matrices_have_singular_values_near_1():
+    rng = torch.Generator().manual_seed(0)
+    for shape in ((3, 16, 16), (2, 8, 72), (2, 72, 8)):
+        made = orthogonalise(torch.randn(*shape, generator=rng) * 7).float()
+        values = torch.linalg.svdvals(made)
+        assert values.min() > 0.3 and values.max() < 1.3, shape
+
+
+def test_a_network_that_rests_does_not_move():
+    """G_inv has no gradient where eqs. 6 and 9 are left out, and its kernels have G's shapes."""
+    G, resting = networks(), networks()
+    optimizer = make_optimizer([*G.parameters(), *resting.parameters()], MUON)
+    alone = networks()
+    train(G, optimizer, 2)
+    train(alone, make_optimizer(alone.parameters(), MUON), 2)
+    for name, weight in G.named_parameters():
+        assert torch.equal(resting.get_parameter(name), networks().get_parameter(name)), name
+        change = (weight - networks().get_parameter(name)).norm()
+        assert (weight - alone.get_parameter(name)).norm() <= TOLERANCE * change, name
+
+
 def test_the_rest_moves_as_by_adam():
     G, twin = networks(), networks()
     train(G, make_optimizer(G.parameters(), MUON), steps=1)
@@ -58,7 +96,6 @@ def test_the_rest_moves_as_by_adam():
     )
 
 
-@needs_muon
 def test_memory_format_changes_nothing_but_rounding():
     # The columns of a matrix come in another order then: sums, and with them bfloat16, differ.
     plain, last = networks(), networks(torch.channels_last)
@@ -72,7 +109,6 @@ def test_memory_format_changes_nothing_but_rounding():
     assert (a - b).norm() < 0.03 * a.norm()
 
 
-@needs_muon
 def test_goes_on_from_its_state():
     G, broken = networks(), networks()
     optimizer = make_optimizer(G.parameters(), MUON)
@@ -87,7 +123,6 @@ def test_goes_on_from_its_state():
         assert torch.equal(weight, broken.get_parameter(name)), name
 
 
-@needs_muon
 def test_follows_the_learning_rate():
     G = networks()
     optimizer = make_optimizer(G.parameters(), MUON)
@@ -99,9 +134,3 @@ def test_follows_the_learning_rate():
 
 def test_without_it_all_is_adam():
     assert type(make_optimizer(networks().parameters(), ScheduleConfig())) is torch.optim.Adam
-
-
-def test_an_older_torch_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    with pytest.raises(ConfigError, match="this is"):
-        MuonAdam(networks().parameters(), 1e-3, (0.9, 0.999), 1.0)

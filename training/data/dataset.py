@@ -82,7 +82,7 @@ class UnpairedImages(Dataset[Sample]):
         return SampleMaker(self, self.stages[stage], number).make()
 
     def pick(self, paths: Sequence[Path], number: int, domain: int) -> int:
-        """Which of the images is next: each once, in random order, before any comes again."""
+        """Which of the images is next: all once, in random order, then all in another order."""
         epoch, place = divmod(number, len(paths))
         order = shuffled((self.seed * 1_000_003 + epoch) * 2 + domain, len(paths))
         return order[place]
@@ -122,8 +122,8 @@ class SampleMaker:
         else:
             A, A_file = self.crop_of(domains.real_blurry, sides[0], domain=0)
         B, B_file = self.crop_of(domains.sharp, sides[1], domain=1)
-        again = None if config.reblur_length is None else self.draw_motion(config.reblur_length)
-        plans = (self.plan(A, blur, again), self.plan(B, None, None))
+        reblur = None if config.reblur_length is None else self.draw_motion(config.reblur_length)
+        plans = (self.plan(A, blur, reblur), self.plan(B, None, None))
         return Sample(*plans, (A_file, B_file), tuple(self.faults))
 
     def uniform(self, low: float, high: float) -> float:

@@ -69,7 +69,7 @@ def listing_hash(listing: Sequence[str]) -> str:
 
 
 def hold_out(sharp: list[Path], count: int) -> tuple[list[Path], list[Path]]:
-    """Sharp images without `count` of them, evenly spread over the list; and those.
+    """Sharp images without `count` of them, at even distances in the list; and those.
 
     Raises:
         ConfigError: there are not enough.
@@ -118,4 +118,9 @@ def find_domains(config: Config) -> Domains:
         )
     if not blurry and not clips and not to_blur:
         raise ConfigError("no sharp images are left to be blurred: give more of them")
+    if not blurry and not to_blur and any(stage.frames_share < 1 for stage in stages):
+        raise ConfigError(
+            "frames are the only blurry images there are: set data.frames_share to 1, or give "
+            "others as --data.blurry"
+        )
     return Domains(blurry, to_blur, clips, sharp, held_out)

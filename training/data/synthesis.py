@@ -86,8 +86,8 @@ class Motion(NamedTuple):
 class Crops(NamedTuple):
     """The plans of N crops, stacked.
 
-    `pixels` N,3,S,S uint8; `moved`, `moved_again` N bool: which ones are blurred, and a second
-    time; `noise` N,4 (sigma, grain, shot, levels); the rest N.
+    `pixels` N,3,S,S uint8; `moved` N bool: which ones are blurred a first time;
+    `noise` N,4 (sigma, grain, shot, levels); the rest N.
     """
 
     pixels: Tensor

@@ -13,8 +13,8 @@ def discriminator_loss(D_B: Tensor, D_L: Tensor) -> Tensor:
     """Eq. 3: L_D = 1/2 E[(D(B) - 1)^2] + 1/2 E[D(L)^2], with L detached by the caller.
 
     Args:
-        D_B: D's answers on sharp pictures B, any shape.
-        D_L: D's answers on restored pictures L = G(A).
+        D_B: D's answers on sharp images B, any shape.
+        D_L: D's answers on restored images L = G(A).
     """
     return 0.5 * (D_B.float() - 1).square().mean() + 0.5 * D_L.float().square().mean()
 
@@ -35,7 +35,7 @@ def self_regression_loss(x: Tensor, x_self: Tensor) -> Tensor:
 
 
 def pyramid_loss(x: Tensor, restored: Tensor, sizes: int) -> Tensor:
-    """The sum of L1 between pictures (B,3,H,W), their halves, quarters, ...: `sizes` in all.
+    """The sum of L1 between images (B,3,H,W), their halves, quarters, ...: `sizes` in all.
 
     At the full size alone, what is finest counts most, and it is what blur leaves least of. A long
     streak's error is coarser.
@@ -48,7 +48,7 @@ def pyramid_loss(x: Tensor, restored: Tensor, sizes: int) -> Tensor:
 
 
 def structure_loss(x: Tensor, restored: Tensor) -> Tensor:
-    """1 - SSIM of pictures (B,3,H,W in [-1, 1], sides of 11 pixels and more), in float32.
+    """1 - SSIM of images (B,3,H,W in [-1, 1], sides of 11 pixels and more), in float32.
 
     L1 asks for the right grey; this asks for the right contrast, and as much in faint detail as in
     strong (Zhao and others: Loss functions for image restoration with neural networks, 2017).

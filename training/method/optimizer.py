@@ -93,14 +93,17 @@ class MuonAdam(torch.optim.Optimizer):
         self.adam.param_groups[0]["lr"] = lr
         self.adam.step()
         for kernels, momentum in zip(self.kernels, self.momentum, strict=True):
-            if kernels[0].grad is None:
+            rows = [n for n, k in enumerate(kernels) if k.grad is not None]
+            if not rows:  # all of this shape rest in this step
                 continue
-            grad = torch.stack([k.grad.flatten(1) for k in kernels])  # pyright: ignore
-            momentum.lerp_(grad, 1 - MOMENTUM)
-            update = orthogonalise(grad.lerp(momentum, MOMENTUM))  # Nesterov's momentum
+            moved = [kernels[n] for n in rows]
+            grad = torch.stack([k.grad.flatten(1) for k in moved])  # pyright: ignore
+            average = momentum[rows].lerp_(grad, 1 - MOMENTUM)
+            momentum[rows] = average
+            update = orthogonalise(grad.lerp(average, MOMENTUM))  # Nesterov's momentum
             rate = lr * self.factor * 0.2 * math.sqrt(max(update.shape[1:]))
-            shaped = [u.view_as(k) for u, k in zip(update.to(grad.dtype), kernels, strict=True)]
-            torch._foreach_add_(kernels, shaped, alpha=-rate)  # pyright: ignore
+            shaped = [u.view_as(k) for u, k in zip(update.to(grad.dtype), moved, strict=True)]
+            torch._foreach_add_(moved, shaped, alpha=-rate)  # pyright: ignore
 
     def state_dict(self) -> dict[str, Any]:
         """Of both."""

@@ -82,8 +82,8 @@ def reblur_losses(
 ) -> dict[str, Tensor]:
     """By the names of their weights: what G has to bring back of A before its second blur.
 
-    An image made smaller is sharper, since its blur shrinks with it; blurred again, it has to come
-    back (Chen, Tachella, Davies: Equivariant Imaging, 2021; Scanvic et al.: Scale-Equivariant
+    An image made smaller is sharper, since its blur shrinks with it; blurred once more, it has to
+    come back (Chen, Tachella, Davies: Equivariant Imaging, 2021; Scanvic et al.: Scale-Equivariant
     Imaging, 2023). Both images are B,3,H,W in [-1, 1].
     """
     losses: dict[str, Tensor] = {}

@@ -87,13 +87,31 @@ class Run:
         self.main = self.accelerator.is_main_process
         if not self.main:
             logger.setLevel(logging.ERROR)
-        if self.main:
-            if resume_from is None:
+        self.lock = lock(out) if self.main else None
+        try:
+            if self.main and resume_from is None:
                 claim_folder(out)
-            self.lock = lock(out)
+            self.prepare(resume_from)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets other processes into the folder."""
+        if self.lock is not None:
+            self.lock.release()
+
+    def prepare(self, resume_from: Path | None) -> None:
+        """All that can go wrong before the first step does so here."""
         self.accelerator.wait_for_everyone()
-        images = UnpairedImages(config)
-        self.trainer = Trainer(config, self.accelerator, images)
+        images = UnpairedImages(self.config)
+        self.trainer = Trainer(self.config, self.accelerator, images)
         self.validation = self.make_validation(images)
         if resume_from is not None:
             self.load(resume_from)
@@ -343,7 +361,6 @@ class Run:
             logger.info("Done: %d steps. The curve is in %s", trainer.step, curve)
             for file in export_run(self.out):
                 logger.info("Weights: %s", file)
-        self.lock.release()
 
 
 def duration(seconds: float) -> str:

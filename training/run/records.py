@@ -36,6 +36,7 @@ from ..config import Config, ConfigError
 from ..data.domains import listing_hash
 from ..ranges import settings_of
 from ..settings import load_recipe, to_toml
+from .state import resumable_states
 
 logger = logging.getLogger("devudp")
 
@@ -85,17 +86,16 @@ def lock(out: Path) -> FileLock:
 
 
 def claim_folder(out: Path) -> None:
-    """Makes the run's folder.
+    """Whether a new run may have the folder.
 
     Raises:
         ConfigError: another run is in it already.
     """
-    if (out / "states").is_dir() and any((out / "states").iterdir()):
+    if resumable_states(out):
         raise ConfigError(
             f"{out} already holds a run. Continue it by 'devudp-train resume {out}', or choose "
             "another folder with --out."
         )
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def describe_run(

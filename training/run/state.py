@@ -44,6 +44,15 @@ def list_states(folder: Path) -> list[Path]:
     return sorted(folder.glob("state-*.pt"))
 
 
+def resumable_states(run: Path) -> list[Path]:
+    """The states that a run's folder can be resumed from, the one that is taken last.
+
+    The best one counts where there is no other: a run may be killed before it has saved one.
+    """
+    best = run / "states" / BEST
+    return list_states(run / "states") or [best] * best.is_file()
+
+
 def write_checked(path: Path, content: dict[str, Any]) -> None:
     """Writes what `read_checked` reads; the file is complete or not there.
 
@@ -78,14 +87,28 @@ def read_checked(path: Path) -> dict[str, Any]:
             raise ValueError("it is no training state of this version of DEvUDP")
         if hashlib.sha256(data).hexdigest().encode() != digest:
             raise ValueError("it is damaged: its checksum differs")
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        content = load_tensors(data)
         if not isinstance(content, dict) or type(content.get("step")) is not int:
             raise ValueError("it is no training state")
         if content["step"] < 0:
             raise ValueError("its step is negative")
-    except (OSError, ValueError, RuntimeError, EOFError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         raise StateError(f"{path} cannot be read: {error}") from error
     return content
+
+
+def load_tensors(data: bytes) -> Any:
+    """What `torch.save` wrote; code in it is never run.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # a crafted file can make it raise whatever it likes
+        raise ValueError(
+            f"it holds something else than tensors ({type(error).__name__})"
+        ) from error
 
 
 def save_state(path: Path, content: dict[str, Any]) -> None:
@@ -107,7 +130,9 @@ def save_state(path: Path, content: dict[str, Any]) -> None:
             "resume."
         ) from error
     if path.name.startswith("state-"):
-        for old in list_states(path.parent)[:-KEEP]:
+        # Later ones are there if the run was resumed from an earlier state: they are given up.
+        earlier = [state for state in list_states(path.parent) if state < path]
+        for old in set(list_states(path.parent)) - {path, *earlier[1 - KEEP :]}:
             old.unlink()
 
 
@@ -123,7 +148,7 @@ def load_state(run: Path, run_id: str | None = None) -> tuple[Path, dict[str, An
     """
     if run.is_file():
         return run, of_run(run, read_checked(run), run_id)
-    states = list_states(run / "states")
+    states = resumable_states(run)
     if not states:
         raise ConfigError(
             f"no state in {run / 'states'}: name the folder of a run that has saved one"
@@ -132,7 +157,8 @@ def load_state(run: Path, run_id: str | None = None) -> tuple[Path, dict[str, An
         try:
             return path, of_run(path, read_checked(path), run_id)
         except StateError as error:
-            logger.warning("%s. The one before it is taken.", error)
+            earlier = path != states[0]
+            logger.warning("%s%s", error, ". The one before it is taken." if earlier else "")
     raise StateError(f"every state in {run / 'states'} is damaged, or of another run (see above)")
 
 

@@ -90,8 +90,9 @@ class Trainer:
         for network in own:
             network.to(accelerator.device)
             network.to(memory_format=self.layout)  # pyright: ignore[reportCallIssue]
+        averages = any(stage.ema for stage in stage_configs(self.config))
         # Whatever happens to G below, its average stays a plain network.
-        self.ema = copy.deepcopy(self.G).requires_grad_(False) if self.config.ema else None
+        self.ema = copy.deepcopy(self.G).requires_grad_(False) if averages else None
         networks: list[nn.Module] = list(own)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             networks = [nn.SyncBatchNorm.convert_sync_batchnorm(n) for n in networks]

@@ -1,0 +1,92 @@
+"""Writes the tables of settings in docs/training.md from the docstrings of training/config.py.
+
+python docs/make_settings.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from training.config import Config, Stage  # noqa: E402 (a clone need not be installed)
+from training.ranges import RANGES  # noqa: E402
+from training.settings import toml_line  # noqa: E402
+
+PAGE = ROOT / "docs" / "training.md"
+START = "<!-- settings: made by docs/make_settings.py from training/config.py -->"
+END = "<!-- end of the settings -->"
+
+
+def meanings(kind: type) -> dict[str, str]:
+    """What the docstring's "Attributes" say of each field, by name."""
+    doc = inspect.getdoc(kind) or ""
+    text = textwrap.dedent(doc.partition("Attributes:\n")[2])
+    entries = re.split(r"\n(?=\S)", text.strip())
+    parts = (entry.partition(":") for entry in entries)
+    return {name: " ".join(meaning.split()) for name, _, meaning in parts}
+
+
+def heading(kind: type) -> str:
+    """A dataclass's docstring before its "Attributes", on one line."""
+    return " ".join((inspect.getdoc(kind) or "").partition("Attributes:")[0].split())
+
+
+def option(name: str, default: Any) -> str:
+    """How the command line spells a setting."""
+    word = name.replace("_", "-")
+    if not isinstance(default, bool):
+        return f"`--{word}`"
+    before, _, last = word.rpartition(".")
+    return f"`--{word}`, `--{before}.no-{last}`"
+
+
+def shown(default: Any) -> str:
+    """A default value as a recipe would have it."""
+    return "none" if default is None else f"`{toml_line('', default).removeprefix(' = ')}`"
+
+
+def table(kind: type, prefix: str = "") -> Iterator[str]:
+    """The rows of one section."""
+    known = meanings(kind)
+    yield "| option | default | range | meaning |"
+    yield "|---|---|---|---|"
+    for field in dataclasses.fields(kind):
+        if field.name == "stages" or dataclasses.is_dataclass(get_type_hints(kind)[field.name]):
+            continue
+        name, default = prefix + field.name, field.default
+        limits = str(RANGES[name]) if name in RANGES else ""
+        meaning = known[field.name].replace("|", "\\|").replace("<", "\\<")
+        yield f"| {option(name, default)} | {shown(default)} | {limits} | {meaning} |"
+
+
+def settings() -> str:
+    """All sections, as Markdown."""
+    lines = ["### The whole run", "", *table(Config)]
+    for name, hint in get_type_hints(Config).items():
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            lines += ["", f"### {name}", "", heading(hint), "", *table(hint, f"{name}.")]
+    lines += ["", "### stages", "", f"{heading(Stage)} In a recipe only:", ""]
+    lines += [f"- `{name}`: {meaning}" for name, meaning in meanings(Stage).items()]
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """docs/training.md with its tables made anew."""
+    before, start, rest = PAGE.read_text(encoding="utf-8").partition(START)
+    _, end, after = rest.partition(END)
+    assert start and end, f"{PAGE} has no markers"
+    return f"{before}{START}\n\n{settings()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8", newline="\n")
+    print(f"Wrote the settings in {PAGE}")

@@ -1,0 +1,90 @@
+"""What a run says of itself: settings, legs, data, log, curve."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from training.config import Config, ConfigError, DataConfig
+from training.run.records import Log, check_same_data, describe_run, read_log, read_run, write_text
+from training.run.sheets import draw_curve
+from training.settings import load_recipe
+
+LISTING = ["A\t10\tx/1.png", "B\t20\ty/2.png"]
+CONFIG = Config(data=DataConfig(sharp=("y",), blurry=("x",)))
+
+
+def test_every_leg_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.argv", ["devudp-train", "unpaired", "--batch", "4"])
+    first = describe_run(tmp_path, CONFIG, LISTING, 1, 0, False)
+    monkeypatch.setattr("sys.argv", ["devudp-train", "resume", "r", "--batch", "8"])
+    second = describe_run(tmp_path, replace(CONFIG, batch=8), LISTING, 2, 50, True)
+    third = describe_run(tmp_path, replace(CONFIG, batch=8), LISTING, 2, 70, True)
+    assert len(first["id"]) == 16 and first["id"] == second["id"] == third["id"]
+    about = read_run(tmp_path)
+    assert [leg["from_step"] for leg in about["legs"]] == [0, 50, 70]
+    assert [leg["command"][1] for leg in about["legs"]] == ["unpaired", "resume", "resume"]
+    assert [leg["changed"] for leg in about["legs"]] == [{}, {"batch": "4 -> 8"}, {}]
+    assert [leg["processes"] for leg in about["legs"]] == [1, 2, 2]
+    assert {"torch", "python", "accelerate"} <= set(about["legs"][0]["versions"])
+    assert about["data"]["images"] == 2
+    assert load_recipe(tmp_path / "config.toml").batch == 8
+    assert (tmp_path / "data.txt").read_text("utf-8").splitlines() == LISTING
+    assert describe_run(tmp_path, CONFIG, LISTING, 1, 0, False)["id"] != first["id"]
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.toml", "data.txt"])
+def test_records_are_complete_or_as_they_were(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A kill while one is written leaves what was there."""
+    write_text(tmp_path / name, "before")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(tmp_path / name, "after")
+    assert (tmp_path / name).read_text() == "before"
+
+
+def test_a_damaged_run_json(tmp_path: Path):
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"run\.json cannot be read"):
+        read_run(tmp_path)
+
+
+def test_other_images_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    describe_run(tmp_path, CONFIG, LISTING, 1, 0, False)
+    check_same_data(tmp_path, LISTING)
+    assert not caplog.messages
+    check_same_data(tmp_path, LISTING[:1])
+    assert "images differ" in caplog.messages[0]
+
+
+def test_the_log_goes_on_where_the_state_is(tmp_path: Path):
+    log = Log(tmp_path, 0, tensorboard=False)
+    for step in (1, 2, 3):
+        log.write(step, {"G": step / 2})
+    log.close()
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 4, "G": 2.')  # cut off by a kill
+    log = Log(tmp_path, 2, tensorboard=False)
+    log.write(3, {"G": 9.0})
+    assert read_log(tmp_path) == [{"step": 1, "G": 0.5}, {"step": 2, "G": 1.0},
+                                  {"step": 3, "G": 9.0}]  # fmt: skip
+    assert all(json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
+
+
+@pytest.mark.slow
+def test_a_curve_of_losses_and_validations(tmp_path: Path):
+    log = Log(tmp_path, 0, tensorboard=False)
+    for step in (1, 2):
+        log.write(step, {"G": 1.0, "adv": 0.5, "sr_B": 0.1})
+    small = Image.open(draw_curve(tmp_path)).size
+    log.write(2, {"validation deblur psnr": 20.0, "best": True})
+    large = Image.open(draw_curve(tmp_path)).size
+    assert large[0] == small[0] and large[1] > small[1]
