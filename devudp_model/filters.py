@@ -41,12 +41,6 @@ DOT_CONTRAST = 2.0
 WHITE = (0.8, 0.98)
 """`keep_white` starts at the first value of the input and has its full effect at the second."""
 
-OVERSHOOT_RADIUS = 6
-"""Radius of the windows whose minimum and maximum bound the result; see `cut_overshoot`."""
-
-SPECK_RADIUS = 1
-"""Features under 2 r + 1 pixels widen the local range only within r pixels; see `cut_overshoot`."""
-
 COLOUR_SHARE = 0.5
 """`calm_colours` keeps this share of the network's change of chrominance."""
 
@@ -144,37 +138,19 @@ def keep_white(image: Tensor, output: Tensor) -> Tensor:
     return output + white * (image - output).clamp(min=0)
 
 
-def cut_overshoot(image: Tensor, output: Tensor) -> Tensor:
-    """The model's image without rims that are lighter or darker than all around them.
-
-    Sharpening goes too far beside edges, which shows as halos. A blurred image has about the
-    range of the sharp one wherever it is more than a line or a dot, so every pixel is cut off at
-    the least and the greatest value that its channel of the input has nearby. Specks do not count:
-    they would spread.
-
-    Args:
-        image, output: B,C,H,W of the same exposure.
-    """
-    bounded = torch.minimum(output, highest_nearby(image))
-    return torch.maximum(bounded, -highest_nearby(-image))
-
-
-def highest_nearby(x: Tensor) -> Tensor:
-    """What no pixel of B,C,H,W may exceed; see `cut_overshoot`."""
-    without_specks = -closing(-x, SPECK_RADIUS)
-    return torch.maximum(window_max(without_specks, OVERSHOOT_RADIUS), window_max(x, SPECK_RADIUS))
-
-
 def calm_colours(image: Tensor, output: Tensor) -> Tensor:
     """The model's image with fewer coloured fringes, which it makes at edges of lights.
 
-    Where it only makes things lighter or darker, it stays. Arguments: see `cut_overshoot`.
+    Where it only makes things lighter or darker, it stays.
+
+    Args:
+        image, output: B,C,H,W in [0, 1] of the same exposure.
     """
     change = output - image
     return output - (1 - COLOUR_SHARE) * (change - change.mean(1, keepdim=True))
 
 
-FilterName = Literal["fill_dots", "keep_white", "cut_overshoot", "calm_colours"]
+FilterName = Literal["fill_dots", "keep_white", "calm_colours"]
 
 
 class Filter(NamedTuple):
@@ -187,7 +163,6 @@ class Filter(NamedTuple):
 FILTERS: dict[FilterName, Filter] = {
     "fill_dots": Filter(fill_dots, 2 * DOT_RADIUS),
     "keep_white": Filter(keep_white, 0),
-    "cut_overshoot": Filter(cut_overshoot, OVERSHOOT_RADIUS + 2 * SPECK_RADIUS),
     "calm_colours": Filter(calm_colours, 0),
 }
 

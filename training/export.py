@@ -24,7 +24,7 @@ from devudp_model.tensor_files import PREFIXES
 from .config import Config, ConfigError
 from .data.domains import find_domains
 from .onnx_export import check_onnx, export_onnx
-from .run.records import read_run
+from .run.records import read_log, read_run
 from .run.sheets import draw_curve
 from .run.state import load_state
 from .scene_fit import fit_scene
@@ -121,6 +121,25 @@ def write_card(path: Path, metadata: Mapping[str, str], digest: str, curve: Path
     return card
 
 
+def last_validation(out: Path) -> str:
+    """The run's last validation as Markdown; empty if it had none."""
+    lines = [line for line in read_log(out) if any(k.startswith("validation ") for k in line)]
+    if not lines:
+        return ""
+    return describe_validation(lines[-1])
+
+
+def describe_validation(line: Mapping[str, object]) -> str:
+    """A line of log.jsonl with a validation, as Markdown."""
+    rows = [
+        f"| {name.removeprefix('validation ')} | {value:.3f} |"
+        for name, value in line.items()
+        if name.startswith("validation ") and isinstance(value, float)
+    ]
+    head = f"Held-out images, validation at step {line['step']}:"
+    return "\n".join([head, "", "| | |", "|---|---|", *rows])
+
+
 def describe_checkpoint(out: Path, config: Config, step: int) -> dict[str, str]:
     """The metadata of a run's checkpoint. The recipe comes without the names of own folders."""
     about = read_run(out)
@@ -138,7 +157,7 @@ def describe_checkpoint(out: Path, config: Config, step: int) -> dict[str, str]:
         "recipe": to_toml(recipe),
         "data": f"{about['data']['images']} images, list's SHA-256 {about['data']['sha256']}",
         "step": str(step),
-        "metrics": "",
+        "metrics": last_validation(out),
         "licence": LICENCE,
         "seed": str(config.seed),
         "trained_with": "; ".join(trained),
