@@ -162,9 +162,7 @@ def difference(grey: Tensor, down: int, right: int) -> float:
 def share_below(value: float, full: float, none: float, logarithmic: bool = False) -> float:
     """1 below `full`, 0 above `none`, between on a line."""
     if logarithmic:
-        value, full, none = (
-            float(torch.tensor(max(x, 1e-6)).log()) for x in (value, full, none)
-        )
+        value, full, none = (float(torch.tensor(max(x, 1e-6)).log()) for x in (value, full, none))
     return min(max((none - value) / (none - full), 0.0), 1.0)
 
 

@@ -153,15 +153,30 @@ def patcher(module: nn.Module) -> Any:
     )
 
 
-def progress(total: int) -> Callable[[int], None]:
-    """A progress bar on the node: called with the number of steps done, from 1 to `total`.
+def progress(total: int) -> Callable[[float], None]:
+    """A progress bar on the node: called with the steps done, up to `total`; parts of one count.
 
     The call raises if the user pressed Cancel; let that pass through.
     """
     bar = comfy.utils.ProgressBar(total)
 
-    def report(done: int) -> None:
+    def report(done: float) -> None:
         management.throw_exception_if_processing_interrupted()
         bar.update_absolute(done)
 
     return report
+
+
+def show_text(text: str) -> None:
+    """Shows a text on the node that runs now, where the host can."""
+    try:
+        from comfy_execution.utils import (  # pyright: ignore[reportMissingImports]
+            get_executing_context,
+        )
+        from server import PromptServer  # pyright: ignore[reportMissingImports]
+
+        context, server = get_executing_context(), PromptServer.instance
+        if context is not None:
+            server.send_progress_text(text, context.node_id)
+    except (ImportError, AttributeError):  # older hosts have no such thing; the log has the text
+        pass

@@ -151,7 +151,9 @@ class Layers(nn.Module):
         scale = 1
         for index, layer in enumerate(self):
             layer.index = index
-            scale = scale * 2 if layer.kind == "down" else scale // 2 if layer.kind == "up" else scale
+            scale = (
+                scale * 2 if layer.kind == "down" else scale // 2 if layer.kind == "up" else scale
+            )
             self.scales.append(scale)
 
     def scale_of(self, layer: Layer) -> int:

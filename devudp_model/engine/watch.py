@@ -60,7 +60,9 @@ class Watch:
     kept: KeptOutputs | None = None
 
 
-_watch: ContextVar[Watch] = ContextVar("devudp_watch", default=Watch())
+NOTHING = Watch()
+
+_watch: ContextVar[Watch] = ContextVar("devudp_watch", default=NOTHING)
 
 
 def current() -> Watch:
