@@ -266,6 +266,20 @@ def restore_video(
     return outcome
 
 
+def subsample(planes: np.ndarray) -> np.ndarray:
+    """YUV 4:4:4, 3,H,W, to 4:2:0, 3 H / 2,W; H and W are even.
+
+    Chroma belongs to the left one of two pixels, as MPEG has it and readers take it to be; FFmpeg
+    would write it between them, and colours would move by half a pixel.
+    """
+    parts = [planes[0].reshape(-1)]
+    for plane in planes[1:]:
+        wide = np.pad(plane.astype(np.float32), ((0, 0), (1, 1)), "edge")
+        rows = (wide[:, :-2:2] + 2 * wide[:, 1:-1:2] + wide[:, 2::2]) / 4
+        parts.append(((rows[::2] + rows[1::2]) / 2).round().astype(np.uint8).reshape(-1))
+    return np.concatenate(parts).reshape(-1, planes.shape[2])
+
+
 class VideoWriter:
     """An MP4 file with the frames' times, the colours' meaning and the sound of another video.
 
@@ -347,12 +361,13 @@ class VideoWriter:
             waiting, self.waiting = self.waiting, []
             for packet in waiting:
                 self.write_sound(packet)
-        made = self.av.VideoFrame.from_ndarray(array, format="rgb24")
-        made = made.reformat(
-            format=self.video.pix_fmt,
+        made = self.av.VideoFrame.from_ndarray(array, format="rgb24").reformat(
+            format="yuv444p",
             interpolation=scaler(),
             dst_colorspace=frame.colorspace,
             dst_color_range=frame.color_range,
         )
+        if self.video.pix_fmt == "yuv420p":
+            made = self.av.VideoFrame.from_ndarray(subsample(made.to_ndarray()), format="yuv420p")
         made.pts, made.time_base = frame.pts, frame.time_base
         self.container.mux(self.video.encode(made))
