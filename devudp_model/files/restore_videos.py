@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..auto import Choice, choose
-from ..frozen import VideoRestorer
-from ..memory import with_less_memory
-from ..restoration import restore
 from .images import ImageError
 from .launcher import Process
 from .restore_files import HOPELESS, FileRestorer, Outcome, explain
-from .video import FORMAT, SUFFIXES, FrameRestorer, restore_video
+from .scenes import SceneRestorer
+from .video import FORMAT, SUFFIXES, restore_video
 
 log = logging.getLogger("devudp")
 
@@ -54,56 +48,6 @@ def split_videos(paths: Sequence[Path], out: Path) -> tuple[list[Path], list[Vid
     return [path for path in paths if path not in videos], jobs
 
 
-class SceneRestorer:
-    """Makes what restores a scene's frames, out of a sample of them; for `restore_video`.
-
-    Args:
-        restorer: its generators, options and mask; statistics are shared within a scene unless its
-            options say `each image`.
-        each: statistics of each frame.
-
-    Attributes:
-        choices: what each scene needed, with `auto`.
-    """
-
-    def __init__(self, restorer: FileRestorer, *, each: bool = False):
-        self.restorer, self.each = restorer, each
-        self.choices: list[Choice] = []
-
-    def __call__(self, sample: Tensor) -> FrameRestorer:
-        options = self.restorer.options
-        if self.restorer.auto:
-            choice = choose(sample)
-            self.choices.append(choice)
-            if choice.task is None:
-                return lambda frame: frame
-            options = choice.options(options)
-        generator, mask = self.restorer.generator(options.task), self.restorer.mask
-        device = next(generator.parameters()).device
-
-        def make(limit: int | None) -> VideoRestorer:
-            return VideoRestorer(generator, sample, dataclasses.replace(options, memory=limit))
-
-        video = None
-        if not self.each:
-            video, self.restorer.limit = with_less_memory(make, device, self.restorer.limit)
-
-        def run(frame: Tensor, limit: int | None) -> Tensor:
-            if video is None:
-                bounded = dataclasses.replace(options, memory=limit, statistics="each image")
-                return restore(frame, generator, bounded, mask=mask)
-            video.set_memory(limit)
-            return video(frame, mask)
-
-        def restore_frame(frame: Tensor) -> Tensor:
-            restored, self.restorer.limit = with_less_memory(
-                partial(run, frame), device, self.restorer.limit
-            )
-            return restored
-
-        return restore_frame
-
-
 @torch.inference_mode()
 def run_videos(
     jobs: Sequence[VideoJob],
@@ -125,7 +69,9 @@ def run_videos(
                 raise ImageError(
                     f"{job.target} exists already. Add --skip-existing to keep it, or --overwrite."
                 )
-            scenes = SceneRestorer(restorer)
+            scenes = SceneRestorer(
+                restorer.generator, restorer.options, restorer.mask, auto=restorer.auto
+            )
             job.target.parent.mkdir(parents=True, exist_ok=True)
             bar = tqdm(unit=" frames", desc=job.source.name, disable=bool(process.rank) or None)
 

@@ -63,7 +63,7 @@ def test_schemas_use_what_the_host_knows(pack: Pack) -> None:
 
 def test_the_folder_lists_checkpoints_only(pack: Pack, tmp_path: Path) -> None:
     paths, suffixes = sys.modules["folder_paths"].folder_names_and_paths["devudp"]
-    assert paths == [str(tmp_path / "devudp")]
+    assert paths == [str(tmp_path / "devudp")] and (tmp_path / "devudp").is_dir()
     assert suffixes == {".safetensors", ".pth"}
 
 
