@@ -35,6 +35,11 @@ class Calls:
     progress: list[float] = field(default_factory=list)
     interrupt_at: int | None = None
 
+    @property
+    def whole(self) -> list[float]:
+        """The progress in whole images; slow machines are told of parts of one, too."""
+        return [value for value in self.progress if value == int(value)]
+
 
 class Patcher:
     """The host's ModelPatcher."""

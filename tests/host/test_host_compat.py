@@ -74,7 +74,7 @@ def test_images_are_made_of_the_hosts_numbers(pack: Pack) -> None:
     assert restored.dtype == wanted and restored.shape == image.shape
     degraded = pack.nodes["DEvUDPDegrade"].execute(image, 5.0, 0.5, 0.01, 3).args[0]
     assert degraded.dtype == wanted and degraded.shape == image.shape
-    assert pack.calls.progress == [1, 2, 1, 2]
+    assert pack.calls.whole == [1, 2, 1, 2]
 
 
 def test_the_hosts_choice_of_numbers_is_respected(pack: Pack) -> None:
@@ -122,7 +122,7 @@ def test_cancel_passes_through_and_stops_the_batch(pack: Pack) -> None:
     pack.calls.interrupt_at = 3
     with pytest.raises(Interrupted):
         restore_images(pack, torch.rand(20, 8, 8, 3))
-    assert pack.calls.progress == [1, 2, 3]
+    assert pack.calls.whole == [1, 2, 3]
 
 
 def test_cancel_is_noticed_within_a_image(pack: Pack) -> None:
@@ -284,7 +284,7 @@ def test_auto_does_what_each_image_needs_and_says_so(pack: Pack) -> None:
     torch.testing.assert_close(output.args[0][:1].float(), good, atol=1e-3, rtol=0)
     alone = restore_node(pack, batch[1:], task="low light").args[0]
     assert torch.equal(output.args[0][1:], alone)
-    assert pack.calls.progress[:2] == [1, 2]
+    assert pack.calls.whole[:2] == [1, 2]
     assert restore_node(pack, good, task="auto").args[0].shape == good.shape
 
 
@@ -345,7 +345,7 @@ def test_the_frames_of_a_long_video_are_restored_one_by_one(
     restored = restore_images(pack, image, masks, statistics="shared").float()
     [sample] = made
     assert sample.shape == (8, 3, 8, 8)
-    assert pack.calls.progress == list(range(1, 301))
+    assert pack.calls.whole == list(range(1, 301))
     changed = (restored - image).abs().amax((1, 2, 3)) > 0.01
     assert changed.logical_not().nonzero().flatten().tolist() == [17]
     torch.testing.assert_close(restored[17], image[17], atol=1e-3, rtol=0)
