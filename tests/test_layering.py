@@ -32,8 +32,8 @@ THIRD_PARTY = {
         *("comfy", "comfy_api", "comfy_execution", "folder_paths", "server"),
     },
 }
-"""Top-level modules that a folder may import, beside the standard library. pyvips and av are extras,
-imported when the first file comes that needs them; the nodes' are the host's own."""
+"""Top-level modules that a folder may import, beside the standard library. pyvips and av are extras
+and imported when the first file comes that needs them; the nodes' others are the host's own."""
 
 
 class Import(NamedTuple):

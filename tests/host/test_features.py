@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,25 @@ def test_a_video_keeps_its_sound_and_frame_rate(server: Server, task: str) -> No
     assert after["pixels"].mean() > 1.5 * before["pixels"].mean()
     if task == "auto":
         assert "scene 2: dark" in run.outputs[node[0]]["text"][0]
+
+
+def test_a_video_can_be_cancelled_and_leaves_nothing(server: Server) -> None:
+    clip = make_clip(server.base / "input" / "long.mp4", 60, size=(320, 240))
+    build = Builder()
+    loaded = [build.add("LoadVideo", file=clip.name), 0]
+    node = build.restore_video(loaded, checkpoint="bundled")
+    build.add("SaveVideo", video=node, filename_prefix="long", format="auto", codec="auto")
+    before = set((server.base / "temp").iterdir())
+    number = server.submit(build.prompt)
+    end = time.monotonic() + 20
+    while not server.get("/queue")["queue_running"] and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(1)
+    server.post("/interrupt", {})
+    asked = time.monotonic()
+    assert server.wait(number).status == "interrupted"
+    assert time.monotonic() - asked < 10
+    assert set((server.base / "temp").iterdir()) == before
 
 
 def test_a_video_made_of_images(server: Server) -> None:
