@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import logging
 import os
 import signal
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from .files.launcher import Process
     from .files.plan import Job
     from .files.restore_files import FileRestorer, Outcome
+    from .generator import Generator
+    from .tasks import Task
 
 log = logging.getLogger("devudp")
 
@@ -59,9 +62,11 @@ def run_restore(args: argparse.Namespace) -> int:
     from .files.launcher import Process
     from .files.plan import plan
     from .files.restore_files import Outcome, run
+    from .files.restore_videos import run_videos, split_videos
 
+    paths, videos = split_videos(args.paths, args.out)
     jobs, problems = plan(
-        args.paths,
+        paths,
         args.out,
         format=args.format,
         recursive=args.recursive,
@@ -72,20 +77,21 @@ def run_restore(args: argparse.Namespace) -> int:
     process.connect()
     # A launcher or a service that ends this process gets the same orderly end as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if jobs:
+    existing = {"overwrite": args.overwrite, "skip_existing": args.skip_existing}
+    if jobs or videos:
         prepare_folder(args.out)
-        outcome = run(
-            jobs,
-            make_restorer(args, jobs, process),
-            overwrite=args.overwrite,
-            skip_existing=args.skip_existing,
-            process=process,
-        )
+        restorer = make_restorer(args, jobs, process)
+        if jobs:
+            outcome = run(jobs, restorer, **existing, process=process)
+        if videos and not outcome.interrupted:
+            clips = run_videos(videos, restorer, **existing, process=process)
+            outcome = Outcome.sum([outcome, clips])
     if not outcome.interrupted:
         outcome = Outcome.sum(process.gather(outcome))
     outcome.failed.update(problems)
     if process.rank == 0:
-        report(outcome, args.out)
+        results = {job.source: job.target for job in (*jobs, *videos)}
+        (report_json if args.json else report)(outcome, args.out, results)
     return INTERRUPTED if outcome.interrupted else FAILED if outcome.failed else 0
 
 
@@ -108,28 +114,53 @@ def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Proces
     """Generator, options and mask as the arguments say."""
     from PIL import Image
 
-    from .checkpoint import bundled, load_checkpoint
+    from .auto import AUTO
     from .files.images import read_image
     from .files.restore_files import FileRestorer
     from .restoration import Options
-    from .tasks import bundled_variant, task_of_word
+    from .tasks import DEFAULT_TASK, task_of_word
 
     Image.MAX_IMAGE_PIXELS = None  # the user's own files: images.MAX_PIXELS is the limit
+    auto = args.task == AUTO
     options = Options(
-        task=task_of_word(args.task),
+        task=DEFAULT_TASK if auto else task_of_word(args.task),
         strength=args.strength,
         exposure=args.exposure,
         precision=args.precision,
         statistics="shared" if args.statistics == "shared" else "each image",
         memory=args.memory,
     )
-    checkpoint = load_checkpoint(args.checkpoint or bundled(bundled_variant(options.task)))
     device = choose_device(args.device, process.local_rank)
     mask = read_image(args.mask).pixels.mean(1, keepdim=True) if args.mask else None
     folders: dict[Path, list[Path]] = {}
     for job in jobs:
         folders.setdefault(job.source.parent, []).append(job.source)
-    return FileRestorer(checkpoint.generator.to(device), options, folders, mask)
+    weights = Weights(args.checkpoint, device)
+    if not auto or args.checkpoint:
+        weights(options.task)  # what is wrong with a file shows at once, not for every image
+    return FileRestorer(weights, options, folders, mask, auto=auto)
+
+
+class Weights:
+    """Generators for tasks, loaded when they are first needed.
+
+    Args:
+        checkpoint: for all tasks; None for the bundled ones.
+        device: where they are to run.
+    """
+
+    def __init__(self, checkpoint: Path | None, device: torch.device):
+        self.checkpoint, self.device = checkpoint, device
+        self.loaded: dict[Path, Generator] = {}
+
+    def __call__(self, task: Task) -> Generator:
+        from .checkpoint import bundled, load_checkpoint
+        from .tasks import bundled_variant
+
+        path = self.checkpoint or bundled(bundled_variant(task))
+        if path not in self.loaded:
+            self.loaded[path] = load_checkpoint(path).generator.to(self.device)
+        return self.loaded[path]
 
 
 def choose_device(name: str | None, local_rank: int) -> torch.device:
@@ -157,8 +188,29 @@ def choose_device(name: str | None, local_rank: int) -> torch.device:
     return device
 
 
-def report(outcome: Outcome, out: Path) -> None:
+def report_json(outcome: Outcome, out: Path, results: dict[Path, Path]) -> None:
+    """One JSON object a line for each file that was given, to standard output."""
+    for source, target in results.items():
+        choice = outcome.choices.get(source)
+        failure = outcome.failed.get(source)
+        print(
+            json.dumps(
+                {
+                    "file": str(source),
+                    "result": str(target) if failure is None and target.exists() else None,
+                    "error": failure,
+                    **({"auto": choice.as_dict()} if choice else {}),
+                }
+            )
+        )
+    for path in outcome.failed.keys() - results.keys():
+        print(json.dumps({"file": str(path), "result": None, "error": outcome.failed[path]}))
+
+
+def report(outcome: Outcome, out: Path, results: dict[Path, Path]) -> None:
     """What was done, to standard output, and what was not and why, to standard error."""
+    for path, choice in outcome.choices.items():
+        print(f"{path}: {choice.reason}")
     skipped = f", {outcome.skipped} were there already" if outcome.skipped else ""
     print(f"{outcome.done} restored into {out}{skipped}.")
     if outcome.failed:

@@ -11,14 +11,17 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from .tasks import DEFAULT_TASK, ROWS, TASK_SPECS, describe_tasks
+from .tasks import ROWS, describe_tasks
 
 Command = Callable[[argparse.Namespace], int]
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FORMATS = ("png", "jpeg", "webp", "tiff", "bmp", "same")
 
-TASK_WORDS = tuple(spec.word for spec in ROWS)
+AUTO = "auto"
+"""As in auto.py, which needs torch."""
+
+TASK_WORDS = (AUTO, *(spec.word for spec in ROWS))
 
 SAME_AS = {**{spec.name: spec.word for spec in ROWS}, "jpg": "jpeg", "tif": "tiff"}
 """Other names of tasks (the nodes') and of formats (file suffixes)."""
@@ -35,11 +38,11 @@ EXAMPLES = """examples:
   devudp restore night.jpg --out restored --task low-light --exposure 0.7 --format jpeg
   devudp restore large.tif --out restored --memory 2GB --format tiff
 
-videos (no flicker; the sound is copied back by ffmpeg):
-  mkdir frames
-  ffmpeg -i video.mp4 frames/%06d.png
-  devudp restore frames --out restored --statistics shared
-  ffmpeg -framerate 25 -i restored/%06d.png -i video.mp4 -map 0:v -map 1:a? restored.mp4
+videos (frames of a scene share their statistics; the sound is kept; needs PyAV, the extra "video"):
+  devudp restore clip.mp4 --out restored
+
+for scripts, one JSON object a file:
+  devudp restore holiday --out restored --json
 
 several GPUs, or several processes on one GPU to hide file I/O; if it stops half-way, the same
 command with --skip-existing does the rest:
@@ -58,8 +61,10 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     restore = commands.add_parser(
         "restore",
-        help="restore image files and folders",
-        description="Restores image files (PNG, JPEG, WebP, TIFF, BMP) and folders of them.",
+        help="restore image files, folders and videos",
+        description=(
+            "Restores image files (PNG, JPEG, WebP, TIFF, BMP), folders of them, and video files."
+        ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -81,14 +86,17 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
 
 def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("paths", nargs="+", type=Path, metavar="PATH", help="image file or folder")
+    add("paths", nargs="+", type=Path, metavar="PATH", help="image file, folder, video file")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add(
         "--task",
         type=usual_name,
         choices=TASK_WORDS,
-        default=TASK_SPECS[DEFAULT_TASK].word,
-        help=f"{describe_tasks('; ', words=True)}; default %(default)s",
+        default=AUTO,
+        help=(
+            f"{AUTO}: measure each image and do what it needs; "
+            f"{describe_tasks('; ', words=True)}; default %(default)s"
+        ),
     )
     add("--checkpoint", type=Path, metavar="FILE", help="weights; default: the task's bundled ones")
     add(
@@ -133,6 +141,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="memory limit, such as 4GB; default: none",
     )
+    add("--json", action="store_true", help="print one JSON object a file, and nothing else")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")
     add("--precision", choices=PRECISIONS, default="auto", help="of the network; default auto")
 

@@ -1,29 +1,36 @@
-"""Checkpoints that can be chosen, found through the host's folders, read once and kept."""
+"""Checkpoints that can be chosen, found through the host's folders, read once while in use."""
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import folder_paths  # pyright: ignore[reportMissingImports]
 import torch
 
+from ..devudp_model.auto import AUTO
 from ..devudp_model.checkpoint import Checkpoint, bundled, load_checkpoint
-from ..devudp_model.tasks import Task, bundled_variant
+from ..devudp_model.tasks import TASKS, Task, bundled_variant
 
 FOLDER = "devudp"
 SUFFIXES = {".safetensors", ".pth"}
 BUNDLED = "bundled"
 
-KEPT = 2
-"""Checkpoints kept in main memory (28 MB each): both bundled ones, or one's own and another."""
+log = logging.getLogger("devudp")
 
-_read: dict[tuple[str, int, int], Checkpoint] = {}
+_read: WeakValueDictionary[tuple[str, int, int], Checkpoint] = WeakValueDictionary()
+"""As long as something holds them: see kept.py. Reading 28 MB again takes some 50 ms."""
 
 
 def register_folder() -> None:
     """Makes `models/devudp`, and `devudp:` in the user's extra_model_paths.yaml, known."""
     default = os.path.join(folder_paths.models_dir, FOLDER)  # noqa: PTH118 (the host wants str)
+    try:
+        Path(default).mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # a read-only installation works without
+        log.warning("DEvUDP could not make %s for checkpoints of your own: %s", default, error)
     folder_paths.add_model_folder_path(FOLDER, default)
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
     # A folder new to the host starts with no suffixes, which would list every file.
@@ -57,20 +64,18 @@ def find(checkpoint: str, task: Task) -> Path:
 
 
 def load(checkpoint: str, task: Task) -> Checkpoint:
-    """Reads a choice, or takes it from the last ones read; a changed file is read again.
+    """Reads a choice, or takes it from those in use; a changed file is read again.
 
     Raises:
         CheckpointError: the file is damaged or belongs to another network.
     """
     path = find(checkpoint, task)
     key = identity(path)
-    if key not in _read:
+    known = _read.get(key)
+    if known is None:
         with torch.inference_mode(False):  # weights made in this mode could never be changed
-            _read[key] = load_checkpoint(path)
-    _read[key] = _read.pop(key)  # to the end: used last
-    while len(_read) > KEPT:
-        del _read[next(iter(_read))]
-    return _read[key]
+            known = _read[key] = load_checkpoint(path)
+    return known
 
 
 def identity(path: Path) -> tuple[str, int, int]:
@@ -89,7 +94,8 @@ def fingerprint(checkpoint: str | None, task: Task | None) -> str:
     """
     if checkpoint is None or task is None:
         return "linked"
+    tasks = TASKS if task == AUTO else (task,)
     try:
-        return str(identity(find(checkpoint, task)))
+        return str(sorted({identity(find(checkpoint, each)) for each in tasks}))
     except FileNotFoundError:
         return "missing"

@@ -10,6 +10,8 @@ out of memory          `OOM_EXCEPTION` to catch     `raise_non_oom(error)` to ca
 schema                 no `search_aliases`,         has them
                        no input `advanced`
 upscale models         `.to(device)` is called      `.patcher`, a `CoreModelPatcher`, is loaded
+videos                 in `comfy_api.input_impl`    in `comfy_api.latest.InputImpl`, can be cut
+text on a node         in the log only              `PromptServer.send_progress_text`
 =====================  ===========================  =============================================
 """
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import comfy.model_management as management  # pyright: ignore[reportMissingImports]
@@ -153,15 +156,49 @@ def patcher(module: nn.Module) -> Any:
     )
 
 
-def progress(total: int) -> Callable[[int], None]:
-    """A progress bar on the node: called with the number of steps done, from 1 to `total`.
+def progress(total: int) -> Callable[[float], None]:
+    """A progress bar on the node: called with the steps done, up to `total`; parts of one count.
 
     The call raises if the user pressed Cancel; let that pass through.
     """
     bar = comfy.utils.ProgressBar(total)
 
-    def report(done: int) -> None:
+    def report(done: float) -> None:
         management.throw_exception_if_processing_interrupted()
         bar.update_absolute(done)
 
     return report
+
+
+def video_from_file(path: str) -> Any:
+    """A VIDEO of the host, of a file."""
+    return video_types()[0](path)
+
+
+def video_types() -> tuple[type, ...]:
+    """The host's class of a VIDEO that is a file, and of one that is made of frames; () if none."""
+    for name in ("comfy_api.latest", "comfy_api.latest._input_impl", "comfy_api.input_impl"):
+        try:
+            module = import_module(name)
+        except ImportError:
+            continue
+        place = getattr(module, "InputImpl", module)
+        kinds = [getattr(place, kind, None) for kind in ("VideoFromFile", "VideoFromComponents")]
+        if all(kinds):
+            return tuple(kinds)  # pyright: ignore[reportReturnType]
+    return ()
+
+
+def show_text(text: str) -> None:
+    """Shows a text on the node that runs now, where the host can."""
+    try:
+        from comfy_execution.utils import (  # pyright: ignore[reportMissingImports]
+            get_executing_context,
+        )
+        from server import PromptServer  # pyright: ignore[reportMissingImports]
+
+        context, server = get_executing_context(), PromptServer.instance
+        if context is not None:
+            server.send_progress_text(text, context.node_id)
+    except (ImportError, AttributeError):  # older hosts have no such thing; the log has the text
+        pass

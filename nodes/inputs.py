@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import torch
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
+from torch import Tensor
 
+from ..devudp_model.auto import AUTO
 from ..devudp_model.restoration import PRECISIONS, STATISTICS, Options, Precision, Statistics
 from ..devudp_model.tasks import DEFAULT_TASK, ROWS, TASK_SPECS, TASKS, Task, describe_tasks
 from . import checkpoints
 from .host import make
 
 CATEGORY = "image/restoration"
+
+ESSENTIALS = "Image Tools"
+"""The group of the host's short list of nodes, where it has one."""
+
+ALIASES = ["deblur", "unblur", "sharpen", "low light", "brighten", "denoise", "restore photo"]
+"""Words that newer hosts find the nodes by."""
 
 FIXED = " or ".join(spec.name for spec in ROWS if spec.exposure_is_fixed)
 """The tasks whose exposure cannot be chosen."""
@@ -18,9 +27,9 @@ FIXED = " or ".join(spec.name for spec in ROWS if spec.exposure_is_fixed)
 def task_input() -> io.Combo.Input:
     return io.Combo.Input(
         "task",
-        options=list(TASKS),
-        default=DEFAULT_TASK,
-        tooltip=f"{describe_tasks()}.",
+        options=[AUTO, *TASKS],
+        default=AUTO,
+        tooltip=f"{AUTO}: measure each image and do what it needs. {describe_tasks()}.",
     )
 
 
@@ -36,28 +45,30 @@ def checkpoint_input() -> io.Combo.Input:
     )
 
 
-def strength_input() -> io.Float.Input:
-    return io.Float.Input(
-        "strength",
+def slider(name: str, tooltip: str) -> io.Float.Input:
+    """A share from 0 to 1."""
+    display = getattr(getattr(io, "NumberDisplay", None), "slider", None)
+    return make(
+        io.Float.Input,
+        name,
         default=1.0,
         min=0.0,
         max=1.0,
         step=0.05,
-        tooltip="How much of the restored image to take. 0: the image as it was.",
+        tooltip=tooltip,
+        newer={"display_mode": display} if display is not None else {},
     )
 
 
+def strength_input() -> io.Float.Input:
+    return slider("strength", "How much of the restored image to take. 0: the image as it was.")
+
+
 def exposure_input() -> io.Float.Input:
-    return io.Float.Input(
+    return slider(
         "exposure",
-        default=1.0,
-        min=0.0,
-        max=1.0,
-        step=0.05,
-        tooltip=(
-            "How much of the new exposure to take. 0: the image's own brightness and contrast. "
-            f"The task {FIXED} keeps the image's own in any case."
-        ),
+        "How much of the new exposure to take. 0: the image's own brightness and contrast. "
+        f"The task {FIXED} keeps the image's own in any case.",
     )
 
 
@@ -96,7 +107,11 @@ def make_options(
     precision: Precision,
     statistics: Statistics = "each image",
 ) -> Options:
-    """The widgets' values as the library's options; a full exposure is the task's own."""
+    """The widgets' values as the library's options; a full exposure is the task's own.
+
+    The task auto becomes another one later, image by image.
+    """
+    task = DEFAULT_TASK if task == AUTO else task
     own = TASK_SPECS[task].exposure_is_fixed or exposure >= 1
     return Options(
         task=task,
@@ -107,16 +122,11 @@ def make_options(
     )
 
 
-def check_choices(
-    checkpoint: str | None, **choices: tuple[str | None, tuple[str, ...]]
-) -> bool | str:
-    """What `validate_inputs` returns: True, or what is wrong (the host does not look itself).
-
-    Args:
-        checkpoint: as chosen.
-        choices: a value and what it may be, by the widget's name; None comes from another node.
-    """
-    for name, (value, known) in choices.items():
-        if value is not None and value not in known:
-            return f"{name} is {value!r}: choose one of {', '.join(known)}"
-    return checkpoints.problem(checkpoint) or True
+def check_finite(values: Tensor, name: str) -> None:
+    """Raises ValueError if an IMAGE or MASK has numbers that are none."""
+    if values.numel() and not torch.stack(torch.aminmax(values)).isfinite().all():
+        raise ValueError(
+            f"The {name} has pixels that are not numbers (NaN or infinite). A node before this one "
+            "made them: often a VAE or a model in fp16 that wants fp32. Look at its result with "
+            "Preview Image, where such pixels are black."
+        )

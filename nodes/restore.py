@@ -5,14 +5,16 @@ from __future__ import annotations
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from ..devudp_model.restoration import PRECISIONS, STATISTICS, Precision, Statistics
-from ..devudp_model.tasks import TASKS, Task
+from ..devudp_model.restoration import Precision, Statistics
+from ..devudp_model.tasks import Task
 from . import checkpoints
-from .host import make
+from .host import intermediate_device, intermediate_dtype, make, show_text
 from .images import clean_mask
 from .inputs import (
+    ALIASES,
     CATEGORY,
-    check_choices,
+    ESSENTIALS,
+    check_finite,
     checkpoint_input,
     exposure_input,
     make_options,
@@ -21,7 +23,13 @@ from .inputs import (
     strength_input,
     task_input,
 )
-from .run_on_host import restore_images
+from .previews import before_and_after
+from .restore_chosen import restore_chosen
+
+EMPTY_MASK = (
+    "The mask is black everywhere, so the image stays as it was. (Load Image gives such a mask for "
+    "a file whose transparency hides nothing.) Paint a mask, or disconnect it to restore it all."
+)
 
 
 class DEvUDPRestore(io.ComfyNode):
@@ -57,24 +65,15 @@ class DEvUDPRestore(io.ComfyNode):
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The restored images.")],
             newer={
-                "search_aliases": ["deblur", "sharpen", "low light", "unblur", "restore photo"],
+                "search_aliases": ALIASES,
+                "essentials_category": ESSENTIALS,
             },
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        checkpoint: str | None = None,
-        task: str | None = None,
-        precision: str | None = None,
-        statistics: str | None = None,
-    ) -> bool | str:
-        return check_choices(
-            checkpoint,
-            task=(task, TASKS),
-            precision=(precision, PRECISIONS),
-            statistics=(statistics, STATISTICS),
-        )
+    def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
+        # The host repeats the answer for every argument; it looks at the other choices itself.
+        return checkpoints.problem(checkpoint) or True
 
     @classmethod
     def fingerprint_inputs(
@@ -94,8 +93,17 @@ class DEvUDPRestore(io.ComfyNode):
         statistics: Statistics,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        generator = checkpoints.load(checkpoint, task).generator
+        check_finite(image, "image")
         options = make_options(task, strength, exposure, precision, statistics)
-        return io.NodeOutput(
-            restore_images(image, generator, options, clean_mask(mask, len(image)))
-        )
+        cleaned = clean_mask(mask, len(image))
+        if cleaned is not None:
+            check_finite(cleaned, "mask")
+        text = EMPTY_MASK if cleaned is not None and not cleaned.any() else ""
+        if text:
+            result = image.to(intermediate_device(), intermediate_dtype())
+        else:
+            result, text = restore_chosen(image, task, checkpoint, options, cleaned)
+        if text:
+            show_text(text)
+        shown = before_and_after(image, result)
+        return io.NodeOutput(result, ui={**shown, **({"text": (text,)} if text else {})})

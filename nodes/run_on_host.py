@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from ..devudp_model.engine.layers import forget_layers
+from ..devudp_model.engine.watch import KeptOutputs, watching
 from ..devudp_model.frozen import VideoRestorer, sampled
 from ..devudp_model.generator import Generator
 from ..devudp_model.memory import first_limit, with_less_memory
+from ..devudp_model.progress import ImageProgress, pixels_to_do
 from ..devudp_model.restoration import Options, Precision, restore
 from . import host
 from .host import intermediate_device, intermediate_dtype
@@ -33,7 +35,14 @@ PRECISIONS: dict[torch.dtype, Precision] = {
 
 
 def restore_images(
-    image: Tensor, generator: Generator, options: Options, mask: Tensor | None
+    image: Tensor,
+    generator: Generator,
+    options: Options,
+    mask: Tensor | None,
+    *,
+    report: Callable[[float], None] | None = None,
+    first: int = 0,
+    outputs: KeptOutputs | None = None,
 ) -> Tensor:
     """IMAGE B,H,W,C to the restored B,H,W,C, where and as the host wants images.
 
@@ -44,11 +53,15 @@ def restore_images(
         generator: lies on the CPU, and does so again afterwards.
         options: what to do; a precision of "auto" becomes the host's choice.
         mask: None, or 1 or B,1,H,W.
+        report: the node's progress bar; one of its own if None.
+        first: images that the bar has seen before these.
+        outputs: of the network, from the last run and for the next one.
 
     Raises:
         MemoryError: memory ran out with the smallest limit, too.
     """
-    report = host.progress(len(image))
+    progress = ImageProgress(report or host.progress(len(image)), first)
+    pixels = pixels_to_do(image.shape[1], image.shape[2], generator, options)
     options = replace(options, precision=host_precision(options.precision))
     with on_device(generator, working_bytes(image, generator, options)) as device:
         limit = first_limit(host.free_bytes(device))
@@ -63,9 +76,10 @@ def restore_images(
             masks = mask if mask is None or len(mask) == 1 else mask[part]
 
             def done(count: int, _: int = 0) -> None:
-                report(part.start + count)
+                progress.done(first + part.start + count)
 
-            with host.cancellable():
+            progress.begin(pixels)
+            with host.cancellable(), watching(progress.advance, outputs):
                 if video:
                     video.set_memory(memory)
                     restored = restore_frames(video, frames, masks, done)

@@ -10,17 +10,20 @@ import torch
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
+from ..devudp_model.auto import AUTO, choose
 from ..devudp_model.frozen import FrozenRestorer
 from ..devudp_model.generator import STRIDE, Generator
 from ..devudp_model.memory import first_limit, with_less_memory
-from ..devudp_model.restoration import PRECISIONS, Options, Precision
-from ..devudp_model.tasks import TASK_SPECS, TASKS, Task
+from ..devudp_model.restoration import Options, Precision
+from ..devudp_model.tasks import TASK_SPECS, Task
 from . import checkpoints, host
-from .host import make
+from .host import make, show_text
 from .images import channels_first
 from .inputs import (
+    ALIASES,
     CATEGORY,
-    check_choices,
+    ESSENTIALS,
+    check_finite,
     checkpoint_input,
     exposure_input,
     make_options,
@@ -81,8 +84,13 @@ class TiledRestorer:
 
     @torch.inference_mode()
     def __call__(self, tile: Tensor) -> Tensor:
-        """1,C,h,w in [0, 1] to 1,3,h,w in [0, 1]."""
+        """1,C,h,w in [0, 1] to 1,3,h,w in [0, 1].
+
+        Transparency cannot be carried through: the host's node has room for three channels only.
+        """
         tile = tile[:, :3]
+        if self.options.strength == 0:
+            return tile.clone()
         place = None if self.images is None else find_tile(tile, self.images)
         if self.images is None or place is None:
             self.warn()
@@ -117,11 +125,13 @@ class TiledRestorer:
     def warn(self) -> None:
         if self.images is not None and not self._warned:
             self._warned = True
-            logger.warning(
+            text = (
                 "DEvUDP as Upscale Model: this image is not the one connected to its input "
                 "'image', so tiles are restored without their surroundings, and in that image's "
-                "exposure. Connect the very image that is to be restored."
+                "exposure: it may come out black. Connect the very image that is to be restored."
             )
+            logger.warning(text)
+            show_text(text)
 
 
 class DEvUDPLoadUpscaleModel(io.ComfyNode):
@@ -160,17 +170,16 @@ class DEvUDPLoadUpscaleModel(io.ComfyNode):
                     tooltip="For Upscale Image (using Model) and the like. The size stays.",
                 )
             ],
-            newer={"search_aliases": ["deblur", "restore", "upscale model"]},
+            newer={
+                "search_aliases": [*ALIASES, "upscale model"],
+                "essentials_category": ESSENTIALS,
+            },
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        checkpoint: str | None = None,
-        task: str | None = None,
-        precision: str | None = None,
-    ) -> bool | str:
-        return check_choices(checkpoint, task=(task, TASKS), precision=(precision, PRECISIONS))
+    def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
+        # The host repeats the answer for every argument; it looks at the other choices itself.
+        return checkpoints.problem(checkpoint) or True
 
     @classmethod
     def fingerprint_inputs(
@@ -188,12 +197,32 @@ class DEvUDPLoadUpscaleModel(io.ComfyNode):
         precision: Precision,
         image: Tensor | None = None,
     ) -> io.NodeOutput:
-        generator = checkpoints.load(checkpoint, task).generator
         options = make_options(task, strength, exposure, host_precision(precision))
+        if image is not None:
+            check_finite(image, "image")
+            image = channels_first(image[..., :3])
+        if task == AUTO:
+            options = choose_for_tiles(image, options)
+        generator = checkpoints.load(checkpoint, options.task).generator
         if image is None:
             options = without_image(generator, options)
-            return io.NodeOutput(TiledRestorer(generator, options, None))
-        return io.NodeOutput(TiledRestorer(generator, options, channels_first(image[..., :3])))
+        return io.NodeOutput(TiledRestorer(generator, options, image))
+
+
+def choose_for_tiles(image: Tensor | None, options: Options) -> Options:
+    """The task that B,C,H,W needs; strength 0 where it needs none.
+
+    Raises:
+        ValueError: there is no image.
+    """
+    if image is None:
+        raise ValueError(
+            "The task auto measures the image: connect the image that is going to be restored to "
+            "the input 'image' too, or choose the task deblur, which does without."
+        )
+    choice = choose(image)
+    show_text(choice.reason)
+    return replace(options, strength=0.0) if choice.task is None else choice.options(options)
 
 
 def without_image(generator: Generator, options: Options) -> Options:

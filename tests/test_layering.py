@@ -26,10 +26,14 @@ HOST_HAS = {"torch", "numpy", "pillow", "safetensors", "tqdm"}
 """What every ComfyUI installation brings along."""
 
 THIRD_PARTY = {
-    "devudp_model": {"torch", "numpy", "PIL", "safetensors", "tqdm", "pyvips"},
-    "nodes": {"torch", "numpy", "PIL", "comfy", "comfy_api", "folder_paths"},
+    "devudp_model": {"torch", "numpy", "PIL", "safetensors", "tqdm", *("pyvips", "av")},
+    "nodes": {
+        *("torch", "numpy", "PIL"),
+        *("comfy", "comfy_api", "comfy_execution", "folder_paths", "server"),
+    },
 }
-"""Top-level modules that a folder may import, beside the standard library."""
+"""Top-level modules that a folder may import, beside the standard library. pyvips and av are extras
+and imported when the first file comes that needs them; the nodes' others are the host's own."""
 
 
 class Import(NamedTuple):

@@ -85,6 +85,11 @@ class Layer(nn.Module):
         inputs = {"down": 4.0, "up": 0.25}.get(self.kind, 1.0) * self.inner
         return round((inputs + self.outer) * width * self.weight.itemsize)
 
+    @property
+    def work(self) -> int:
+        """Multiplications for one output pixel."""
+        return self.weight.numel() // (4 if self.kind == "up" else 1)
+
     def forward(self, strip: Tensor) -> Tensor:
         """1,C,rows,W with the rows that `needs` names, to the output rows."""
         if self.kind == "down":
@@ -142,8 +147,18 @@ class Layers(nn.Module):
         self.up1 = single(generator.up1, "up")
         self.decode1 = stage(generator.decode1)
         self.head = Layer(generator.head, "same", False, dtype)
+        self.scales: list[int] = []
+        scale = 1
         for index, layer in enumerate(self):
             layer.index = index
+            scale = (
+                scale * 2 if layer.kind == "down" else scale // 2 if layer.kind == "up" else scale
+            )
+            self.scales.append(scale)
+
+    def scale_of(self, layer: Layer) -> int:
+        """By how much smaller than the image a layer's output is: 1, 2 or 4."""
+        return self.scales[layer.index]
 
     def __iter__(self) -> Iterator[Layer]:
         return (module for module in self.modules() if isinstance(module, Layer))

@@ -21,10 +21,14 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..atomic import replacing
+from ..auto import Choice, choose
+from ..engine.watch import watching
 from ..frozen import VideoRestorer, sampled
 from ..generator import Generator
 from ..memory import is_out_of_memory, with_less_memory
+from ..progress import ImageProgress, pixels_to_do
 from ..restoration import Options, restore
+from ..tasks import Task
 from .images import (
     SAVE_OPTIONS,
     ImageError,
@@ -36,6 +40,7 @@ from .images import (
 )
 from .launcher import Process
 from .plan import Job
+from .video import VideoError
 
 log = logging.getLogger("devudp")
 
@@ -43,6 +48,9 @@ HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """A disk that is full or read-only now is so for the next image too."""
 
 LONGEST_JPEG = 65_500
+
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
+"""A number of images tells nothing within a large one."""
 
 
 @dataclass
@@ -54,6 +62,7 @@ class Outcome:
         left: how many were not reached.
         failed: the other images, and why.
         interrupted: by the user, or by the launcher.
+        choices: of the task `auto`, for the images done; of a video, that of its first scene.
     """
 
     done: int = 0
@@ -61,6 +70,7 @@ class Outcome:
     left: int = 0
     failed: dict[Path, str] = field(default_factory=dict)
     interrupted: bool = False
+    choices: dict[Path, Choice] = field(default_factory=dict)
 
     @classmethod
     def sum(cls, outcomes: Sequence[Outcome]) -> Outcome:
@@ -71,29 +81,44 @@ class Outcome:
             total.skipped += outcome.skipped
             total.left += outcome.left
             total.failed.update(outcome.failed)
+            total.choices.update(outcome.choices)
+            total.interrupted |= outcome.interrupted
         return total
 
 
 class FileRestorer:
-    """Applies one generator with the same options to images of any kind.
+    """Applies the same options to images of any kind.
 
     Args:
-        generator: on the device that is to do the work.
+        generator: gives a task's generator, on the device that is to do the work.
         options: with `shared` statistics, they are those of a sample of the image's folder.
         folders: the images of each folder, for the sample.
         mask: 1,1,H,W in [0, 1], or None.
+        auto: find out for each image (or folder, if shared) what it needs.
+
+    Attributes:
+        choice: what the last image needed, with `auto`.
+        advance: gets the network's progress; see `watching`.
+        pixels_to_do: gets the work of an image before it begins.
     """
 
     def __init__(
         self,
-        generator: Generator,
+        generator: Callable[[Task], Generator],
         options: Options,
         folders: dict[Path, list[Path]],
         mask: Tensor | None = None,
+        *,
+        auto: bool = False,
     ):
         self.generator, self.options, self.folders, self.mask = generator, options, folders, mask
+        self.auto = auto
         self.limit = options.memory
+        self.choice: Choice | None = None
+        self.advance: Callable[[float], None] | None = None
+        self.pixels_to_do: Callable[[float], None] = lambda pixels: None
         self.video: tuple[Path, VideoRestorer] | None = None  # of the last folder
+        self.folder: tuple[Path, Choice] | None = None  # the last one, and what it needs
 
     def __call__(self, pixels: Tensor, folder: Path) -> Tensor:
         """1,C,H,W in [0, 1] to the same; again with less where memory runs out.
@@ -102,25 +127,45 @@ class FileRestorer:
             MemoryError: it ran out with the smallest limit, too.
             ValueError, FloatingPointError: as `restore`.
         """
-        device = next(self.generator.parameters()).device
+        options = self.options
+        if self.auto:
+            self.choice = self.choose(pixels, folder)
+            if self.choice.task is None:
+                return pixels
+            options = self.choice.options(options)
+        generator = self.generator(options.task)
+        device = next(generator.parameters()).device
+        height, width = pixels.shape[2:]
+        self.pixels_to_do(pixels_to_do(height, width, generator, options))
 
         def run(limit: int | None) -> Tensor:
-            return self.restore_within(limit, pixels, folder)
+            bounded = dataclasses.replace(options, memory=limit)
+            with watching(self.advance):
+                return self.restore_within(generator, bounded, pixels, folder)
 
         # What this image needed, the next ones will: hence the limit is carried on.
         restored, self.limit = with_less_memory(run, device, self.limit)
         return restored
 
-    def restore_within(self, limit: int | None, pixels: Tensor, folder: Path) -> Tensor:
+    def choose(self, pixels: Tensor, folder: Path) -> Choice:
+        """What an image needs; where statistics are shared, what its folder needs."""
+        if not self.options.shared:
+            return choose(pixels)
+        if self.folder is None or self.folder[0] != folder:
+            self.folder = folder, choose(sample_of(self.folders[folder], like=pixels))
+        return self.folder[1]
+
+    def restore_within(
+        self, generator: Generator, options: Options, pixels: Tensor, folder: Path
+    ) -> Tensor:
         """`__call__` within a memory limit."""
-        options = dataclasses.replace(self.options, memory=limit)
         if not options.shared:
-            return restore(pixels, self.generator, options, mask=self.mask)
+            return restore(pixels, generator, options, mask=self.mask)
         if self.video is None or self.video[0] != folder:
             self.video = None  # before the next one is made
             sample = sample_of(self.folders[folder], like=pixels)
-            self.video = folder, VideoRestorer(self.generator, sample, options)
-        self.video[1].set_memory(limit)
+            self.video = folder, VideoRestorer(generator, sample, options)
+        self.video[1].set_memory(options.memory)
         return self.video[1](pixels, self.mask)
 
 
@@ -146,15 +191,24 @@ def run(
     """Does this process's share of the jobs; one that fails is noted and the next one done."""
     process = process or Process()
     own, outcome = process.share(jobs), Outcome()
-    bar = tqdm(own, unit="image", disable=True if process.rank else None)
+    bar = tqdm(total=len(own), bar_format=BAR, disable=True if process.rank else None)
+
+    def show(images: float) -> None:
+        bar.update(images - bar.n)
+
     with logging_redirect_tqdm(), bar:
         for index, job in enumerate(own):
+            bar.set_description_str(f"{index + 1} of {len(own)}")
+            progress = ImageProgress(show, index)
+            restorer.advance, restorer.pixels_to_do = progress.advance, progress.begin
             try:
                 if job.target.exists() and skip_existing:
                     outcome.skipped += 1
                 else:
                     do(job, restorer, overwrite=overwrite)
                     outcome.done += 1
+                    if restorer.choice is not None:
+                        outcome.choices[job.source] = restorer.choice
             except KeyboardInterrupt:
                 outcome.interrupted, outcome.left = True, len(own) - index
                 break
@@ -164,7 +218,7 @@ def run(
                 if isinstance(error, OSError) and error.errno in HOPELESS:
                     outcome.left = len(own) - index - 1
                     break
-            bar.update()
+            progress.done(index + 1)
     return outcome
 
 
@@ -201,7 +255,7 @@ def write_sheet(path: Path, before: RasterImage, after: RasterImage) -> None:
 
 def explain(error: Exception) -> str:
     """One line for the user: what happened and what to do."""
-    if isinstance(error, ImageError):
+    if isinstance(error, (ImageError, VideoError)):
         return str(error)
     if is_out_of_memory(error):
         return f"Not enough memory. {error}" if str(error) else "Not enough memory."

@@ -9,6 +9,7 @@ import asyncio
 import importlib.util
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, Literal
 
@@ -31,8 +32,13 @@ class Calls:
 
     freed: list[tuple[float, torch.device]] = field(default_factory=list)
     emptied: int = 0
-    progress: list[int] = field(default_factory=list)
+    progress: list[float] = field(default_factory=list)
     interrupt_at: int | None = None
+
+    @property
+    def whole(self) -> list[float]:
+        """The progress in whole images; slow machines are told of parts of one, too."""
+        return [value for value in self.progress if value == int(value)]
 
 
 class Patcher:
@@ -153,6 +159,9 @@ def fake_folder_paths(models: str) -> ModuleType:
 
     module.add_model_folder_path = add_model_folder_path
     module.get_filename_list = lambda name: ["own.safetensors"]
+    for kind in ("user", "input", "temp"):
+        folder = str(Path(models) / kind)
+        setattr(module, f"get_{kind}_directory", lambda folder=folder: folder)
     return module
 
 
@@ -164,7 +173,7 @@ class Bar:
     def __init__(self, total: int):
         self.total = total
 
-    def update_absolute(self, value: int) -> None:
+    def update_absolute(self, value: float) -> None:
         self.calls.progress.append(value)
         if value == self.calls.interrupt_at:
             raise Interrupted

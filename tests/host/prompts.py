@@ -57,6 +57,17 @@ class Builder:
         }
         return [self.add("DEvUDPRestore", image=image, **values), 0]
 
+    def restore_video(self, video: Link, **changes: Any) -> Link:
+        values = {
+            "task": "joint",
+            "checkpoint": "small.safetensors",
+            "strength": 1.0,
+            "exposure": 1.0,
+            "precision": "auto",
+            **changes,
+        }
+        return [self.add("DEvUDPRestoreVideo", video=video, **values), 0]
+
     def upscale_model(self, image: Link | None, **changes: Any) -> Link:
         values: dict[str, Any] = {
             "task": "joint",

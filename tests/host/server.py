@@ -46,12 +46,14 @@ class Run:
         error: the failed node's message.
         outputs: {node's number: {kind: [...]}}.
         cached: numbers of the nodes that did not have to run again.
+        seconds: from start to end.
     """
 
     status: str
     error: str = ""
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     cached: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 class Server:
@@ -122,6 +124,8 @@ def read_history(history: dict[str, Any]) -> Run:
     messages = dict(history["status"]["messages"])
     run = Run(history["status"]["status_str"], outputs=history["outputs"])
     run.cached = messages.get("execution_cached", {}).get("nodes", [])
+    times = [message["timestamp"] for message in messages.values() if "timestamp" in message]
+    run.seconds = (max(times) - min(times)) / 1000 if times else 0.0
     if "execution_interrupted" in messages:
         run.status = "interrupted"
     if "execution_error" in messages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 import weakref
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from devudp_model.checkpoint import save_checkpoint
 from tests.host.conftest import small_generator
 from tests.host.environment import ROOT
 from tests.host.fakes import CorePatcher, Interrupted, Pack, Patcher, Shape, load_pack
@@ -61,7 +63,7 @@ def test_schemas_use_what_the_host_knows(pack: Pack) -> None:
 
 def test_the_folder_lists_checkpoints_only(pack: Pack, tmp_path: Path) -> None:
     paths, suffixes = sys.modules["folder_paths"].folder_names_and_paths["devudp"]
-    assert paths == [str(tmp_path / "devudp")]
+    assert paths == [str(tmp_path / "devudp")] and (tmp_path / "devudp").is_dir()
     assert suffixes == {".safetensors", ".pth"}
 
 
@@ -72,7 +74,7 @@ def test_images_are_made_of_the_hosts_numbers(pack: Pack) -> None:
     assert restored.dtype == wanted and restored.shape == image.shape
     degraded = pack.nodes["DEvUDPDegrade"].execute(image, 5.0, 0.5, 0.01, 3).args[0]
     assert degraded.dtype == wanted and degraded.shape == image.shape
-    assert pack.calls.progress == [1, 2, 1, 2]
+    assert pack.calls.whole == [1, 2, 1, 2]
 
 
 def test_the_hosts_choice_of_numbers_is_respected(pack: Pack) -> None:
@@ -120,7 +122,7 @@ def test_cancel_passes_through_and_stops_the_batch(pack: Pack) -> None:
     pack.calls.interrupt_at = 3
     with pytest.raises(Interrupted):
         restore_images(pack, torch.rand(20, 8, 8, 3))
-    assert pack.calls.progress == [1, 2, 3]
+    assert pack.calls.whole == [1, 2, 3]
 
 
 def test_cancel_is_noticed_within_a_image(pack: Pack) -> None:
@@ -193,29 +195,119 @@ def test_out_of_memory_in_the_end_says_what_to_do(
         restore_images(pack, torch.rand(1, 8, 8, 3))
 
 
-def test_two_checkpoints_are_kept_the_last_ones_used(
+def test_weights_are_read_once_and_go_with_the_image(
     pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """The host frees memory by letting the images go that nodes gave."""
     checkpoints, read = pack.module("nodes.checkpoints"), []
-    for name in "abc":
-        (tmp_path / name).touch()
+    (tmp_path / "a").touch()
 
-    def load_checkpoint(path: Path) -> torch.nn.Module:
+    class Loaded:
+        pass
+
+    def load_checkpoint(path: Path) -> Loaded:
         read.append(path.name)
-        return torch.nn.Identity()
+        return Loaded()
 
     monkeypatch.setattr(checkpoints, "load_checkpoint", load_checkpoint)
     find = sys.modules["folder_paths"]
     monkeypatch.setattr(find, "get_full_path_or_raise", lambda _, n: str(tmp_path / n), False)
-    kept = {name: weakref.ref(checkpoints.load(name, "joint")) for name in "ab"}
+    image = torch.rand(1, 8, 8, 3)
+    kept_for = pack.module("nodes.kept").kept_for
+    kept_for(image).hold(checkpoints.load("a", "joint"))
+    gone = weakref.ref(checkpoints.load("a", "low light"))
+    assert read == ["a"] and gone() is not None
+    del image
+    assert gone() is None
     checkpoints.load("a", "joint")
-    assert read == ["a", "b"], "both are kept"
-    checkpoints.load("c", "joint")
-    assert kept["a"]() is not None and kept["b"]() is None, "b was used the longest time ago"
-    checkpoints.load("a", "joint")
-    assert read == ["a", "b", "c"]
-    checkpoints.load("b", "joint")
-    assert read == ["a", "b", "c", "b"]
+    assert read == ["a", "a"]
+
+
+def restore_node(pack: Pack, image: torch.Tensor, **changes: Any) -> Any:
+    """What DEvUDP Restore gives, with weights of a few kilobytes."""
+    values = {
+        "task": "joint",
+        "checkpoint": "own.safetensors",
+        "strength": 1.0,
+        "exposure": 1.0,
+        "precision": "fp32",
+        "statistics": "each image",
+        **changes,
+    }
+    return pack.nodes["DEvUDPRestore"].execute(image, **values)
+
+
+@pytest.fixture
+def small_weights(pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "own.safetensors", small_generator(1), {})
+    find = sys.modules["folder_paths"]
+    monkeypatch.setattr(find, "get_full_path_or_raise", lambda _, n: str(tmp_path / n), False)
+
+
+@pytest.mark.usefixtures("small_weights")
+@pytest.mark.parametrize("change", ["strength", "exposure", "mask", "task"])
+def test_the_network_does_not_run_again_for_what_comes_after_it(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    network = pack.module("devudp_model.engine.network")
+    image = torch.rand(1, 40, 48, 3, generator=torch.Generator().manual_seed(0))
+    changes = {
+        "strength": {"strength": 0.5},
+        "exposure": {"exposure": 0.3},
+        "mask": {"mask": torch.rand(1, 40, 48)},
+        "task": {"task": "low light"},
+    }[change]
+    restore_node(pack, image)
+    runs: list[int] = []
+    true = network.Execution.run
+    monkeypatch.setattr(
+        network.Execution, "run", lambda self, out: [runs.append(1), true(self, out)]
+    )
+    kept = restore_node(pack, image, **changes).args[0]
+    assert runs == []
+    fresh = restore_node(pack, image.clone(), **changes).args[0]
+    assert runs == [1]
+    assert torch.equal(kept, fresh)
+    image[0, 3, 4] = 0.5  # what a careless node may do
+    restore_node(pack, image)
+    assert runs == [1, 1]
+
+
+@pytest.mark.usefixtures("small_weights")
+def test_auto_does_what_each_image_needs_and_says_so(pack: Pack) -> None:
+    good = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    batch = torch.cat([good, good * 0.1])
+    output = restore_node(pack, batch, task="auto")
+    [text] = output.ui["text"]
+    assert "1. bright enough" in text and "left as it is" in text
+    assert "2. dark" in text and "low light" in text
+    torch.testing.assert_close(output.args[0][:1].float(), good, atol=1e-3, rtol=0)
+    alone = restore_node(pack, batch[1:], task="low light").args[0]
+    assert torch.equal(output.args[0][1:], alone)
+    assert pack.calls.whole[:2] == [1, 2]
+    assert restore_node(pack, good, task="auto").args[0].shape == good.shape
+
+
+@pytest.mark.usefixtures("small_weights")
+def test_black_masks_and_numbers_that_are_none_are_told(pack: Pack) -> None:
+    image = torch.rand(1, 20, 24, 3)
+    output = restore_node(pack, image, mask=torch.zeros(1, 20, 24))
+    torch.testing.assert_close(output.args[0].float(), image, atol=1e-3, rtol=0)
+    assert "mask is black everywhere" in output.ui["text"][0]
+    for broken in ({"image": image * float("nan")}, {"mask": torch.full((1, 9, 9), float("nan"))}):
+        name = next(iter(broken))
+        with pytest.raises(ValueError, match=f"The {name} has pixels that are not numbers"):
+            restore_node(pack, broken.get("image", image), mask=broken.get("mask"))
+
+
+def test_the_host_hears_of_progress_within_an_image(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack.module("devudp_model.progress"), "SECONDS", 0.0)
+    restore_images(pack, torch.rand(2, 64, 48, 3))
+    told = pack.calls.progress
+    assert told == sorted(told) and told[-1] == 2 and len(told) > 30
+    assert sum(0 < value < 1 for value in told) > 10 and 1 in told
 
 
 def test_a_long_batch_is_not_held_twice(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +345,7 @@ def test_the_frames_of_a_long_video_are_restored_one_by_one(
     restored = restore_images(pack, image, masks, statistics="shared").float()
     [sample] = made
     assert sample.shape == (8, 3, 8, 8)
-    assert pack.calls.progress == list(range(1, 301))
+    assert pack.calls.whole == list(range(1, 301))
     changed = (restored - image).abs().amax((1, 2, 3)) > 0.01
     assert changed.logical_not().nonzero().flatten().tolist() == [17]
     torch.testing.assert_close(restored[17], image[17], atol=1e-3, rtol=0)
@@ -320,10 +412,11 @@ def test_an_upscale_model_for_old_and_new_hosts(pack: Pack) -> None:
     assert all(p is not q for p in generator.parameters() for q in model.model.parameters())
 
 
-def test_choices_are_checked_since_the_host_does_not(pack: Pack) -> None:
-    validate = pack.nodes["DEvUDPRestore"].validate_inputs
-    good = {"task": "joint", "precision": "auto", "statistics": "each image"}
-    assert validate(checkpoint="bundled", **good) is True
-    assert validate(checkpoint=None, **good) is True  # comes from another node
-    assert "no checkpoint 'gone.pth'" in validate(checkpoint="gone.pth", **good)
-    assert "choose one of joint" in validate(checkpoint="bundled", **{**good, "task": "paint"})
+def test_only_the_checkpoint_is_checked_by_the_node(pack: Pack) -> None:
+    """The host repeats what the node says for each argument that it names."""
+    for name in ("DEvUDPRestore", "DEvUDPLoadUpscaleModel"):
+        validate = pack.nodes[name].validate_inputs
+        assert list(inspect.signature(validate).parameters) == ["checkpoint"]
+        assert validate(checkpoint="bundled") is True
+        assert validate(checkpoint=None) is True  # comes from another node
+        assert "no checkpoint 'gone.pth'" in validate(checkpoint="gone.pth")

@@ -23,7 +23,10 @@ from tests.host.prompts import Builder
 from tests.host.server import RefusedError, Server
 
 STORED = HERE / "object_info.json"
-NODES = ("DEvUDPRestore", "DEvUDPLoadUpscaleModel", "DEvUDPDegrade", "DEvUDPMeasure")
+NODES = (
+    *("DEvUDPRestore", "DEvUDPLoadUpscaleModel", "DEvUDPDegrade", "DEvUDPMeasure"),
+    "DEvUDPRestoreVideo",
+)
 TRUNCATION = 1
 """SaveImage cuts the fraction of a grey level off where the command line rounds."""
 
@@ -208,8 +211,9 @@ def test_the_second_prompt_comes_from_the_cache_unless_something_changed(server:
     assert restored[0] not in changed.cached
     assert difference(server.images(changed, saved)[0], before) > 10
     path.unlink()
-    with pytest.raises(RefusedError, match=r"changing\.safetensors"):
+    with pytest.raises(RefusedError, match=r"changing\.safetensors") as refused:
         server.submit(build.prompt)
+    assert len(refused.value.errors[restored[0]]["errors"]) == 1, "said once, not per argument"
 
 
 def test_unknown_and_damaged_checkpoints(server: Server) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from devudp_model import cli as cli
 from devudp_model import cli_arguments as arguments
+from devudp_model.auto import AUTO
 from devudp_model.checkpoint import bundled, load_checkpoint, save_checkpoint
 from devudp_model.files import images as images
 from devudp_model.files import restore_files as batch
@@ -51,6 +52,7 @@ def devudp(weights: Path, tmp_path: Path) -> Callable[..., int]:
     def call(*arguments: object) -> int:
         texts = [str(argument) for argument in arguments]
         out = [] if "--out" in texts else ["--out", str(tmp_path / "out")]
+        out += [] if "--task" in texts else ["--task", "joint"]
         return cli.main(["restore", *texts, *out, "--checkpoint", str(weights), "--device", "cpu"])
 
     return call
@@ -587,7 +589,8 @@ def test_output_that_nobody_reads_is_no_fault(weights: Path) -> None:
 
 
 def test_choices_are_those_of_the_library() -> None:
-    assert tuple(task.replace("-", " ") for task in arguments.TASK_WORDS) == TASKS
+    words = [task.replace("-", " ") for task in arguments.TASK_WORDS]
+    assert words == [AUTO, *TASKS] and arguments.AUTO == AUTO
     assert arguments.PRECISIONS == PRECISIONS
     assert set(get_args(STATISTICS) or STATISTICS) == {"each image", "shared"}
     assert set(arguments.FORMATS) - {"same"} == set(images.FORMATS)

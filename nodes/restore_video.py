@@ -1,0 +1,186 @@
+"""DEvUDP Restore Video: VIDEO in, VIDEO out, with its sound."""
+
+from __future__ import annotations
+
+import importlib.util
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import folder_paths  # pyright: ignore[reportMissingImports]
+import torch.nn.functional as F
+from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
+from torch import Tensor
+
+from ..devudp_model.auto import AUTO
+from ..devudp_model.files.scenes import SceneRestorer
+from ..devudp_model.files.video import FORMAT, THUMBNAIL, find_scenes, restore_video
+from ..devudp_model.generator import Generator
+from ..devudp_model.memory import first_limit
+from ..devudp_model.restoration import Options, Precision
+from ..devudp_model.tasks import Task
+from . import checkpoints, host
+from .host import make, show_text
+from .images import channels_first, channels_last, empty_like
+from .inputs import (
+    ALIASES,
+    CATEGORY,
+    ESSENTIALS,
+    checkpoint_input,
+    exposure_input,
+    make_options,
+    precision_input,
+    strength_input,
+    task_input,
+)
+from .run_on_host import host_precision, on_device
+
+ROOM = 2 * 2**30
+"""Bytes that the host is asked for: about what a frame of 1920 by 1080 takes in fp32."""
+
+
+def is_possible() -> bool:
+    """Whether the host has videos, and what reads and writes them."""
+    return hasattr(io, "Video") and bool(host.video_types()) and has_av()
+
+
+def has_av() -> bool:
+    try:
+        return importlib.util.find_spec("av") is not None
+    except ValueError:
+        return False
+
+
+class DEvUDPRestoreVideo(io.ComfyNode):
+    """Restores a video file frame by frame, so that it may be of any length."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return make(
+            io.Schema,
+            node_id="DEvUDPRestoreVideo",
+            display_name="DEvUDP Restore Video: deblur, dark",
+            category=CATEGORY,
+            description=(
+                "Removes blur from a video and corrects its exposure. The frames of a scene are "
+                "measured together, so they do not flicker; sound and frame rate are kept. For "
+                "Load Video and Save Video."
+            ),
+            inputs=[
+                io.Video.Input("video", tooltip="The video, of any length."),
+                task_input(),
+                checkpoint_input(),
+                strength_input(),
+                exposure_input(),
+                precision_input(),
+            ],
+            outputs=[io.Video.Output(display_name="video", tooltip="The restored video.")],
+            newer={
+                "search_aliases": [*ALIASES, "video"],
+                "essentials_category": ESSENTIALS,
+            },
+        )
+
+    @classmethod
+    def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
+        return checkpoints.problem(checkpoint) or True
+
+    @classmethod
+    def fingerprint_inputs(
+        cls, checkpoint: str | None = None, task: Task | None = None, **others: object
+    ) -> str:
+        return checkpoints.fingerprint(checkpoint, task)
+
+    @classmethod
+    def execute(
+        cls,
+        video: Any,
+        task: Task,
+        checkpoint: str,
+        strength: float,
+        exposure: float,
+        precision: Precision,
+    ) -> io.NodeOutput:
+        options = make_options(task, strength, exposure, host_precision(precision), "shared")
+        with scene_restorer(checkpoint, options, auto=task == AUTO) as scenes:
+            if is_file(video):
+                restored = restore_file(video, scenes)
+            else:
+                restored = restore_frames(video, scenes)
+        text = scenes.reason()
+        if text:
+            show_text(text)
+        return io.NodeOutput(restored, ui={"text": (text,)} if text else None)
+
+
+@contextmanager
+def scene_restorer(checkpoint: str, options: Options, *, auto: bool) -> Iterator[SceneRestorer]:
+    """What restores scenes on the host's device, where one network at a time lies."""
+    with ExitStack() as placed, host.cancellable():
+        loaded: dict[Generator, Any] = {}
+
+        def generator(task: Task) -> Generator:
+            found = checkpoints.load(checkpoint, task)
+            if found.generator not in loaded:
+                placed.pop_all().close()
+                loaded.clear()
+                loaded[found.generator] = found
+                device = placed.enter_context(on_device(found.generator, ROOM))
+                scenes.limit = first_limit(host.free_bytes(device))
+            return found.generator
+
+        scenes = SceneRestorer(generator, options, auto=auto, api=host.MEMORY)
+        yield scenes
+
+
+def is_file(video: Any) -> bool:
+    """Whether a VIDEO is a whole file; newer hosts can cut a part out of one."""
+    kind = host.video_types()[0]
+    if not isinstance(video, kind) or not hasattr(video, "get_stream_source"):
+        return False
+    return abs(kind(video.get_stream_source()).get_duration() - video.get_duration()) < 0.01
+
+
+def restore_file(video: Any, scenes: SceneRestorer) -> Any:
+    """A VIDEO that is a file; the restored one lies in the host's temporary folder."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"devudp_{secrets.token_hex(8)}.{FORMAT}"
+    report = None
+
+    def progress(done: int, total: int) -> None:
+        nonlocal report
+        report = report or host.progress(max(total, 1))
+        report(done)
+
+    restore_video(video.get_stream_source(), target, scenes, progress)
+    return host.video_from_file(str(target))
+
+
+def restore_frames(video: Any, scenes: SceneRestorer) -> Any:
+    """A VIDEO whose frames lie in memory; so do the restored ones."""
+    components = video.get_components()
+    images = components.images
+    result, report = empty_like(images), host.progress(max(len(images), 1))
+    numbers = count()
+
+    def tensor(frame: Tensor) -> Tensor:
+        return channels_first(frame[None, ..., :3]).float()
+
+    def small(frame: Tensor) -> Any:
+        width, height = THUMBNAIL
+        grey = tensor(frame).mean(1, keepdim=True) * 255
+        return F.adaptive_avg_pool2d(grey, (height, width))[0, 0].cpu().numpy()
+
+    for scene in find_scenes(iter(images), small, tensor):
+        restore_one = scenes(scene.sample)
+        for _ in range(scene.frames):
+            i = next(numbers)
+            result[i : i + 1, ..., :3] = channels_last(restore_one(tensor(images[i])))
+            result[i : i + 1, ..., 3:] = images[i : i + 1, ..., 3:]
+            report(i + 1)
+    return host.video_types()[1](replace(components, images=result))
