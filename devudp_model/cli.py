@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cli_arguments import make_parser
+from .untrusted import MEMORY_VARIABLE, printable
 
 # torch and Pillow take seconds to import: only where they are needed, so that --help is quick.
 if TYPE_CHECKING:
@@ -36,9 +38,12 @@ FAILED, INTERRUPTED = 1, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0, 1 (something failed), 2 (usage), 130."""
     args = make_parser(run_restore, run_info).parse_args(argv)
-    logging.basicConfig(
-        level=logging.DEBUG if args.verbose else logging.INFO, format="%(levelname)s: %(message)s"
-    )
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal has no letters for
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(Printable("%(levelname)s: %(message)s"))
     logging.getLogger("PIL").setLevel(logging.INFO)
     logging.getLogger("pyvips").setLevel(logging.WARNING)  # it tells about its threads
     try:
@@ -51,11 +56,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except (ValueError, OSError) as error:
         log.debug("", exc_info=True)
-        print(f"devudp: {error}", file=sys.stderr)
+        print(f"devudp: {printable(error)}", file=sys.stderr)
         return FAILED
 
 
+class Printable(logging.Formatter):
+    """Log lines in which nothing can steer the terminal; tracebacks keep their lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
 def run_restore(args: argparse.Namespace) -> int:
+    if args.file_memory:
+        os.environ[MEMORY_VARIABLE] = str(args.file_memory)
     from .files.launcher import Process
     from .files.plan import plan
     from .files.restore_files import Outcome, run
@@ -160,12 +175,12 @@ def choose_device(name: str | None, local_rank: int) -> torch.device:
 def report(outcome: Outcome, out: Path) -> None:
     """What was done, to standard output, and what was not and why, to standard error."""
     skipped = f", {outcome.skipped} were there already" if outcome.skipped else ""
-    print(f"{outcome.done} restored into {out}{skipped}.")
+    print(f"{outcome.done} restored into {printable(out)}{skipped}.")
     if outcome.failed:
         print(f"{len(outcome.failed)} failed:", file=sys.stderr)
         for path, reason in outcome.failed.items():
             name = "" if str(path) in reason else f"{path}: "
-            print(f"  {name}{reason}", file=sys.stderr)
+            print(f"  {printable(name + reason)}", file=sys.stderr)
     if outcome.left:
         what = "Interrupted" if outcome.interrupted else "Stopped"
         print(
@@ -184,7 +199,7 @@ def run_info(args: argparse.Namespace) -> int:
         try:
             print("\n".join(describe(load_checkpoint(path, fold=False))))
         except CheckpointError as error:
-            print(f"devudp: {error}", file=sys.stderr)
+            print(f"devudp: {printable(error)}", file=sys.stderr)
             status = FAILED
     return status
 
@@ -200,7 +215,8 @@ def describe(checkpoint: Checkpoint) -> list[str]:
     }
     first = ("variant", "parameters", "width", "depth", "norm", "shortcut")
     names = [*first, *sorted(set(facts) - {*first, "size", "sha256"}), "size", "sha256"]
-    return [str(checkpoint.path), *(f"  {name:<15}{facts[name]}" for name in names)]
+    lines = [f"{name:<15}{facts[name]}" for name in names]
+    return [printable(checkpoint.path), *(f"  {printable(line)}" for line in lines)]
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ def _exif(image: Image.Image) -> bytes:
     if image.format == "TIFF":
         for tag in set(exif) - TIFF_TAGS_TO_KEEP:
             del exif[tag]
+        exif.bigtiff = False  # whose layout no other file has
     if ORIENTATION in exif:
         exif[ORIENTATION] = 1
     try:

@@ -360,7 +360,7 @@ def test_a_folder_of_the_results_that_cannot_be_written(
 ) -> None:
     source = draw(tmp_path / "in/sub/a.png")
 
-    def locked(path: Path, *_: object) -> None:
+    def locked(path: Path, *_: object, **__: object) -> None:
         hidden = str(path.with_name(".devudp-0123.tmp"))
         raise PermissionError(errno.EACCES, "Permission denied", hidden)
 
@@ -381,10 +381,10 @@ def test_ctrl_c(
         draw(tmp_path / f"in/{number}.png")
     real = batch.write_image
 
-    def interrupt(path: Path, *arguments: object) -> None:
+    def interrupt(path: Path, *arguments: object, **options: object) -> None:
         if path.stem == "2":
             signal.raise_signal(signal.SIGINT)
-        real(path, *arguments)  # pyright: ignore[reportArgumentType]
+        real(path, *arguments, **options)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(batch, "write_image", interrupt)
     # A shell starts what runs in the background with Ctrl-C ignored, and Python leaves it so.
