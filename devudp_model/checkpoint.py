@@ -95,8 +95,10 @@ def load_checkpoint(path: str | os.PathLike[str], *, fold: bool = True) -> Check
     path = Path(path)
     tensors, metadata = read_tensors(path)
     architecture = identify(tensors, metadata, path)
-    tensors = {**counters(architecture), **tensors}
-    check_shapes(tensors, architecture, path)  # before a network of that size is made
+    shapes = shapes_of(architecture)
+    # BatchNorm's step counters play no part in restoring; many programs do not store them.
+    tensors = {**{n: torch.tensor(0) for n in shapes if n.endswith(COUNTER)}, **tensors}
+    check_shapes(tensors, shapes, architecture, path)  # before a network of that size is made
     check_values(tensors, path)
     # The caller's random numbers stay as they are. (On the device "meta" none would be drawn at
     # all, but drawing none there imports eight hundred modules of torch, for most of a second.)
@@ -240,15 +242,13 @@ def shapes_of(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     }
 
 
-def counters(architecture: Architecture) -> dict[str, Tensor]:
-    """BatchNorm's step counters: no part in restoring, and many programs do not store them."""
-    names = (name for name in shapes_of(architecture) if name.endswith(COUNTER))
-    return {name: torch.tensor(0) for name in names}
-
-
-def check_shapes(tensors: Mapping[str, Tensor], architecture: Architecture, path: Path) -> None:
+def check_shapes(
+    tensors: Mapping[str, Tensor],
+    wanted: Mapping[str, tuple[int, ...]],
+    architecture: Architecture,
+    path: Path,
+) -> None:
     """Raises CheckpointError unless names and shapes are those of the architecture."""
-    wanted = shapes_of(architecture)
     faults = [f"{name} is missing" for name in wanted if name not in tensors]
     faults += [f"{name} does not belong there" for name in tensors if name not in wanted]
     faults += [

@@ -17,7 +17,7 @@ from ..devudp_model.memory import first_limit, with_less_memory
 from ..devudp_model.restoration import Options, Precision, restore
 from . import host
 from .host import intermediate_device, intermediate_dtype
-from .images import channels_first, channels_last, empty_like
+from .images import channels_first, channels_last, check_image, empty_like
 
 CHUNK = 8
 """Images restored in one go: so few that their copies weigh little."""
@@ -47,7 +47,11 @@ def restore_images(
 
     Raises:
         MemoryError: memory ran out with the smallest limit, too.
+        ValueError: it is no image, has no pixels, or pixels that are not finite.
     """
+    check_image(image)
+    if not len(image):
+        return empty_like(image)
     report = host.progress(len(image))
     options = replace(options, precision=host_precision(options.precision))
     with on_device(generator, working_bytes(image, generator, options)) as device:

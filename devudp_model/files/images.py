@@ -26,7 +26,7 @@ from torch import Tensor
 from ..atomic import replacing
 from ..untrusted import UntrustedFileError, check_claim, check_regular
 from . import high_bit_depth, tiff
-from .metadata import ORIENTATION, Metadata
+from .metadata import ORIENTATION, Metadata, exif_of_tiff
 
 log = logging.getLogger("devudp")
 
@@ -243,7 +243,8 @@ def _read_high_bit_depth(
     found = high_bit_depth.read(path, is_png=not tags, layout=layout)
     if image is None:
         _refuse_several(tiff.count_pages(file), path)
-        return _from_array(found.pixels, found.has_alpha, found.orientation, 16, found.metadata)
+        metadata = dataclasses.replace(found.metadata, exif=exif_of_tiff(file))
+        return _from_array(found.pixels, found.has_alpha, found.orientation, 16, metadata)
     orientation = image.getexif().get(ORIENTATION, 1)
     if image.format == "PNG":
         image.load()  # text may come after the pixels
