@@ -106,11 +106,12 @@ def run_restore(args: argparse.Namespace) -> int:
 
 def prepare_folder(out: Path) -> None:
     """Makes the folder and checks that it is writable, before any work is done."""
-    from .atomic import replacing
+    from .atomic import PREFIX, SUFFIX, discard_leftovers, replacing
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".devudp-probe"
+        discard_leftovers(out)
+        probe = out / f"{PREFIX}probe{SUFFIX}"
         with replacing(probe):
             pass
         probe.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Image files that lie, lack parts, or are no files at all: refused or warned of, in plain words."""
+"""Image files that lie, lack parts, or are no files at all: refused, or warned of."""
 
 from __future__ import annotations
 
