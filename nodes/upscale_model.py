@@ -17,7 +17,7 @@ from ..devudp_model.restoration import PRECISIONS, Options, Precision
 from ..devudp_model.tasks import TASK_SPECS, TASKS, Task
 from . import checkpoints, host
 from .host import make
-from .images import channels_first
+from .images import channels_first, check_image
 from .inputs import (
     CATEGORY,
     check_choices,
@@ -193,6 +193,7 @@ class DEvUDPLoadUpscaleModel(io.ComfyNode):
         if image is None:
             options = without_image(generator, options)
             return io.NodeOutput(TiledRestorer(generator, options, None))
+        check_image(image, may_be_empty=False)
         return io.NodeOutput(TiledRestorer(generator, options, channels_first(image[..., :3])))
 
 

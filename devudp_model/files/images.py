@@ -63,6 +63,10 @@ TOO_LARGE_TEXT = "MAX_TEXT"
 """In Pillow's message on a profile or text beyond its limits."""
 
 
+Tags = dict[int, tuple[int, ...]]
+"""Of a TIFF file: see `tiff.read_tags`; {} of others."""
+
+
 class ImageError(ValueError):
     """A file cannot be read or written as an image; the message says why and what to do."""
 
@@ -133,7 +137,7 @@ def _explain(error: Exception) -> str:
 
 
 def _read(file: BinaryIO, path: Path, size: int) -> RasterImage:
-    tags: dict[int, Any] = {}
+    tags: Tags = {}
     if high_bit_depth.is_tiff(file):  # of whose many layouts Pillow knows some
         tags = tiff.read_tags(file)
         if tags:
@@ -144,7 +148,7 @@ def _read(file: BinaryIO, path: Path, size: int) -> RasterImage:
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path} is too large: {error} Cut it into parts.") from error
     except UnidentifiedImageError:
-        if not tags:
+        if not high_bit_depth.is_tiff(file):
             raise
         return _read_high_bit_depth(file, path, None, tags)
     with image:
@@ -160,7 +164,7 @@ def _read(file: BinaryIO, path: Path, size: int) -> RasterImage:
         except ImageError as error:
             raise ImageError(f"{path} {error}") from error
         except OSError as error:
-            if error.errno is None and tags.get(tiff.COMPRESSION, 1) in tiff.RARE:
+            if error.errno is None and tags.get(tiff.COMPRESSION, (1,))[0] in tiff.RARE:
                 raise ImageError(
                     f"{path} cannot be decoded ({tiff.describe_layout(tags)}): it is damaged, or "
                     "stored in a way that is not supported here. Save it again, for instance as "
@@ -169,13 +173,11 @@ def _read(file: BinaryIO, path: Path, size: int) -> RasterImage:
             raise
 
 
-def _check_tiff(tags: dict[int, Any], size: int) -> None:
-    channels = int(tags.get(tiff.SAMPLES, 1))
-    try:
-        width, height, bits = tags[tiff.WIDTH], tags[tiff.HEIGHT], tiff.bits_per_pixel(tags)
-    except (KeyError, TypeError, ValueError):
-        return
-    _check_size(width, height, channels, -(-bits // 8), size)
+def _check_tiff(tags: Tags, size: int) -> None:
+    if tiff.WIDTH in tags and tiff.HEIGHT in tags:
+        [width], [height] = tags[tiff.WIDTH][:1], tags[tiff.HEIGHT][:1]
+        [channels] = tags.get(tiff.SAMPLES, (1,))[:1]
+        _check_size(width, height, channels, -(-tiff.bits_per_pixel(tags) // 8), size)
     tiff.check_complete(tags, size)
 
 
@@ -237,10 +239,11 @@ def _read_8_bit(image: Image.Image) -> RasterImage:
 
 
 def _read_high_bit_depth(
-    file: BinaryIO, path: Path, image: Image.Image | None, tags: dict[int, Any]
+    file: BinaryIO, path: Path, image: Image.Image | None, tags: Tags
 ) -> RasterImage:
     layout = tiff.describe_layout(tags)
-    found = high_bit_depth.read(path, is_png=not tags, layout=layout)
+    is_png = image is not None and image.format == "PNG"
+    found = high_bit_depth.read(path, is_png=is_png, layout=layout)
     if image is None:
         _refuse_several(tiff.count_pages(file), path)
         metadata = dataclasses.replace(found.metadata, exif=exif_of_tiff(file))
@@ -257,7 +260,8 @@ def _from_array(
     """H,W,C whole numbers, or floats in [0, 1], to a `RasterImage`."""
     pixels = upright(pixels, orientation)
     top = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
-    values = np.ascontiguousarray(np.moveaxis(pixels, 2, 0), dtype=np.float32)
+    # Copied in any case: turned arrays may have negative strides, which torch does not know.
+    values = np.array(np.moveaxis(pixels, 2, 0), dtype=np.float32, order="C")
     channels = torch.from_numpy(values).div_(top)[None]
     colours = channels[:, :-1] if has_alpha else channels
     # A profile's header says what pixels it is for. One for others (CMYK that was converted,

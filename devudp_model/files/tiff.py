@@ -7,9 +7,11 @@ are looked for in the file before it is decoded.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
+import numpy as np
 from PIL import Image, TiffImagePlugin
 
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
@@ -22,6 +24,12 @@ RARE = (34887, 34925, 50000, 50001, 52546)
 
 EXIF_DIRECTORIES = (34665, 34853)
 """The tags that point to directories of their own: of the camera, and of the place."""
+
+NUMBERS = {1: np.dtype("u1"), 3: np.dtype("u2"), 4: np.dtype("u4"), 16: np.dtype("u8")}
+"""Whole numbers, by the types of a directory's entries."""
+
+MOST_TAGS = 4096
+"""A directory with more is damaged."""
 
 MOST_PAGES = 1000
 """No more are counted: it takes time, and one too many is enough."""
@@ -41,52 +49,64 @@ def count_pages(file: BinaryIO) -> int:
     """How many full images the file holds, up to `MOST_PAGES`; small versions do not count."""
     seen: set[int] = set()
     full = 0
-    for offset, is_small in _directories(file):
+    for offset, tags in _directories(file, (SUBFILE,)):
         if offset in seen or full > MOST_PAGES:
             break
         seen.add(offset)
-        full += not is_small
+        full += not tags.get(SUBFILE, (0,))[0] & 1
     return full
 
 
-def _directories(file: BinaryIO) -> Iterator[tuple[int, bool]]:
-    """Where each directory lies, and whether it says that it is a small version of another."""
-    order, big, offset = _header(file)
+def read_tags(file: BinaryIO) -> dict[int, tuple[int, ...]]:
+    """What the first image's tags say of its layout; {} where they cannot be read."""
+    return next((tags for _, tags in _directories(file, _LAYOUT)), {})
+
+
+def _directories(
+    file: BinaryIO, wanted: Sequence[int]
+) -> Iterator[tuple[int, dict[int, tuple[int, ...]]]]:
+    """Where each directory lies, and the values of the tags that are wanted."""
+    file.seek(0)
+    start = file.read(16)
+    order: Any = "little" if start[:2] == b"II" else "big"
+    big = int.from_bytes(start[2:4], order) == 43  # BigTIFF: other widths of the same things
     wide, entry = (8, 20) if big else (4, 12)
+    offset = int.from_bytes(start[8:16] if big else start[4:8], order)
     while offset:
         file.seek(offset)
         count = int.from_bytes(file.read(8 if big else 2), order)
-        entries = file.read(count * entry) if count <= 65_535 else b""
-        small = False
-        for start in range(0, len(entries) - entry + 1, entry):
-            if int.from_bytes(entries[start : start + 2], order) == SUBFILE:
-                value = entries[start + entry - wide : start + entry - wide + 4]
-                small = bool(int.from_bytes(value, order) & 1)
-        yield offset, small
+        content = file.read(count * entry) if count <= MOST_TAGS else b""
         following = file.read(wide)
+        tags = {}
+        for at in range(0, len(content) - entry + 1, entry):
+            tag = int.from_bytes(content[at : at + 2], order)
+            if tag in wanted:
+                tags[tag] = _values(file, content[at + 2 : at + entry], order, wide)
+        yield offset, {tag: values for tag, values in tags.items() if values}
         offset = int.from_bytes(following, order) if len(following) == wide else 0
 
 
-def _header(file: BinaryIO) -> tuple[Any, bool, int]:
-    """Byte order, whether it is a BigTIFF, and where the first directory lies."""
-    file.seek(0)
-    start = file.read(16)
-    order = "little" if start[:2] == b"II" else "big"
-    big = int.from_bytes(start[2:4], order) == 43
-    return order, big, int.from_bytes(start[8:16] if big else start[4:8], order)
+def _values(file: BinaryIO, entry: bytes, order: Any, wide: int) -> tuple[int, ...]:
+    """Whole numbers of a directory's entry, which has them or says where they lie; () if damaged.
 
-
-def read_tags(file: BinaryIO) -> dict[int, Any]:
-    """The tags of the first image; {} where the directory cannot be read."""
-    _, big, offset = _header(file)
-    file.seek(0)
-    try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(16 if big else 8))
-        file.seek(offset)
-        tags.load(file)  # pyright: ignore[reportArgumentType]
-        return {tag: tags[tag] for tag in _LAYOUT if tag in tags}
-    except Exception:  # whatever Pillow meets in a damaged directory: the decoder will say it
-        return {}
+    No more is read than the file has.
+    """
+    kind = NUMBERS.get(int.from_bytes(entry[:2], order))
+    count = int.from_bytes(entry[2 : 2 + wide], order)
+    if kind is None:
+        return ()
+    content = entry[2 + wide :]
+    if count * kind.itemsize > wide:
+        if count * kind.itemsize > file.seek(0, os.SEEK_END):
+            return ()
+        file.seek(int.from_bytes(content, order))
+        content = file.read(count * kind.itemsize)
+    content = content[: count * kind.itemsize]
+    if len(content) < count * kind.itemsize:
+        return ()
+    return tuple(
+        np.frombuffer(content, kind.newbyteorder("<" if order == "little" else ">")).tolist()
+    )
 
 
 _LAYOUT = (
@@ -95,71 +115,66 @@ _LAYOUT = (
 )  # fmt: skip
 
 
-def check_complete(tags: dict[int, Any], size: int) -> None:
+def check_complete(tags: dict[int, tuple[int, ...]], size: int) -> None:
     """Checks that all strips or tiles that the tags promise lie within `size` bytes.
 
     Raises:
         TiffError: some are missing.
     """
     layout = _parts(tags)
-    if layout is None or tags.get(COMPRESSION) == OLD_JPEG:  # whose numbers mean other things
+    compression = tags.get(COMPRESSION, (UNCOMPRESSED,))[0]
+    if layout is None or compression == OLD_JPEG:  # whose numbers mean other things
         return
     needed, part_bytes, offsets, sizes = layout
-    if min(len(offsets), len(sizes)) < needed:
+    found = min(len(offsets), len(sizes))
+    if found < needed:
         raise TiffError(
-            f"is damaged: it holds {min(len(offsets), len(sizes)):,} of {needed:,} parts of the "
-            "image. Copy or download it again."
+            f"is damaged: it holds {found:,} of {needed:,} parts of the image. Copy or download "
+            "it again."
         )
     missing = sum(
         start <= 0 or count <= 0 or start + count > size
         for start, count in zip(offsets[:needed], sizes[:needed], strict=True)
     )
-    plain = tags.get(COMPRESSION, 1) == UNCOMPRESSED and tags.get(PHOTOMETRIC) != YCBCR
+    plain = compression == UNCOMPRESSED and tags.get(PHOTOMETRIC) != (YCBCR,)
     short = plain and sum(sizes[:needed]) < part_bytes
     if missing or short:
         what = f"{missing:,} of {needed:,} parts of the image are" if missing else "the end is"
         raise TiffError(f"is damaged (cut off?): {what} missing. Copy or download it again.")
 
 
-def _parts(tags: dict[int, Any]) -> tuple[int, int, tuple[int, ...], tuple[int, ...]] | None:
+def _parts(
+    tags: dict[int, tuple[int, ...]],
+) -> tuple[int, int, tuple[int, ...], tuple[int, ...]] | None:
     """Parts, their bytes together if not compressed, offsets, sizes; None if the tags are odd."""
     try:
-        width, height = int(tags[WIDTH]), int(tags[HEIGHT])
-        samples, pixel = int(tags.get(SAMPLES, 1)), bits_per_pixel(tags)
-        planes = samples if tags.get(PLANAR, 1) == 2 else 1
+        width, height, pixel = tags[WIDTH][0], tags[HEIGHT][0], bits_per_pixel(tags)
+        planes = tags.get(SAMPLES, (1,))[0] if tags.get(PLANAR) == (2,) else 1
         if TILE_OFFSETS in tags:
-            across, down = int(tags[TILE_WIDTH]), int(tags[TILE_HEIGHT])
-            parts = math.ceil(width / across) * math.ceil(height / down) * planes
-            row = math.ceil(across * pixel / planes / 8)
-            whole, offsets, sizes = parts * row * down, tags[TILE_OFFSETS], tags[TILE_SIZES]
-        else:
-            rows = min(int(tags.get(ROWS_PER_STRIP, height)), height)
-            parts = math.ceil(height / rows) * planes
-            row = math.ceil(width * pixel / planes / 8)
-            whole, offsets = row * height * planes, tags[STRIP_OFFSETS]
-            sizes = tags.get(STRIP_SIZES)
-            if sizes is None:  # old writers leave it out where nothing is compressed
-                return None
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            across, down = tags[TILE_WIDTH][0], tags[TILE_HEIGHT][0]
+            parts = -(-width // across) * -(-height // down) * planes
+            whole = parts * down * math.ceil(across * pixel / planes / 8)
+            return parts, whole, tags[TILE_OFFSETS], tags[TILE_SIZES]
+        rows = min(tags.get(ROWS_PER_STRIP, (height,))[0], height)
+        parts = -(-height // rows) * planes
+        whole = height * planes * math.ceil(width * pixel / planes / 8)
+        # Old writers leave the sizes out where nothing is compressed.
+        return parts, whole, tags[STRIP_OFFSETS], tags[STRIP_SIZES]
+    except (KeyError, ZeroDivisionError):
         return None
-    return parts, whole, _numbers(offsets), _numbers(sizes)
 
 
-def bits_per_pixel(tags: dict[int, Any]) -> int:
+def bits_per_pixel(tags: dict[int, tuple[int, ...]]) -> int:
     """Over all channels."""
-    samples, bits = int(tags.get(SAMPLES, 1)), _numbers(tags.get(BITS, 1))
+    [samples], bits = tags.get(SAMPLES, (1,))[:1], tags.get(BITS, (1,))
     return sum(bits) if len(bits) == samples else samples * max(bits)
 
 
-def _numbers(value: Any) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, tuple) else (int(value),)
-
-
-def describe_layout(tags: dict[int, Any]) -> str:
+def describe_layout(tags: dict[int, tuple[int, ...]]) -> str:
     """The layout in words, for messages."""
-    compression = tags.get(COMPRESSION, 1)
+    [compression] = tags.get(COMPRESSION, (UNCOMPRESSED,))[:1]
     words = [COMPRESSIONS[compression]] if compression in COMPRESSIONS else []
-    words += ["planar"] if tags.get(PLANAR, 1) == 2 and tags.get(SAMPLES, 1) > 1 else []
+    words += ["planar"] if tags.get(PLANAR) == (2,) and tags.get(SAMPLES, (1,))[0] > 1 else []
     words += ["tiled"] if TILE_OFFSETS in tags else []
     return ", ".join(words)
 

@@ -102,8 +102,8 @@ def check_result(
         if before.bits != after.bits:
             raise Fault(f"{before.bits} bits became {after.bits}")
         for name in ("icc", "exif", "xmp"):
-            if bool(getattr(before.metadata, name)) != bool(getattr(after.metadata, name)):
-                raise Fault(f"{name} was lost without a word, or came from nowhere")
+            if getattr(before.metadata, name) and not getattr(after.metadata, name):
+                raise Fault(f"{name} was lost without a word")
     same = lossless and options.strength == 0
     if same and not np.array_equal(array(before), array(after)):
         raise Fault("strength 0 changed the image")
@@ -131,7 +131,8 @@ def check_against_pillow(source: Path, image: RasterImage) -> None:
             return
         opened.load()
         upright = ImageOps.exif_transpose(opened)
-        mode = ("L" if image.pixels.shape[1] == 1 else "RGB") + ("A" if image.alpha is not None else "")
+        mode = "L" if image.pixels.shape[1] == 1 else "RGB"
+        mode += "" if image.alpha is None else "A"
         expected = np.asarray(upright.convert(mode))
     found = to_array(image, np.uint8)
     if not np.array_equal(found.reshape(expected.shape), expected):
@@ -149,5 +150,3 @@ def check_against_whole(given: ImageFile, source: Path, image: RasterImage) -> N
     if not torch.equal(image.pixels, expected.pixels):
         share = (image.pixels != expected.pixels).float().mean().item()
         raise Fault(f"a file that is cut off was read: {share:.0%} of it is wrong")
-
-
