@@ -95,7 +95,9 @@ def is_high_bit_depth(file: BinaryIO, image: Image.Image) -> bool:
     return False
 
 
-UNSUPPORTED = ("not supported", "not configured", "unsupported", "not implemented")
+UNSUPPORTED = (
+    "not supported", "not configured", "unsupported", "not implemented", "samples out of range",
+)  # fmt: skip
 """What libvips and libtiff say of a file that is sound but beyond them."""
 
 

@@ -59,6 +59,9 @@ FLOAT_COPIES = 2
 COUNTING_SECONDS = 0.5
 """How long the frames of an animation are counted; one too many is enough."""
 
+UNSUPPORTED = ("raw mode", "not supported", "unsupported")
+"""In Pillow's messages on files that are sound but beyond it."""
+
 TOO_LARGE_TEXT = "MAX_TEXT"
 """In Pillow's message on a profile or text beyond its limits."""
 
@@ -133,6 +136,8 @@ def _explain(error: Exception) -> str:
             "has a colour profile or text of more than 1 MB, which is not supported. Save it "
             "again without it."
         )
+    if any(words in str(error).lower() for words in UNSUPPORTED):
+        return f"is stored in a way that is not supported ({error}). Save it again as PNG."
     return f"is damaged and cannot be read: {error}. Copy or download it again."
 
 
@@ -142,6 +147,8 @@ def _read(file: BinaryIO, path: Path, size: int) -> RasterImage:
         tags = tiff.read_tags(file)
         if tags:
             _check_tiff(tags, size)
+        if tiff.is_big(file, "big"):  # which Pillow takes for something else
+            return _read_high_bit_depth(file, path, None, tags)
         file.seek(0)
     try:
         image = Image.open(file, formats=READABLE)
@@ -234,7 +241,8 @@ def _read_8_bit(image: Image.Image) -> RasterImage:
         raise ImageError(
             f"has colours of a kind ({image.mode}) that cannot be restored. Convert it to RGB."
         )
-    pixels = np.asarray(image.convert(mode)).reshape(image.height, image.width, -1)
+    image = image if image.mode == mode else image.convert(mode)
+    pixels = np.asarray(image).reshape(image.height, image.width, -1)
     return _from_array(pixels, has_alpha, orientation, 8, metadata)
 
 
@@ -246,7 +254,12 @@ def _read_high_bit_depth(
     found = high_bit_depth.read(path, is_png=is_png, layout=layout)
     if image is None:
         _refuse_several(tiff.count_pages(file), path)
-        metadata = dataclasses.replace(found.metadata, exif=exif_of_tiff(file))
+        if tiff.is_big(file):  # Pillow reads no EXIF of such files
+            if any(tag in tags for tag in tiff.EXIF_DIRECTORIES):
+                log.warning("%s: the EXIF data of such a BigTIFF file are not kept.", path)
+            metadata = found.metadata
+        else:
+            metadata = dataclasses.replace(found.metadata, exif=exif_of_tiff(file))
         return _from_array(found.pixels, found.has_alpha, found.orientation, 16, metadata)
     orientation = image.getexif().get(ORIENTATION, 1)
     if image.format == "PNG":

@@ -62,6 +62,13 @@ def read_tags(file: BinaryIO) -> dict[int, tuple[int, ...]]:
     return next((tags for _, tags in _directories(file, _LAYOUT)), {})
 
 
+def is_big(file: BinaryIO, order: str = "any") -> bool:
+    """Whether it is a BigTIFF file, of a byte order: "little", "big" or "any"."""
+    file.seek(0)
+    start = file.read(4)
+    return (start == b"II+\0" and order != "big") or (start == b"MM\0+" and order != "little")
+
+
 def _directories(
     file: BinaryIO, wanted: Sequence[int]
 ) -> Iterator[tuple[int, dict[int, tuple[int, ...]]]]:
@@ -111,7 +118,7 @@ def _values(file: BinaryIO, entry: bytes, order: Any, wide: int) -> tuple[int, .
 
 _LAYOUT = (
     WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP,
-    STRIP_SIZES, PLANAR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES,
+    STRIP_SIZES, PLANAR, *EXIF_DIRECTORIES, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES,
 )  # fmt: skip
 
 
