@@ -56,6 +56,9 @@ SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 FLOAT_COPIES = 2
 """The input and the result, float32, are in memory beside what the decoder gives."""
 
+MOST_PIXELS = 4096
+"""In a byte of a JPEG file: even a block without contrast, 64 pixels, takes a bit or two."""
+
 COUNTING_SECONDS = 0.5
 """How long the frames of an animation are counted; one too many is enough."""
 
@@ -164,6 +167,11 @@ def _read(file: BinaryIO, path: Path, size: int) -> RasterImage:
         _refuse_several(count_pages(image, file), path)
         if high_bit_depth.is_high_bit_depth(file, image):
             return _read_high_bit_depth(file, path, image, tags)
+        if image.format == "JPEG" and MOST_PIXELS * size < image.width * image.height:
+            raise ImageError(
+                f"{path} is damaged (cut off?): {size:,} bytes cannot hold "
+                f"{image.width}x{image.height} pixels. Copy or download it again."
+            )
         if image.format == "JPEG" and (warning := high_bit_depth.decoder_warning(path)):
             log.warning("%s is damaged, and so the result will be: %s", path, warning)
         try:

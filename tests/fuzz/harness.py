@@ -41,6 +41,12 @@ class Tally:
     outcomes: dict[str, int] = field(default_factory=dict)
     faults: list[tuple[int, str]] = field(default_factory=list)
 
+    def note(self, name: str, seed: int, fault: str) -> None:
+        """Keeps a fault, and says at once how to see it again."""
+        self.faults.append((seed, fault))
+        text = fault.strip().replace("\n", "\n    ")
+        print(f"  --attacks {name} --seed {seed} --count 1\n    {text}", flush=True)
+
 
 def attacks() -> dict[str, Attack]:
     """All of them, by name."""
@@ -127,7 +133,7 @@ def watch(name: str, first: int, count: int, until: float, tally: Tally) -> int:
                     tally.attacked += 1
                     tally.outcomes[result[0]] = tally.outcomes.get(result[0], 0) + 1
                     if result[1]:
-                        tally.faults.append((seed, result[1]))
+                        tally.note(name, seed, result[1])
                 if time.monotonic() > until and not running:
                     break
         finally:
@@ -137,7 +143,7 @@ def watch(name: str, first: int, count: int, until: float, tally: Tally) -> int:
             errors.seek(max(errors.tell() - 2000, 0))
             last = errors.read().decode(errors="replace")[-1500:]
             tally.attacked += 1
-            tally.faults.append((running, f"hung or died ({worker.returncode}): {last}"))
+            tally.note(name, running, f"hung or died ({worker.returncode}): {last}")
             following = running + 1
     return following
 
@@ -162,7 +168,7 @@ def run(name: str, first: int, count: int, seconds: float) -> Tally:
     while seed < first + count and time.monotonic() < until:
         following = watch(name, seed, first + count - seed, until, tally)
         if following == seed:
-            tally.faults.append((seed, "the worker does not start"))
+            tally.note(name, seed, "the worker does not start")
             break
         seed = following
     return tally
@@ -184,12 +190,9 @@ def main() -> int:
     faults = 0
     for name in args.attacks:
         tally = run(name, first, args.count, 60 * args.minutes / len(args.attacks))
-        print(f"{name}: {tally.attacked} attacked, {len(tally.faults)} faults, {tally.outcomes}")
-        for seed, fault in tally.faults:
-            print(f"  --attacks {name} --seed {seed} --count 1\n    {indent(fault)}", flush=True)
+        print(
+            f"{name}: {tally.attacked} attacked, {len(tally.faults)} faults, {tally.outcomes}",
+            flush=True,
+        )
         faults += len(tally.faults)
     return 1 if faults else 0
-
-
-def indent(text: str) -> str:
-    return text.strip().replace("\n", "\n    ")

@@ -71,7 +71,7 @@ def draw(rng: random.Random, size: tuple[int, int], channels: int, dtype: Any) -
 def make(seed: int) -> ImageFile:
     """The file of a seed."""
     rng = random.Random(seed)
-    if rng.random() < 0.08:
+    if rng.random() < 0.03:
         return bomb(rng)
     size = rng.choice(((8, 8), (1, 1), (1, 50), (60, 1), (rng.randint(1, 70), rng.randint(1, 70))))
     builder = rng.choice((by_pillow, by_pillow, by_pillow, by_hand, by_tifffile))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import random
 import unittest.mock
@@ -100,7 +101,8 @@ def make_arguments(rng: random.Random, given: Path, out: Path) -> list[str]:
 
 def call(arguments: list[str]) -> tuple[int, str]:
     """The command's status and all that it says."""
-    said = io.StringIO()
+    said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
+    logging.getLogger().handlers.clear()  # each command begins as a process of its own would
     with (
         contextlib.redirect_stdout(said),
         contextlib.redirect_stderr(said),
@@ -110,7 +112,8 @@ def call(arguments: list[str]) -> tuple[int, str]:
             status = cli.main(arguments)
         except SystemExit as end:
             status = int(end.code or 0)
-    return status, said.getvalue()
+    said.flush()
+    return status, said.buffer.getvalue().decode("utf-8", "surrogateescape")  # pyright: ignore
 
 
 def contents(folder: Path) -> dict[Path, bytes | str]:

@@ -110,6 +110,20 @@ def test_a_tiny_file_that_claims_a_large_image(
         read_image(tmp_path / "b.png")
 
 
+def test_a_jpeg_too_small_for_its_pixels(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), 5).save(tmp_path / "a.jpg")
+    content = bytearray((tmp_path / "a.jpg").read_bytes())
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = struct.pack(">HH", 5000, 5000)
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(ImageError, match="bytes cannot hold 5000x5000 pixels"):
+        read_image(tmp_path / "a.jpg")
+    for progressive in (True, False):  # the smallest there are
+        flat = Image.new("L", (5000, 5000), 128)
+        flat.save(tmp_path / "b.jpg", quality=1, optimize=True, progressive=progressive)
+        assert read_image(tmp_path / "b.jpg").pixels.shape == (1, 1, 5000, 5000)
+
+
 def test_the_limit_follows_the_memory_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
