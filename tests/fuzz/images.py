@@ -125,7 +125,8 @@ def check_against_pillow(source: Path, image: RasterImage) -> None:
     """8-bit images as another reader has them, turned upright."""
     if image.bits != 8:
         return
-    with warnings.catch_warnings(), Image.open(source) as opened:
+    # By the open file: by its name, Pillow 13 turns some mapped TIFF images not at all.
+    with warnings.catch_warnings(), source.open("rb") as file, Image.open(file) as opened:
         warnings.simplefilter("ignore")
         if opened.mode == "CMYK":  # by its profile, here
             return
