@@ -12,13 +12,13 @@ import hashlib
 import io
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli_arguments import make_parser
+from .files import interrupts
 from .untrusted import MEMORY_VARIABLE, printable
 
 # torch and Pillow take seconds to import: only where they are needed, so that --help is quick.
@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("PIL").setLevel(logging.INFO)
     logging.getLogger("pyvips").setLevel(logging.WARNING)  # it tells about its threads
     try:
-        return args.run(args)
+        with interrupts.noted():
+            return run_noting(args)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
@@ -58,6 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.debug("", exc_info=True)
         print(f"devudp: {printable(error)}", file=sys.stderr)
         return FAILED
+
+
+def run_noting(args: argparse.Namespace) -> int:
+    """Runs the command; an error that an interruption was turned into is an interruption."""
+    try:
+        return args.run(args)
+    except Exception as error:
+        if interrupts.seen():
+            raise KeyboardInterrupt from error
+        raise
 
 
 class Printable(logging.Formatter):
@@ -88,8 +99,6 @@ def run_restore(args: argparse.Namespace) -> int:
     )
     process, outcome = Process.this(), Outcome()
     process.connect()
-    # A launcher or a service that ends this process gets the same orderly end as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if jobs:
         prepare_folder(args.out)
         outcome = run(

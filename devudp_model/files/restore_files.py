@@ -26,6 +26,7 @@ from ..frozen import VideoRestorer, sampled
 from ..generator import Generator
 from ..memory import first_limit, free_bytes, is_out_of_memory, with_less_memory
 from ..restoration import Options, restore
+from . import interrupts
 from .images import (
     SAVE_OPTIONS,
     ImageError,
@@ -163,6 +164,9 @@ def run(
                 outcome.interrupted, outcome.left = True, len(own) - index
                 break
             except Exception as error:
+                if interrupts.seen():  # and a library made an error of it
+                    outcome.interrupted, outcome.left = True, len(own) - index
+                    break
                 log.debug("%s", job.source, exc_info=True)
                 outcome.failed[job.source] = explain(error)
                 if isinstance(error, OSError) and error.errno in HOPELESS:

@@ -176,7 +176,7 @@ def by_tifffile(rng: random.Random, size: tuple[int, int]) -> tuple[str, bytes, 
         planarconfig="separate" if separate else "contig" if channels > 1 else None,
         compression=rng.choice((None, "zlib", "lzma")),
         bigtiff=rng.random() < 0.3,
-        byteorder=rng.choice("<>"),
+        byteorder=rng.choice(("<", ">")),  # pyright: ignore[reportArgumentType]
         metadata=None,
         **layout,
     )

@@ -403,6 +403,31 @@ def test_ctrl_c(
     assert names(tmp_path / "out") == [f"{number}.png" for number in range(4)]
 
 
+@pytest.mark.parametrize("place", ["image", "checkpoint"])
+def test_an_interruption_that_a_library_swallows(
+    tmp_path: Path,
+    devudp: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: str,
+) -> None:
+    """Rust turns Python's exceptions into errors of its own: no file is damaged by Ctrl-C."""
+
+    def swallow(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise images.ImageError("it is damaged") from None
+
+    if place == "image":
+        monkeypatch.setattr(batch, "read_image", swallow)
+    else:
+        monkeypatch.setattr("devudp_model.checkpoint.load_checkpoint", swallow)
+    assert devudp(draw(tmp_path / "a.png")) == 130
+    err = capsys.readouterr().err
+    assert "Interrupted" in err and "damaged" not in err
+
+
 def test_not_enough_memory(
     tmp_path: Path,
     devudp: Callable[..., int],
