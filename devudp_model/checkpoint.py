@@ -9,7 +9,6 @@ The weights alone say which network they belong to, so a file without metadata c
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ def packs() -> dict[str, Pack]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     patch, loaded = pytest.MonkeyPatch(), {}
-    folder = Path(patch.__class__.__module__)  # never written to
+    folder = tempfile.mkdtemp(prefix="fuzz-pack-")
     for shape in ("old", "new"):
-        loaded[shape] = load_pack(patch, shape, str(folder))
+        loaded[shape] = load_pack(patch, shape, folder)
     return loaded
 
 
