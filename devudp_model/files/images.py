@@ -53,6 +53,9 @@ SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "bmp": {},
 }
 
+LONGEST_SIDES = {"webp": 16_383, "jpeg": 65_500}
+"""Pixels that a side of an image may have in a format; the others have no such limit."""
+
 FLOAT_COPIES = 2
 """The input and the result, float32, are in memory beside what the decoder gives."""
 
@@ -320,12 +323,18 @@ def check_format(image: RasterImage, format: str) -> None:
     """Checks that `format` can hold the image, before the work is done.
 
     Raises:
-        ImageError: it is unknown, or cannot hold transparency.
+        ImageError: it is unknown, or cannot hold transparency or an image as long.
     """
     if format not in FORMATS:
         raise ImageError(f"Unknown format {format!r}: choose one of {', '.join(FORMATS)}.")
     if image.alpha is not None and format in ("jpeg", "bmp"):
         raise ImageError(f"{format.upper()} cannot hold transparency. Use png, webp or tiff.")
+    longest = max(image.pixels.shape[-2:])
+    if longest > LONGEST_SIDES.get(format, longest):
+        raise ImageError(
+            f"{format.upper()} holds at most {LONGEST_SIDES[format]} pixels a side, and this image "
+            f"has {longest}. Use png or tiff."
+        )
 
 
 def write_image(
