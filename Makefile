@@ -4,6 +4,8 @@
 #
 # make test-fast   runs the tests that need no ComfyUI, start no process and take no seconds
 #
+# make fuzz MINUTES=10   attacks it with damaged files, odd names, signals: see tests/fuzz
+#
 # Each makes what it needs in .venv first; nothing outside this folder is touched.
 # Another Python than python3: make test PYTHON=python3.12
 # Some tests only:             make test PYTEST=tests/model/test_tasks.py
@@ -11,9 +13,10 @@
 
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
+MINUTES ?= 10
 RUN := .venv/bin/python
 
-.PHONY: demo test test-fast check clean
+.PHONY: demo test test-fast fuzz check clean
 .NOTPARALLEL:
 
 demo: .venv/standalone.stamp
@@ -25,6 +28,9 @@ test: .venv/test.stamp
 
 test-fast: .venv/test.stamp
 	$(RUN) -m pytest -m "not comfyui and not slow" $(PYTEST)
+
+fuzz: .venv/test.stamp
+	$(RUN) -m tests.fuzz --minutes $(MINUTES)
 
 check: .venv/test.stamp .venv/check.stamp
 	$(RUN) -m ruff check

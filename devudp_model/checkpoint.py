@@ -9,21 +9,19 @@ The weights alone say which network they belong to, so a file without metadata c
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from .atomic import replacing
 from .generator import Generator, Norm, Variant, conv_norm_pairs, fold_batchnorm
 from .scene import SceneModel
-from .tensor_files import CheckpointError, read_tensors
+from .tensor_files import CheckpointError, encode_safetensors, read_tensors
 
 __all__ = [
     "Checkpoint",
@@ -35,6 +33,19 @@ __all__ = [
 
 FORMAT_VERSION = 1
 """Raised when older readers would misunderstand a new file."""
+
+
+COUNTER, VARIANCE = "num_batches_tracked", "running_var"
+"""What the names of BatchNorm's other numbers end in."""
+
+STORED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""What weights are stored as."""
+
+LARGEST = 1e6
+"""No weight of a trained network is larger by far."""
+
+MOST_BLOCKS = 64
+"""More residual blocks in a stage are no network of this project."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +94,17 @@ def load_checkpoint(path: str | os.PathLike[str], *, fold: bool = True) -> Check
     path = Path(path)
     tensors, metadata = read_tensors(path)
     architecture = identify(tensors, metadata, path)
+    shapes = shapes_of(architecture)
+    # BatchNorm's step counters play no part in restoring; many programs do not store them.
+    tensors = {**{n: torch.tensor(0) for n in shapes if n.endswith(COUNTER)}, **tensors}
+    check_shapes(tensors, shapes, architecture, path)  # before a network of that size is made
+    check_values(tensors, path)
     # The caller's random numbers stay as they are. (On the device "meta" none would be drawn at
     # all, but drawing none there imports eight hundred modules of torch, for most of a second.)
     with torch.random.fork_rng(devices=[]):
         generator = Generator(**architecture)
-    generator.load_state_dict(fit(tensors, generator, path), assign=True)
+    wanted = generator.state_dict()
+    generator.load_state_dict({k: tensors[k].to(v.dtype) for k, v in wanted.items()}, assign=True)
     generator.eval().requires_grad_(False)
     generator.scene = read_scene(metadata, path)
     return Checkpoint(
@@ -136,17 +153,7 @@ def save_checkpoint(
         tensors[name] = stored.contiguous()
     described = {**metadata, "format_version": str(FORMAT_VERSION), **describe(generator)}
     with replacing(path) as file:
-        file.write(with_sorted_header(safetensors.torch.save(tensors, described)))
-
-
-def with_sorted_header(content: bytes) -> bytes:
-    """A .safetensors file whose metadata are in order: safetensors writes them in a random one."""
-    length = int.from_bytes(content[:8], "little")
-    header, tensors = json.loads(content[8 : 8 + length]), content[8 + length :]
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the format wants tensors to begin at a multiple of 8
-    return len(text).to_bytes(8, "little") + text + tensors
+        file.write(encode_safetensors(tensors, described))
 
 
 def describe(generator: Generator) -> dict[str, str]:
@@ -181,9 +188,9 @@ def identify(
     """Which generator these weights belong to: from the weights, as far as they tell."""
     stem = tensors.get("stem.conv.weight")
     depth = 0
-    while f"encode1.{depth}.conv1.weight" in tensors:
+    while depth <= MOST_BLOCKS and f"encode1.{depth}.conv1.weight" in tensors:
         depth += 1
-    if stem is None or stem.ndim != 4 or depth == 0:
+    if stem is None or stem.ndim != 4 or len(stem) == 0 or not 1 <= depth <= MOST_BLOCKS:
         found = ", ".join(sorted(tensors)[:3]) or "none at all"
         raise CheckpointError(
             f"{path} holds the weights of another network (its first names: {found}). Choose a "
@@ -216,32 +223,70 @@ def check_metadata(metadata: Mapping[str, str], actual: Mapping[str, object], pa
         )
 
 
-def fit(tensors: Mapping[str, Tensor], generator: Generator, path: Path) -> dict[str, Tensor]:
-    """The tensors as `generator` wants them (float32), after checking names, shapes and values."""
-    wanted = generator.state_dict()
-    # BatchNorm's step counter plays no part in restoring; many programs do not store it.
-    counters = {name: torch.tensor(0) for name in wanted if name.endswith("num_batches_tracked")}
-    tensors = {**counters, **tensors}
+def shapes_of(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shape of each of a generator's weights, without making a generator of that size.
+
+    All sides of all weights are linear in the width, so two tiny generators tell.
+    """
+    with torch.random.fork_rng(devices=[]):
+        narrow, wider = (
+            Generator(**{**architecture, "width": width}).state_dict() for width in (1, 2)
+        )
+    return {
+        name: tuple(
+            one + (architecture["width"] - 1) * (two - one)
+            for one, two in zip(narrow[name].shape, wider[name].shape, strict=True)
+        )
+        for name in narrow
+    }
+
+
+def check_shapes(
+    tensors: Mapping[str, Tensor],
+    wanted: Mapping[str, tuple[int, ...]],
+    architecture: Architecture,
+    path: Path,
+) -> None:
+    """Raises CheckpointError unless names and shapes are those of the architecture."""
     faults = [f"{name} is missing" for name in wanted if name not in tensors]
     faults += [f"{name} does not belong there" for name in tensors if name not in wanted]
     faults += [
-        f"{name} has shape {list(tensors[name].shape)} instead of {list(value.shape)}"
-        for name, value in wanted.items()
-        if name in tensors and tensors[name].shape != value.shape
+        f"{name} has shape {list(tensors[name].shape)} instead of {list(shape)}"
+        for name, shape in wanted.items()
+        if name in tensors and tensors[name].shape != shape
     ]
     if faults:
         raise CheckpointError(
-            f"{path} looks like {generator.variant} with width {generator.width} and depth "
-            f"{generator.depth}, but {len(faults)} of its weights do not fit: "
+            f"{path} looks like {architecture['variant']} with width {architecture['width']} and "
+            f"depth {architecture['depth']}, but {len(faults)} of its weights do not fit: "
             f"{'; '.join(faults[:3])}{' ...' if len(faults) > 3 else ''}. It was made by another "
             "version or program; choose a checkpoint of this project."
         )
-    fitting = {name: tensors[name].to(value.dtype) for name, value in wanted.items()}
-    broken = [name for name, tensor in fitting.items() if not tensor.isfinite().all()]
+
+
+def check_values(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raises CheckpointError unless all weights are numbers that a training can arrive at."""
+    weights = {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
+    odd = {name: tensor for name, tensor in weights.items() if tensor.dtype not in STORED}
+    if odd:
+        name, tensor = next(iter(odd.items()))
+        raise CheckpointError(
+            f"{path} stores {len(odd)} of {len(weights)} weights as another kind of numbers than "
+            f"fp16, bf16, fp32 or fp64 (first {name}: {str(tensor.dtype).removeprefix('torch.')}). "
+            "Convert them to one of these."
+        )
+    broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
     if broken:
         raise CheckpointError(
-            f"{path} has weights that are not finite numbers ({len(broken)} of {len(fitting)} "
+            f"{path} has weights that are not finite numbers ({len(broken)} of {len(tensors)} "
             f"tensors, first {broken[0]}): the training that made it diverged. Choose an earlier "
             "checkpoint."
         )
-    return fitting
+    extreme = [name for name, tensor in weights.items() if tensor.abs().max() > LARGEST]
+    extreme += [n for n, tensor in weights.items() if n.endswith(VARIANCE) and (tensor < 0).any()]
+    if extreme:
+        raise CheckpointError(
+            f"{path} has weights beyond {LARGEST:g}, or negative variances ({len(extreme)} of "
+            f"{len(tensors)} tensors, first {extreme[0]}), which no training makes: it is damaged. "
+            "Download or copy it again."
+        )

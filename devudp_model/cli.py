@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .cli_arguments import make_parser
+from .files import interrupts
+from .untrusted import MEMORY_VARIABLE, printable
 
 # torch and Pillow take seconds to import: only where they are needed, so that --help is quick.
 if TYPE_CHECKING:
@@ -39,13 +41,17 @@ FAILED, INTERRUPTED = 1, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0, 1 (something failed), 2 (usage), 130."""
     args = make_parser(run_restore, run_info).parse_args(argv)
-    logging.basicConfig(
-        level=logging.DEBUG if args.verbose else logging.INFO, format="%(levelname)s: %(message)s"
-    )
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal has no letters for
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(Printable("%(levelname)s: %(message)s"))
     logging.getLogger("PIL").setLevel(logging.INFO)
     logging.getLogger("pyvips").setLevel(logging.WARNING)  # it tells about its threads
     try:
-        return args.run(args)
+        with interrupts.noted():
+            return run_noting(args)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
@@ -54,11 +60,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except (ValueError, OSError) as error:
         log.debug("", exc_info=True)
-        print(f"devudp: {error}", file=sys.stderr)
+        print(f"devudp: {printable(error)}", file=sys.stderr)
         return FAILED
 
 
+def run_noting(args: argparse.Namespace) -> int:
+    """Runs the command; an error that an interruption was turned into is an interruption."""
+    try:
+        return args.run(args)
+    except Exception as error:
+        if interrupts.seen():
+            raise KeyboardInterrupt from error
+        raise
+
+
+class Printable(logging.Formatter):
+    """Log lines in which nothing can steer the terminal; tracebacks keep their lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(printable(line) for line in super().formatException(ei).split("\n"))
+
+
 def run_restore(args: argparse.Namespace) -> int:
+    if args.file_memory:
+        os.environ[MEMORY_VARIABLE] = str(args.file_memory)
     from .files.launcher import Process
     from .files.plan import plan
     from .files.restore_files import Outcome, run
@@ -75,8 +104,6 @@ def run_restore(args: argparse.Namespace) -> int:
     )
     process, outcome = Process.this(), Outcome()
     process.connect()
-    # A launcher or a service that ends this process gets the same orderly end as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     existing = {"overwrite": args.overwrite, "skip_existing": args.skip_existing}
     if jobs or videos:
         prepare_folder(args.out)
@@ -97,11 +124,12 @@ def run_restore(args: argparse.Namespace) -> int:
 
 def prepare_folder(out: Path) -> None:
     """Makes the folder and checks that it is writable, before any work is done."""
-    from .atomic import replacing
+    from .atomic import PREFIX, SUFFIX, discard_leftovers, replacing
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".devudp-probe"
+        discard_leftovers(out)
+        probe = out / f"{PREFIX}probe{SUFFIX}"
         with replacing(probe):
             pass
         probe.unlink(missing_ok=True)
@@ -212,12 +240,12 @@ def report(outcome: Outcome, out: Path, results: dict[Path, Path]) -> None:
     for path, choice in outcome.choices.items():
         print(f"{path}: {choice.reason}")
     skipped = f", {outcome.skipped} were there already" if outcome.skipped else ""
-    print(f"{outcome.done} restored into {out}{skipped}.")
+    print(f"{outcome.done} restored into {printable(out)}{skipped}.")
     if outcome.failed:
         print(f"{len(outcome.failed)} failed:", file=sys.stderr)
         for path, reason in outcome.failed.items():
             name = "" if str(path) in reason else f"{path}: "
-            print(f"  {name}{reason}", file=sys.stderr)
+            print(f"  {printable(name + reason)}", file=sys.stderr)
     if outcome.left:
         what = "Interrupted" if outcome.interrupted else "Stopped"
         print(
@@ -236,7 +264,7 @@ def run_info(args: argparse.Namespace) -> int:
         try:
             print("\n".join(describe(load_checkpoint(path, fold=False))))
         except CheckpointError as error:
-            print(f"devudp: {error}", file=sys.stderr)
+            print(f"devudp: {printable(error)}", file=sys.stderr)
             status = FAILED
     return status
 
@@ -252,7 +280,8 @@ def describe(checkpoint: Checkpoint) -> list[str]:
     }
     first = ("variant", "parameters", "width", "depth", "norm", "shortcut")
     names = [*first, *sorted(set(facts) - {*first, "size", "sha256"}), "size", "sha256"]
-    return [str(checkpoint.path), *(f"  {name:<15}{facts[name]}" for name in names)]
+    lines = [f"{name:<15}{facts[name]}" for name in names]
+    return [printable(checkpoint.path), *(f"  {printable(line)}" for line in lines)]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .tasks import ROWS, describe_tasks
+from .untrusted import MEMORY_OPTION
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -76,7 +77,11 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
         description="Prints variant, parameters, metadata and SHA-256 of checkpoints.",
     )
     info.add_argument(
-        "checkpoints", nargs="*", type=Path, metavar="CHECKPOINT", help="default: the bundled ones"
+        "checkpoints",
+        nargs="*",
+        type=given_path,
+        metavar="CHECKPOINT",
+        help="default: the bundled ones",
     )
     info.set_defaults(run=run_info)
     for command in (restore, info):
@@ -86,8 +91,8 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
 
 def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("paths", nargs="+", type=Path, metavar="PATH", help="image file, folder, video file")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    add("paths", nargs="+", type=given_path, metavar="PATH", help="image file, folder, video file")
+    add("--out", type=given_path, required=True, metavar="DIR", help="folder for the results")
     add(
         "--task",
         type=usual_name,
@@ -98,7 +103,12 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
             f"{describe_tasks('; ', words=True)}; default %(default)s"
         ),
     )
-    add("--checkpoint", type=Path, metavar="FILE", help="weights; default: the task's bundled ones")
+    add(
+        "--checkpoint",
+        type=given_path,
+        metavar="FILE",
+        help="weights; default: the task's own",
+    )
     add(
         "--strength",
         type=share,
@@ -112,7 +122,12 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="0..1",
         help="0: of the input, 1: of the model; default: the task's own",
     )
-    add("--mask", type=Path, metavar="FILE", help="image file, white where to restore; any size")
+    add(
+        "--mask",
+        type=given_path,
+        metavar="FILE",
+        help="image, white where to restore; any size",
+    )
     add(
         "--format",
         type=usual_name,
@@ -139,11 +154,25 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory",
         type=memory_size,
         metavar="SIZE",
-        help="memory limit, such as 4GB; default: none",
+        help="memory limit, such as 4GB; default: most of what is free",
+    )
+    add(
+        MEMORY_OPTION,
+        type=memory_size,
+        metavar="SIZE",
+        help="what one image may take when it is read; default: half of what is free, and 800MB "
+        "for a tiny file that claims to be a large image",
     )
     add("--json", action="store_true", help="print one JSON object a file, and nothing else")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")
     add("--precision", choices=PRECISIONS, default="auto", help="of the network; default auto")
+
+
+def given_path(text: str) -> Path:
+    """A path; an empty one (an unset variable of a script) would mean the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; write . for the current folder")
+    return Path(text)
 
 
 def usual_name(text: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ SHARE = 0.8
 
 UNKNOWN_BYTES = 2 * 2**30
 """Taken for the free memory where the system does not tell."""
+
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 MESSAGES = ("out of memory", "not enough memory", "can't allocate memory")
 """What the messages of torch's allocators (CUDA, MPS, XPU; CPU on Windows; other CPUs) share."""
@@ -64,13 +67,26 @@ def free_bytes(device: torch.device) -> int:
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         [line] = [line for line in lines if line.startswith("MemAvailable:")]
-        return int(line.split()[1]) * 1024
+        return min(int(line.split()[1]) * 1024, free_of_container())
     except (OSError, ValueError):
         pass
     try:  # macOS: half of all there is
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (AttributeError, OSError, ValueError):
         return UNKNOWN_BYTES
+
+
+def free_of_container() -> int:
+    """What a container (a control group of Linux) has left; very much where there is no limit."""
+    try:
+        limit, used, stat = (
+            (CONTROL_GROUP / name).read_text(encoding="ascii")
+            for name in ("memory.max", "memory.current", "memory.stat")
+        )
+        cached = dict(line.split() for line in stat.splitlines()).get("inactive_file", "0")
+        return max(int(limit) - int(used) + int(cached), 0)
+    except (OSError, ValueError):  # no control groups; "max"
+        return sys.maxsize
 
 
 def empty_cache() -> None:

@@ -31,8 +31,9 @@ from .tasks import TASK_SPECS, TASKS, Task
 Statistics = Literal["each image", "shared"]
 STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
 
-FLAT = 0.25 / 255
-"""An image whose values differ by less than this has no contrast."""
+FLAT = 0.2 / 255
+"""A channel whose standard deviation is below this has no contrast: less than what rounding to
+8 bits adds (0.29 / 255)."""
 
 STRIP_PIXELS = 2**18
 """Approximate size of the strips in which a task is applied."""
@@ -102,8 +103,8 @@ def restore(
 ) -> Tensor:
     """Restores every image of a batch.
 
-    An image without any contrast, a black frame for instance, comes back as it is: there is nothing
-    in it to restore or to take an exposure from.
+    An image without any contrast (see `is_flat`), a black frame for instance, comes back as it is:
+    there is nothing in it to restore or to take an exposure from.
 
     Args:
         image: B,C,H,W in [0, 1], floating point, C = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which
@@ -245,9 +246,12 @@ def strips_of(image: Tensor) -> Iterator[tuple[int, int, int]]:
 
 
 def is_flat(image: Tensor) -> bool:
-    """Whether all values of B,C,H,W (without alpha) are the same, up to less than rounding."""
-    lowest, highest = torch.aminmax(image[:, :3])
-    return bool(highest - lowest < FLAT)
+    """Whether B,C,H,W (without alpha) is flat: each channel one value, but for very few pixels.
+
+    Each channel is looked at on its own: a coloured area is as flat as a grey one.
+    """
+    strips = (image[frame : frame + 1, :3, i:j].float() for frame, i, j in strips_of(image))
+    return bool((join([channel_moments(strip) for strip in strips]).var < FLAT**2).all())
 
 
 def check_image(image: Tensor) -> None:
@@ -277,7 +281,13 @@ def fit_mask(mask: Tensor, image: Tensor) -> Tensor:
         raise ValueError(
             f"mask has shape {shape}: give H,W or B,H,W or B,1,H,W with B = 1 or {len(image)}"
         )
-    mask = mask.float().clamp(0, 1)
+    mask = mask.float()
+    if mask.numel() and not torch.stack(torch.aminmax(mask)).isfinite().all():
+        raise ValueError(
+            "mask has values that are not finite (NaN or infinite): repair the step before, or use "
+            "mask.nan_to_num()"
+        )
+    mask = mask.clamp(0, 1)
     if mask.shape[2:] != image.shape[2:]:
         mask = F.interpolate(mask, image.shape[2:], mode="bilinear", antialias=True)
     return mask

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..devudp_model.degrade import degrade
 from .host import compute_device, make, progress
-from .images import channels_first, channels_last, empty_like
+from .images import channels_first, channels_last, check_image, empty_like
 from .inputs import CATEGORY
 
 
@@ -77,6 +77,7 @@ class DEvUDPDegrade(io.ComfyNode):
     def execute(
         cls, image: Tensor, blur: float, light: float, noise: float, seed: int
     ) -> io.NodeOutput:
+        check_image(image)
         report = progress(len(image))
         result = empty_like(image)
         for i in range(len(image)):

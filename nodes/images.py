@@ -26,6 +26,38 @@ def empty_like(image: Tensor) -> Tensor:
     return torch.empty(image.shape, dtype=intermediate_dtype(), device=intermediate_device())
 
 
+def check_image(image: Tensor, *, may_be_empty: bool = True) -> None:
+    """Checks an IMAGE as other nodes give it.
+
+    Args:
+        image: B,H,W,C.
+        may_be_empty: whether a batch of no images will do.
+
+    Raises:
+        ValueError: it is no image, has no pixels, or pixels that are not finite.
+    """
+    shape = list(image.shape)
+    if image.ndim != 4 or image.shape[3] not in (1, 3, 4):
+        raise ValueError(
+            f"The image has shape {shape}, which is no image: connect an output of type IMAGE."
+        )
+    if 0 in image.shape[1:]:
+        raise ValueError(
+            f"The image is {image.shape[2]}x{image.shape[1]} pixels: look at the node that made "
+            "it, a crop or a scaling for instance."
+        )
+    if not len(image) and not may_be_empty:
+        raise ValueError(
+            "There are no images in the batch: look at the node that made it, a selection of "
+            "frames for instance."
+        )
+    if len(image) and not torch.stack(torch.aminmax(image)).isfinite().all():
+        raise ValueError(
+            "The image has pixels that are not finite (NaN or infinite): look at the node that "
+            "made it, often a VAE in half precision."
+        )
+
+
 def clean_mask(mask: Tensor | None, images: int) -> Tensor | None:
     """MASK (B,H,W or H,W; some nodes give B,1,H,W) to B,1,H,W, or None where there is none.
 
@@ -47,6 +79,11 @@ def clean_mask(mask: Tensor | None, images: int) -> Tensor | None:
         raise ValueError(
             f"There are {len(mask)} masks for {images} images: connect one mask for all of "
             "them, or exactly one for each."
+        )
+    if len(mask) and not torch.stack(torch.aminmax(mask)).isfinite().all():
+        raise ValueError(
+            "The mask has values that are not finite (NaN or infinite): look at the node that "
+            "made it."
         )
     if tuple(mask.shape[-2:]) == NO_MASK and not mask.any():
         return None  # nobody painted this mask, and it must not silence the node

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..devudp_model.metrics import mae, psnr, ssim
 from .host import make, progress
-from .images import channels_first
+from .images import channels_first, check_image
 from .inputs import CATEGORY
 
 
@@ -71,6 +71,8 @@ class DEvUDPMeasure(io.ComfyNode):
 
 def check(image: Tensor, reference: Tensor) -> None:
     """Raises a ValueError for images that cannot be compared."""
+    for each in (image, reference):
+        check_image(each, may_be_empty=False)
     if image.shape[1:3] != reference.shape[1:3]:
         (h, w), (rh, rw) = image.shape[1:3], reference.shape[1:3]
         raise ValueError(

@@ -23,6 +23,8 @@ MOST_PIXELS = 1024
 
 def before_and_after(before: Tensor, after: Tensor) -> dict[str, Any]:
     """What the host's own compare node shows, `a_images` and `b_images`: of a batch the first."""
+    if not len(after):
+        return {}
     name = f"devudp_{secrets.token_hex(4)}"
     try:
         folder = Path(folder_paths.get_temp_directory())

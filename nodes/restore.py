@@ -9,7 +9,7 @@ from ..devudp_model.restoration import Precision, Statistics
 from ..devudp_model.tasks import Task
 from . import checkpoints
 from .host import intermediate_device, intermediate_dtype, make, show_text
-from .images import clean_mask
+from .images import check_image, clean_mask
 from .inputs import (
     ALIASES,
     CATEGORY,
@@ -93,7 +93,7 @@ class DEvUDPRestore(io.ComfyNode):
         statistics: Statistics,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        check_finite(image, "image")
+        check_image(image)
         options = make_options(task, strength, exposure, precision, statistics)
         cleaned = clean_mask(mask, len(image))
         if cleaned is not None:

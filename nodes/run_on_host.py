@@ -19,7 +19,7 @@ from ..devudp_model.progress import ImageProgress, pixels_to_do
 from ..devudp_model.restoration import Options, Precision, restore
 from . import host
 from .host import intermediate_device, intermediate_dtype
-from .images import channels_first, channels_last, empty_like
+from .images import channels_first, channels_last, check_image, empty_like
 
 CHUNK = 8
 """Images restored in one go: so few that their copies weigh little."""
@@ -59,7 +59,11 @@ def restore_images(
 
     Raises:
         MemoryError: memory ran out with the smallest limit, too.
+        ValueError: it is no image, has no pixels, or pixels that are not finite.
     """
+    check_image(image)
+    if not len(image):
+        return empty_like(image)
     progress = ImageProgress(report or host.progress(len(image)), first)
     pixels = pixels_to_do(image.shape[1], image.shape[2], generator, options)
     options = replace(options, precision=host_precision(options.precision))

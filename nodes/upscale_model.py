@@ -18,12 +18,11 @@ from ..devudp_model.restoration import Options, Precision
 from ..devudp_model.tasks import TASK_SPECS, Task
 from . import checkpoints, host
 from .host import make, show_text
-from .images import channels_first
+from .images import channels_first, check_image
 from .inputs import (
     ALIASES,
     CATEGORY,
     ESSENTIALS,
-    check_finite,
     checkpoint_input,
     exposure_input,
     make_options,
@@ -199,7 +198,7 @@ class DEvUDPLoadUpscaleModel(io.ComfyNode):
     ) -> io.NodeOutput:
         options = make_options(task, strength, exposure, host_precision(precision))
         if image is not None:
-            check_finite(image, "image")
+            check_image(image, may_be_empty=False)
             image = channels_first(image[..., :3])
         if task == AUTO:
             options = choose_for_tiles(image, options)

@@ -7,6 +7,7 @@ loaded when the first such image comes.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from . import tiff
 from .metadata import Metadata, upright_xmp
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -93,16 +95,36 @@ def is_high_bit_depth(file: BinaryIO, image: Image.Image) -> bool:
     return False
 
 
-def read(path: Path) -> HighBitDepthPixels:
+UNSUPPORTED = (
+    "not supported", "not configured", "unsupported", "not implemented", "samples out of range",
+)  # fmt: skip
+"""What libvips and libtiff say of a file that is sound but beyond them."""
+
+
+def source_of(path: Path) -> Any:
+    """The file for libvips, its name taken as it is: brackets in it are no options."""
+    name = str(path) if os.name == "nt" else os.fsencode(path)
+    return load_vips().Source.new_from_file(name)
+
+
+def read(path: Path, *, is_png: bool, layout: str = "") -> HighBitDepthPixels:
     """Reads a PNG or TIFF file.
+
+    Args:
+        path: the file.
+        is_png: whether it is PNG; else TIFF.
+        layout: of the pixels in the file, in words, for the messages.
 
     Raises:
         HighBitDepthError: pyvips is missing, the file is damaged, or its pixel type is not
             supported.
     """
     pyvips = load_vips()
+    load = pyvips.Image.pngload_source if is_png else pyvips.Image.tiffload_source
+    # "error" does for PNG; of TIFF, libvips fills the tiles that it cannot read with black.
+    strict = {"access": "sequential", "fail_on": "error" if is_png else "warning"}
     try:
-        image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+        image = load(source_of(path), **strict)
         if image.interpretation not in INTERPRETATIONS or image.bands > 4:
             raise HighBitDepthError(
                 f"has {image.bands} channels of a kind ({image.interpretation}) that cannot be "
@@ -110,7 +132,12 @@ def read(path: Path) -> HighBitDepthPixels:
             )
         pixels = image.numpy().reshape(image.height, image.width, image.bands)
     except pyvips.Error as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).replace(f"{path}: ", "")
+        if any(words in reason for words in UNSUPPORTED):
+            raise HighBitDepthError(
+                f"is stored in a way that is not supported ({layout or reason}). Save it again, "
+                "for instance as TIFF without compression."
+            ) from error
         raise HighBitDepthError(
             f"is damaged and cannot be read: {reason}. Copy it again."
         ) from error
@@ -142,7 +169,7 @@ def read(path: Path) -> HighBitDepthPixels:
 def encode(pixels: np.ndarray, metadata: Metadata, format: str) -> bytes:
     """A whole PNG or TIFF file of H,W,C uint16.
 
-    PNG holds all the metadata; TIFF gets the colour profile, XMP and the resolution, no EXIF.
+    PNG and TIFF hold the colour profile, EXIF, XMP and the resolution; PNG also the text.
 
     Raises:
         HighBitDepthError: the library is missing.
@@ -156,13 +183,14 @@ def encode(pixels: np.ndarray, metadata: Metadata, format: str) -> bytes:
         if block:
             image.set_type(pyvips.GValue.blob_type, name, block)
     across, down = metadata.dpi or (72, 72)  # TIFF has to say something
-    return image.tiffsave_buffer(
+    content = image.tiffsave_buffer(
         compression="deflate",
         predictor="horizontal",
         resunit="inch",
         xres=across / 25.4,  # pixels a millimetre
         yres=down / 25.4,
     )
+    return tiff.with_exif(content, metadata.exif) if metadata.exif else content
 
 
 def _with_metadata(content: bytes, metadata: Metadata) -> bytes:
@@ -182,3 +210,20 @@ def _chunks(png: bytes) -> Iterator[bytes]:
         end = start + int.from_bytes(png[start : start + 4], "big") + 12
         yield png[start:end]
         start = end
+
+
+def decoder_warning(path: Path) -> str:
+    """What the decoder of a JPEG file complains of; Pillow does not pass it on.
+
+    "" where there is nothing, or where pyvips is missing.
+    """
+    try:
+        pyvips = load_vips()
+    except HighBitDepthError:
+        return ""
+    try:
+        strict = {"access": "sequential", "fail_on": "warning"}
+        pyvips.Image.jpegload_source(source_of(path), **strict).avg()
+    except pyvips.Error as error:
+        return " ".join(str(error).split())
+    return ""

@@ -13,6 +13,7 @@ import dataclasses
 import io
 import logging
 import os
+import time
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,8 +24,9 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
 from ..atomic import replacing
-from . import high_bit_depth
-from .metadata import ORIENTATION, Metadata
+from ..untrusted import UntrustedFileError, check_claim, check_regular
+from . import high_bit_depth, tiff
+from .metadata import ORIENTATION, Metadata, exif_of_tiff
 
 log = logging.getLogger("devudp")
 
@@ -51,11 +53,27 @@ SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "bmp": {},
 }
 
-MAX_PIXELS = 500_000_000
-"""More than any camera's: a header that claims more is damaged, or an attack."""
+LONGEST_SIDES = {"webp": 16_383, "jpeg": 65_500}
+"""Pixels that a side of an image may have in a format; the others have no such limit."""
 
-THUMBNAIL = 254
-"""TIFF's NewSubfileType; bit 0 marks a small version of another page."""
+FLOAT_COPIES = 2
+"""The input and the result, float32, are in memory beside what the decoder gives."""
+
+MOST_PIXELS = 4096
+"""In a byte of a JPEG file: even a block without contrast, 64 pixels, takes a bit or two."""
+
+COUNTING_SECONDS = 0.5
+"""How long the frames of an animation are counted; one too many is enough."""
+
+UNSUPPORTED = ("raw mode", "not supported", "unsupported")
+"""In Pillow's messages on files that are sound but beyond it."""
+
+TOO_LARGE_TEXT = "MAX_TEXT"
+"""In Pillow's message on a profile or text beyond its limits."""
+
+
+Tags = dict[int, tuple[int, ...]]
+"""Of a TIFF file: see `tiff.read_tags`; {} of others."""
 
 
 class ImageError(ValueError):
@@ -89,69 +107,125 @@ def read_image(path: str | os.PathLike[str]) -> RasterImage:
     if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where it may not look)
         raise ImageError(f"{path} is a folder, not an image.")
     try:
-        if path.stat().st_size == 0:
+        size = check_regular(path)
+        if size == 0:
             raise ImageError(f"{path} is empty (0 bytes). Copy or download it again.")
-        with warnings.catch_warnings(), path.open("rb") as file:
-            # Pillow's limit is for servers; MAX_PIXELS is for people's own photographs.
+        with warnings.catch_warnings(record=True) as said, path.open("rb") as file:
+            warnings.simplefilter("always")
+            # Pillow's limit is for servers; here the memory is the limit.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return _read(file, path)
+            image = _read(file, path, size)
     except (ImageError, MemoryError):
         raise
-    except FileNotFoundError as error:
-        raise ImageError(f"{path} does not exist.") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{path} is not an image of a kind that can be read (PNG, JPEG, WebP, TIFF, BMP, "
-            "GIF), whatever its name says. Convert it to one of these."
-        ) from error
     except Exception as error:  # decoders raise almost anything when they meet damaged data
-        if isinstance(error, OSError) and error.errno is not None:
-            raise ImageError(
-                f"{path} cannot be read: {error.strerror}. Check its permissions and its disk."
-            ) from error
-        raise ImageError(
-            f"{path} is damaged and cannot be read: {error}. Copy or download it again."
-        ) from error
+        raise ImageError(f"{path} {_explain(error)}") from error
+    for text in dict.fromkeys(" ".join(str(each.message).split()) for each in said):
+        log.warning("%s: %s The result may not be whole.", path, text)
+    return image
 
 
-def _read(file: BinaryIO, path: Path) -> RasterImage:
+def _explain(error: Exception) -> str:
+    """Why a file is not read; goes on after its name."""
+    if isinstance(error, (UntrustedFileError, tiff.TiffError, high_bit_depth.HighBitDepthError)):
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return "does not exist."
+    if isinstance(error, UnidentifiedImageError):
+        return (
+            "is not an image of a kind that can be read (PNG, JPEG, WebP, TIFF, BMP, GIF), "
+            "whatever its name says. Convert it to one of these."
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"cannot be read: {error.strerror}. Check its permissions and its disk."
+    if TOO_LARGE_TEXT in str(error):
+        return (
+            "has a colour profile or text of more than 1 MB, which is not supported. Save it "
+            "again without it."
+        )
+    if any(words in str(error).lower() for words in UNSUPPORTED):
+        return f"is stored in a way that is not supported ({error}). Save it again as PNG."
+    return f"is damaged and cannot be read: {error}. Copy or download it again."
+
+
+def _read(file: BinaryIO, path: Path, size: int) -> RasterImage:
+    tags: Tags = {}
+    if high_bit_depth.is_tiff(file):  # of whose many layouts Pillow knows some
+        tags = tiff.read_tags(file)
+        if tags:
+            _check_tiff(tags, size)
+        if tiff.is_big(file, "big"):  # which Pillow takes for something else
+            return _read_high_bit_depth(file, path, None, tags)
+        file.seek(0)
     try:
         image = Image.open(file, formats=READABLE)
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path} is too large: {error} Cut it into parts.") from error
     except UnidentifiedImageError:
-        if high_bit_depth.is_tiff(file):  # of whose many layouts Pillow knows some
-            return _read_high_bit_depth(path, None)
-        raise
+        if not high_bit_depth.is_tiff(file):
+            raise
+        return _read_high_bit_depth(file, path, None, tags)
     with image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ImageError(
-                f"{path} says it is {width}x{height} pixels, which is more than {MAX_PIXELS:,}. "
-                "Cut it into parts."
-            )
-        _refuse_several(count_pages(image), path)
+        channels = max(len(image.getbands()), 3 if image.mode in ("P", "PA", "CMYK") else 1)
+        _check_size(*image.size, channels, channels, size)
+        _refuse_several(count_pages(image, file), path)
         if high_bit_depth.is_high_bit_depth(file, image):
-            return _read_high_bit_depth(path, image)
+            return _read_high_bit_depth(file, path, image, tags)
+        if image.format == "JPEG" and MOST_PIXELS * size < image.width * image.height:
+            raise ImageError(
+                f"{path} is damaged (cut off?): {size:,} bytes cannot hold "
+                f"{image.width}x{image.height} pixels. Copy or download it again."
+            )
+        if image.format == "JPEG" and (warning := high_bit_depth.decoder_warning(path)):
+            log.warning("%s is damaged, and so the result will be: %s", path, warning)
         try:
             return _read_8_bit(image)
         except ImageError as error:
             raise ImageError(f"{path} {error}") from error
+        except OSError as error:
+            if error.errno is None and tags.get(tiff.COMPRESSION, (1,))[0] in tiff.RARE:
+                raise ImageError(
+                    f"{path} cannot be decoded ({tiff.describe_layout(tags)}): it is damaged, or "
+                    "stored in a way that is not supported here. Save it again, for instance as "
+                    "TIFF without compression."
+                ) from error
+            raise
 
 
-def count_pages(image: Image.Image) -> int:
+def _check_tiff(tags: Tags, size: int) -> None:
+    if tiff.WIDTH in tags and tiff.HEIGHT in tags:
+        [width], [height] = tags[tiff.WIDTH][:1], tags[tiff.HEIGHT][:1]
+        [channels] = tags.get(tiff.SAMPLES, (1,))[:1]
+        _check_size(width, height, channels, -(-tiff.bits_per_pixel(tags) // 8), size)
+    tiff.check_complete(tags, size)
+
+
+def _check_size(width: int, height: int, channels: int, decoded: int, size: int) -> None:
+    """Whether an image fits into memory; `decoded`: bytes a pixel as the decoder gives them."""
+    needed = width * height * (decoded + 4 * FLOAT_COPIES * channels)
+    what = f"claims to be {width}x{height} pixels"
+    check_claim(needed, size, what, "Cut it into parts, or")
+
+
+def count_pages(image: Image.Image, file: BinaryIO) -> int:
     """How many images the file holds, not counting small versions of another."""
-    pages = getattr(image, "n_frames", 1)
-    if pages == 1 or image.format == "MPO":  # a camera's previews and depth maps
+    if image.format == "MPO":  # a camera's previews and depth maps
         return 1
-    if image.format != "TIFF":
+    if image.format == "TIFF":
+        position = file.tell()
+        pages = tiff.count_pages(file)
+        file.seek(position)
         return pages
-    full = 0
-    for page in range(pages):
-        image.seek(page)
-        full += not image.tag_v2.get(THUMBNAIL, 0) & 1  # pyright: ignore[reportAttributeAccessIssue]
+    if image.format != "GIF":
+        return getattr(image, "n_frames", 1)
+    pages, until = 1, time.monotonic() + COUNTING_SECONDS
+    try:
+        while time.monotonic() < until:  # Pillow decodes every frame on the way
+            image.seek(pages)
+            pages += 1
+    except EOFError:
+        pass
     image.seek(0)
-    return full
+    return pages
 
 
 def _refuse_several(pages: int, path: Path) -> None:
@@ -178,18 +252,26 @@ def _read_8_bit(image: Image.Image) -> RasterImage:
         raise ImageError(
             f"has colours of a kind ({image.mode}) that cannot be restored. Convert it to RGB."
         )
-    pixels = np.asarray(image.convert(mode)).reshape(image.height, image.width, -1)
+    image = image if image.mode == mode else image.convert(mode)
+    pixels = np.asarray(image).reshape(image.height, image.width, -1)
     return _from_array(pixels, has_alpha, orientation, 8, metadata)
 
 
-def _read_high_bit_depth(path: Path, image: Image.Image | None) -> RasterImage:
-    try:
-        found = high_bit_depth.read(path)
-    except high_bit_depth.HighBitDepthError as error:
-        raise ImageError(f"{path} {error}") from error
+def _read_high_bit_depth(
+    file: BinaryIO, path: Path, image: Image.Image | None, tags: Tags
+) -> RasterImage:
+    layout = tiff.describe_layout(tags)
+    is_png = image is not None and image.format == "PNG"
+    found = high_bit_depth.read(path, is_png=is_png, layout=layout)
     if image is None:
-        _refuse_several(found.pages, path)
-        return _from_array(found.pixels, found.has_alpha, found.orientation, 16, found.metadata)
+        _refuse_several(tiff.count_pages(file), path)
+        if tiff.is_big(file):  # Pillow reads no EXIF of such files
+            if any(tag in tags for tag in tiff.EXIF_DIRECTORIES):
+                log.warning("%s: the EXIF data of such a BigTIFF file are not kept.", path)
+            metadata = found.metadata
+        else:
+            metadata = dataclasses.replace(found.metadata, exif=exif_of_tiff(file))
+        return _from_array(found.pixels, found.has_alpha, found.orientation, 16, metadata)
     orientation = image.getexif().get(ORIENTATION, 1)
     if image.format == "PNG":
         image.load()  # text may come after the pixels
@@ -202,7 +284,8 @@ def _from_array(
     """H,W,C whole numbers, or floats in [0, 1], to a `RasterImage`."""
     pixels = upright(pixels, orientation)
     top = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
-    values = np.ascontiguousarray(np.moveaxis(pixels, 2, 0), dtype=np.float32)
+    # Copied in any case: turned arrays may have negative strides, which torch does not know.
+    values = np.array(np.moveaxis(pixels, 2, 0), dtype=np.float32, order="C")
     channels = torch.from_numpy(values).div_(top)[None]
     colours = channels[:, :-1] if has_alpha else channels
     # A profile's header says what pixels it is for. One for others (CMYK that was converted,
@@ -240,25 +323,39 @@ def check_format(image: RasterImage, format: str) -> None:
     """Checks that `format` can hold the image, before the work is done.
 
     Raises:
-        ImageError: it is unknown, or cannot hold transparency.
+        ImageError: it is unknown, or cannot hold transparency or an image as long.
     """
     if format not in FORMATS:
         raise ImageError(f"Unknown format {format!r}: choose one of {', '.join(FORMATS)}.")
     if image.alpha is not None and format in ("jpeg", "bmp"):
         raise ImageError(f"{format.upper()} cannot hold transparency. Use png, webp or tiff.")
+    longest = max(image.pixels.shape[-2:])
+    if longest > LONGEST_SIDES.get(format, longest):
+        raise ImageError(
+            f"{format.upper()} holds at most {LONGEST_SIDES[format]} pixels a side, and this image "
+            f"has {longest}. Use png or tiff."
+        )
 
 
-def write_image(path: str | os.PathLike[str], image: RasterImage, format: str = "png") -> None:
+def write_image(
+    path: str | os.PathLike[str],
+    image: RasterImage,
+    format: str = "png",
+    *,
+    overwrite: bool = True,
+) -> None:
     """Writes an image with its metadata; the file is complete or not there.
 
-    PNG and TIFF keep 16 bits. An existing file is replaced.
+    PNG and TIFF keep 16 bits.
 
     Args:
         path: the file; its suffix is not looked at.
         image: as read, usually with other pixels.
         format: one of `FORMATS`.
+        overwrite: whether an existing file is replaced.
 
     Raises:
+        FileExistsError: there is one, and it must not be replaced.
         ImageError: the format cannot hold it, or 16 bits need a library that is missing.
         OSError: the folder cannot be written to, or the disk is full.
     """
@@ -268,14 +365,14 @@ def write_image(path: str | os.PathLike[str], image: RasterImage, format: str = 
             content = high_bit_depth.encode(to_array(image, np.uint16), image.metadata, format)
         except high_bit_depth.HighBitDepthError as error:
             raise ImageError(f"{path} {error}") from error
-        with replacing(path) as file:
+        with replacing(path, overwrite=overwrite) as file:
             file.write(content)
         return
     if image.bits > 8:
         log.warning("%s has 8 bits a channel, as %s does; png and tiff keep 16.", path, format)
     array = to_array(image, np.uint8)
     pillow = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    with replacing(path) as file:
+    with replacing(path, overwrite=overwrite) as file:
         options = image.metadata.save_options(format)
         pillow.save(file, format, **SAVE_OPTIONS[format], **options)
 

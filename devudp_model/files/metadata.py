@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, PngImagePlugin
 
@@ -51,7 +51,7 @@ class Metadata:
         dpi = info.get("dpi")
         return cls(
             icc=info.get("icc_profile") or b"",
-            exif=_exif(image),
+            exif=exif_bytes(image.getexif(), is_tiff=image.format == "TIFF"),
             xmp=upright_xmp(xmp.encode() if isinstance(xmp, str) else xmp),
             text=_text(image),
             dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
@@ -95,11 +95,24 @@ def upright_xmp(xmp: bytes) -> bytes:
     return re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))\d", rb"\g<1>1", xmp)
 
 
-def _exif(image: Image.Image) -> bytes:
-    exif = image.getexif()
-    if image.format == "TIFF":
+def exif_of_tiff(file: BinaryIO) -> bytes:
+    """As `Metadata.exif`, of a TIFF file whose pixels Pillow cannot read; b"" if damaged."""
+    exif = Image.Exif()
+    file.seek(0)
+    try:
+        exif.load_from_fp(file)  # pyright: ignore[reportArgumentType]
+    except Exception as error:  # whatever Pillow meets in a damaged block
+        log.warning("The image's EXIF data are damaged and not kept: %s", error)
+        return b""
+    return exif_bytes(exif, is_tiff=True)
+
+
+def exif_bytes(exif: Image.Exif, *, is_tiff: bool) -> bytes:
+    """What is kept of an image's EXIF data, upright."""
+    if is_tiff:
         for tag in set(exif) - TIFF_TAGS_TO_KEEP:
             del exif[tag]
+        exif.bigtiff = False  # whose layout no other file has
     if ORIENTATION in exif:
         exif[ORIENTATION] = 1
     try:

@@ -10,9 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ..untrusted import printable
 from .images import FORMATS, SUFFIXES
 
 log = logging.getLogger("devudp")
+
+RAW = ("arw", "cr2", "cr3", "dng", "nef", "orf", "raf", "rw2")
+
+OTHER_IMAGES = {
+    **dict.fromkeys(
+        (".heic", ".heif", ".avif", ".jxl", ".jp2"),
+        "this kind is not supported. Convert them to PNG or JPEG.",
+    ),
+    ".gif": "may be animations. Name the file itself, or convert it to PNG.",
+    **{f".{name}": "raw files. Develop them, for instance to 16-bit TIFF." for name in RAW},
+}
+"""Suffixes of images that are not taken from a folder, and what to do."""
 
 SAME = "same"
 """The format of the input."""
@@ -75,7 +88,7 @@ def plan(
     found: dict[Path, Found] = {}  # by its full path, so that none comes twice
     for path in expand_wildcards(paths):
         if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where it may not look)
-            found.setdefault(path.resolve(), Found(path, Path(path.name)))
+            found.setdefault(real(path), Found(path, Path(path.name)))
             continue
         closed: dict[Path, str] = {}
         images = images_in(path, recursive=recursive, without=out, closed=closed)
@@ -84,7 +97,7 @@ def plan(
             deeper = "" if recursive else ", or add --recursive for those in its folders"
             problems[path] = f"No images in it ({' '.join(SUFFIXES)}). Name another{deeper}."
         for image in images:
-            found.setdefault(image.resolve(), Found(image, image.relative_to(path)))
+            found.setdefault(real(image), Found(image, image.relative_to(path)))
     if collide(each.place.with_suffix("") for each in found.values()):
         found = from_common_folder(found)
     jobs = [make_job(each, out, format, sheets) for each in found.values()]
@@ -109,8 +122,9 @@ def images_in(
 
     Folders that cannot be looked into, and why, are added to `closed`.
     """
-    out = without.resolve()
-    images, others = [], 0
+    out = real(without)
+    images: list[Path] = []
+    others: Counter[str] = Counter()
 
     def note(error: OSError) -> None:
         reason = f"Cannot be opened: {error.strerror}. Check its permissions."
@@ -120,17 +134,42 @@ def images_in(
         here = Path(parent)
         if not recursive:
             folders.clear()
-        folders[:] = [name for name in sorted(folders) if (here / name).resolve() != out]
+        folders[:] = [name for name in sorted(folders) if real(here / name) != out]
         for name in sorted(names):
             if name.startswith("."):
                 continue
             if name.lower().endswith(SUFFIXES):
                 images.append(here / name)
             else:
-                others += 1
-    if others:
-        log.info("%s: %d other files skipped", folder, others)
+                others[Path(name).suffix.lower()] += 1
+    report_others(folder, others)
     return images
+
+
+def report_others(folder: Path, others: Counter[str]) -> None:
+    """Says what else is in a folder: images of other kinds by their suffix, the rest as a number.
+
+    A photograph that is passed over is news; a text file is not.
+    """
+    images = {suffix: count for suffix, count in others.items() if suffix in OTHER_IMAGES}
+    for suffix, count in sorted(images.items()):
+        log.warning(
+            "%s: %d %s %s skipped: %s",
+            printable(folder),
+            count,
+            suffix,
+            "file" if count == 1 else "files",
+            OTHER_IMAGES[suffix],
+        )
+    rest = sum(others.values()) - sum(images.values())
+    if rest:
+        log.info("%s: %d other files skipped", printable(folder), rest)
+
+
+def real(path: Path) -> Path:
+    """The full path with links followed, as far as they lead; `Path.resolve` fails where they go
+    round in circles."""
+    return Path(os.path.realpath(path))
 
 
 def key(path: Path) -> str:
@@ -185,12 +224,12 @@ def rename(job: Job, name: str) -> Job:
 
 def check(jobs: list[Job], inputs: Iterable[Path]) -> None:
     """Raises PlanError if anything would be written over an input or another result."""
-    taken = {key(path.resolve()): f"is an input ({path})" for path in inputs}
+    taken = {key(real(path)): f"is an input ({path})" for path in inputs}
     for job in jobs:
         for path in (job.target, job.sheet):
             if path is None:
                 continue
-            place = key(path.resolve())
+            place = key(real(path))
             if place in taken:
                 raise PlanError(
                     f"{job.source} would be written to {path}, which {taken[place]}. Choose "

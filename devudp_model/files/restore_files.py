@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import errno
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,15 +21,16 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..atomic import replacing
+from ..atomic import discard_leftovers, replacing
 from ..auto import Choice, choose
 from ..engine.watch import watching
 from ..frozen import VideoRestorer, sampled
 from ..generator import Generator
-from ..memory import is_out_of_memory, with_less_memory
+from ..memory import first_limit, free_bytes, is_out_of_memory, with_less_memory
 from ..progress import ImageProgress, pixels_to_do
 from ..restoration import Options, restore
 from ..tasks import Task
+from . import interrupts
 from .images import (
     SAVE_OPTIONS,
     ImageError,
@@ -135,6 +137,7 @@ class FileRestorer:
             options = self.choice.options(options)
         generator = self.generator(options.task)
         device = next(generator.parameters()).device
+        self.limit = self.limit or first_limit(free_bytes(device))
         height, width = pixels.shape[2:]
         self.pixels_to_do(pixels_to_do(height, width, generator, options))
 
@@ -190,6 +193,8 @@ def run(
 ) -> Outcome:
     """Does this process's share of the jobs; one that fails is noted and the next one done."""
     process = process or Process()
+    for folder in {job.target.parent for job in jobs}:
+        discard_leftovers(folder)
     own, outcome = process.share(jobs), Outcome()
     bar = tqdm(total=len(own), bar_format=BAR, disable=True if process.rank else None)
 
@@ -205,7 +210,7 @@ def run(
                 if job.target.exists() and skip_existing:
                     outcome.skipped += 1
                 else:
-                    do(job, restorer, overwrite=overwrite)
+                    do(job, restorer, overwrite=overwrite, keep_sheet=skip_existing)
                     outcome.done += 1
                     if restorer.choice is not None:
                         outcome.choices[job.source] = restorer.choice
@@ -213,6 +218,9 @@ def run(
                 outcome.interrupted, outcome.left = True, len(own) - index
                 break
             except Exception as error:
+                if interrupts.seen():  # and a library made an error of it
+                    outcome.interrupted, outcome.left = True, len(own) - index
+                    break
                 log.debug("%s", job.source, exc_info=True)
                 outcome.failed[job.source] = explain(error)
                 if isinstance(error, OSError) and error.errno in HOPELESS:
@@ -222,23 +230,45 @@ def run(
     return outcome
 
 
-def do(job: Job, restorer: Callable[[Tensor, Path], Tensor], *, overwrite: bool) -> None:
-    """Restores one image; the sheet first, so that a result means that all is there."""
-    if job.target.exists() and not overwrite:
-        raise ImageError(
-            f"{job.target} exists already. Add --skip-existing to keep it, or --overwrite."
-        )
+def do(
+    job: Job,
+    restorer: Callable[[Tensor, Path], Tensor],
+    *,
+    overwrite: bool,
+    keep_sheet: bool = False,
+) -> None:
+    """Restores one image; the sheet first, so that a result means that all is there.
+
+    Args:
+        job: which image.
+        restorer: makes the result of the pixels and the folder.
+        overwrite: whether files that are there already may be replaced.
+        keep_sheet: keep a sheet that is there already, such as that of an interrupted run.
+    """
+    has_sheet = job.sheet is not None and os.path.lexists(job.sheet)
+    if not overwrite:
+        refuse_existing(job.target)
+        if has_sheet and job.sheet and not keep_sheet:
+            refuse_existing(job.sheet)
     image = read_image(job.source)
     check_format(image, job.format)
     pixels = restorer(image.pixels, job.source.parent)
     restored = dataclasses.replace(image, pixels=pixels)
     job.target.parent.mkdir(parents=True, exist_ok=True)
-    if job.sheet:
-        write_sheet(job.sheet, image, restored)
-    write_image(job.target, restored, job.format)
+    if job.sheet and not (has_sheet and keep_sheet):
+        write_sheet(job.sheet, image, restored, overwrite=overwrite)
+    write_image(job.target, restored, job.format, overwrite=overwrite)
 
 
-def write_sheet(path: Path, before: RasterImage, after: RasterImage) -> None:
+def refuse_existing(path: Path) -> None:
+    """Raises ImageError if the name is taken, be it by a link that leads nowhere."""
+    if os.path.lexists(path):
+        raise ImageError(f"{path} exists already. Add --skip-existing to keep it, or --overwrite.")
+
+
+def write_sheet(
+    path: Path, before: RasterImage, after: RasterImage, *, overwrite: bool = True
+) -> None:
     """Before and after side by side (one above the other if that is squarer), as JPEG."""
     axis = 0 if before.pixels.shape[-1] > 2 * before.pixels.shape[-2] else 1
     parts = [dataclasses.replace(each, alpha=None) for each in (before, after)]
@@ -249,7 +279,7 @@ def write_sheet(path: Path, before: RasterImage, after: RasterImage) -> None:
     sheet = Image.fromarray(joined[:, :, 0] if joined.shape[2] == 1 else joined)
     sheet.thumbnail((LONGEST_JPEG, LONGEST_JPEG))
     options = {"icc_profile": before.metadata.icc} if before.metadata.icc else {}
-    with replacing(path) as file:
+    with replacing(path, overwrite=overwrite) as file:
         sheet.save(file, "jpeg", **SAVE_OPTIONS["jpeg"], **options)
 
 
@@ -259,6 +289,9 @@ def explain(error: Exception) -> str:
         return str(error)
     if is_out_of_memory(error):
         return f"Not enough memory. {error}" if str(error) else "Not enough memory."
+    if isinstance(error, FileExistsError) and error.filename2:
+        name = error.filename2  # it came while this image was restored
+        return f"{name} exists already. Add --skip-existing to keep it, or --overwrite."
     if isinstance(error, OSError):
         next_step = {
             errno.ENOSPC: "Free some space, then run again with --skip-existing.",

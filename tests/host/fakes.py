@@ -152,6 +152,7 @@ def fake_api(shape: Shape) -> ModuleType:
 def fake_folder_paths(models: str) -> ModuleType:
     module: Any = ModuleType("folder_paths")
     module.models_dir = models
+    module.get_user_directory = module.get_input_directory = lambda: models
     module.folder_names_and_paths = {}
 
     def add_model_folder_path(name: str, path: str, is_default: bool = False) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import json
+import os
+import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +17,7 @@ import torch
 from torch import nn
 
 from devudp_model import atomic as atomic
+from devudp_model import checkpoint as checkpoint_module
 from devudp_model import tensor_files
 from devudp_model.checkpoint import (
     CheckpointError,
@@ -311,3 +317,121 @@ def test_bundled_names_the_place() -> None:
     for variant in VARIANTS:
         assert bundled(variant).name == f"{variant}.safetensors"
         assert bundled(variant).parent.name == "weights"
+
+
+# --- files that lie -------------------------------------------------------------------------------
+
+
+def safetensors_of(path: Path, tensors: dict[str, tuple[str, list[int], bytes]]) -> None:
+    """A file with such a header: dtype, shape and bytes of each tensor."""
+    header, content = {}, b""
+    for name, (dtype, shape, data) in tensors.items():
+        places = [len(content), len(content) + len(data)]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": places}
+        content += data
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content)
+
+
+@pytest.mark.parametrize("width", [2048, 100_000])
+def test_a_tiny_file_that_claims_a_wide_network(
+    tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    real = Generator.__init__
+
+    def note(self: Generator, variant: Variant, width: int, *rest: object, **more: object) -> None:
+        made.append(width)
+        real(self, variant, width, *rest, **more)  # pyright: ignore
+
+    monkeypatch.setattr(Generator, "__init__", note)
+    path = tmp_path / "a.safetensors"
+    empty = ("F16", [width, 0, 7, 7], b"")
+    safetensors_of(path, {"stem.conv.weight": empty, "encode1.0.conv1.weight": empty})
+    with pytest.raises(CheckpointError, match=rf"width {width} .* do not fit"):
+        load_checkpoint(path)
+    assert not [each for each in made if each > 2]
+
+
+def test_shapes_are_known_without_the_network() -> None:
+    for variant in VARIANTS:
+        for width, depth in ((5, 1), (12, 3)):
+            generator = make_generator(variant, width=width, depth=depth)
+            wanted = {name: tuple(each.shape) for name, each in generator.state_dict().items()}
+            architecture = checkpoint_module.Architecture(
+                variant=variant,
+                width=width,
+                depth=depth,
+                norm=generator.norm,
+                shortcut=generator.shortcut,
+            )
+            assert checkpoint_module.shapes_of(architecture) == wanted
+
+
+def test_a_packed_pth_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02}.")
+        with archive.open("a/data/0", "w") as file:
+            for _ in range(900):
+                file.write(bytes(10**6))
+    assert path.stat().st_size < 2 * 10**6
+    with pytest.raises(CheckpointError, match=r"claims to hold 900,000,004 bytes.*--file-memory"):
+        load_checkpoint(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"a{suffix}")
+    with pytest.raises(CheckpointError, match="no regular file"):
+        load_checkpoint(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int64, torch.bool, torch.float8_e4m3fn, torch.complex64, torch.uint8]
+)
+def test_other_kinds_of_numbers_are_refused(saved: Path, dtype: torch.dtype) -> None:
+    with_changes(saved, head__bias=torch.zeros(3).to(dtype))
+    with pytest.raises(CheckpointError, match=r"another kind of numbers.*head\.bias"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("value", [1e38, -1e7])
+def test_weights_beyond_all_training_are_refused(saved: Path, value: float) -> None:
+    with_changes(saved, head__bias=torch.tensor([0, value, 0]))
+    with pytest.raises(CheckpointError, match=r"beyond 1e\+06.*head\.bias"):
+        load_checkpoint(saved)
+
+
+def test_negative_variances_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, make_generator("devudp-dt"), {})
+    variances = -torch.ones(8)
+    with_changes(path, stem__norm__running_var=variances)
+    with pytest.raises(CheckpointError, match=r"negative variances.*running_var"):
+        load_checkpoint(path)
+
+
+def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
+    generator = make_generator()
+    entries = {f"key{number}": "value é" for number in range(30)}
+    contents = set()
+    for order in (entries, dict(reversed(entries.items())), entries):
+        save_checkpoint(tmp_path / "a.safetensors", generator, order)
+        contents.add((tmp_path / "a.safetensors").read_bytes())
+    assert len(contents) == 1
+    assert load_checkpoint(tmp_path / "a.safetensors").metadata["key3"] == "value é"
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_any_damage_of_a_pth_is_refused_in_words(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    path = tmp_path / "a.pth"
+    torch.save(make_generator().state_dict(), path, _use_new_zipfile_serialization=seed % 3 > 0)
+    content = bytearray(path.read_bytes())
+    for _ in range(rng.choice((1, 5, 50))):
+        content[rng.randrange(len(content) if seed % 2 else 2000)] = rng.randrange(256)
+    path.write_bytes(content)
+    with contextlib.suppress(CheckpointError):
+        load_checkpoint(path)

@@ -414,6 +414,11 @@ def test_formats_that_cannot_hold_it() -> None:
     for format in ("jpeg", "bmp"):
         with pytest.raises(ImageError, match="transparency"):
             check_format(image, format)
+    for format, side in (("webp", 16_384), ("jpeg", 65_501)):
+        long = RasterImage(torch.zeros(1, 1, 1, side))
+        with pytest.raises(ImageError, match=rf"at most .* has {side}\. Use png or tiff"):
+            check_format(long, format)
+        check_format(long, "png")
     with pytest.raises(ImageError, match="Unknown format 'heic'"):
         check_format(dataclasses.replace(image, alpha=None), "heic")
 

@@ -112,6 +112,31 @@ def test_an_empty_batch_comes_back() -> None:
     assert restoration.restore(torch.zeros(0, 3, 5, 5), generator()).shape == (0, 3, 5, 5)
 
 
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_flat_coloured_image_comes_back_as_it_is(task: Task, channels: int) -> None:
+    """Each channel counts on its own: this one has no contrast, whatever lies between channels."""
+    colour = torch.tensor([40, 80, 160, 200.0])[:channels].view(1, -1, 1, 1) / 255
+    image = colour.expand(1, channels, 24, 32).contiguous()
+    assert torch.equal(restoration.restore(image, generator(), Options(task)), image)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_single_pixel_makes_no_contrast(task: Task) -> None:
+    image = torch.zeros(1, 3, 32, 32)
+    image[:, :, 7, 9] = 1 / 255
+    assert torch.equal(restoration.restore(image, generator(), Options(task)), image)
+    image[:, :, 10:20, 10:20] = 1  # and this does
+    assert not is_flat(image)
+
+
+def test_a_mask_that_is_not_finite_is_refused() -> None:
+    mask = torch.ones(16, 16)
+    mask[3, 3] = torch.nan
+    with pytest.raises(ValueError, match="mask has values that are not finite"):
+        restoration.restore(random_image(1, 3, 16, 16), generator(), mask=mask)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_a_image_without_contrast_comes_back_as_it_is(value: float) -> None:
     image = torch.full((1, 3, 16, 20), value)

@@ -1,0 +1,44 @@
+"""A minute of attacks, and the cases in which earlier ones found a fault."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import checkpoints, harness, images
+from tests.fuzz.image_files import ImageFile
+
+CASES = Path(__file__).parent / "cases"
+
+SECONDS = {"images": 20, "names": 8, "checkpoints": 12, "nodes": 8, "signals": 12}
+"""A minute together."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the harness watches pipes")
+@pytest.mark.parametrize("name", SECONDS)
+def test_a_sample_of_attacks(name: str) -> None:
+    if name not in harness.attacks():
+        pytest.skip("this system has no fork")
+    tally = harness.run(name, 0, 10**6, SECONDS[name])
+    assert tally.attacked > 3
+    assert not tally.faults, "\n".join(f"seed {seed}: {fault}" for seed, fault in tally.faults)
+
+
+@pytest.mark.parametrize("path", sorted((CASES / "images").glob("*.*")), ids=lambda p: p.name)
+@pytest.mark.parametrize("seed", range(3))
+def test_image_files_that_found_a_fault(path: Path, seed: int, tmp_path: Path) -> None:
+    content = path.read_bytes()
+    given = ImageFile(path.name, content, sound=False, cut=False, mode="", whole=content)
+    assert images.attack_file(given, seed, tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted((CASES / "checkpoints").glob("*.*")), ids=lambda p: p.name)
+def test_checkpoints_that_found_a_fault(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints.tensor_files, "SAFE_PICKLES", "2.0")
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert checkpoints.load(tmp_path / path.name, tmp_path / "trace") == "refused"
