@@ -154,6 +154,7 @@ def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Proces
         task=DEFAULT_TASK if auto else task_of_word(args.task),
         strength=args.strength,
         exposure=args.exposure,
+        denoise=args.denoise,
         precision=args.precision,
         statistics="shared" if args.statistics == "shared" else "each image",
         memory=args.memory,

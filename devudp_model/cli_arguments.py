@@ -120,7 +120,13 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         "--exposure",
         type=share,
         metavar="0..1",
-        help="0: of the input, 1: of the model; default: the task's own",
+        help="0: of the input, 1: of the scene; default: the task's own",
+    )
+    add(
+        "--denoise",
+        type=share,
+        metavar="0..1",
+        help="0: all of the input's own detail, 1: only the model's; default: the task's own",
     )
     add(
         "--mask",

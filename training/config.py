@@ -177,6 +177,7 @@ class ScheduleConfig:
     Attributes:
         unit: unit of all lengths: "epochs" (each image of A once) or "steps".
         length: length of the training; where a recipe has stages, they say it instead.
+        stop: the run ends after this many steps, whatever its stages say; None: at their end.
         scale: all lengths, warm-up included, times this: 0.01 tries a recipe out.
         lr: learning rate of both optimizers.
         warm_up: steps in which it rises from 0.
@@ -195,6 +196,7 @@ class ScheduleConfig:
 
     unit: Literal["epochs", "steps"] = "epochs"
     length: int = 200
+    stop: int | None = None
     scale: float = 1.0
     lr: float = 2e-4
     warm_up: int = 0

@@ -82,6 +82,7 @@ RANGES: dict[str, Range] = {
     "loss.lpips": Range(0, 1e6),
     "loss.s_branch_every": COUNT,
     "schedule.length": COUNT,
+    "schedule.stop": COUNT,
     "schedule.scale": Range(0, 1e6, open_low=True),
     "schedule.lr": Range(0, 1, open_low=True),
     "schedule.warm_up": NOT_NEGATIVE,

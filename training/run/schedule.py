@@ -93,7 +93,8 @@ class Schedule:
             self.stages.append(span)
             first_sample += (span.stop - span.start) * stage.batch
             start = span.stop
-        self.steps = start
+        stop, scale = config.schedule.stop, config.schedule.scale
+        self.steps = start if stop is None else min(start, max(round(stop * scale), 1))
 
     def at(self, step: int) -> StageSpan:
         """The stage of a step; of the last one, for a step after the end."""
@@ -109,7 +110,9 @@ class Schedule:
     def seconds_left(self, step: int, seconds_per_step: float) -> float:
         """About how long the steps from `step` on take, as measured at the step before."""
         now = self.at(max(step - 1, 0)).work
-        left = sum(max(s.stop - max(step, s.start), 0) * s.work for s in self.stages)
+        left = sum(
+            max(min(s.stop, self.steps) - max(step, s.start), 0) * s.work for s in self.stages
+        )
         return seconds_per_step * left / now
 
     def check_processes(self, processes: int) -> None:
