@@ -239,7 +239,7 @@ def report_json(outcome: Outcome, out: Path, results: dict[Path, Path]) -> None:
 def report(outcome: Outcome, out: Path, results: dict[Path, Path]) -> None:
     """What was done, to standard output, and what was not and why, to standard error."""
     for path, choice in outcome.choices.items():
-        print(f"{path}: {choice.reason}")
+        print(f"{printable(path)}: {choice.reason}")
     skipped = f", {outcome.skipped} were there already" if outcome.skipped else ""
     print(f"{outcome.done} restored into {printable(out)}{skipped}.")
     if outcome.failed:

@@ -51,10 +51,16 @@ def check_image(image: Tensor, *, may_be_empty: bool = True) -> None:
             "There are no images in the batch: look at the node that made it, a selection of "
             "frames for instance."
         )
-    if len(image) and not torch.stack(torch.aminmax(image)).isfinite().all():
+    check_finite(image, "image")
+
+
+def check_finite(values: Tensor, name: str) -> None:
+    """Raises ValueError if an IMAGE or MASK has numbers that are none."""
+    if values.numel() and not torch.stack(torch.aminmax(values)).isfinite().all():
         raise ValueError(
-            "The image has pixels that are not finite (NaN or infinite): look at the node that "
-            "made it, often a VAE in half precision."
+            f"The {name} has pixels that are not numbers (NaN or infinite). A node before this one "
+            "made them: often a VAE or a model in fp16 that wants fp32. Look at its result with "
+            "Preview Image, where such pixels are black."
         )
 
 
@@ -80,11 +86,7 @@ def clean_mask(mask: Tensor | None, images: int) -> Tensor | None:
             f"There are {len(mask)} masks for {images} images: connect one mask for all of "
             "them, or exactly one for each."
         )
-    if len(mask) and not torch.stack(torch.aminmax(mask)).isfinite().all():
-        raise ValueError(
-            "The mask has values that are not finite (NaN or infinite): look at the node that "
-            "made it."
-        )
+    check_finite(mask, "mask")
     if tuple(mask.shape[-2:]) == NO_MASK and not mask.any():
         return None  # nobody painted this mask, and it must not silence the node
     return mask

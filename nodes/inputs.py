@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import torch
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
-from torch import Tensor
 
 from ..devudp_model.auto import AUTO
 from ..devudp_model.restoration import PRECISIONS, STATISTICS, Options, Precision, Statistics
@@ -120,13 +118,3 @@ def make_options(
         precision=precision,
         statistics=statistics,
     )
-
-
-def check_finite(values: Tensor, name: str) -> None:
-    """Raises ValueError if an IMAGE or MASK has numbers that are none."""
-    if values.numel() and not torch.stack(torch.aminmax(values)).isfinite().all():
-        raise ValueError(
-            f"The {name} has pixels that are not numbers (NaN or infinite). A node before this one "
-            "made them: often a VAE or a model in fp16 that wants fp32. Look at its result with "
-            "Preview Image, where such pixels are black."
-        )

@@ -14,7 +14,6 @@ from .inputs import (
     ALIASES,
     CATEGORY,
     ESSENTIALS,
-    check_finite,
     checkpoint_input,
     exposure_input,
     make_options,
@@ -96,8 +95,6 @@ class DEvUDPRestore(io.ComfyNode):
         check_image(image)
         options = make_options(task, strength, exposure, precision, statistics)
         cleaned = clean_mask(mask, len(image))
-        if cleaned is not None:
-            check_finite(cleaned, "mask")
         text = EMPTY_MASK if cleaned is not None and not cleaned.any() else ""
         if text:
             result = image.to(intermediate_device(), intermediate_dtype())

@@ -60,7 +60,7 @@ def attack_file(given: ImageFile, seed: int, folder: Path) -> str:
     format = rng.choice(FORMATS)
     job = Job(source, folder / "out" / "result", format)
     options = Options(rng.choice(("joint", "deblur", "low light")), strength=rng.choice((0.0, 1.0)))
-    restorer = restore_files.FileRestorer(generator(), options, {folder: [source]})
+    restorer = restore_files.FileRestorer(lambda task: generator(), options, {folder: [source]})
     heard = Heard()
     log = logging.getLogger()
     log.addHandler(heard)

@@ -138,16 +138,16 @@ def check(
     said: str,
 ) -> None:
     """Raises Fault unless only what was asked for was written."""
-    place = Path(arguments[arguments.index("--out") + 1])
+    place = Path(arguments[arguments.index("--out") + 1]).resolve()  # it may be a link
     lost = [path for path in before if path not in after and not leftover(path)]
     if lost:
         raise Fault(f"gone: {lost}")
     overwrite = "--overwrite" in arguments
     changed = [path for path in before if path in after and before[path] != after[path]]
-    if any(not overwrite or not path.is_relative_to(place) for path in changed):
+    if any(not overwrite or not path.resolve().is_relative_to(place) for path in changed):
         raise Fault(f"changed: {changed}")
     new = [path for path in after if path not in before]
-    if any(not path.is_relative_to(place) for path in new):
+    if any(not path.resolve().is_relative_to(place) for path in new):
         raise Fault(f"written elsewhere: {new}")
     if any(leftover(path) for path in new):
         raise Fault(f"left over: {new}")
