@@ -111,7 +111,7 @@ def kill_one_worker(job, step: int) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_dead_process_ends_the_job_and_it_can_be_resumed_exactly(tmp_path: Path):
     """In the second stage of a recipe with stages, validation, Muon and BatchNorm."""
-    arguments = [*staged("devudp-dt", tmp_path, 0.001), "--pool", "3"]
+    arguments = [*staged("devudp-dt", tmp_path, 0.0025), "--pool", "3"]
     arguments += ["--record.log-every", "1", "--record.save-every", "2"]
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     finish(launch(*arguments, "--out", str(straight), processes=2))

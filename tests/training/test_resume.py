@@ -57,7 +57,11 @@ def test_killed_and_resumed_is_bit_equal_to_straight(options: list[str], tmp_pat
 @pytest.mark.parametrize("recipe", ["devudp-dt", "devudp"])
 def test_killed_in_the_second_stage(recipe: str, tmp_path: Path):
     """The shipped checkpoints' recipes with their stages cut short: the exported bytes."""
-    arguments = [*staged(recipe, tmp_path, 0.001), "--record.log-every", "1"]
+    arguments = [
+        *staged(recipe, tmp_path, {"devudp-dt": 0.0025, "devudp": 0.004}[recipe]),
+        "--record.log-every",
+        "1",
+    ]
     arguments += ["--record.save-every", "2"]
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     main([*arguments, "--out", str(straight)])

@@ -116,7 +116,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     given = [values] if option == "--data.exposure" else values.split()
     if option == "--data.coarse-inputs":
         option, given = "--data.coarse-inputs", []
-    out, arguments = tmp_path / "run", staged("devudp", tmp_path, 0.0005)
+    out, arguments = tmp_path / "run", staged("devudp", tmp_path, 0.002)
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--out", str(out), option, *given])
     assert ended.value.code == 1 and words in caplog.messages[-1]

@@ -334,7 +334,17 @@ def test_stages_of_a_shipped_recipe_are_announced_and_logged(
 ):
     caplog.set_level(logging.INFO)
     out = tmp_path / "run"
-    main([*staged("devudp", tmp_path, 0.0005), "--record.log-every", "1", "--out", str(out)])
+    main(
+        [
+            *staged("devudp", tmp_path, 0.002),
+            "--schedule.stop",
+            "None",
+            "--record.log-every",
+            "1",
+            "--out",
+            str(out),
+        ]
+    )
     assert [m for m in caplog.messages if m.startswith("  stage 1, without D: steps 0 to 1")]
     stages = [line["stage"] for line in log_of(out) if "stage" in line]
     assert stages == ["without D"] + ["all"] * 4 + ["finish"] * 3

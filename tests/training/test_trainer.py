@@ -97,7 +97,7 @@ def test_a_part_of_a_batch_at_a_time(accelerator: Accelerator, tmp_path: Path):
 
 def test_training_on_what_coarser_scales_leave(accelerator: Accelerator, tmp_path: Path):
     """In turn the inputs themselves, with a half, with a quarter and half; B's only if needed."""
-    arguments = [*staged("devudp-dt", tmp_path, 0.001), "--data.coarse-inputs"]
+    arguments = [*staged("devudp-dt", tmp_path, 0.0025), "--data.coarse-inputs"]
     arguments += ["--loss.s-branch-every", "2", "--batch", "2"]
     trainer = trainer_of(accelerator, arguments)
     with torch.no_grad():
