@@ -45,9 +45,7 @@ NODES = ("DEvUDPRestore", "DEvUDPLoadUpscaleModel", "DEvUDPMeasure", "DEvUDPDegr
 def test_images_that_are_not_finite(pack: Pack, node: str, value: float) -> None:
     image = torch.rand(2, 16, 16, 3)
     image[1, 3, 4, 0] = value
-    with pytest.raises(
-        ValueError, match=r"not numbers \(NaN or infinite\). A node before this one made them"
-    ):
+    with pytest.raises(ValueError, match=r"not numbers .*A node before this one made them"):
         call(pack, node, image)
 
 
