@@ -1,4 +1,4 @@
-# make demo    restores the pictures in samples/
+# make demo    restores the images in samples/
 # make test    runs the tests
 # make check   looks for mistakes in style and types
 #
