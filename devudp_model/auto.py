@@ -6,8 +6,7 @@ Three numbers are measured on the image itself, shrunk to at most `MOST_PIXELS` 
   is well exposed.
 - sharpness: how much neighbours differ, compared with pixels four apart. Natural images look alike
   at all scales (Field 1987), so the ratio is about the same for all sharp ones; blur lowers it.
-- noise: the median of the finest diagonal band (Donoho, Johnstone: Ideal spatial adaptation by
-  wavelet shrinkage, 1994). It is taken off the differences, which it would make look sharp.
+- noise: see `noise_variance`. It is taken off the differences, which it would make look sharp.
 
 A pure function of tensors, used above `restore` by the nodes and the command line.
 """
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .degrade import to_linear
+from .filters import noise_variance
 from .restoration import Options, is_flat
 from .tasks import Task
 
@@ -128,18 +128,10 @@ def measure(image: Tensor) -> tuple[float, float, float]:
     grey = colour.mean(1, keepdim=True)
     if min(grey.shape[-2:]) <= FAR:
         return light, 1.0, 0.0
-    noise = noise_of(grey)
+    noise = noise_variance(grey).sqrt().item()
     # Lamps in a dark image would outweigh all its other edges.
     white = torch.quantile(grey.flatten()[:: max(1, grey.numel() // 2**18)], 0.99)
     return light, sharpness_of(grey.clamp(max=white), noise), noise
-
-
-def noise_of(grey: Tensor) -> float:
-    """Standard deviation of the noise in 1,1,H,W, robust against edges."""
-    height, width = grey.shape[2] // 2 * 2, grey.shape[3] // 2 * 2
-    even, odd = grey[..., :height:2, :width], grey[..., 1:height:2, :width]
-    diagonal = (even[..., ::2] - even[..., 1::2] - odd[..., ::2] + odd[..., 1::2]) / 2
-    return float(diagonal.abs().median()) / 0.6745
 
 
 def sharpness_of(grey: Tensor, noise: float) -> float:

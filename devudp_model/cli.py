@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from .checkpoint import Checkpoint
     from .files.launcher import Process
+    from .files.outcome import Outcome
     from .files.plan import Job
-    from .files.restore_files import FileRestorer, Outcome
+    from .files.restore_files import FileRestorer
     from .generator import Generator
     from .tasks import Task
 
@@ -89,8 +90,9 @@ def run_restore(args: argparse.Namespace) -> int:
     if args.file_memory:
         os.environ[MEMORY_VARIABLE] = str(args.file_memory)
     from .files.launcher import Process
+    from .files.outcome import Outcome
     from .files.plan import plan
-    from .files.restore_files import Outcome, run
+    from .files.restore_files import run
     from .files.restore_videos import run_videos, split_videos
 
     paths, videos = split_videos(args.paths, args.out)
@@ -117,8 +119,10 @@ def run_restore(args: argparse.Namespace) -> int:
         outcome = Outcome.sum(process.gather(outcome))
     outcome.failed.update(problems)
     if process.rank == 0:
-        results = {job.source: job.target for job in (*jobs, *videos)}
-        (report_json if args.json else report)(outcome, args.out, results)
+        if args.json:
+            report_json(outcome, {job.source: job.target for job in (*jobs, *videos)})
+        else:
+            report(outcome, args.out)
     return INTERRUPTED if outcome.interrupted else FAILED if outcome.failed else 0
 
 
@@ -217,7 +221,7 @@ def choose_device(name: str | None, local_rank: int) -> torch.device:
     return device
 
 
-def report_json(outcome: Outcome, out: Path, results: dict[Path, Path]) -> None:
+def report_json(outcome: Outcome, results: dict[Path, Path]) -> None:
     """One JSON object a line for each file that was given, to standard output."""
     for source, target in results.items():
         choice = outcome.choices.get(source)
@@ -236,7 +240,7 @@ def report_json(outcome: Outcome, out: Path, results: dict[Path, Path]) -> None:
         print(json.dumps({"file": str(path), "result": None, "error": outcome.failed[path]}))
 
 
-def report(outcome: Outcome, out: Path, results: dict[Path, Path]) -> None:
+def report(outcome: Outcome, out: Path) -> None:
     """What was done, to standard output, and what was not and why, to standard error."""
     for path, choice in outcome.choices.items():
         print(f"{printable(path)}: {choice.reason}")

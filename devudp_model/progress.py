@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from .coarse_to_fine import scales_for
 from .generator import Generator
-from .restoration import Options
-from .tasks import TASK_SPECS
+from .restoration import Options, coarse_scales
 
 SECONDS = 0.2
 """Between two reports within an image."""
@@ -16,9 +14,7 @@ SECONDS = 0.2
 
 def pixels_to_do(height: int, width: int, generator: Generator, options: Options) -> float:
     """Pixels that the network works through for an image, smaller versions included."""
-    coarse = TASK_SPECS[options.task].coarse_to_fine and options.coarse
-    coarse = coarse and generator.norm != "instance"
-    scales = scales_for(height, width) if coarse else ()
+    scales = coarse_scales(generator.norm == "instance", height, width, options)
     return height * width * (1 + sum(1 / scale**2 for scale in scales))
 
 

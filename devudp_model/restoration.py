@@ -117,7 +117,7 @@ def restore(
             instance to interrupt, goes through.
 
     Returns:
-        BufferShape, type and device of `image`.
+        Shape, type and device of `image`.
 
     Raises:
         ValueError: `image` or `mask` have another shape or type, or `image` is not finite.
@@ -185,11 +185,17 @@ def limit_less_a_copy(memory: int | None, image: Tensor) -> int | None:
     return None if memory is None else max(memory - 12 * image[:, 0].numel(), 1)
 
 
+def coarse_scales(standardized: bool, height: int, width: int, options: Options) -> tuple[int, ...]:
+    """The factors of the smaller versions of an image that are restored first; none for networks
+    with statistics of the whole image (`standardized`)."""
+    wanted = TASK_SPECS[options.task].coarse_to_fine and options.coarse and not standardized
+    return scales_for(height, width) if wanted else ()
+
+
 def begins_coarse(network: Network, image: Tensor, options: Options) -> bool:
     """Whether smaller versions of images B,C,H,W are restored first."""
-    wanted = TASK_SPECS[options.task].coarse_to_fine and options.coarse
-    wanted = wanted and not network.standardized
-    return wanted and bool(scales_for(*image.shape[2:]))
+    height, width = image.shape[2:]
+    return bool(coarse_scales(network.standardized, height, width, options))
 
 
 def limit_less_coarse_input(

@@ -118,3 +118,20 @@ def make_options(
         precision=precision,
         statistics=statistics,
     )
+
+
+class ChecksCheckpoint:
+    """What nodes with `checkpoint_input` tell the host; before io.ComfyNode among the bases."""
+
+    @classmethod
+    def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
+        """True, or what is wrong; for the checkpoint only: the host repeats the answer for every
+        argument named here, and looks at the other choices itself."""
+        return checkpoints.problem(checkpoint) or True
+
+    @classmethod
+    def fingerprint_inputs(
+        cls, checkpoint: str | None = None, task: Task | None = None, **others: object
+    ) -> str:
+        """Another one once the file of the weights is another one."""
+        return checkpoints.fingerprint(checkpoint, task)

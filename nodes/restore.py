@@ -7,13 +7,13 @@ from torch import Tensor
 
 from ..devudp_model.restoration import Precision, Statistics
 from ..devudp_model.tasks import Task
-from . import checkpoints
 from .host import intermediate_device, intermediate_dtype, make, show_text
 from .images import check_image, clean_mask
 from .inputs import (
     ALIASES,
     CATEGORY,
     ESSENTIALS,
+    ChecksCheckpoint,
     checkpoint_input,
     exposure_input,
     make_options,
@@ -31,7 +31,7 @@ EMPTY_MASK = (
 )
 
 
-class DEvUDPRestore(io.ComfyNode):
+class DEvUDPRestore(ChecksCheckpoint, io.ComfyNode):
     """Deblurs photographs and corrects their exposure. Needs no loader."""
 
     @classmethod
@@ -68,17 +68,6 @@ class DEvUDPRestore(io.ComfyNode):
                 "essentials_category": ESSENTIALS,
             },
         )
-
-    @classmethod
-    def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
-        # The host repeats the answer for every argument; it looks at the other choices itself.
-        return checkpoints.problem(checkpoint) or True
-
-    @classmethod
-    def fingerprint_inputs(
-        cls, checkpoint: str | None = None, task: Task | None = None, **others: object
-    ) -> str:
-        return checkpoints.fingerprint(checkpoint, task)
 
     @classmethod
     def execute(

@@ -30,6 +30,7 @@ from .inputs import (
     ALIASES,
     CATEGORY,
     ESSENTIALS,
+    ChecksCheckpoint,
     checkpoint_input,
     exposure_input,
     make_options,
@@ -55,7 +56,7 @@ def has_av() -> bool:
         return False
 
 
-class DEvUDPRestoreVideo(io.ComfyNode):
+class DEvUDPRestoreVideo(ChecksCheckpoint, io.ComfyNode):
     """Restores a video file frame by frame, so that it may be of any length."""
 
     @classmethod
@@ -84,16 +85,6 @@ class DEvUDPRestoreVideo(io.ComfyNode):
                 "essentials_category": ESSENTIALS,
             },
         )
-
-    @classmethod
-    def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
-        return checkpoints.problem(checkpoint) or True
-
-    @classmethod
-    def fingerprint_inputs(
-        cls, checkpoint: str | None = None, task: Task | None = None, **others: object
-    ) -> str:
-        return checkpoints.fingerprint(checkpoint, task)
 
     @classmethod
     def execute(

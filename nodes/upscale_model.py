@@ -23,6 +23,7 @@ from .inputs import (
     ALIASES,
     CATEGORY,
     ESSENTIALS,
+    ChecksCheckpoint,
     checkpoint_input,
     exposure_input,
     make_options,
@@ -133,7 +134,7 @@ class TiledRestorer:
             show_text(text)
 
 
-class DEvUDPLoadUpscaleModel(io.ComfyNode):
+class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
     """Offers the restoration to every node that takes an UPSCALE_MODEL."""
 
     @classmethod
@@ -174,17 +175,6 @@ class DEvUDPLoadUpscaleModel(io.ComfyNode):
                 "essentials_category": ESSENTIALS,
             },
         )
-
-    @classmethod
-    def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
-        # The host repeats the answer for every argument; it looks at the other choices itself.
-        return checkpoints.problem(checkpoint) or True
-
-    @classmethod
-    def fingerprint_inputs(
-        cls, checkpoint: str | None = None, task: Task | None = None, **others: object
-    ) -> str:
-        return checkpoints.fingerprint(checkpoint, task)
 
     @classmethod
     def execute(

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +24,10 @@ from ..auto import Choice, choose
 from ..engine.watch import watching
 from ..frozen import VideoRestorer, sampled
 from ..generator import Generator
-from ..memory import first_limit, free_bytes, is_out_of_memory, with_less_memory
+from ..memory import first_limit, free_bytes, with_less_memory
 from ..progress import ImageProgress, pixels_to_do
 from ..restoration import Options, restore
 from ..tasks import Task
-from . import interrupts
 from .images import (
     SAVE_OPTIONS,
     ImageError,
@@ -41,51 +38,15 @@ from .images import (
     write_image,
 )
 from .launcher import Process
+from .outcome import Outcome, refuse_existing, work_through
 from .plan import Job
-from .video import VideoError
 
 log = logging.getLogger("devudp")
-
-HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""A disk that is full or read-only now is so for the next image too."""
 
 LONGEST_JPEG = 65_500
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
 """A number of images tells nothing within a large one."""
-
-
-@dataclass
-class Outcome:
-    """What became of the jobs of one process.
-
-    Attributes:
-        done, skipped: how many were written; how many had been before.
-        left: how many were not reached.
-        failed: the other images, and why.
-        interrupted: by the user, or by the launcher.
-        choices: of the task `auto`, for the images done; of a video, that of its first scene.
-    """
-
-    done: int = 0
-    skipped: int = 0
-    left: int = 0
-    failed: dict[Path, str] = field(default_factory=dict)
-    interrupted: bool = False
-    choices: dict[Path, Choice] = field(default_factory=dict)
-
-    @classmethod
-    def sum(cls, outcomes: Sequence[Outcome]) -> Outcome:
-        """Of all processes together."""
-        total = cls()
-        for outcome in outcomes:
-            total.done += outcome.done
-            total.skipped += outcome.skipped
-            total.left += outcome.left
-            total.failed.update(outcome.failed)
-            total.choices.update(outcome.choices)
-            total.interrupted |= outcome.interrupted
-        return total
 
 
 class FileRestorer:
@@ -191,42 +152,28 @@ def run(
     skip_existing: bool = False,
     process: Process | None = None,
 ) -> Outcome:
-    """Does this process's share of the jobs; one that fails is noted and the next one done."""
+    """Does this process's share of the jobs."""
     process = process or Process()
     for folder in {job.target.parent for job in jobs}:
         discard_leftovers(folder)
-    own, outcome = process.share(jobs), Outcome()
+    own = process.share(jobs)
     bar = tqdm(total=len(own), bar_format=BAR, disable=True if process.rank else None)
 
     def show(images: float) -> None:
         bar.update(images - bar.n)
 
+    def work(index: int, job: Job) -> Choice | None:
+        bar.set_description_str(f"{index + 1} of {len(own)}")
+        progress = ImageProgress(show, index)
+        restorer.advance, restorer.pixels_to_do = progress.advance, progress.begin
+        do(job, restorer, overwrite=overwrite, keep_sheet=skip_existing)
+        progress.done(index + 1)
+        return restorer.choice
+
     with logging_redirect_tqdm(), bar:
-        for index, job in enumerate(own):
-            bar.set_description_str(f"{index + 1} of {len(own)}")
-            progress = ImageProgress(show, index)
-            restorer.advance, restorer.pixels_to_do = progress.advance, progress.begin
-            try:
-                if job.target.exists() and skip_existing:
-                    outcome.skipped += 1
-                else:
-                    do(job, restorer, overwrite=overwrite, keep_sheet=skip_existing)
-                    outcome.done += 1
-                    if restorer.choice is not None:
-                        outcome.choices[job.source] = restorer.choice
-            except KeyboardInterrupt:
-                outcome.interrupted, outcome.left = True, len(own) - index
-                break
-            except Exception as error:
-                if interrupts.seen():  # and a library made an error of it
-                    outcome.interrupted, outcome.left = True, len(own) - index
-                    break
-                log.debug("%s", job.source, exc_info=True)
-                outcome.failed[job.source] = explain(error)
-                if isinstance(error, OSError) and error.errno in HOPELESS:
-                    outcome.left = len(own) - index - 1
-                    break
-            progress.done(index + 1)
+        existing = {"overwrite": overwrite, "skip_existing": skip_existing}
+        outcome = work_through(own, work, **existing)
+        show(len(own) - outcome.left)
     return outcome
 
 
@@ -246,10 +193,8 @@ def do(
         keep_sheet: keep a sheet that is there already, such as that of an interrupted run.
     """
     has_sheet = job.sheet is not None and os.path.lexists(job.sheet)
-    if not overwrite:
-        refuse_existing(job.target)
-        if has_sheet and job.sheet and not keep_sheet:
-            refuse_existing(job.sheet)
+    if has_sheet and job.sheet and not overwrite and not keep_sheet:
+        refuse_existing(job.sheet)
     image = read_image(job.source)
     check_format(image, job.format)
     pixels = restorer(image.pixels, job.source.parent)
@@ -258,12 +203,6 @@ def do(
     if job.sheet and not (has_sheet and keep_sheet):
         write_sheet(job.sheet, image, restored, overwrite=overwrite)
     write_image(job.target, restored, job.format, overwrite=overwrite)
-
-
-def refuse_existing(path: Path) -> None:
-    """Raises ImageError if the name is taken, be it by a link that leads nowhere."""
-    if os.path.lexists(path):
-        raise ImageError(f"{path} exists already. Add --skip-existing to keep it, or --overwrite.")
 
 
 def write_sheet(
@@ -281,24 +220,3 @@ def write_sheet(
     options = {"icc_profile": before.metadata.icc} if before.metadata.icc else {}
     with replacing(path, overwrite=overwrite) as file:
         sheet.save(file, "jpeg", **SAVE_OPTIONS["jpeg"], **options)
-
-
-def explain(error: Exception) -> str:
-    """One line for the user: what happened and what to do."""
-    if isinstance(error, (ImageError, VideoError)):
-        return str(error)
-    if is_out_of_memory(error):
-        return f"Not enough memory. {error}" if str(error) else "Not enough memory."
-    if isinstance(error, FileExistsError) and error.filename2:
-        name = error.filename2  # it came while this image was restored
-        return f"{name} exists already. Add --skip-existing to keep it, or --overwrite."
-    if isinstance(error, OSError):
-        next_step = {
-            errno.ENOSPC: "Free some space, then run again with --skip-existing.",
-            errno.EDQUOT: "Free some space, then run again with --skip-existing.",
-            errno.EFBIG: "No larger file is allowed there: choose another --out or --format.",
-        }.get(error.errno or 0, "Check the folder and its permissions, or choose another --out.")
-        # Of the folder: the file's name is that of the temporary one.
-        where = f" (in {Path(error.filename).parent})" if error.filename else ""
-        return f"Not written: {error.strerror or error}{where}. {next_step}"
-    return f"{type(error).__name__}: {error}. Run again with --verbose for the details."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,12 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from .images import ImageError
+from ..auto import Choice
 from .launcher import Process
-from .restore_files import HOPELESS, FileRestorer, Outcome, explain
+from .outcome import Outcome, work_through
+from .restore_files import FileRestorer
 from .scenes import SceneRestorer
 from .video import FORMAT, SUFFIXES, restore_video
-
-log = logging.getLogger("devudp")
 
 
 @dataclass(frozen=True)
@@ -57,40 +55,23 @@ def run_videos(
     skip_existing: bool = False,
     process: Process | None = None,
 ) -> Outcome:
-    """Does this process's share of the jobs; one that fails is noted and the next one done."""
+    """Does this process's share of the jobs."""
     process = process or Process()
-    own, outcome = process.share(jobs), Outcome()
-    for index, job in enumerate(own):
-        try:
-            if job.target.exists() and skip_existing:
-                outcome.skipped += 1
-                continue
-            if job.target.exists() and not overwrite:
-                raise ImageError(
-                    f"{job.target} exists already. Add --skip-existing to keep it, or --overwrite."
-                )
-            scenes = SceneRestorer(
-                restorer.generator, restorer.options, restorer.mask, auto=restorer.auto
-            )
-            job.target.parent.mkdir(parents=True, exist_ok=True)
-            bar = tqdm(unit=" frames", desc=job.source.name, disable=bool(process.rank) or None)
+    own = process.share(jobs)
 
-            def show(done: int, total: int, bar: tqdm = bar) -> None:
-                bar.total = total or None
-                bar.update(done - bar.n)
+    def work(index: int, job: VideoJob) -> Choice | None:
+        scenes = SceneRestorer(
+            restorer.generator, restorer.options, restorer.mask, auto=restorer.auto
+        )
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        bar = tqdm(unit=" frames", desc=job.source.name, disable=bool(process.rank) or None)
 
-            with logging_redirect_tqdm(), bar:
-                restore_video(job.source, job.target, scenes, show)
-            outcome.done += 1
-            if scenes.choices:
-                outcome.choices[job.source] = scenes.choices[0]
-        except KeyboardInterrupt:
-            outcome.interrupted, outcome.left = True, len(own) - index
-            break
-        except Exception as error:
-            log.debug("%s", job.source, exc_info=True)
-            outcome.failed[job.source] = explain(error)
-            if isinstance(error, OSError) and error.errno in HOPELESS:
-                outcome.left = len(own) - index - 1
-                break
-    return outcome
+        def show(done: int, total: int) -> None:
+            bar.total = total or None
+            bar.update(done - bar.n)
+
+        with logging_redirect_tqdm(), bar:
+            restore_video(job.source, job.target, scenes, show)
+        return scenes.choices[0] if scenes.choices else None
+
+    return work_through(own, work, overwrite=overwrite, skip_existing=skip_existing)

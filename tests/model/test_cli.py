@@ -28,6 +28,7 @@ from devudp_model.files import images as images
 from devudp_model.files import restore_files as batch
 from devudp_model.files.images import read_image, to_array
 from devudp_model.files.launcher import Process
+from devudp_model.files.outcome import Outcome
 from devudp_model.files.plan import PlanError, plan
 from devudp_model.generator import Generator
 from devudp_model.restoration import PRECISIONS, STATISTICS, Options, restore
@@ -658,7 +659,7 @@ def test_processes_share_the_images(tmp_path: Path) -> None:
     outcomes = [
         batch.run(jobs, recorder, skip_existing=True, process=Process(rank, 3)) for rank in range(3)
     ]
-    total = batch.Outcome.sum(outcomes)
+    total = Outcome.sum(outcomes)
     assert (total.done, total.skipped, total.failed) == (2, 5, {})
     assert names(tmp_path / "out") == [f"{number}.png" for number in range(7)]
     assert len(touched) == 7

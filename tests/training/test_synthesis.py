@@ -198,12 +198,14 @@ def test_plans_can_be_sent_to_a_device():
 
 
 def test_sheets_are_labelled(tmp_path: Path):
-    from training.run.sheets import LABEL_HEIGHT, image_sheet, write_image
+    from training.data.sheets import CAPTION_HEIGHT, GAP
+    from training.run.sheets import image_sheet, to_pixels, write_image
 
-    rows = [(detailed(1) * 2 - 1, detailed(2) * 2 - 1)] * 2
-    sheet = image_sheet(rows, ("A", "B"))
-    assert sheet.shape == (LABEL_HEIGHT + 128, 128, 3)
-    for half in (sheet[:LABEL_HEIGHT, :64], sheet[:LABEL_HEIGHT, 64:]):
+    images = (detailed(1) * 2 - 1, detailed(2) * 2 - 1)
+    sheet = image_sheet([images] * 2, ("A", "B"))
+    assert sheet.shape == (2 * (CAPTION_HEIGHT + 64), 2 * (64 + GAP), 3)
+    for half in (sheet[:CAPTION_HEIGHT, :64], sheet[:CAPTION_HEIGHT, 64 + GAP :]):
         assert half.min() < 100 and half.float().mean() > 200  # black on white
+    assert (sheet[CAPTION_HEIGHT : CAPTION_HEIGHT + 64, :64].numpy() == to_pixels(images[0])).all()
     write_image(sheet, tmp_path / "new/sheet.png")
     assert (tmp_path / "new/sheet.png").exists()

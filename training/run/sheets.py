@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
+from ..data.sheets import Cell, Row, draw_sheet
 from .records import read_log
-
-LABEL_HEIGHT = 14
 
 LOSSES = {
     "adv": "adversarial (eq. 4)", "D": "D (eq. 3)", "recon": "reconstruction (eq. 6)",
@@ -52,23 +51,23 @@ def plot(axis, lines: Sequence[dict], name: str, label: str) -> None:
         axis.plot(*zip(*points, strict=True), label=label, linewidth=1)
 
 
-def image_sheet(rows: Sequence[Sequence[Tensor]], labels: Sequence[str] = ()) -> Tensor:
-    """Rows of equally large images (3,H,W in [-1, 1]) side by side: H,W,3 uint8.
+def image_sheet(rows: Sequence[Sequence[Tensor]], labels: Sequence[str]) -> Tensor:
+    """Rows of images (3,H,W in [-1, 1]) side by side, each under its label: H,W,3 uint8.
 
     Args:
-        labels: one a column, written above it.
+        labels: one a column.
     """
-    lines = [torch.cat([image.float().cpu() for image in row], dim=2) for row in rows]
-    sheet = torch.cat(lines, dim=1).clamp(-1, 1)
-    pixels = ((sheet + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous()
-    if not labels:
-        return pixels
-    width = rows[0][0].shape[2]
-    band = Image.new("RGB", (pixels.shape[1], LABEL_HEIGHT), "white")
-    draw = ImageDraw.Draw(band)
-    for k, label in enumerate(labels):
-        draw.text((k * width + 2, 1), label, fill="black")
-    return torch.cat([torch.from_numpy(np.array(band)), pixels])
+    cells = [
+        Row("", [Cell(label, to_pixels(image)) for label, image in zip(labels, row, strict=True)])
+        for row in rows
+    ]
+    return torch.from_numpy(np.array(draw_sheet(cells)))
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """3,H,W in [-1, 1] to H,W,3 uint8."""
+    pixels = ((image.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return pixels.permute(1, 2, 0).cpu().numpy()
 
 
 def write_image(sheet: Tensor, path: Path) -> None:

@@ -1,7 +1,6 @@
 // Shows DEvUDP Restore's image before and after on the node, with a divider to drag.
 import { api } from '../../../scripts/api.js'
-import { app } from '../../../scripts/app.js'
-import { find } from './find_node.js'
+import { showOutputs } from './node_outputs.js'
 
 const NODE = 'DEvUDPRestore'
 const WIDGET = 'before_after'
@@ -65,20 +64,4 @@ function show(node, output) {
   node.setDirtyCanvas?.(true, true)
 }
 
-app.registerExtension({
-  name: 'DEvUDP.Compare',
-  nodeCreated(node) {
-    if (node.comfyClass !== NODE) return
-    const before = node.onExecuted
-    node.onExecuted = function (output) {
-      before?.apply(this, arguments)
-      show(this, output)
-    }
-  },
-  onNodeOutputsUpdated(outputs) {
-    for (const [name, output] of Object.entries(outputs ?? {})) {
-      const node = find(name)
-      if (node?.comfyClass === NODE) show(node, output)
-    }
-  }
-})
+showOutputs({ name: 'DEvUDP.Compare', comfyClass: NODE, show })

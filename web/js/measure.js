@@ -1,6 +1,5 @@
 // Shows DEvUDP Measure's numbers on the node itself.
-import { app } from '../../../scripts/app.js'
-import { find } from './find_node.js'
+import { showOutputs } from './node_outputs.js'
 
 const NODE = 'DEvUDPMeasure'
 const WIDGET = 'numbers'
@@ -31,22 +30,4 @@ function show(node, output) {
   if (widget && output?.text) widget.value = [output.text].flat().join('')
 }
 
-app.registerExtension({
-  name: 'DEvUDP.Measure',
-  nodeCreated(node) {
-    if (node.comfyClass !== NODE) return
-    addWidget(node)
-    const before = node.onExecuted
-    node.onExecuted = function (output) {
-      before?.apply(this, arguments)
-      show(this, output)
-    }
-  },
-  // The page keeps what nodes gave for every tab, and hands it over when one is opened again.
-  onNodeOutputsUpdated(outputs) {
-    for (const [name, output] of Object.entries(outputs ?? {})) {
-      const node = find(name)
-      if (node?.comfyClass === NODE) show(node, output)
-    }
-  }
-})
+showOutputs({ name: 'DEvUDP.Measure', comfyClass: NODE, created: addWidget, show })
