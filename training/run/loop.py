@@ -305,8 +305,8 @@ class Run:
             self.log.write(step, {"fault": str(error), "files": files})
             self.log.close()
         raise NonFiniteLoss(
-            f"Stopped at step {step}: {error}. Its images: {', '.join(files)}. The state before "
-            f"this step is in {path}. If the losses grew before (see log.jsonl), go on from an "
+            f"Stopped at step {step}: {error}. Its images: {', '.join(files)}. The state is in "
+            f"{path}: that before this step, or, if it was D's loss, after G's part of it. If the losses grew before (see log.jsonl), go on from an "
             f"earlier state with a lower rate: devudp-train resume {self.out} --schedule.lr "
             f"{self.trainer.span.config.schedule.lr / 2:g}; otherwise look at the images."
         ) from error
