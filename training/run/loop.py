@@ -306,8 +306,9 @@ class Run:
             self.log.close()
         raise NonFiniteLoss(
             f"Stopped at step {step}: {error}. Its images: {', '.join(files)}. The state is in "
-            f"{path}: that before this step, or, if it was D's loss, after G's part of it. If the losses grew before (see log.jsonl), go on from an "
-            f"earlier state with a lower rate: devudp-train resume {self.out} --schedule.lr "
+            f"{path}: that before this step, or, if it was D's loss, after G's part of it. If the "
+            "losses grew before (see log.jsonl), go on from an earlier state with a lower "
+            f"rate: devudp-train resume {self.out} --schedule.lr "
             f"{self.trainer.span.config.schedule.lr / 2:g}; otherwise look at the images."
         ) from error
 
