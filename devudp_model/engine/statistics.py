@@ -15,6 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+BATCH_NORM_STATS = frozenset(["cuda"])
+"""Types of devices that have `torch.batch_norm_stats`."""
+
 GROUP_NUMBERS = 2**17
 """Least size of a group of rows: in float32 it still fits into a core's cache."""
 
@@ -168,7 +171,7 @@ def strip_moments(x: Tensor) -> Moments:
     `torch.var_mean` would need a float32 copy of them.
     """
     count = x.numel() // x.shape[1]
-    if x.device.type == "cuda":
+    if x.device.type in BATCH_NORM_STATS:
         eps = 1e-6
         mean, rstd = torch.batch_norm_stats(x, eps)
         var = (rstd.square().reciprocal() - eps).clamp(min=0)

@@ -1,0 +1,79 @@
+"""How many operations an image takes on an accelerator, and how often the host waits for it.
+
+An operation costs the host 5 to 8 microseconds, about as long as a GPU computes on it; and while
+the host waits for a value, the GPU gets nothing to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from devudp_model.checkpoint import bundled, load_checkpoint
+from devudp_model.engine import network
+from devudp_model.generator import Generator
+from devudp_model.restoration import Options, restore
+from devudp_model.tasks import TASK_SPECS, Task
+from tests.accelerator.device import KERNELS, counting
+
+WIDTH = 4
+"""Of the network, to be quick: strips get as many rows as with the bundled weights."""
+
+LIMITS = {
+    ("joint", 720, 1280): (3230, 30),
+    ("deblur", 720, 1280): (2900, 7),
+    ("joint", 256, 256): (970, 24),
+    ("deblur", 256, 256): (600, 2),
+}
+"""Most operations and waits."""
+
+
+@pytest.fixture
+def no_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions that only fill their output, since nothing here depends on their values."""
+    noise = torch.randn(2**20, generator=torch.Generator().manual_seed(0))
+
+    def convolution(x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, *_: Any):
+        sides = (
+            (x.shape[i + 2] + 2 * padding[i] - weight.shape[i + 2]) // stride[i] + 1 for i in (0, 1)
+        )
+        height, width = sides
+        count = len(x) * height * width * len(weight)
+        values = noise.to(x.dtype).repeat(-(-count // len(noise)))[:count]
+        return values.view(len(x), height, width, len(weight)).permute(0, 3, 1, 2)
+
+    monkeypatch.setitem(KERNELS, "convolution", convolution)
+
+
+@pytest.mark.parametrize(("task", "height", "width"), LIMITS)
+def test_few_operations_and_waits(
+    task: Task,
+    height: int,
+    width: int,
+    device: torch.device,
+    no_arithmetic: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shipped = load_checkpoint(bundled(TASK_SPECS[task].variant)).generator
+    share = shipped.width // WIDTH
+    monkeypatch.setattr(network, "GPU_STRIP_BYTES", network.GPU_STRIP_BYTES // share)
+    generator = Generator(shipped.variant, WIDTH, shipped.depth).eval().requires_grad_(False)
+    generator.scene = shipped.scene
+    generator.to(device)
+    torch.manual_seed(0)
+    image = F.interpolate(torch.rand(1, 3, height // 16, width // 16), scale_factor=16.0)
+    options = Options(task=task, precision="fp16")
+    with torch.inference_mode():
+        network.layers_of(generator, torch.float16)  # as for all images but the first
+    with counting() as counts:
+        restore(image, generator, options)
+    operations, waits = LIMITS[task, height, width]
+    print(f"{task}, {width}x{height}: {counts.operations} operations, {counts.launches} of them")
+    print(f"launches; {counts.waits} waits, {counts.of('upload')} copies to the device")
+    print(counts.table())
+    assert counts.operations <= operations
+    assert counts.waits <= waits
