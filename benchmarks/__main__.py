@@ -2,7 +2,7 @@
 
 python -m benchmarks                             # all parts, half an hour on two cores
 python -m benchmarks speed profile               # some parts, one after the other
-python -m benchmarks precision --images DIR    # with images of your own
+python -m benchmarks precision --images DIR      # with images of your own
 python -m benchmarks --effort quick              # small images only: a few minutes
 python -m benchmarks --report docs               # measures nothing: writes docs/performance.md
 
@@ -41,7 +41,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--effort", choices=EFFORTS, default="full")
     parser.add_argument(
-        "--images", "--pictures", type=Path, default=Path("samples"), help="for precision"
+        "--images", type=Path, default=Path("samples"), help="for precision"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="of the parts")

@@ -1,4 +1,4 @@
-"""Makes the sample pictures of this folder from scikit-image's (README.md says which).
+"""Makes the sample images of this folder from scikit-image's (README.md says which).
 
 python samples/make_samples.py
 """
@@ -16,7 +16,7 @@ from devudp_model.degrade import degrade
 
 FOLDER = Path(__file__).parent
 
-# name: picture, streaks in pixels, share of the light, noise
+# name: image, streaks in pixels, share of the light, noise
 SAMPLES = {
     "dark_coffee": (skimage.data.coffee, 0.0, 0.06, 0.01),
     "blurry_cat": (skimage.data.chelsea, 9.0, 1.0, 0.0),

@@ -27,13 +27,11 @@ class ModelConfig:
         depth: residual blocks in each stage of G and G_inv (paper: 2).
         norm: ablation: "instance" or "batch" instead of the variant's own normalisation.
         shortcut: ablation: with or without the global shortcut, instead of the variant's own.
-        zero_head: start a G with the global shortcut as the identity, by a last layer of zeros.
-            With G_inv that is an optimum of eqs. 6, 8 and 9 from the first step on.
+        zero_head: start a G with the global shortcut as the identity: its last layer is zero.
         G_inv: whether there is a G_inv. Without it eqs. 5, 6 and 9 are left out.
         G_inv_width: width of G_inv; None: that of G. A narrower one makes steps cheaper.
         D_width: channels after the first convolution of D.
-        init: a checkpoint to start G from: a .safetensors file, or the name of a shipped one.
-            Empty: random weights.
+        init: checkpoint to start G from: a file or a shipped one's name. Empty: random weights.
     """
 
     variant: Literal["devudp", "devudp-dt"] = "devudp"
@@ -64,43 +62,37 @@ class DataConfig:
             split then gives both domains.
         root: folder of that tree.
         blur: which blurry images of the tree ("blur" or "blur_gamma" of GoPro). Empty: the usual.
-        held_out: sharp photographs kept apart for validation; they are never trained on.
+        held_out: how many sharp photographs are kept for validation and never trained on.
         synthetic_blur_share: share of A that is a sharp photograph blurred on the fly. Above 0,
             every second sharp photograph is set aside for it, and B never shows those.
-        frames: folders of video frames, one folder a clip; their average in linear light is
-            blurry, which is how GoPro was made.
+        frames: folders of video frames, one folder a clip, to be averaged in linear light (GoPro).
         frames_share: share of A that is made from frames.
         frames_window: fewest and most consecutive frames that are averaged.
         crop: side of the square crops, pixels.
         downsize: downsize images before cropping (section 3.4, step 2).
-        short_side: an image is downsized to a short side between these, pixels; never below what
-            is cut, and never enlarged, unless it is smaller than that.
+        short_side: range of the short side after downsizing, pixels; never less than what is cut.
         blur_length: shortest and longest streak of the synthetic blur, pixels after downsizing.
         straight_share: share of synthetic blur that is a straight, even movement.
-        sweep_share: share of synthetic blur that is a smooth sweep, as in videos. The rest is
-            camera shake.
-        directions: straight movements have one of this many directions, the first level. 0: any.
+        sweep_share: share that is a smooth sweep, as in videos. The rest is camera shake.
+        directions: number of directions of the straight movements; 0: any.
         highlights: clipped highlights are up to this many times brighter than white when blurred.
-        curve: smallest and largest exponent of the camera's tone curve when blurred, light =
-            value ** exponent, log-uniform. None: sRGB's.
-        reblur_length: shortest and longest streak with which A is blurred a second time, for
-            loss.reblur; None: it is not (paper).
+        curve: range of the exponent in light = value ** exponent when blurring. None: sRGB's.
+        reblur_length: shortest and longest streak of A's second blur (loss.reblur). None: none.
         reblur_scale: A is first shrunk by this factor, which makes it sharper. So is B.
-        coarse_inputs: G is also trained on what coarser scales make of its inputs, as in the task
-            `deblur`. Needs the global shortcut.
+        coarse_inputs: also train G on the results of coarser scales, as `deblur` feeds them to it.
+            Needs the global shortcut.
         exposure: "as is" (paper), or "common": every crop is mapped to the mean and standard
             deviation of an average photograph, by one gain and one offset.
-        noise: largest standard deviation of the noise on G's inputs, in [-1, 1]; the losses
-            compare with images without it. 0: none (paper).
+        noise: largest standard deviation of the noise on G's inputs, which are in [-1, 1]; the
+            losses compare with images without it. 0: none (paper).
         noise_share: share of samples with noise.
-        shot_noise: up to this share of the noise's variance is proportional to the signal
-            (Poisson-Gaussian noise). 0: Gaussian.
+        shot_noise: largest share of Poisson noise in the noise's variance; the rest is Gaussian.
         jpeg_share: share of samples whose input has been through JPEG.
         jpeg_quality: lowest and highest JPEG quality.
-        tone: G's inputs are raised to a power between these (in [0, 1]), log-uniform; the losses
-            compare with images without it. Needs exposure "common". (1, 1): none (paper).
+        tone: range of the exponent of a tone curve on G's inputs; the losses compare with images
+            without it. Needs exposure "common". (1, 1): none (paper).
         black_level: G's inputs are clipped at white and at a random black level of up to this (in
-            [0, 1]), as a sensor does. 0: not clipped (paper).
+            [0, 1]), as by a sensor. 0: not clipped (paper).
         cache_gb: decoded images kept in memory, GB for each process.
     """
 
@@ -150,8 +142,7 @@ class LossConfig:
         reblur_scales: L1 is summed over this many scales (full, half, quarter, ...).
         ssim: weight of 1 - SSIM of the same images (paper: 0).
         lpips: weight of LPIPS of the same images (paper: 0).
-        lpips_weights: a file with LPIPS's weights (training/method/lpips.py). Empty: those of the
-            package `lpips`.
+        lpips_weights: file of LPIPS's weights. Empty: those of the package `lpips`.
         t_branch: the transformation branch, eqs. 2 to 6.
         s_branch: the self-regression branch, eqs. 7 to 9.
         s_branch_every: the self-regression branch runs in every N-th step (paper: 1).
@@ -181,16 +172,15 @@ class ScheduleConfig:
         scale: all lengths, warm-up included, times this: 0.01 tries a recipe out.
         lr: learning rate of both optimizers.
         warm_up: steps in which it rises from 0.
-        decay: "halve" (every `halve_every`), "cosine" (to 0 at the end of the stage), "linear" (to
-            0, from `decay_from` on: warm-up, stable, decay), or "none".
+        decay: "halve" (every `halve_every`), "cosine" (to 0 at the stage's end), "linear" (to 0,
+            from `decay_from` on: warm-up, stable, decay), or "none".
         halve_every: the learning rate is halved this often.
         decay_from: share of the stage after which "linear" begins.
-        freeze_norm: from here on BatchNorm uses its running statistics. None: never (paper).
+        freeze_norm: when BatchNorm begins to use its running statistics. None: never (paper).
         max_norm: the generators' gradient is clipped to this L2 norm. None: not (paper).
-        accumulate: a step's batch is worked on in this many parts, whose gradients are summed:
-            large batches in little memory.
+        accumulate: gradients are accumulated over this many parts of a batch, to save memory.
         betas: of Adam: decay of its averages of the gradient and of its square.
-        muon: Muon instead of Adam for the generators' convolutions, with this many times the
+        muon: Muon instead of Adam for the generators' convolutions, at this multiple of the
             learning rate. 0: Adam for all (paper).
     """
 
@@ -252,17 +242,17 @@ class RecordConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Measuring during the training, on image pairs, through the tasks as users get them.
+    """Measurements during the training, on image pairs, through the tasks as users get them.
 
     Attributes:
-        every: steps between two validations; 0: none.
+        every: steps between validations; 0: none.
         tasks: what is measured: "deblur", "low light", "joint".
-        degraded: folder of degraded images. Empty: made from the sharp ones with `data.held_out`,
-            blurred, darkened or both as the task needs it, always the same way.
+        degraded: folder of degraded images. Empty: the images of `data.held_out`, blurred,
+            darkened or both as the task needs it, the same way each time.
         reference: folder of their references, of the same names.
         images: this many pairs at most; 0: all.
         best_by: which mean decides which state is kept as the best.
-        patience: the training ends after this many validations without a better one; 0: never.
+        patience: the training ends after this many validations without an improvement; 0: never.
     """
 
     every: int = 0

@@ -39,7 +39,7 @@ FOR_DOCS: dict[str, tuple[str, list[str]]] = {
     ),
     "web/docs/DEvUDPMeasure/numbers.jpg": ("Measure how well a photo was fixed", ["6", "7"]),
 }
-"""Pictures cut out of a workflow's screenshot: all of it, or these nodes."""
+"""What is cut out of a workflow's screenshot: all of it, or these nodes."""
 
 HELP_PAGE = (1600, 960)
 

@@ -124,10 +124,10 @@ def test_help_page(node: str, language: str) -> None:
     assert page.startswith(f"# {short_name(texts(language)[node]['display_name'])}\n")
     for name in inputs(node):
         assert f"`{name}`" in page, name
-    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
-    assert pictures == re.findall(r"!\[[^]]+\]\(([^)]+)\)", english)
-    for picture in pictures:
-        with Image.open(docs / picture) as image:
+    names = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
+    assert names == re.findall(r"!\[[^]]+\]\(([^)]+)\)", english)
+    for name in names:
+        with Image.open(docs / name) as image:
             assert image.width >= 300
     # Same parts in the same order, and every value and file name as it is.
     assert shape(page) == shape(english)

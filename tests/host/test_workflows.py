@@ -85,9 +85,9 @@ def compare(
     assert given and restored
     source = folder / "given"
     source.mkdir(parents=True)
-    pictures = server.images(run, given)
-    for number, picture in enumerate(pictures):
-        Image.fromarray(picture).save(source / f"{number:03d}.png")
+    images = server.images(run, given)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(source / f"{number:03d}.png")
     statistics = "shared" if options.get("statistics") == "shared" else "each"
     arguments = [
         "restore", str(source), "--out", str(folder / "out"), "--device", "cpu",
@@ -101,7 +101,7 @@ def compare(
     for number, by_node in enumerate(server.images(run, restored)):
         by_command = np.asarray(Image.open(folder / "out" / f"{number:03d}.png"))
         assert difference(by_node, by_command) <= TRUNCATION
-        assert difference(by_node, pictures[number]) > TRUNCATION
+        assert difference(by_node, images[number]) > TRUNCATION
 
 
 def is_output(server: Server, node_type: str) -> bool:

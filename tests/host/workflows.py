@@ -55,6 +55,9 @@ def widget_inputs(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
                 input_type = "COMBO"
             if input_type not in WIDGETS or options.get("forceInput"):
                 continue
+            if not values:  # saved before the node had this widget: the page takes its default
+                inputs[name] = options["default"]
+                continue
             inputs[name] = values.pop(0)
             if options.get("control_after_generate"):
                 values.pop(0)  # "fixed", "randomize", ...: a widget of the page alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -251,6 +252,37 @@ def test_another_models_weights(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "list.pth")
 
 
+@pytest.mark.parametrize(("depth", "known"), [(0, False), (1, True), (64, True), (65, False)])
+def test_how_deep_a_network_may_be(depth: int, known: bool) -> None:
+    weights = {f"encode1.{k}.conv1.weight": torch.empty(0) for k in range(depth)}
+    weights["stem.conv.weight"] = torch.empty(5, 3, 7, 7)
+    if known:
+        found = checkpoint_module.identify(weights, {}, Path("a"))
+        assert (found["depth"], found["width"]) == (depth, 5)
+        assert (found["variant"], found["norm"], found["shortcut"]) == ("devudp", "instance", False)
+    else:
+        with pytest.raises(CheckpointError, match="another network"):
+            checkpoint_module.identify(weights, {}, Path("a"))
+
+
+def test_a_first_layer_of_another_kind() -> None:
+    for stem in (torch.empty(0, 3, 7, 7), torch.empty(5, 3), torch.empty(5, 3, 7, 7, 1)):
+        weights = {"stem.conv.weight": stem, "encode1.0.conv1.weight": torch.empty(0)}
+        with pytest.raises(CheckpointError, match="another network"):
+            checkpoint_module.identify(weights, {}, Path("a"))
+
+
+def test_no_more_than_three_faults_are_listed(saved: Path) -> None:
+    with_changes(saved, a=torch.zeros(1), b=torch.zeros(1), c=torch.zeros(1))
+    with pytest.raises(
+        CheckpointError, match=r"but 3 of its .*: a does .*; b does .*; c does [^;.]*\. It"
+    ):
+        load_checkpoint(saved)
+    with_changes(saved, d=torch.zeros(1))
+    with pytest.raises(CheckpointError, match=r"but 4 of its .*; c does [^;]* \.\.\.\. It was"):
+        load_checkpoint(saved)
+
+
 def test_nearly_this_architecture(saved: Path) -> None:
     with_changes(saved, head__bias=None, down1__conv__weight=torch.zeros(16, 8, 5, 5))
     with pytest.raises(CheckpointError, match=r"2 of its weights.*head\.bias is missing.*5, 5\]"):
@@ -290,6 +322,30 @@ def test_format_of_the_future(saved: Path) -> None:
     safetensors.torch.save_file(tensors, saved, {"format_version": "2"})
     with pytest.raises(CheckpointError, match=r"format version 2.*Update"):
         load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("version", ["one", "-1", "1.0", ""])
+def test_format_that_is_no_number(saved: Path, version: str) -> None:
+    tensors = safetensors.torch.load_file(saved)
+    safetensors.torch.save_file(tensors, saved, {"format_version": version})
+    with pytest.raises(CheckpointError, match="has format version"):
+        load_checkpoint(saved)
+
+
+def test_what_a_file_says_of_itself(saved: Path) -> None:
+    """Metadata given for saving stay; the architecture is added."""
+    generator = make_generator("devudp-dt", width=4, depth=2)
+    save_checkpoint(saved, generator, {"recipe": "mine"})
+    checkpoint = load_checkpoint(saved)
+    assert checkpoint.metadata == {
+        "recipe": "mine", "format_version": "1", "variant": "devudp-dt", "width": "4",
+        "depth": "2", "norm": "batch", "shortcut": "yes",
+    }  # fmt: skip
+    assert checkpoint.path == saved
+    assert not checkpoint.generator.training
+    assert not any(p.requires_grad for p in checkpoint.generator.parameters())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        checkpoint.path = saved.parent  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_metadata_that_contradict_the_weights(saved: Path) -> None:
@@ -401,6 +457,14 @@ def test_other_kinds_of_numbers_are_refused(saved: Path, dtype: torch.dtype) -> 
 def test_weights_beyond_all_training_are_refused(saved: Path, value: float) -> None:
     with_changes(saved, head__bias=torch.tensor([0, value, 0]))
     with pytest.raises(CheckpointError, match=r"beyond 1e\+06.*head\.bias"):
+        load_checkpoint(saved)
+
+
+def test_how_large_a_weight_may_be(saved: Path) -> None:
+    with_changes(saved, head__bias=torch.tensor([0, -1e6, 0]))
+    assert load_checkpoint(saved).generator.head.bias is not None
+    with_changes(saved, head__bias=torch.tensor([0, 1e6 + 0.5, 0]))
+    with pytest.raises(CheckpointError, match="beyond"):
         load_checkpoint(saved)
 
 

@@ -1,5 +1,7 @@
 """The tasks are pure functions: exposure, detail, strength, mask."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,11 +21,13 @@ from devudp_model.filters import (
 )
 from devudp_model.tasks import (
     DEFAULT_TASK,
+    ROWS,
     TASK_SPECS,
     TASKS,
     Task,
     TaskSpec,
     bundled_variant,
+    describe_tasks,
     task_of_word,
 )
 
@@ -58,6 +62,25 @@ def test_the_table_of_tasks() -> None:
         assert task_of_word(spec.word) == task_of_word(task) == task
     with pytest.raises(ValueError, match="choose one of joint, deblur, low light"):
         task_of_word("sharpen")
+
+
+def test_what_the_tasks_do_beside_the_network() -> None:
+    """`deblur` alone starts from coarser scales and has no exposure to choose."""
+    assert [spec.coarse_to_fine for spec in ROWS] == [False, True, False]
+    assert [spec.exposure_is_fixed for spec in ROWS] == [False, True, False]
+    plain = TaskSpec("denoise", "devudp", exposure=0.0, detail=0.0, help="less noise")
+    assert not plain.coarse_to_fine and not plain.exposure_is_fixed
+    assert (plain.detail_with_shortcut, plain.before, plain.bounds, plain.after) == (0, (), (), ())
+    with pytest.raises(dataclasses.FrozenInstanceError):  # every image reads the same rows
+        ROWS[0].detail = 1.0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_tasks_in_words() -> None:
+    """As they stand in the nodes' tooltips, and as in the command line's help."""
+    assert describe_tasks().startswith("joint: remove blur and correct the exposure. deblur: ")
+    assert ". low light: correct" in describe_tasks()
+    lines = describe_tasks("\n", words=True).splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["joint", "deblur", "low-light"]
 
 
 def test_a_new_row_is_a_new_task(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +153,30 @@ def test_low_light_recovers_an_affine_change_of_exposure() -> None:
     output = 3 * image + 0.1
     result = detail_transfer(image, output, torch.full((1, 3, 1, 1), 1e-8))
     torch.testing.assert_close(result, output, atol=1e-3, rtol=0)
+
+
+def test_detail_transfer_is_a_guided_filter() -> None:
+    """Ridge regression in each window, written out, and the mean of the lines at each pixel."""
+    image, output = (random_image(1, 1, 7, 8, seed=seed) for seed in (1, 2))
+    x, y = image[0, 0].double(), output[0, 0].double()
+
+    def around(row: int, column: int) -> tuple[slice, slice]:
+        return slice(max(row - 2, 0), row + 3), slice(max(column - 2, 0), column + 3)
+
+    gain, offset = torch.zeros(7, 8).double(), torch.zeros(7, 8).double()
+    for row in range(7):
+        for column in range(8):
+            guide, given = x[around(row, column)], y[around(row, column)]
+            covariance = ((guide - guide.mean()) * (given - given.mean())).mean()
+            gain[row, column] = covariance / (guide.var(correction=0) + 0.02)
+            offset[row, column] = given.mean() - gain[row, column] * guide.mean()
+    expected = torch.zeros(7, 8).double()
+    for row in range(7):
+        for column in range(8):
+            place = around(row, column)
+            expected[row, column] = gain[place].mean() * x[row, column] + offset[place].mean()
+    result = detail_transfer(image, output, torch.full((1, 1, 1, 1), 0.02))
+    torch.testing.assert_close(result[0, 0].double(), expected, atol=1e-5, rtol=0)
 
 
 def test_low_light_takes_the_exposure_of_the_model_and_the_detail_of_the_input() -> None:
@@ -225,6 +272,33 @@ def test_dots_in_blown_out_lights_are_filled() -> None:
     torch.testing.assert_close(result, clean)
 
 
+def test_a_dot_is_filled_as_far_as_its_surroundings_are_white_and_the_input_lacks_it() -> None:
+    def filled(around: float, given: float, given_around: float) -> float:
+        """What becomes of a dot of 0.2 in one colour."""
+        image = torch.full((1, 3, 9, 9), given_around)
+        output = torch.full((1, 3, 9, 9), around)
+        image[..., 4, 4], output[0, 1, 4, 4] = given, 0.2
+        result = fill_dots(image, output)
+        assert torch.equal(result[:, ::2], output[:, ::2])
+        return result[0, 1, 4, 4].item()
+
+    assert filled(1.0, 0.6, 0.6) == pytest.approx(1.0)
+    assert filled(0.9, 0.6, 0.6) == pytest.approx(0.2 + 0.5 * 0.7)  # half white
+    assert filled(0.8, 0.6, 0.6) == pytest.approx(0.2)  # not white
+    # The input's own dip, a quarter of its surroundings, may be twice as deep.
+    assert filled(1.0, 0.6, 0.8) == pytest.approx(0.5)
+    assert filled(1.0, 0.4, 0.8) == pytest.approx(0.2)
+    # In black, what is less than a grey level is no dip.
+    assert filled(1.0, 0.0, 0.25 / 255) == pytest.approx(0.5)
+
+
+def test_dots_are_filled_in_each_image_of_a_batch() -> None:
+    output = torch.cat([torch.full((1, 3, 9, 9), 0.1), torch.ones(1, 3, 9, 9)])
+    output[1, 0, 4, 4] = 0.0
+    result = fill_dots(torch.full_like(output, 0.5), output)
+    torch.testing.assert_close(result, torch.stack([output[0], torch.ones(3, 9, 9)]))
+
+
 def test_white_stays_white() -> None:
     image = torch.tensor([1.0, 0.98, 0.89, 0.8, 0.2]).view(1, 1, 1, 5).repeat(1, 3, 1, 1)
     tinted = torch.tensor([0.95, 0.85, 0.9]).view(1, 3, 1, 1).expand_as(image) * image
@@ -271,6 +345,15 @@ def test_noise_is_measured_beside_edges() -> None:
     noisy = image + sigma * torch.randn_like(image)
     torch.testing.assert_close(noise_variance(noisy).sqrt(), sigma, rtol=0.05, atol=0)
     assert noise_variance(torch.rand(1, 3, 1, 9)).tolist() == [[[[0.0]]] * 3]
+
+
+def test_noise_is_measured_on_evenly_spaced_squares() -> None:
+    """A large image costs no more than one of half a megapixel: every second square is taken."""
+    noise = 0.1 * torch.randn(1, 1, 1024, 1030, generator=torch.Generator().manual_seed(0))
+    taken = torch.zeros(1024, dtype=torch.bool)
+    taken[0::4] = taken[1::4] = True
+    assert noise_variance(noise * ~taken[:, None]).item() == 0
+    assert noise_variance(noise * taken[:, None]).item() == pytest.approx(0.01, rel=0.05)
 
 
 def test_what_is_noise_counts_less_as_detail() -> None:

@@ -47,7 +47,7 @@ def make_clip(
     noise: float = 3.0,
     lamp: bool = False,
 ) -> Path:
-    """A film of one or two scenes that stand still, with a tone as long as the images.
+    """A clip of one or two scenes that stand still, with a tone as long as the images.
 
     `lamp`: in the upper left corner a light goes on and off.
     """

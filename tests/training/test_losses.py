@@ -18,8 +18,8 @@ T = torch.tensor
 
 
 def test_discriminator_loss_eq_3():
-    # 1/2 mean((1 - 1)^2, (0.5 - 1)^2) + 1/2 mean(0.2^2, 0.4^2) = 1/2 0.125 + 1/2 0.1
-    assert discriminator_loss(T([1.0, 0.5]), T([0.2, 0.4])).item() == pytest.approx(0.1125)
+    # 1/2 mean((1 - 1)^2, (-0.5 - 1)^2) + 1/2 mean(0.2^2, 0.4^2) = 1/2 1.125 + 1/2 0.1
+    assert discriminator_loss(T([1.0, -0.5]), T([0.2, 0.4])).item() == pytest.approx(0.6125)
 
 
 def test_adversarial_loss_eq_4():

@@ -152,6 +152,28 @@ def test_where_A_was_blurred_a_second_time_L_has_to_be_what_it_was():
     assert set(only) == {"G", "reblur"} and L.requires_grad
 
 
+def test_lpips_is_computed_in_full_precision():
+    """Its differences of large features would drown in 16 bits."""
+    seen = []
+
+    class Distance(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            seen.append((x.dtype, y.dtype, torch.is_autocast_enabled("cpu")))
+            return (x - y).abs().mean()
+
+    nets = make_networks(inverse=False)
+    nets.lpips = Distance()
+    with torch.autocast("cpu", torch.bfloat16):
+        generator_losses(nets, make_batch(reblur=True), LossConfig(lpips=1.0))
+    assert seen == [(torch.float32, torch.float32, False)]
+
+
+def test_where_nothing_is_asked_of_L_it_costs_no_gradient():
+    nets = make_networks()
+    losses, L = generator_losses(nets, make_batch(), LossConfig(t_branch=False))
+    assert not L.requires_grad and losses["G"].requires_grad
+
+
 def test_long_gradients_are_shortened():
     def gradient(max_norm: float) -> float:
         nets = make_networks(sgd=True)

@@ -198,8 +198,8 @@ def test_plans_can_be_sent_to_a_device():
 
 
 def test_sheets_are_labelled(tmp_path: Path):
-    from training.data.sheets import CAPTION_HEIGHT, GAP
-    from training.run.sheets import image_sheet, to_pixels, write_image
+    from training.data.sheets import CAPTION_HEIGHT, GAP, to_pixels
+    from training.run.sheets import image_sheet, write_image
 
     images = (detailed(1) * 2 - 1, detailed(2) * 2 - 1)
     sheet = image_sheet([images] * 2, ("A", "B"))

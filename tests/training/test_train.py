@@ -28,9 +28,10 @@ from tests.training.training_run import (
 from training.config import ConfigError
 from training.data.sheets import CAPTION_HEIGHT, GAP
 from training.run import benchmark
-from training.run.loop import StopSignals, duration
 from training.run.records import lock
+from training.run.schedule import duration
 from training.run.state import list_states, load_state, read_checked
+from training.run.stop_signals import StopSignals
 from training.train import main
 
 

@@ -21,7 +21,8 @@ from training.method.networks import Discriminator, start_from
 from training.method.step import Networks, train_step
 from training.run import distributed
 from training.run.distributed import asked_processes, check_launcher, make_accelerator
-from training.run.trainer import NonFiniteLoss, Trainer, check_architecture
+from training.run.state import check_architecture
+from training.run.trainer import NonFiniteLoss, Trainer
 from training.settings import load_recipe, parse_overrides
 
 CPU = torch.device("cpu")

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from ..config import Config
 from ..settings import load_recipe, parse_overrides
@@ -38,7 +37,7 @@ from .manifest import (
     read_sources,
     write_manifest,
 )
-from .sheets import Cell, Row, draw_sheet
+from .sheets import Cell, Row, draw_sheet, to_pixels
 from .synthesis import cut_sides, render_batch, stack_plans
 
 logger = logging.getLogger("devudp")
@@ -172,7 +171,7 @@ def contact_sheet(config: Config) -> Image.Image:
         A, B = (stack_plans([getattr(s, side) for s in samples]) for side in "AB")
         batch = render_batch(A, B, stage.data, torch.device("cpu"))
         cells = [
-            cell_of(domain, image)
+            Cell(domain, to_pixels(image))
             for pair in zip(batch.A_input, batch.B_input, strict=True)
             for domain, image in zip("AB", pair, strict=True)
         ]
@@ -180,12 +179,6 @@ def contact_sheet(config: Config) -> Image.Image:
         parts = [cells[start : start + width] for start in range(0, len(cells), width)]
         rows += [Row("" if start else names[k], part) for start, part in enumerate(parts)]
     return draw_sheet(rows)
-
-
-def cell_of(caption: str, image: Tensor) -> Cell:
-    """A cell of a sheet from 3,H,W in [-1, 1]."""
-    pixels = ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return Cell(caption, pixels.permute(1, 2, 0).numpy())
 
 
 def report(kind: str, cases: Sequence[str]) -> None:

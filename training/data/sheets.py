@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 CAPTION_HEIGHT = 16
 GAP = 4
@@ -24,6 +26,12 @@ class Row(NamedTuple):
 
     title: str
     cells: Sequence[Cell]
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """3,H,W in [-1, 1], clipped, to H,W,3 uint8."""
+    pixels = ((image.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return pixels.permute(1, 2, 0).cpu().numpy()
 
 
 def draw_sheet(rows: Sequence[Row], max_side: int = 0) -> Image.Image:

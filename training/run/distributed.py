@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+from collections.abc import Iterable
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from torch import Tensor, nn
 
 from ..config import Config, ConfigError
 
@@ -83,6 +85,23 @@ def asked_processes() -> int:
             value = value or (words[k + 1] if k + 1 < len(words) else "")
             return int(value) if value.isdecimal() else 1
     return 1
+
+
+@torch.no_grad()
+def average_buffers(networks: Iterable[nn.Module | None], accelerator: Accelerator) -> None:
+    """BatchNorm's running statistics become the mean of all processes'.
+
+    On GPUs SyncBatchNorm has seen to that.
+    """
+    if accelerator.num_processes == 1 or accelerator.device.type == "cuda":
+        return
+    buffers = [b for n in networks if n is not None for b in n.buffers() if b.is_floating_point()]
+    if not buffers:
+        return
+    flat = accelerator.reduce(torch.cat([buffer.flatten() for buffer in buffers]), "mean")
+    assert isinstance(flat, Tensor)
+    for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+        buffer.copy_(mean.view_as(buffer))
 
 
 def shutdown_distributed(accelerator: Accelerator) -> None:

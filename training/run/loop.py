@@ -3,70 +3,30 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import time
 from pathlib import Path
-from types import FrameType
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from devudp_model.checkpoint import save_checkpoint
 
 from ..config import Config
-from ..data.dataset import UNUSED_FROM, Key, UnpairedImages
-from ..data.loader import Loaded, collate
-from ..data.synthesis import render_batch
+from ..data.dataset import UnpairedImages
+from ..data.loader import Loaded
 from ..export import describe_checkpoint, export_run
 from ..method.lpips import load_lpips
 from .distributed import make_accelerator, shutdown_distributed
 from .records import Log, check_same_data, claim_folder, describe_run, lock, read_run
-from .sheets import draw_curve, image_sheet, write_image
+from .schedule import duration
+from .sheets import draw_curve, sample_sheet, write_image
 from .state import BEST, load_state, state_path
+from .stop_signals import StopSignals
 from .trainer import NonFiniteLoss, Trainer
 from .validation import Validation
 
 logger = logging.getLogger("devudp")
-
-SHOWN = 4
-"""Samples in a sample sheet."""
-
-COLUMNS = ("A, as G sees it", "L = G(A)", "before reblur", "B", "G(B)")
-
-
-class StopSignals:
-    """Ctrl-C and SIGTERM end the training after the current step; a second one ends it at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> StopSignals:
-        kinds = (signal.SIGINT, signal.SIGTERM)
-        self.before = {kind: signal.signal(kind, self.ask) for kind in kinds}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for kind, handler in self.before.items():
-            signal.signal(kind, handler)
-
-    def ask(self, kind: int, frame: FrameType | None) -> None:
-        """Notes the wish, and says so: compiling a step can take minutes."""
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        text = b"\nStopping after this step (minutes, while it compiles). Once more: at once.\n"
-        os.write(2, text)  # a handler must not wait for the logging's lock
-
-    def agreed(self, accelerator: Accelerator) -> bool:
-        """True in all processes once one of them was asked."""
-        if accelerator.num_processes == 1:
-            return self.asked
-        if self.asked:
-            accelerator.set_trigger()
-        return accelerator.check_trigger()
 
 
 class Run:
@@ -217,7 +177,7 @@ class Run:
         if self.due(record.log_every, at_end=True):
             self.write_log(progress)
         if self.main and self.due(record.sample_every):
-            sheet = self.sample_sheet()
+            sheet = sample_sheet(trainer)
             write_image(sheet, self.out / "samples" / f"{step:08d}.png")
             self.log.image(step, sheet)
         if self.main and self.due(record.weights_every):
@@ -258,7 +218,7 @@ class Run:
     def write_log(self, progress: tqdm) -> None:
         """The mean losses and the speed since the last entry."""
         trainer, now = self.trainer, time.perf_counter()
-        losses = trainer.mean_losses()
+        losses = trainer.losses.take(lambda total: trainer.reduce(total, "mean"))
         seconds = (now - self.clock) / max(trainer.step - self.clock_step, 1)
         self.clock, self.clock_step = now, trainer.step
         if not self.main:
@@ -318,30 +278,6 @@ class Run:
         path.parent.mkdir(exist_ok=True)
         save_checkpoint(path, self.trainer.restored_by, metadata)  # pyright: ignore
 
-    @torch.no_grad()
-    def sample_sheet(self) -> torch.Tensor:
-        """Rows of A, L = G(A), the reblur target or G_inv(L), B and G(B), of unused samples."""
-        trainer, device = self.trainer, self.accelerator.device
-        span = trainer.schedule.at(trainer.step - 1)
-        keys = [Key(span.index, UNUSED_FROM + k) for k in range(SHOWN)]
-        loaded = collate([(span.index, trainer.images[key]) for key in keys])
-        batch = render_batch(loaded.A, loaded.B, span.config.data, device)
-        G, G_inv = trainer.restored_by, trainer.G_inv
-        networks = [n for n in (G, G_inv) if n is not None]
-        modes = [(network, network.training) for network in networks]
-        for network, _ in modes:
-            network.eval()
-        # forward() itself, past the compiled call: these few images are no reason to compile.
-        L = G.forward(batch.A_input)
-        third, labels = batch.reblur_target, list[str](COLUMNS)
-        if third is None:
-            third = batch.A if G_inv is None else G_inv.forward(L)
-            labels[2] = "A" if G_inv is None else "G_inv(L)"
-        columns = [batch.A_input, L, third, batch.B, G.forward(batch.B)]
-        for network, mode in modes:
-            network.train(mode)
-        return image_sheet(list(zip(*columns, strict=True)), labels)
-
     def finish(self, stopped: bool) -> None:
         """The last state, the curve, and the weights if this is the end."""
         trainer = self.trainer
@@ -362,13 +298,3 @@ class Run:
             logger.info("Done: %d steps. The curve is in %s", trainer.step, curve)
             for file in export_run(self.out):
                 logger.info("Weights: %s", file)
-
-
-def duration(seconds: float) -> str:
-    """3 d 02:30, 1:02:30 or 2:30."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours:02d}:{minutes:02d} h"
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -22,13 +22,14 @@ import logging
 import platform
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from devudp_model.atomic import replacing
 
@@ -169,6 +170,38 @@ def check_same_data(out: Path, listing: Sequence[str]) -> None:
             "the new ones, and is not exactly what an uninterrupted run would have been.",
             out,
         )
+
+
+class MeanLosses:
+    """The losses since the last log entry, added up on the device: no step waits for them."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}  # of the steps that had them
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Those of one step, scalars by name."""
+        for name, loss in losses.items():
+            self.sums[name] = self.sums.get(name, torch.zeros_like(loss)) + loss
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def take(self, mean_of_processes: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Their means, also over all processes; from here on they are counted anew."""
+        if not self.sums:
+            return {}
+        names = sorted(self.sums)
+        total = torch.stack([self.sums[name].float() / self.counts[name] for name in names])
+        self.sums, self.counts = {}, {}
+        return dict(zip(names, mean_of_processes(total).tolist(), strict=True))
+
+    def state(self) -> dict[str, Any]:
+        """For a state of the run."""
+        return {"sums": {k: v.cpu() for k, v in self.sums.items()}, "counts": self.counts}
+
+    def load(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Puts back what `state` returned."""
+        self.counts = state["counts"]
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
 
 
 class Log:

@@ -128,3 +128,13 @@ class Schedule:
                     f"processes and {span.config.schedule.accumulate} parts (schedule.accumulate): "
                     "make it a multiple of both"
                 )
+
+
+def duration(seconds: float) -> str:
+    """3 d 02:30, 1:02:30 or 2:30."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours:02d}:{minutes:02d} h"
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -10,8 +10,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.sheets import Cell, Row, draw_sheet
+from ..data.dataset import UNUSED_FROM, Key
+from ..data.loader import collate
+from ..data.sheets import Cell, Row, draw_sheet, to_pixels
+from ..data.synthesis import render_batch
 from .records import read_log
+from .trainer import Trainer
+
+SHOWN = 4
+"""Samples in a sample sheet."""
+
+COLUMNS = ("A, as G sees it", "L = G(A)", "before reblur", "B", "G(B)")
 
 LOSSES = {
     "adv": "adversarial (eq. 4)", "D": "D (eq. 3)", "recon": "reconstruction (eq. 6)",
@@ -51,6 +60,33 @@ def plot(axis, lines: Sequence[dict], name: str, label: str) -> None:
         axis.plot(*zip(*points, strict=True), label=label, linewidth=1)
 
 
+@torch.no_grad()
+def sample_sheet(trainer: Trainer) -> Tensor:
+    """Rows of A, L = G(A), the reblur target or G_inv(L), B and G(B), of samples that no step uses.
+
+    H,W,3 uint8.
+    """
+    span = trainer.schedule.at(trainer.step - 1)
+    keys = [Key(span.index, UNUSED_FROM + k) for k in range(SHOWN)]
+    loaded = collate([(span.index, trainer.images[key]) for key in keys])
+    batch = render_batch(loaded.A, loaded.B, span.config.data, trainer.accelerator.device)
+    G, G_inv = trainer.restored_by, trainer.G_inv
+    networks = [n for n in (G, G_inv) if n is not None]
+    modes = [(network, network.training) for network in networks]
+    for network, _ in modes:
+        network.eval()
+    # forward() itself, past the compiled call: these few images are no reason to compile.
+    L = G.forward(batch.A_input)
+    third, labels = batch.reblur_target, list[str](COLUMNS)
+    if third is None:
+        third = batch.A if G_inv is None else G_inv.forward(L)
+        labels[2] = "A" if G_inv is None else "G_inv(L)"
+    columns = [batch.A_input, L, third, batch.B, G.forward(batch.B)]
+    for network, mode in modes:
+        network.train(mode)
+    return image_sheet(list(zip(*columns, strict=True)), labels)
+
+
 def image_sheet(rows: Sequence[Sequence[Tensor]], labels: Sequence[str]) -> Tensor:
     """Rows of images (3,H,W in [-1, 1]) side by side, each under its label: H,W,3 uint8.
 
@@ -62,12 +98,6 @@ def image_sheet(rows: Sequence[Sequence[Tensor]], labels: Sequence[str]) -> Tens
         for row in rows
     ]
     return torch.from_numpy(np.array(draw_sheet(cells)))
-
-
-def to_pixels(image: Tensor) -> np.ndarray:
-    """3,H,W in [-1, 1] to H,W,3 uint8."""
-    pixels = ((image.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return pixels.permute(1, 2, 0).cpu().numpy()
 
 
 def write_image(sheet: Tensor, path: Path) -> None:

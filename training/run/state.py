@@ -6,6 +6,7 @@ last two of a run are kept, and the best one, if the run is validated.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import logging
@@ -18,7 +19,7 @@ import torch
 
 from devudp_model.atomic import replacing
 
-from ..config import ConfigError
+from ..config import Config, ConfigError
 
 KEEP = 2
 MAGIC = b"DEvUDP-state-3"
@@ -193,3 +194,26 @@ def set_random_states(states: dict[str, Any]) -> None:
     random.setstate((version, tuple(numbers), gauss))
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+
+
+def check_architecture(path: Path, state: dict[str, Any], config: Config) -> None:
+    """Whether a state's networks and optimizers are those of a recipe.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    mine, its = (
+        {k: v for k, v in model.items() if k not in ("init", "zero_head")}
+        for model in (dataclasses.asdict(config.model), state["model"])
+    )
+    if mine != its:
+        wrong = [
+            f"{k} {its.get(k)!r} there, {mine[k]!r} here" for k in mine if mine[k] != its.get(k)
+        ]
+        raise ConfigError(f"{path} is a state of another architecture: {'; '.join(wrong)}")
+    if ("muon" in state["opt_G"]) != (config.schedule.muon > 0):
+        raise ConfigError(
+            f"{path} is a state of {'Muon' if 'muon' in state['opt_G'] else 'Adam'}, and "
+            "schedule.muon asks for the other. Leave that as it was, or start a new run from the "
+            "weights (--model.init)"
+        )

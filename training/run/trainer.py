@@ -32,14 +32,17 @@ from ..config import Config, ConfigError
 from ..data.dataset import UnpairedImages
 from ..data.loader import Loaded, make_loader
 from ..data.synthesis import render_batch
+from ..method.average import update_average
 from ..method.lpips import find_lpips
 from ..method.networks import Discriminator, make_generator, start_from
 from ..method.optimizer import make_adam, make_optimizer
 from ..method.pool import ImagePool
 from ..method.step import Networks, due, train_step
 from ..stages import stage_configs
+from .distributed import average_buffers
+from .records import MeanLosses
 from .schedule import Schedule, StageSpan
-from .state import random_states, save_state, set_random_states
+from .state import check_architecture, random_states, save_state, set_random_states
 
 COARSER = ((), (2,), (4, 2))
 """With data.coarse_inputs, the scales at which a step's inputs are restored first, in turn."""
@@ -63,8 +66,7 @@ class Trainer:
         self.schedule = Schedule(config, images.domains.A_size)
         self.schedule.check_processes(accelerator.num_processes)
         self.step = 0
-        self.sums: dict[str, Tensor] = {}  # of the losses since the last log entry
-        self.counts: dict[str, int] = {}  # of the steps that had them
+        self.losses = MeanLosses()  # since the last log entry
         set_seed(config.seed)  # of Python, NumPy and torch
         model = config.model
         self.G = make_generator(model, model.width)
@@ -213,53 +215,17 @@ class Trainer:
             pool=self.pool,
             max_norm=span.config.schedule.max_norm or math.inf,
         )
-        self.share_buffers()
-        self.update_ema(span.config.ema)
+        if training:
+            average_buffers([self.G, self.G_inv], self.accelerator)
+        if self.ema is not None:
+            update_average(self.ema, self.G, span.config.ema, self.step)
         self.step += 1
-        for name, loss in losses.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(loss)) + loss
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    @torch.no_grad()
-    def share_buffers(self) -> None:
-        """BatchNorm's running statistics become the mean of all processes'."""
-        accelerator = self.accelerator
-        if accelerator.num_processes == 1 or accelerator.device.type == "cuda":
-            return
-        networks = [n for n in (self.G, self.G_inv) if n is not None]
-        buffers = [b for n in networks for b in n.buffers() if b.is_floating_point()]
-        if buffers and self.G.training:
-            flat = torch.cat([buffer.flatten() for buffer in buffers])
-            flat = self.reduce(flat, "mean")
-            for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
-                buffer.copy_(mean.view_as(buffer))
-
-    @torch.no_grad()
-    def update_ema(self, decay: float) -> None:
-        """The average of G's weights and buffers; at first a shorter one."""
-        if self.ema is None:
-            return
-        decay = min(decay, (1 + self.step) / (10 + self.step))
-        average, current = self.ema.state_dict(), self.G.state_dict()
-        names = [name for name, value in average.items() if value.is_floating_point()]
-        averages, values = ([weights[n] for n in names] for weights in (average, current))
-        torch._foreach_lerp_(averages, values, 1 - decay)  # pyright: ignore
-        for name in average.keys() - set(names):
-            average[name].copy_(current[name])
+        self.losses.add(losses)
 
     @property
     def restored_by(self) -> nn.Module:
         """G, by its averaged weights where there are such."""
         return self.G if self.ema is None else self.ema
-
-    def mean_losses(self) -> dict[str, float]:
-        """The losses' means, of all processes, since this was last called."""
-        if not self.sums:
-            return {}
-        names = sorted(self.sums)
-        total = torch.stack([self.sums[name].float() / self.counts[name] for name in names])
-        self.sums, self.counts = {}, {}
-        return dict(zip(names, self.reduce(total, "mean").tolist(), strict=True))
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on. To be called by all processes."""
@@ -272,8 +238,7 @@ class Trainer:
             "ema": self.ema and self.ema.state_dict(),
             "opt_G": self.nets.opt_G.state_dict(),
             "opt_D": self.nets.opt_D.state_dict(),
-            "sums": {name: value.cpu() for name, value in self.sums.items()},
-            "counts": self.counts,
+            **self.losses.state(),
             "processes": gather_object([{"random": random_states(), "pool": self.pool.state()}]),
         }
 
@@ -320,32 +285,9 @@ class Trainer:
         self.nets.opt_G.load_state_dict(state["opt_G"])
         self.nets.opt_D.load_state_dict(state["opt_D"])
         device = self.accelerator.device
-        self.step, self.counts = state["step"], state["counts"]
-        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.step = state["step"]
+        self.losses.load(state, device)
         rank = self.accelerator.process_index
         own = state["processes"][rank % len(state["processes"])]
         set_random_states(own["random"])
         self.pool.load(own["pool"], device)
-
-
-def check_architecture(path: Path, state: dict[str, Any], config: Config) -> None:
-    """Whether a state's networks and optimizers are those of a recipe.
-
-    Raises:
-        ConfigError: they are not.
-    """
-    mine, its = (
-        {k: v for k, v in model.items() if k not in ("init", "zero_head")}
-        for model in (dataclasses.asdict(config.model), state["model"])
-    )
-    if mine != its:
-        wrong = [
-            f"{k} {its.get(k)!r} there, {mine[k]!r} here" for k in mine if mine[k] != its.get(k)
-        ]
-        raise ConfigError(f"{path} is a state of another architecture: {'; '.join(wrong)}")
-    if ("muon" in state["opt_G"]) != (config.schedule.muon > 0):
-        raise ConfigError(
-            f"{path} is a state of {'Muon' if 'muon' in state['opt_G'] else 'Adam'}, and "
-            "schedule.muon asks for the other. Leave that as it was, or start a new run from the "
-            "weights (--model.init)"
-        )

@@ -1,0 +1,71 @@
+"""Workflows that were saved with 0.6.1 open today, mean what they meant, and run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.browser import find_chromium, look
+from tests.host.environment import CACHE, HERE, Host
+from tests.host.prompts import Builder
+from tests.host.server import Server
+from tests.host.test_workflows import RESTORERS, compare, is_output, make_small, round_degraded, tap
+from tests.host.workflows import load, to_prompt
+
+SAVED: dict[str, dict[str, Any]] = load(HERE / "workflows-0.6.1.json")
+
+WIDGETS = {
+    "DEvUDPRestore": ("task", "checkpoint", "strength", "exposure", "precision", "statistics"),
+    "DEvUDPLoadUpscaleModel": ("task", "checkpoint", "strength", "exposure", "precision"),
+    "DEvUDPDegrade": ("blur", "light", "noise", "seed"),
+    "DEvUDPMeasure": (),
+}
+"""0.6.1's widgets, in the order in which their values were saved."""
+
+
+def check_meaning(name: str, prompt: dict[str, Any]) -> None:
+    """Every node of ours has the values that were saved for it, by the names they had then."""
+    ours = [node for node in SAVED[name]["nodes"] if node["type"] in WIDGETS]
+    assert ours
+    for node in ours:
+        found = prompt[str(node["id"])]
+        assert found["class_type"] == node["type"]
+        values = dict(zip(WIDGETS[node["type"]], node["widgets_values"], strict=False))
+        assert found["inputs"] == found["inputs"] | values
+        linked = {slot["name"] for slot in node["inputs"] if slot["link"] is not None}
+        assert {key for key, value in found["inputs"].items() if isinstance(value, list)} == linked
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_saved_workflow_runs(server: Server, tmp_path: Path, name: str) -> None:
+    """And each of its nodes gives the image that the command line gives with these settings."""
+    prompt = to_prompt(SAVED[name], server.get("/object_info"))
+    check_meaning(name, prompt)
+    make_small(prompt)
+    build = Builder(prompt)
+    round_degraded(build)
+    taps = [tap(build, node) for node in list(prompt) if prompt[node]["class_type"] in RESTORERS]
+    run = server.run(build.prompt)
+    assert run.status == "success", run.error
+    assert taps
+    for number, (options, *saved) in enumerate(taps):
+        compare(server, run, options, saved, tmp_path / str(number))
+    ends = [node for node in prompt if is_output(server, prompt[node]["class_type"])]
+    assert all(run.outputs[node] for node in ends)
+
+
+def test_saved_workflows_open_in_the_page(host: Host, server: Server, tmp_path: Path) -> None:
+    chromium = find_chromium()
+    if not chromium:
+        pytest.skip("no Chromium: the page was NOT tested")
+    for name, workflow in SAVED.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(workflow), encoding="utf-8")
+    files = sorted(tmp_path.glob("*.json"))
+    page = look(host, server, chromium, CACHE / "screenshots" / "0.6.1", files, run=False)
+    assert page["workflows"].keys() == SAVED.keys()
+    for name, seen in page["workflows"].items():
+        assert seen["unknown"] == [] and seen["alerts"] == [], name
+        check_meaning(name, seen["prompt"])
