@@ -108,11 +108,12 @@ class Crops(NamedTuple):
             m and Motion(*(x.to(device, non_blocking=True) for x in m))
             for m in (self.motion, self.second_motion)
         ]
-        moved = {k: getattr(self, k).to(device, non_blocking=True) for k in MOVED}
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name, value in self._asdict().items()
+            if isinstance(value, Tensor)
+        }
         return self._replace(motion=motions[0], second_motion=motions[1], **moved)
-
-
-MOVED = ("pixels", "moved", "flip", "tone", "noise", "black_level", "jpeg_quality")
 
 
 def cut_sides(config: DataConfig) -> tuple[int, int]:
