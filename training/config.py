@@ -92,7 +92,7 @@ class DataConfig:
         tone: range of the exponent of a tone curve on G's inputs; the losses compare with images
             without it. Needs exposure "common". (1, 1): none (paper).
         black_level: G's inputs are clipped at white and at a random black level of up to this (in
-            [0, 1]), as by a sensor. 0: not clipped (paper).
+            [0, 1]), as a sensor does. 0: not clipped (paper).
         cache_gb: decoded images kept in memory, GB for each process.
     """
 
