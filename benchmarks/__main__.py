@@ -40,9 +40,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--effort", choices=EFFORTS, default="full")
-    parser.add_argument(
-        "--images", type=Path, default=Path("samples"), help="for precision"
-    )
+    parser.add_argument("--images", type=Path, default=Path("samples"), help="for precision")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="of the parts")
     parser.add_argument("--report", type=Path, help="where to write the report; measures nothing")
