@@ -192,7 +192,7 @@ def test_module(module: str, sample: int, seed: int) -> Iterator[str]:
     tests = SETTINGS["modules"][module]
     usual = import_once(module, source, tests)
     chosen, possible = mutants(source, sample, seed)
-    counts = dict.fromkeys(("killed", "timeout", "survived"), 0)
+    counts: dict[str, int] = dict.fromkeys(("killed", "timeout", "survived"), 0)
     for mutant in chosen:
         outcome, _ = run_tests(module, mutant.source, tests, round(4 * usual) + 10)
         counts[outcome] += 1
