@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import math
 import tempfile
+import threading
 from collections import deque
 from typing import NamedTuple, Protocol
 
@@ -35,15 +36,20 @@ class RowBuffer(Protocol):
 
     shape: BufferShape
 
-    def read(self, rows: int) -> list[Tensor]:
-        """The next rows of a frame, in pieces 1,C,h,W one below the other.
+    def read(self, place: Tensor) -> list[Tensor]:
+        """The next rows of a frame, as many as `place` (1,C,h,W, channels_last) has.
 
-        Not to be changed, and valid until the next call only.
+        In pieces 1,C,h,W one below the other, which are not to be changed; or as one, `place`
+        itself, where they are not in memory anyway.
         """
         ...
 
-    def write(self, strip: Tensor, *, copy: bool = False) -> None:
-        """Appends a strip, 1,C,h,W; `copy` it if the caller reuses its memory."""
+    def own(self, strip: Tensor, *, copy: bool = False) -> Tensor:
+        """A strip, 1,C,h,W, as `append` wants it; `copy` it if the caller reuses its memory."""
+        ...
+
+    def append(self, strip: Tensor) -> None:
+        """Appends a strip that `own` has returned."""
         ...
 
     def close(self) -> None:
@@ -69,8 +75,8 @@ class MemoryBuffer:
         self.shape, self.device, self.storage_device = shape, device, storage_device
         self.strips: deque[Tensor] = deque()
 
-    def read(self, rows: int) -> list[Tensor]:
-        pieces = []
+    def read(self, place: Tensor) -> list[Tensor]:
+        pieces, rows = [], place.shape[2]
         while rows:
             strip = self.strips.popleft()
             if strip.shape[2] > rows:
@@ -80,8 +86,11 @@ class MemoryBuffer:
             pieces.append(strip.to(self.device))
         return pieces
 
-    def write(self, strip: Tensor, *, copy: bool = False) -> None:
-        self.strips.append(strip.to(self.storage_device, copy=copy))
+    def own(self, strip: Tensor, *, copy: bool = False) -> Tensor:
+        return strip.to(self.storage_device, copy=copy)
+
+    def append(self, strip: Tensor) -> None:
+        self.strips.append(strip)
 
     def close(self) -> None:
         self.strips.clear()
@@ -98,30 +107,33 @@ class FileBuffer:
         self.row_bytes = shape.width * shape.channels * dtype.itemsize
         self.rows = shape.frames * shape.height
         self.rows_read = self.rows_written = 0
-        self.staging: Tensor | None = None
+        self.lock = threading.Lock()
         self.file = tempfile.TemporaryFile(prefix="devudp-", buffering=0)  # noqa: SIM115
 
-    def read(self, rows: int) -> list[Tensor]:
-        if self.staging is None or self.staging.shape[2] < rows:
-            self.staging = empty_strip(self.shape, rows, self.dtype, torch.device("cpu"))
-        strip = self.staging[:, :, :rows]
-        self.file.seek(self.rows_read % self.rows * self.row_bytes)
-        self.rows_read += rows
-        rest = bytes_of(strip)
-        while rest:
-            got = self.file.readinto(rest)
-            if not got:
-                raise EOFError("a temporary file of the restoring ends before its last row")
-            rest = rest[got:]
-        return [strip]
+    def read(self, place: Tensor) -> list[Tensor]:
+        with self.lock:
+            self.file.seek(self.rows_read % self.rows * self.row_bytes)
+            self.rows_read += place.shape[2]
+            rest = bytes_of(place)
+            while rest:
+                got = self.file.readinto(rest)
+                if not got:
+                    raise EOFError("a temporary file of the restoring ends before its last row")
+                rest = rest[got:]
+        return [place] if place.shape[2] else []
 
-    def write(self, strip: Tensor, *, copy: bool = False) -> None:
-        self.file.seek(self.rows_written % self.rows * self.row_bytes)
-        self.rows_written += strip.shape[2]
+    def own(self, strip: Tensor, *, copy: bool = False) -> Tensor:
+        # A copy although it is not kept: `append` may come later, from another thread.
+        return strip.clone(memory_format=torch.channels_last) if copy else strip
+
+    def append(self, strip: Tensor) -> None:
         rest = bytes_of(strip.contiguous(memory_format=torch.channels_last))
         try:
-            while rest:
-                rest = rest[self.file.write(rest) :]
+            with self.lock:
+                self.file.seek(self.rows_written % self.rows * self.row_bytes)
+                self.rows_written += strip.shape[2]
+                while rest:
+                    rest = rest[self.file.write(rest) :]
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise

@@ -15,14 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..generator import (
-    NORM_EPS,
     ConvNorm,
     Generator,
     InstanceNorm,
     ResidualBlock,
     fold_batchnorm,
 )
-from .statistics import Moments
+from .kernels import kernels_for
 
 Kind = Literal["stem", "same", "down", "up"]
 
@@ -64,6 +63,8 @@ class Layer(nn.Module):
             high, low = halves(weight, dtype)
             weight = torch.cat([high, high, low], 1)
         self.inner, self.outer = conv.in_channels, conv.out_channels
+        self.stride = (2, 2) if kind == "down" else (1, 1)
+        self.padding = (0, self.reach) if kind in ("same", "down") else (0, 0)
         self.register_buffer(
             "weight", weight.to(dtype).contiguous(memory_format=torch.channels_last)
         )
@@ -71,6 +72,11 @@ class Layer(nn.Module):
         if bias is not None and kind == "up":
             bias = bias.repeat(4)
         self.register_buffer("bias", bias)
+
+    def parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Of the weight or bias, for one convolution each: of an upsampling for even rows, and odd
+        ones."""
+        return x.chunk(2) if self.kind == "up" else (x,)
 
     def needs(self, start: int, stop: int) -> tuple[int, int]:
         """The input rows (from, to) that output rows `start` to `stop` are made of."""
@@ -92,29 +98,18 @@ class Layer(nn.Module):
 
     def forward(self, strip: Tensor) -> Tensor:
         """1,C,rows,W with the rows that `needs` names, to the output rows."""
-        if self.kind == "down":
-            return F.conv2d(strip, self.weight, self.bias, stride=2, padding=(0, 1))
-        if self.kind == "up":
-            return self.upsample(strip)
-        columns = 0 if self.kind == "stem" else self.reach
-        return F.conv2d(strip, self.weight, self.bias, padding=(0, columns))
+        if self.kind != "up":
+            return self.convolve(strip, 0)
+        # Not as one transposed convolution: on the CPU its last bits depend on the strip's height
+        # and the number of threads, and so do those of 2x2 taps with padding.
+        height, padded = strip.shape[2] - 2, F.pad(strip, (1, 1))
+        even, odd = (self.convolve(padded[:, :, y : y + height + 1], y) for y in (0, 1))
+        return kernels_for(strip.device).interleave(even, odd)
 
-    def upsample(self, strip: Tensor) -> Tensor:
-        """The phases of the even rows, then those of the odd ones; the columns' two together.
-
-        Not as one transposed convolution: on the CPU its last bits depend on the strip's height and
-        the number of threads, and so do those of 2x2 taps with padding.
-        """
-        height, width = strip.shape[2] - 2, strip.shape[3]
-        padded, channels = F.pad(strip, (1, 1)), self.outer
-        out = strip.new_empty(height, 2, width, 2, channels)
-        for y in (0, 1):
-            bias = None if self.bias is None else self.bias.chunk(2)[y]
-            phases = F.conv2d(padded[:, :, y : y + height + 1], self.weight.chunk(2)[y], bias)
-            pixels = phases.permute(0, 2, 3, 1)[0].unflatten(2, (2, channels))  # h,w+1,2,C
-            for x in (0, 1):  # odd phases begin a pixel later
-                out[:, y, :, x].copy_(pixels[:, x : x + width, x])
-        return out.view(1, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+    def convolve(self, x: Tensor, part: int) -> Tensor:
+        """With a part of the weights (see `parts`)."""
+        bias = None if self.bias is None else self.parts(self.bias)[part]
+        return F.conv2d(x, self.parts(self.weight)[part], bias, self.stride, self.padding)
 
 
 class Layers(nn.Module):
@@ -219,29 +214,3 @@ def halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Two numbers of a 16-bit type that add up to `x` (float32), to twice the digits."""
     high = x.to(dtype)
     return high, (x - high).to(dtype)
-
-
-def normalize_into(out: Tensor, x: Tensor, found: Moments) -> None:
-    """out = (x - mean) / sqrt(var + eps), channel by channel, computed in float32, in one pass.
-
-    Args:
-        out, x: 1,C,h,W of any floating type.
-        found: vectors of C, float32.
-    """
-    if x.device.type == "cpu":  # straight into `out`; elsewhere this variant is not always there
-        unused = x.new_empty(0, dtype=torch.float32)
-        torch.native_batch_norm(
-            x, None, None, found.mean, found.var, False, 0.0, NORM_EPS, out=(out, unused, unused)
-        )
-    else:
-        out.copy_(F.batch_norm(x, found.mean, found.var, training=False, eps=NORM_EPS))
-
-
-def relu_(x: Tensor) -> None:
-    """ReLU in place."""
-    if x.device.type == "cpu" and x.dtype == torch.bfloat16:
-        # As integers, numbers with a sign bit are negative: four times as fast as by way of
-        # float32. (A NaN may become 0. The statistics tell where there was one.)
-        x.view(torch.int16).clamp_(min=0)
-    else:
-        x.relu_()

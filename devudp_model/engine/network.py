@@ -19,9 +19,20 @@ from ..generator import Generator
 from .buffers import BufferPool, BufferShape, RowBuffer
 from .layers import Layer, layers_of
 from .precision import retry_in_fp32
-from .row_io import Feature, FeatureReader, OutputWriter, PaddedImage, Reader, StemReader, Writer
+from .row_io import (
+    Feature,
+    FeatureReader,
+    FeatureWriter,
+    OutputWriter,
+    PaddedImage,
+    Reader,
+    Span,
+    StemReader,
+    Writer,
+)
 from .statistics import FeatureStatistics, ImageStatistics, KeptMoments, Moments, group_rows
 from .watch import content_of, current
+from .workers import in_parallel, worker_count, working
 
 log = logging.getLogger("devudp")
 
@@ -101,7 +112,8 @@ class Network(nn.Module):
             out = torch.empty(shape, dtype=torch.float32, device=self.device)
 
         def run() -> Tensor:
-            Execution(self, image, memory, keep).run(out)
+            with working(self.device):
+                Execution(self, image, memory, keep).run(out)
             return out
 
         if self.local or keep:
@@ -135,9 +147,9 @@ class Execution:
         self.frames = len(image)
         self.found: list[Moments] = []
         self.to_keep: list[tuple[KeptMoments, Moments]] = []
-        self.strip_bytes = GPU_STRIP_BYTES
+        self.threads, self.strip_bytes = 1, GPU_STRIP_BYTES
         if network.device.type == "cpu":
-            self.strip_bytes = CACHE_BYTES * torch.get_num_threads()
+            self.threads, self.strip_bytes = worker_count(), CACHE_BYTES
         left = None if memory is None else self.left_for_buffers(memory)
         self.space = BufferPool(network.dtype, network.device, left)
         self.advance = current().advance
@@ -153,7 +165,7 @@ class Execution:
         """Of a memory limit; where little is left, strips become smaller too."""
         network = self.network
         row = network.width * self.image.size[1]
-        sums = 4 * row * group_rows(row) * torch.get_num_threads()
+        sums = 4 * row * group_rows(row) * self.threads
         least = LIBRARIES_BYTES + sums + sum(buffer.nbytes for buffer in network.buffers())
         if memory < least and not network.warned:
             network.warned = True
@@ -162,9 +174,9 @@ class Execution:
                 "%d MB by themselves. Going on with as little as possible.",
                 *(round(n / 1e6) for n in (memory, least)),
             )
-        self.strip_bytes = min(self.strip_bytes, max(memory - least, 0) // 8)
-        # Some four strips are alive at a time.
-        return max(memory - least - 4 * self.strip_bytes, 0)
+        self.strip_bytes = min(self.strip_bytes, max(memory - least, 0) // (8 * self.threads))
+        # Some four strips for each worker are alive at a time.
+        return max(memory - least - 4 * self.strip_bytes * self.threads, 0)
 
     def run(self, out: Tensor) -> None:
         """The whole network, into `out` (B,3,H,W, float32)."""
@@ -244,36 +256,55 @@ class Execution:
     ) -> Feature:
         """Convolution into `target`; normalisation (and ReLU) are left to who reads it."""
         height, width = target.shape[2:]
-        return Feature(target, self.stream(layer, reader, target, (height, width)), relu)
+        writer = FeatureWriter(target)
+        return Feature(target, self.stream(layer, reader, writer, (height, width)), relu)
 
     def stream(
         self, layer: Layer, reader: Reader, writer: Writer, size: tuple[int, int]
     ) -> Moments | None:
         """Convolves strip by strip; `size` of the output. The moments are those of all frames."""
-        height, width = size
-        group = group_rows(max(layer.inner, layer.outer) * width)
-        rows = max(1, self.strip_bytes // (layer.bytes_per_row(width) * group)) * group
-        strips = cut(height, rows, group)
-        reader.expect(max(j - i for i, j in (layer.needs(*strip) for strip in strips)))
+        spans = self.spans(layer, size)
+        reader.expect([Span(frame, *layer.needs(i, j)) for frame, i, j in spans])
         place = self.network.kept[layer.index]
         assert isinstance(place, KeptMoments)
-        wanted = layer.normalized and place.moments is None
-        statistics = FeatureStatistics(group)
-        for frame in range(self.frames):
-            for start, stop in strips:
-                strip = layer(reader.strip(frame, *layer.needs(start, stop)))
-                if wanted:
-                    statistics.add(strip)
-                writer.write(strip)
-                if self.advance is not None:
-                    work = layer.work * (stop - start) * width
-                    self.advance(work * self.pixels_per_work)
-        if not wanted:
+        statistics = None
+        if layer.normalized and place.moments is None:
+            statistics = FeatureStatistics(self.group_of(layer, size))
+
+        def work(index: int) -> float:
+            strip, span = layer(reader.strip(index)), spans[index]
+            if statistics is not None:
+                statistics.add(index, strip)
+            writer.write(index, span, strip)
+            pixels = (span.stop - span.start) * size[1]
+            return layer.work * pixels * self.pixels_per_work
+
+        def stop() -> None:
+            for waiting in (reader, writer, statistics):
+                if waiting is not None:
+                    waiting.stop()
+
+        in_parallel(work, len(spans), self.advance, stop)
+        if statistics is None:
             return place.moments
         self.found.append(statistics.moments())
         if self.keep:
             self.to_keep.append((place, self.found[-1]))
         return self.found[-1]
+
+    def group_of(self, layer: Layer, size: tuple[int, int]) -> int:
+        """Rows of a group, for statistics and as the unit of strips."""
+        return group_rows(max(layer.inner, layer.outer) * size[1])
+
+    def spans(self, layer: Layer, size: tuple[int, int]) -> list[Span]:
+        """The strips of a layer's output of this size, in all frames."""
+        height, width = size
+        group = self.group_of(layer, size)
+        rows = max(1, self.strip_bytes // (layer.bytes_per_row(width) * group)) * group
+        # As many strips as give every worker the same number of them, of the same size.
+        count = ceil_to(ceil_to(height, rows) // rows, self.threads)
+        rows = min(rows, ceil_to(height, count * group) // count)
+        return [Span(f, *strip) for f in range(self.frames) for strip in cut(height, rows, group)]
 
     def standardized(self) -> StemReader:
         """What the stem reads: see `generator.standardize`."""
@@ -283,15 +314,28 @@ class Execution:
         found = network.kept_image.moments
         if found is None:
             height, width = image.size
-            rows = max(1, self.strip_bytes // (64 * width))
+            rows = max(1, min(self.strip_bytes // (64 * width), -(-height // self.threads)))
             statistics = ImageStatistics()
-            for frame in range(self.frames):
-                for start in range(0, height, rows):
-                    statistics.add(image.read(frame, start, min(start + rows, height)))
+            spans = [
+                Span(frame, start, min(start + rows, height))
+                for frame in range(self.frames)
+                for start in range(0, height, rows)
+            ]
+
+            def work(index: int) -> float:
+                statistics.add(index, image.read(*spans[index]))
+                return 0.0
+
+            in_parallel(work, len(spans))
             found = statistics.moments(network.device)
             if self.keep:
                 self.to_keep.append((network.kept_image, found))
         return StemReader(image, found, network.dtype)
+
+
+def ceil_to(number: int, step: int) -> int:
+    """The next multiple of `step`."""
+    return -(-number // step) * step
 
 
 def cut(height: int, rows: int, group: int) -> list[tuple[int, int]]:

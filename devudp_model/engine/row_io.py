@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..generator import STANDARDIZE_EPS, pad_to_stride
+from ..generator import NORM_EPS, STANDARDIZE_EPS, pad_to_stride
 from .buffers import BufferPool, RowBuffer, empty_strip
-from .layers import halves, normalize_into, relu_
+from .kernels import kernels_for, signed
+from .layers import halves
 from .statistics import Moments
+from .workers import AHEAD, Order, worker_count
 
 STEM_REACH = 3
 
 
-class Reader(Protocol):
-    """What a layer reads from: strips of rows, asked for from top to bottom."""
+class Span(NamedTuple):
+    """Some rows of a frame; they may reach beyond it."""
 
-    def expect(self, rows: int) -> None:
-        """Tells how many rows a strip will have at most."""
+    frame: int
+    start: int
+    stop: int
+
+
+class Reader(Protocol):
+    """What a layer reads from: strips of rows, by several threads."""
+
+    def expect(self, spans: list[Span]) -> None:
+        """Tells which strips there will be, from top to bottom, frame after frame."""
         ...
 
-    def strip(self, frame: int, start: int, stop: int) -> Tensor: ...
+    def strip(self, index: int) -> Tensor:
+        """The strip with this number: 1,C,rows,W, valid until the thread asks for the next."""
+        ...
+
+    def stop(self) -> None:
+        """Lets nobody wait for a strip that will not come."""
+        ...
 
 
 class Writer(Protocol):
-    """Where a layer's output goes: strips of rows, from top to bottom, frame after frame."""
+    """Where a layer's output goes: strips of rows, by several threads."""
 
-    def write(self, strip: Tensor) -> None: ...
+    def write(self, index: int, span: Span, strip: Tensor) -> None:
+        """1,C,h,W."""
+        ...
+
+    def stop(self) -> None:
+        """Lets nobody wait for a strip that will not come."""
+        ...
 
 
 class PaddedImage:
@@ -74,10 +97,11 @@ class StemReader:
     moments: Moments | None
     dtype: torch.dtype
 
-    def expect(self, rows: int) -> None:
-        pass
+    def expect(self, spans: list[Span]) -> None:
+        self.spans = spans
 
-    def strip(self, frame: int, start: int, stop: int) -> Tensor:
+    def strip(self, index: int) -> Tensor:
+        frame, start, stop = self.spans[index]
         strip = self.image.read(frame, start + STEM_REACH, stop - STEM_REACH, STEM_REACH)
         if self.moments is not None:
             rstd = torch.rsqrt(self.moments.var + STANDARDIZE_EPS)
@@ -86,6 +110,9 @@ class StemReader:
             high, low = halves(strip, self.dtype)
             strip = torch.cat([high, low, high], 1)
         return strip.to(self.dtype, memory_format=torch.channels_last)
+
+    def stop(self) -> None:
+        pass
 
 
 @dataclass
@@ -108,6 +135,9 @@ class Feature:
 class FeatureReader:
     """Puts a feature's parts together, once for each row.
 
+    Rows that two strips share are computed for the upper one; the thread with the lower one waits
+    for them.
+
     Args:
         keep: where to write what comes out, or None; may be the feature's own base.
         space: for type and device.
@@ -115,58 +145,100 @@ class FeatureReader:
 
     def __init__(self, feature: Feature, keep: RowBuffer | None, space: BufferPool):
         self.feature, self.keep, self.space = feature, keep, space
-        self.frame, self.first, self.done = -1, 0, 0
-        self.buffers: list[Tensor] = []
+        self.spans: list[Span] = []
+        self.turns, self.shared = Order[None](), Order[Tensor]()
+        self.kept = None if keep is None else Order(keep.append, AHEAD * worker_count())
+        self.own = threading.local()
 
-    def expect(self, rows: int) -> None:
-        # This strip, the last one, and a feature's part, in the same memory all the time: short
-        # lives between the buffers' long ones would leave holes in the process's memory.
-        shape, dtype, device = self.feature.buffer.shape, self.space.dtype, self.space.device
-        self.buffers = [empty_strip(shape, rows, dtype, device) for _ in range(3)]
+    def expect(self, spans: list[Span]) -> None:
+        self.spans = spans
+        self.rows = max(span.stop - span.start for span in spans)
 
-    def strip(self, frame: int, start: int, stop: int) -> Tensor:
+    def inside(self, index: int) -> tuple[int, int]:
+        """The rows of a strip that are in the image."""
+        _, start, stop = self.spans[index]
+        return max(start, 0), min(stop, self.feature.buffer.shape.height)
+
+    def follows(self, index: int) -> bool:
+        """Whether the strip before it is of the same frame."""
+        return index > 0 and self.spans[index].frame == self.spans[index - 1].frame
+
+    def own_buffers(self) -> tuple[Tensor, Tensor]:
+        """The thread's: for a strip, and for a feature's part.
+
+        The same memory all the time: short lives between the features' long ones would leave holes
+        in the process's memory.
+        """
+        if not hasattr(self.own, "buffers"):
+            shape, dtype, device = self.feature.buffer.shape, self.space.dtype, self.space.device
+            strip, part = (empty_strip(shape, self.rows, dtype, device) for _ in range(2))
+            self.own.buffers = strip, part
+        return self.own.buffers
+
+    def strip(self, index: int) -> Tensor:
         """Rows beyond the image are zeros, as the convolutions' padding is."""
-        shape = self.feature.buffer.shape
-        if frame != self.frame:
-            self.frame, self.done = frame, 0
-        top, bottom = max(start, 0), min(stop, shape.height)
-        last, strip = self.buffers[0], self.buffers[1][:, :, : stop - start]
-        self.buffers[:2] = self.buffers[1], last
-        strip[:, :, : top - start].zero_()
-        strip[:, :, bottom - start :].zero_()
-        if self.done > top:
-            again = last[:, :, top - self.first : self.done - self.first]
-            strip[:, :, top - start : self.done - start].copy_(again)
-        if bottom > self.done:
-            self.compute(strip[:, :, self.done - start : bottom - start])
-        self.first, self.done = start, bottom
+        start, (top, bottom) = self.spans[index].start, self.inside(index)
+        done = max(self.inside(index - 1)[1], top) if self.follows(index) else top
+        strip, part = self.own_buffers()
+        strip = strip[:, :, : self.spans[index].stop - start]
+        new = strip[:, :, done - start : bottom - start]
+        part = new if self.feature.base is None else part[:, :, : new.shape[2]]
+        with self.turns.turn(index):
+            pieces = self.feature.buffer.read(part)
+            base = [] if self.feature.base is None else self.feature.base.read(new)
+        if top > start:
+            strip[:, :, : top - start].zero_()
+        if bottom < self.spans[index].stop:
+            strip[:, :, bottom - start :].zero_()
+        self.compute(new, part, pieces, base)
+        if self.keep is not None and self.kept is not None:
+            self.kept.put(index, self.keep.own(new, copy=True))
+        share = self.shared_with_next(index)
+        early = share >= done  # as a rule: then the next strip need not wait for this one's top
+        if early:
+            self.shared.leave(index, strip[:, :, share - start : bottom - start].clone())
+        if done > top:
+            strip[:, :, top - start : done - start].copy_(self.shared.get(index - 1))
+        if not early:
+            self.shared.leave(index, strip[:, :, share - start : bottom - start].clone())
         return strip
 
-    def compute(self, out: Tensor) -> None:
-        """The next rows of the whole feature."""
-        feature = self.feature
-        part = out if feature.base is None else self.buffers[2][:, :, : out.shape[2]]
-        for piece, place in pieces(feature.buffer, part):
-            if feature.moments is None:
-                place.copy_(piece)
-            else:
-                normalize_into(place, piece, feature.moments)
-        if feature.relu:
-            relu_(part)
-        if feature.base is not None:
-            for piece, place in pieces(feature.base, out):
-                place.copy_(piece)  # first, since nothing reads memory as fast as a copy
-            out.add_(part)
-        if self.keep is not None:
-            self.keep.write(out, copy=True)
+    def shared_with_next(self, index: int) -> int:
+        """From which row on the next strip needs rows of this one; its end if it needs none."""
+        bottom = self.inside(index)[1]
+        following = index + 1 < len(self.spans) and self.follows(index + 1)
+        return min(self.inside(index + 1)[0], bottom) if following else bottom
+
+    def compute(self, out: Tensor, part: Tensor, found: list[Tensor], base: list[Tensor]) -> None:
+        """The new rows of the whole feature, of what was found in its buffers."""
+        feature, kernels = self.feature, kernels_for(out.device)
+        if found and found[0] is part and feature.moments is None:
+            found = []
+        if base and base[0] is out:
+            base = []
+        mean, var = (None, None) if feature.moments is None else feature.moments[1:]
+        rectified = signed(part) if feature.relu else None
+        added = feature.base is not None
+        kernels.compute_rows(out, part, found, base, mean, var, NORM_EPS, rectified, added)
+
+    def stop(self) -> None:
+        for order in (self.turns, self.shared, self.kept):
+            if order is not None:
+                order.stop()
 
 
-def pieces(buffer: RowBuffer, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The buffer's next rows, as many as `out` has, each piece with its place in `out`."""
-    row = 0
-    for piece in buffer.read(out.shape[2]):
-        yield piece, out[:, :, row : row + piece.shape[2]]
-        row += piece.shape[2]
+class FeatureWriter:
+    """The writer into a buffer."""
+
+    def __init__(self, buffer: RowBuffer):
+        self.buffer = buffer
+        self.order = Order(buffer.append, AHEAD * worker_count())
+
+    def write(self, index: int, span: Span, strip: Tensor) -> None:
+        self.order.put(index, self.buffer.own(strip))
+
+    def stop(self) -> None:
+        self.order.stop()
 
 
 class OutputWriter:
@@ -182,13 +254,13 @@ class OutputWriter:
         self, activate: Callable[[Tensor, Tensor], Tensor], image: PaddedImage, out: Tensor
     ):
         self.activate, self.image, self.out = activate, image, out
-        self.rows_written = 0
 
-    def write(self, strip: Tensor) -> None:
-        """1,3,h,W, the next rows."""
-        frame, start = divmod(self.rows_written, self.image.size[0])
-        self.rows_written += strip.shape[2]
-        result = self.activate(strip.float(), self.image.read(frame, start, start + strip.shape[2]))
-        place = self.out[frame, :, start : start + strip.shape[2]]
+    def write(self, index: int, span: Span, strip: Tensor) -> None:
+        frame, start, stop = span
+        result = self.activate(strip.float(), self.image.read(frame, start, stop))
+        place = self.out[frame, :, start:stop]
         height, width = place.shape[1:]
         torch.add(result[0, :, :height, :width].mul_(0.5), 0.5, out=place)
+
+    def stop(self) -> None:
+        pass

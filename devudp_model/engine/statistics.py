@@ -10,10 +10,14 @@ float64 in the order of the image.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import threading
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from .kernels import kernels_for
+from .workers import Stopped
 
 BATCH_NORM_STATS = frozenset(["cuda"])
 """Types of devices that have `torch.batch_norm_stats`."""
@@ -91,27 +95,29 @@ def channel_moments(x: Tensor) -> Moments:
 
 
 class ImageStatistics:
-    """One mean and variance over everything: scalars. Strips, 1,C,h,W, come from top to bottom."""
+    """One mean and variance over everything: scalars. Strips, 1,C,h,W, come in any order."""
 
     def __init__(self) -> None:
-        self.size = 0
-        self.sums: list[Tensor] = []
+        self.sums: dict[int, Tensor] = {}
+        self.sizes: dict[int, int] = {}
 
-    def add(self, strip: Tensor) -> None:
-        self.size += strip.numel()
+    def add(self, index: int, strip: Tensor) -> None:
+        """`index`: the strip's number from the top."""
         exact = wide(strip)  # a dark image is close to -1: float32 would leave it few digits
         sums = torch.stack([exact.sum(3), exact.square_().sum(3)])  # 2,1,C,h
-        self.sums.append(sums.sum(2)[:, 0])
+        self.sums[index] = sums.sum(2)[:, 0]
+        self.sizes[index] = strip.numel()
 
     def moments(self, device: torch.device) -> Moments:
-        mean, square = in_order(torch.cat(self.sums, 1).T) / self.size
+        size = sum(self.sizes.values())
+        mean, square = in_order(torch.cat(sorted_values(self.sums), 1).T) / size
         return Moments(
-            self.size, mean.float().to(device), (square - mean**2).clamp(min=0).float().to(device)
+            size, mean.float().to(device), (square - mean**2).clamp(min=0).float().to(device)
         )
 
 
 class FeatureStatistics:
-    """Mean and variance of each channel: vectors of C. Strips, 1,C,h,W, come from top to bottom.
+    """Mean and variance of each channel: vectors of C. Strips, 1,C,h,W, come in any order.
 
     Args:
         rows: of a group. Strips begin at multiples of it; a frame's last one may end anywhere.
@@ -119,49 +125,58 @@ class FeatureStatistics:
 
     def __init__(self, rows: int):
         self.rows = rows
-        self.parts: list[Moments] = []
-        self.sums: list[Tensor] = []
-        self.squares: list[Tensor] = []
-        self.size = 0
-        self.buffer = self.origin = torch.empty(0)
+        self.parts: dict[int, Moments] = {}
+        self.sums: dict[int, Tensor] = {}
+        self.squares: dict[int, Tensor] = {}
+        self.sizes: dict[int, int] = {}
+        self.origin: Tensor | None = None
+        self.begun = threading.Event()
+        self.own = threading.local()
 
-    def add(self, strip: Tensor) -> None:
-        """Strips are channels_last, of any floating type."""
+    def add(self, index: int, strip: Tensor) -> None:
+        """A strip, channels_last, of any floating type; `index`: its number from the top.
+
+        Waits until strip 0 is there: another thread may be adding it.
+        """
         if strip.device.type != "cpu":
-            self.parts.append(strip_moments(strip))
+            self.parts[index] = strip_moments(strip)
             return
         pixels = strip.permute(0, 2, 3, 1)[0]  # h,W,C
-        if not self.sums:
-            # Every thread sums up a group of its own.
-            rows = self.rows * torch.get_num_threads()
-            self.buffer = torch.empty(rows, *pixels.shape[1:])
+        self.sizes[index] = len(pixels) * strip.shape[3]
+        if index == 0:
             # A mean far from 0 would cost digits. (16 bits have fewer of them to begin with.)
             self.origin = pixels[0, 0].float() * (strip.dtype == torch.float32)
-        self.size += len(pixels) * strip.shape[3]
-        for some in pixels.split(len(self.buffer)):
-            self.add_groups(some)
+            self.begun.set()
+        self.begun.wait()
+        if self.origin is None:
+            raise Stopped
+        if not hasattr(self.own, "buffer"):
+            self.own.buffer = torch.empty(self.rows, *pixels.shape[1:])
+        origin = self.origin if strip.dtype == torch.float32 else None
+        self.sums[index], self.squares[index] = kernels_for(strip.device).group_sums(
+            pixels, origin, self.rows, self.own.buffer
+        )
 
-    def add_groups(self, pixels: Tensor) -> None:
-        """At most a group for each thread: h,W,C."""
-        some = self.buffer[: len(pixels)]
-        if pixels.dtype == torch.float32:
-            torch.sub(pixels, self.origin, out=some)
-        else:
-            some.copy_(pixels)
-        if len(pixels) < len(self.buffer):
-            self.buffer[len(pixels) :].zero_()
-        groups = self.buffer.view(-1, self.rows * pixels.shape[1], pixels.shape[2])
-        count = -(-len(pixels) // self.rows)
-        self.sums.append(groups.sum(1)[:count])
-        self.squares.append(groups.square_().sum(1)[:count])
+    def stop(self) -> None:
+        """Lets nobody wait for a strip 0 that will not come."""
+        self.begun.set()
 
     def moments(self) -> Moments:
         if self.parts:
-            return join(self.parts)
-        mean = in_order(torch.cat(self.sums).double()) / self.size
-        square = in_order(torch.cat(self.squares).double()) / self.size
+            return join(sorted_values(self.parts))
+        size = sum(self.sizes.values())
+        assert self.origin is not None
+        sums, squares = (
+            torch.cat(sorted_values(found)).double() for found in (self.sums, self.squares)
+        )
+        mean, square = in_order(sums) / size, in_order(squares) / size
         var = (square - mean.square()).clamp(min=0)
-        return Moments(self.size, (mean + self.origin).float(), var.float())
+        return Moments(size, (mean + self.origin).float(), var.float())
+
+
+def sorted_values(found: dict[int, Any]) -> list[Any]:
+    """In the order of their keys."""
+    return [found[key] for key in sorted(found)]
 
 
 def strip_moments(x: Tensor) -> Moments:

@@ -15,8 +15,16 @@ from torch import Tensor, nn
 from devudp_model.engine import buffers as buffers
 from devudp_model.engine import network as network
 from devudp_model.engine import statistics as statistics
-from devudp_model.engine.buffers import BufferPool, BufferShape, FileBuffer, MemoryBuffer, RowBuffer
-from devudp_model.engine.layers import forget_layers, normalize_into, relu_
+from devudp_model.engine.buffers import (
+    BufferPool,
+    BufferShape,
+    FileBuffer,
+    MemoryBuffer,
+    RowBuffer,
+    empty_strip,
+)
+from devudp_model.engine.kernels import EAGER, kernels_for, normalize_into, signed
+from devudp_model.engine.layers import forget_layers
 from devudp_model.engine.network import Network, cut
 from devudp_model.engine.statistics import (
     FeatureStatistics,
@@ -25,7 +33,7 @@ from devudp_model.engine.statistics import (
     channel_moments,
     join,
 )
-from devudp_model.generator import Generator, InstanceNorm, Variant, fold_batchnorm
+from devudp_model.generator import NORM_EPS, Generator, InstanceNorm, Variant, fold_batchnorm
 
 CPU = torch.device("cpu")
 VARIANTS: list[Variant] = ["devudp", "devudp-dt"]
@@ -99,7 +107,7 @@ def test_any_size_strip_and_memory_gives_the_generators_image(
     st.sampled_from([1, 300_000]),
     st.sampled_from(VARIANTS),
     st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
-    st.integers(1, 2),
+    st.integers(1, 4),
 )
 def test_strips_and_threads_change_no_bit(
     height: int, width: int, strip: int, variant: Variant, dtype: torch.dtype, threads: int
@@ -125,8 +133,10 @@ def test_statistics_are_the_same_bits_for_any_strips(dtype: torch.dtype) -> None
 
     def gather(*stops: int) -> Moments:
         found = FeatureStatistics(4)
-        for start, stop in zip((0, *stops), (*stops, 31), strict=True):
-            found.add(x[:, :, start:stop])
+        spans = list(zip((0, *stops), (*stops, 31), strict=True))
+        for index in (0, *reversed(range(1, len(spans)))):  # in any order, once the first is there
+            start, stop = spans[index]
+            found.add(index, x[:, :, start:stop])
         return found.moments()
 
     whole, strips = gather(), gather(4, 16, 20)
@@ -137,11 +147,11 @@ def test_statistics_are_the_same_bits_for_any_strips(dtype: torch.dtype) -> None
 def test_statistics_far_from_zero_keep_their_digits() -> None:
     x = torch.randn(1, 4, 40, 50, dtype=torch.float64)
     found = FeatureStatistics(8)
-    found.add((x + 1000).float().contiguous(memory_format=torch.channels_last))
+    found.add(0, (x + 1000).float().contiguous(memory_format=torch.channels_last))
     var = (x + 1000).float().double().var((0, 2, 3), correction=0)
     torch.testing.assert_close(found.moments().var.double(), var, rtol=1e-5, atol=0)
     dark = ImageStatistics()
-    dark.add((x * 1e-3 - 1).float())
+    dark.add(0, (x * 1e-3 - 1).float())
     var = (x * 1e-3 - 1).float().double().var(correction=0)
     torch.testing.assert_close(dark.moments(CPU).var.double(), var, rtol=1e-6, atol=0)
 
@@ -317,15 +327,19 @@ def test_buffers_are_queues_of_rows(kind: str) -> None:
     rows = rows.contiguous(memory_format=torch.channels_last)
 
     def read(count: int) -> list[float]:
-        return torch.cat(buffer.read(count), 2)[0, 0, :, 0].tolist()
+        place = empty_strip(shape, count, torch.bfloat16, CPU)
+        return torch.cat(buffer.read(place), 2)[0, 0, :, 0].tolist()
+
+    def write(strip: Tensor) -> None:
+        buffer.append(buffer.own(strip))
 
     for start, stop in ((0, 4), (4, 6), (6, 7), (7, 12)):
-        buffer.write(rows[:, :, start:stop].clone())
+        write(rows[:, :, start:stop].clone())
     assert read(3) == [0, 1, 2]
-    buffer.write(rows[:, :, :2] + 100)
+    write(rows[:, :, :2] + 100)
     assert read(3) == [3, 4, 5]
     assert read(6) == [6, 7, 8, 9, 10, 11]
-    buffer.write(rows[:, :, 2:12] + 100)
+    write(rows[:, :, 2:12] + 100)
     assert read(6) == [100, 101, 102, 103, 104, 105]
     buffer.close()
 
@@ -381,14 +395,14 @@ def test_moments_of_pieces_join_to_those_of_the_whole(heights: list[int], seed: 
 def test_feature_moments_and_normalisation_are_float32(dtype: torch.dtype) -> None:
     x = (torch.randn(1, 6, 33, 17) + 2).to(dtype).contiguous(memory_format=torch.channels_last)
     gathered = FeatureStatistics(33)
-    gathered.add(x)
+    gathered.add(0, x)
     found = gathered.moments()
     assert found.mean.dtype == found.var.dtype == torch.float32
     var, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
     torch.testing.assert_close(found.mean, mean, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found.var, var, rtol=1e-4, atol=1e-5)
     out = torch.empty_like(x)
-    normalize_into(out, x, found)
+    normalize_into(out, x, found.mean, found.var, NORM_EPS)
     expected = InstanceNorm()(x)
     torch.testing.assert_close(
         out, expected, rtol=1e-2 if dtype != torch.float32 else 1e-4, atol=1e-4
@@ -398,7 +412,7 @@ def test_feature_moments_and_normalisation_are_float32(dtype: torch.dtype) -> No
 def test_relu_of_bfloat16_as_integers() -> None:
     x = torch.tensor([-3.0, -0.0, 0.0, 1e-30, -1e-30, 2.5, -torch.inf, torch.inf]).bfloat16()
     expected = x.relu()
-    relu_(x)
+    signed(x).clamp_(min=0)
     assert torch.equal(x, expected)
 
 
@@ -406,3 +420,15 @@ def test_folded_or_not_is_the_same() -> None:
     net, x = generator("devudp-dt"), random_image(1, 3, 20, 20)
     a, b = (Network(n, torch.float32)(x) for n in (net, fold_batchnorm(net)))
     assert torch.equal(a, b)
+
+
+def test_kernels_are_scripted_and_give_what_they_do_in_python() -> None:
+    fast = kernels_for(CPU)
+    assert all(isinstance(function, torch.jit.ScriptFunction) for function in fast)
+    even, odd = torch.randn(2, 6, 4, 9).contiguous(memory_format=torch.channels_last).split(1)
+    assert torch.equal(fast.interleave(even, odd), EAGER.interleave(even, odd))
+    pixels, buffer = torch.randn(11, 5, 3), torch.empty(4, 5, 3)
+    for origin in (None, torch.ones(3)):
+        sums = fast.group_sums(pixels, origin, 4, buffer)
+        for mine, theirs in zip(sums, EAGER.group_sums(pixels, origin, 4, buffer), strict=True):
+            assert torch.equal(mine, theirs)

@@ -1,0 +1,171 @@
+"""What is done to a strip, in few calls.
+
+On the CPU they are TorchScript: Python's interpreter lock is free while one runs, from its first
+operation to its last. Else threads with a strip each would wait for it at every small operation,
+which on two cores took a fifth of the time.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple, Tuple  # noqa: UP035 (TorchScript reads them)
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+log = logging.getLogger("devudp")
+
+
+def normalize_into(out: Tensor, x: Tensor, mean: Tensor, var: Tensor, eps: float) -> None:
+    """out = (x - mean) / sqrt(var + eps), channel by channel, computed in float32, in one pass.
+
+    Args:
+        out, x: 1,C,h,W of any floating type.
+        mean, var: vectors of C, float32.
+    """
+    if x.is_cpu:  # straight into `out`; elsewhere this variant is not always there
+        unused = torch.empty(0)
+        torch.ops.aten.native_batch_norm(
+            x,
+            None,
+            None,
+            mean,
+            var,
+            False,
+            0.0,
+            eps,
+            out=out,
+            save_mean=unused,
+            save_invstd=unused,
+        )
+    else:
+        out.copy_(F.batch_norm(x, mean, var, None, None, False, 0.0, eps))
+
+
+def signed(x: Tensor) -> Tensor:
+    """A view of `x` in which what is below 0 is so too: `signed(x).clamp_(min=0)` is ReLU in place.
+
+    On the CPU bfloat16 as integers, where numbers with a sign bit are negative: four times as fast
+    as by way of float32. (A NaN may become 0. The statistics tell where there was one.)
+    """
+    return x.view(torch.int16) if x.is_cpu and x.dtype == torch.bfloat16 else x
+
+
+def compute_rows(
+    out: Tensor,
+    part: Tensor,
+    found: list[Tensor],
+    base: list[Tensor],
+    mean: Tensor | None,
+    var: Tensor | None,
+    eps: float,
+    rectified: Tensor | None,
+    add: bool,
+) -> None:
+    """Rows of a feature: out = [base +] [ReLU of] what was found, normalised.
+
+    Args:
+        out, part: 1,C,h,W; if something is added, the other part of the sum is made in `part`, else
+            both are the same.
+        found, base: their rows, in pieces one below the other; none that are in `part` or `out`
+            already.
+        rectified: `signed` of `part`, for a ReLU; None for none.
+        mean, var: of what was found, vectors of C, float32; None to leave it as it is.
+    """
+    row = 0
+    for piece in found:
+        place = part[:, :, row : row + piece.shape[2]]
+        row += piece.shape[2]
+        if mean is not None and var is not None:
+            normalize_into(place, piece, mean, var, eps)
+        else:
+            place.copy_(piece)
+    if rectified is not None:
+        rectified.clamp_(min=0)
+    row = 0
+    for piece in base:
+        # Copied first, since nothing reads memory as fast as a copy.
+        out[:, :, row : row + piece.shape[2]].copy_(piece)
+        row += piece.shape[2]
+    if add:
+        out.add_(part)
+
+
+def interleave(even: Tensor, odd: Tensor) -> Tensor:
+    """The phases of an upsampling put together.
+
+    Args:
+        even, odd: 1,2C,h,w+1, what the even and odd rows are made of: C channels of the even
+            columns, which begin a pixel earlier, and C of the odd ones.
+
+    Returns:
+        1,C,2h,2w.
+    """
+    channels, height, width = even.shape[1] // 2, even.shape[2], even.shape[3] - 1
+    out = even.new_empty([height, 2, width, 2, channels])
+    for y in range(2):
+        phases = even if y == 0 else odd
+        pixels = phases.permute(0, 2, 3, 1)[0].view(height, width + 1, 2, channels)
+        for x in range(2):
+            out[:, y, :, x].copy_(pixels[:, x : x + width, x])
+    return out.view(1, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+
+def group_sums(
+    pixels: Tensor, origin: Tensor | None, rows: int, buffer: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sums over groups of `rows` rows of h,W,C, less `origin`, and of the squares: n,C, float32.
+
+    One thread adds up all of a group. `buffer`: rows,W,C, float32.
+    """
+    sums: list[Tensor] = []
+    squares: list[Tensor] = []
+    for start in range(0, pixels.shape[0], rows):
+        some = pixels[start : start + rows]
+        count = some.shape[0]
+        if origin is not None:
+            torch.sub(some, origin, out=buffer[:count])
+        else:
+            buffer[:count].copy_(some)
+        if count < rows:
+            buffer[count:].zero_()
+        group = buffer.view(1, -1, buffer.shape[2])
+        sums.append(group.sum(1))
+        squares.append(group.square_().sum(1))
+    return torch.cat(sums), torch.cat(squares)
+
+
+class Kernels(NamedTuple):
+    """The functions of this module."""
+
+    compute_rows: Callable[..., None]
+    interleave: Callable[..., Tensor]
+    group_sums: Callable[..., Tuple[Tensor, Tensor]]  # noqa: UP006
+
+
+EAGER = Kernels(compute_rows, interleave, group_sums)
+
+_scripted: list[Kernels] = []
+
+
+def kernels_for(device: torch.device) -> Kernels:
+    """The fastest on a device."""
+    if device.type != "cpu":
+        return EAGER
+    if not _scripted:
+        _scripted.append(Kernels(*(scripted(function) for function in EAGER)))
+    return _scripted[0]
+
+
+def scripted(function: Callable) -> Callable:
+    """As TorchScript; as it is where PyTorch cannot make that of it (it needs the source)."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch deprecates it, but has nothing in its place
+            return torch.jit.script(function)
+    except Exception:
+        log.debug("not scripted: %s", function.__name__, exc_info=True)
+        return function
