@@ -115,8 +115,8 @@ def fill_dots(image: Tensor, output: Tensor) -> Tensor:
     Args:
         image, output: B,C,H,W in [0, 1].
     """
-    if output.amax((0, 2, 3)).min() <= DOT_WHITE:
-        return output  # nothing is white
+    if output.is_cpu and output.amax((0, 2, 3)).min() <= DOT_WHITE:
+        return output  # nothing is white, which on a GPU would be waited for
     grey = image.mean(1, keepdim=True)
     around = closing(grey, DOT_RADIUS)
     dip = DOT_CONTRAST * (around - grey) / around.clamp(min=GREY_LEVEL)

@@ -21,8 +21,9 @@ from torch import Tensor
 from .apply_task import Match, apply_task, is_bounded, match, reach
 from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
 from .engine.network import Network
-from .engine.precision import PRECISIONS, Precision, choose_dtype
+from .engine.precision import PRECISIONS, Precision, choose_dtype, retry_in_fp32
 from .engine.statistics import channel_moments, join
+from .engine.whole import fits_whole
 from .filters import noise_variance
 from .generator import Generator
 from .scene import tone_for
@@ -35,7 +36,7 @@ FLAT = 0.2 / 255
 """A channel whose standard deviation is below this has no contrast: less than what rounding to
 8 bits adds (0.29 / 255)."""
 
-STRIP_PIXELS = 2**18
+STRIP_PIXELS, GPU_STRIP_PIXELS = 2**18, 2**24
 """Approximate size of the strips in which a task is applied."""
 
 
@@ -133,7 +134,8 @@ def restore(
     for part in parts if total else []:
         masks = None if mask is None else mask[part if len(mask) > 1 else slice(0, 1)]
         if not is_flat(image[part]):
-            restore_together(network, image[part], masks, options, result[part])
+            run = partial(restore_together, network, image[part], masks, options, result[part])
+            retry_in_fp32(run, network.dtype, network.switch_to_fp32)
         for index in range(part.start, part.stop):
             if progress is not None:
                 progress(index + 1, total)
@@ -151,10 +153,13 @@ def restore_together(
     if not in_place:
         memory = limit_less_a_copy(memory, image)
     memory = limit_less_coarse_input(memory, network, image, options)
-    run = partial(network, memory=memory)
+    taken = image
+    if network.device.type != "cpu" and fits_whole(network, image, memory):
+        image = to_colour(image, network.device)  # once, and not every strip of it again and again
+    run = partial(network, memory=memory, check=False)
     given = from_coarser_scales(run, network, image, options)
-    output = network(given, memory=memory, out=result[:, :3] if in_place else None)
-    matched = match_images(image, output, options, network)
+    output = run(given, out=result[:, :3] if in_place else None)
+    matched = match_images(image, output, options, network, scene_of=taken)
     around = reach(options.task)
     above = output[:1, :, :0]  # the rows above a strip, which may have been replaced already
     for frame, start, stop in strips_of(image):
@@ -173,6 +178,7 @@ def restore_together(
         )
         place = result[frame : frame + 1, :3, start:stop]
         place.copy_(from_colour(restored[:, :, start - top : stop - top], place.shape[1]))
+    network.check()
 
 
 def make_network(generator: Generator, precision: Precision) -> Network:
@@ -217,10 +223,18 @@ def from_coarser_scales(
     return coarse_to_fine(where_blurred(run), to_colour(image, network.device).clone())
 
 
-def match_images(image: Tensor, output: Tensor, options: Options, network: Network) -> Match:
+def match_images(
+    image: Tensor,
+    output: Tensor,
+    options: Options,
+    network: Network,
+    scene_of: Tensor | None = None,
+) -> Match:
     """What a task takes from whole images, B,C,H,W in [0, 1] and B,3,H,W.
 
-    `network`: the one that made `output`.
+    Args:
+        network: the one that made `output`.
+        scene_of: `image` as it came, where that is on the device already.
     """
     spec, shortcut = TASK_SPECS[options.task], network.shortcut
     detail, bounded = spec.detail_for(shortcut), is_bounded(options.task, shortcut)
@@ -229,7 +243,8 @@ def match_images(image: Tensor, output: Tensor, options: Options, network: Netwo
     exposure = spec.exposure_for(shortcut) if options.exposure is None else options.exposure
     tone = 1.0
     if network.scene is not None and not shortcut and exposure > 0:
-        tone = tone_for(output, network.scene.target_mean(image))
+        target = network.scene.target_mean(image if scene_of is None else scene_of)
+        tone = tone_for(output, target, network.fetch)
     if exposure == 1 and not detail:  # nothing else is taken
         floor = torch.zeros(1, 3, 1, 1, device=output.device)
         return Match(None, floor, bounded=bounded, tone=tone)
@@ -245,7 +260,7 @@ def match_images(image: Tensor, output: Tensor, options: Options, network: Netwo
 def strips_of(image: Tensor) -> Iterator[tuple[int, int, int]]:
     """Frame, first and last row (exclusive) of strips that take little memory."""
     height, width = image.shape[2:]
-    rows = max(1, STRIP_PIXELS // width)
+    rows = max(1, (STRIP_PIXELS if image.is_cpu else GPU_STRIP_PIXELS) // width)
     for frame in range(len(image)):
         for start in range(0, height, rows):
             yield frame, start, min(start + rows, height)

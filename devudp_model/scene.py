@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -144,10 +145,14 @@ class SceneModel:
         return model
 
 
-def tone_for(output: Tensor, mean: float) -> float:
-    """The exponent that gives B,3,H,W in [0, 1] about this mean; 1 if it is not brighter."""
+def tone_for(output: Tensor, mean: float, fetch: Callable[[Tensor], Tensor] = Tensor.cpu) -> float:
+    """The exponent that gives B,3,H,W in [0, 1] about this mean; 1 if it is not brighter.
+
+    `fetch` brings some of the pixels to main memory.
+    """
     step = every(*output.shape[2:])
-    grey = output[..., ::step, ::step].float().clamp(0, 1).mean(1)
+    few = fetch(output[..., ::step, ::step])  # else a GPU would be waited for in each step below
+    grey = few.float().clamp(0, 1).mean(1)
     low, high = 1.0, MAX_TONE
     if grey.mean().item() <= mean:
         return low

@@ -106,6 +106,24 @@ class Layer(nn.Module):
         even, odd = (self.convolve(padded[:, :, y : y + height + 1], y) for y in (0, 1))
         return kernels_for(strip.device).interleave(even, odd)
 
+    def whole(self, x: Tensor) -> Tensor:
+        """A whole feature B,C,H,W, without what `needs` adds above and below, to the output.
+
+        The stem's comes with all of its padding.
+        """
+        if self.kind != "up":
+            padding = 0 if self.kind == "stem" else self.reach
+            return F.conv2d(x, self.weight, self.bias, self.stride, padding)
+        (height, width), channels = x.shape[2:], self.outer
+        phases = F.conv2d(x, self.weight, self.bias, padding=1)  # B,4C,H+1,W+1
+        phases = phases.unflatten(1, (2, 2, channels))
+        pixels = x.new_empty(len(x), height, 2, width, 2, channels)
+        for i in (0, 1):
+            for j in (0, 1):
+                phase = phases[:, i, j, :, i : i + height, j : j + width]
+                pixels[:, :, i, :, j].copy_(phase.permute(0, 2, 3, 1))
+        return pixels.view(len(x), 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
     def convolve(self, x: Tensor, part: int) -> Tensor:
         """With a part of the weights (see `parts`)."""
         bias = None if self.bias is None else self.parts(self.bias)[part]

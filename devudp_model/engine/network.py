@@ -32,6 +32,7 @@ from .row_io import (
 )
 from .statistics import FeatureStatistics, ImageStatistics, KeptMoments, Moments, group_rows
 from .watch import content_of, current
+from .whole import WholeExecution, fits_whole
 from .workers import in_parallel, worker_count, working
 
 log = logging.getLogger("devudp")
@@ -70,6 +71,7 @@ class Network(nn.Module):
         self.kept = nn.ModuleList(KeptMoments() for _ in self.layers)
         self.kept_image = KeptMoments()
         self.local = False
+        self.unchecked: list[Tensor] = []
         self.warned = False  # of a memory limit that cannot be kept
 
     @property
@@ -89,6 +91,7 @@ class Network(nn.Module):
         *,
         memory: int | None = None,
         keep: bool = False,
+        check: bool = True,
         out: Tensor | None = None,
     ) -> Tensor:
         """Restores frames with statistics that all of them share.
@@ -98,6 +101,8 @@ class Network(nn.Module):
                 device and size.
             memory: bytes of the device that the run may take; None for no limit.
             keep: keep the statistics: from now on the network is a local one.
+            check: whether to look now that all numbers are finite; else `check` has to be called
+                after this run and others. On a GPU looking takes as long as all that it has to do.
             out: where to put the result, instead of a new tensor.
 
         Returns:
@@ -112,15 +117,23 @@ class Network(nn.Module):
             out = torch.empty(shape, dtype=torch.float32, device=self.device)
 
         def run() -> Tensor:
+            if fits_whole(self, image, memory):
+                execution = WholeExecution(self, image, keep)
+            else:
+                execution = Execution(self, image, memory, keep)
             with working(self.device):
-                Execution(self, image, memory, keep).run(out)
+                execution.run(out)
+            self.unchecked += execution.seen
+            if check or watch.kept:
+                self.check()
             return out
 
+        watch = current()
         if self.local or keep:
             result = run() if self.local else retry_in_fp32(run, self.dtype, self.switch_to_fp32)
             self.local = True
             return result
-        watch, size = current(), image[:, 0].numel()
+        size = image[:, 0].numel()
         key = (self.source[0], self.dtype, content_of(image)) if watch.kept else None
         known = watch.kept.get(key) if watch.kept else None
         if known is not None:
@@ -131,6 +144,25 @@ class Network(nn.Module):
         if watch.kept:
             watch.kept.put(key, result)
         return result
+
+    def check(self) -> None:
+        """Raises FloatingPointError unless all numbers since the last check were finite."""
+        if self.unchecked:
+            self.fetch(torch.empty(0, device=self.device))
+
+    def fetch(self, x: Tensor) -> Tensor:
+        """`x` in main memory, and a `check`, for which the device is waited for but once."""
+        seen, self.unchecked = self.unchecked, []
+        if not seen:
+            return x.cpu()
+        finite = torch.cat(seen).isfinite().all().to(x.dtype)
+        fetched = torch.cat([x.flatten(), finite[None]]).cpu()
+        if not fetched[-1]:
+            raise FloatingPointError(
+                f"Numbers became infinite or undefined in {self.dtype}. In float32 this "
+                "means that the checkpoint is broken: use another one."
+            )
+        return fetched[:-1].view(x.shape)
 
 
 class Execution:
@@ -145,7 +177,7 @@ class Execution:
         self.network, self.layers, self.keep = network, network.layers, keep
         self.image = PaddedImage(image, network.device)
         self.frames = len(image)
-        self.found: list[Moments] = []
+        self.seen: list[Tensor] = []
         self.to_keep: list[tuple[KeptMoments, Moments]] = []
         self.threads, self.strip_bytes = 1, GPU_STRIP_BYTES
         if network.device.type == "cpu":
@@ -194,7 +226,7 @@ class Execution:
         feature = self.blocks(layers.decode1, feature)
         writer = OutputWriter(self.network.activate, self.image, out)
         self.stream(layers.head, self.read(feature), writer, self.image.size)
-        self.check(out)
+        self.seen.append(torch.stack(torch.aminmax(out)))
         for place, found in self.to_keep:
             place.keep(found)
         if self.space.spilled:
@@ -202,15 +234,6 @@ class Execution:
                 "%.2g GB of features did not fit into the memory limit and went to %s",
                 self.space.spilled / 1e9,
                 self.space.spill_location,
-            )
-
-    def check(self, out: Tensor) -> None:
-        """Raises FloatingPointError unless all numbers were finite."""
-        seen = [*torch.aminmax(out), *(found.var.sum() for found in self.found)]
-        if not torch.stack(seen).isfinite().all():
-            raise FloatingPointError(
-                f"Numbers became infinite or undefined in {self.network.dtype}. In float32 this "
-                "means that the checkpoint is broken: use another one."
             )
 
     def allocate(self, scale: int) -> RowBuffer:
@@ -287,10 +310,11 @@ class Execution:
         in_parallel(work, len(spans), self.advance, stop)
         if statistics is None:
             return place.moments
-        self.found.append(statistics.moments())
+        found = statistics.moments()
+        self.seen.append(found.var)
         if self.keep:
-            self.to_keep.append((place, self.found[-1]))
-        return self.found[-1]
+            self.to_keep.append((place, found))
+        return found
 
     def group_of(self, layer: Layer, size: tuple[int, int]) -> int:
         """Rows of a group, for statistics and as the unit of strips."""

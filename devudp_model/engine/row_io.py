@@ -81,6 +81,16 @@ class PaddedImage:
         strip = strip.to(self.device, torch.float32).clamp_(0, 1).mul_(2).sub_(1)
         return strip.expand(-1, 3, -1, -1)
 
+    def read_all(self, reach: int) -> Tensor:
+        """All of it, as `read`: B,3,H,W."""
+        rows = self.rows[STEM_REACH - reach : len(self.rows) - STEM_REACH + reach]
+        columns = self.columns[STEM_REACH - reach : len(self.columns) - STEM_REACH + reach]
+        image = self.image.to(self.device, torch.float32).clamp(0, 1).mul_(2).sub_(1)
+        padded = image.index_select(2, rows.to(self.device)).index_select(
+            3, columns.to(self.device)
+        )
+        return padded.expand(-1, 3, -1, -1)
+
 
 def padded_indices(size: int) -> Tensor:
     """Which line of an image of `size` lines stands where, once `pad_to_stride` and the stem's
