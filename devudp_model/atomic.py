@@ -52,7 +52,11 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterat
         else:
             claim(beside, path)
     finally:
-        beside.unlink(missing_ok=True)
+        try:
+            beside.unlink(missing_ok=True)
+        except BaseException:  # Ctrl-C, just now: not removed yet
+            beside.unlink(missing_ok=True)
+            raise
 
 
 def _create(path: Path) -> BinaryIO:
