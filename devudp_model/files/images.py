@@ -290,9 +290,23 @@ def _from_array(
     colours = channels[:, :-1] if has_alpha else channels
     # A profile's header says what pixels it is for. One for others (CMYK that was converted,
     # RGB's in a grey image) would mislead.
-    if metadata.icc[16:20] != (b"GRAY" if colours.shape[1] == 1 else b"RGB "):
+    wanted = b"GRAY" if colours.shape[1] == 1 else b"RGB "
+    if metadata.icc[16:20] != wanted or not is_whole_profile(metadata.icc):
         metadata = dataclasses.replace(metadata, icc=b"")
     return RasterImage(colours, channels[:, -1:] if has_alpha else None, bits, metadata)
+
+
+def is_whole_profile(icc: bytes) -> bool:
+    """Whether a colour profile can be opened; says so if not.
+
+    Some encoders would drop one that cannot, without a word.
+    """
+    try:
+        ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    except (ImageCms.PyCMSError, OSError) as error:
+        log.warning("The image's colour profile is damaged and not kept: %s", error)
+        return False
+    return True
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

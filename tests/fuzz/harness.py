@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
+import logging
 import os
 import selectors
 import subprocess
@@ -12,6 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
+import unittest.mock
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,12 +57,13 @@ class Tally:
 
 def attacks() -> dict[str, Attack]:
     """All of them, by name."""
-    from tests.fuzz import checkpoints, images, names, nodes
+    from tests.fuzz import checkpoints, images, names, nodes, states
 
     found = {
         "images": images.attack,
         "names": names.attack,
         "checkpoints": checkpoints.attack,
+        "states": states.attack,
         "nodes": nodes.attack,
     }
     if hasattr(os, "fork"):
@@ -67,6 +71,23 @@ def attacks() -> dict[str, Attack]:
 
         found["signals"] = signals.attack
     return found
+
+
+def call(command: Callable[[], int | None]) -> tuple[int, str]:
+    """The status of a command of this process, and all that it says."""
+    said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
+    logging.getLogger().handlers.clear()  # each command begins as a process of its own would
+    with (
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(said),
+        unittest.mock.patch("signal.signal"),
+    ):
+        try:
+            status = command() or 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+    said.flush()
+    return status, said.buffer.getvalue().decode("utf-8", "surrogateescape")  # pyright: ignore
 
 
 def forget_peak() -> None:

@@ -49,15 +49,14 @@ class Heard(logging.Handler):
 
 def attack(seed: int, folder: Path) -> str:
     """Restores one file, and checks what comes of it."""
-    return attack_file(make(seed), seed, folder)
-
-
-def attack_file(given: ImageFile, seed: int, folder: Path) -> str:
-    """`attack` with a file of its own; the seed says how it is restored."""
     rng = random.Random(seed)
+    return attack_file(make(seed), rng.choice(FORMATS), rng, folder)
+
+
+def attack_file(given: ImageFile, format: str, rng: random.Random, folder: Path) -> str:
+    """`attack` with a file and a format of the result of its own."""
     source = folder / given.name
     source.write_bytes(given.content)
-    format = rng.choice(FORMATS)
     job = Job(source, folder / "out" / "result", format)
     options = Options(rng.choice(("joint", "deblur", "low light")), strength=rng.choice((0.0, 1.0)))
     restorer = restore_files.FileRestorer(lambda task: generator(), options, {folder: [source]})

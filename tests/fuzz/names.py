@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import random
-import unittest.mock
 from pathlib import Path
 
 import torch
@@ -15,7 +13,7 @@ from PIL import Image
 
 from devudp_model import cli
 from devudp_model.checkpoint import save_checkpoint
-from tests.fuzz.harness import Fault
+from tests.fuzz.harness import Fault, call
 from tests.fuzz.images import UNFORESEEN, generator
 
 NAMES = (
@@ -42,7 +40,8 @@ def attack(seed: int, folder: Path) -> str:
     save_checkpoint(weights, generator(), {}, dtype=torch.float32)
     arguments = make_arguments(rng, given, out)
     before = contents(folder)
-    status, said = call([*arguments, "--checkpoint", str(weights), "--device", "cpu"])
+    arguments += ["--checkpoint", str(weights), "--device", "cpu"]
+    status, said = call(lambda: cli.main(arguments))
     check(before, contents(folder), out, arguments, status, said)
     return f"status {status}"
 
@@ -97,23 +96,6 @@ def make_arguments(rng: random.Random, given: Path, out: Path) -> list[str]:
     options += ["--statistics", "shared"] if rng.random() < 0.2 else []
     place = rng.choice((str(out), str(out), str(out), str(given), "", str(given / "a.png")))
     return ["restore", *chosen, "--out", place, *options]
-
-
-def call(arguments: list[str]) -> tuple[int, str]:
-    """The command's status and all that it says."""
-    said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
-    logging.getLogger().handlers.clear()  # each command begins as a process of its own would
-    with (
-        contextlib.redirect_stdout(said),
-        contextlib.redirect_stderr(said),
-        unittest.mock.patch("signal.signal"),
-    ):
-        try:
-            status = cli.main(arguments)
-        except SystemExit as end:
-            status = int(end.code or 0)
-    said.flush()
-    return status, said.buffer.getvalue().decode("utf-8", "surrogateescape")  # pyright: ignore
 
 
 def contents(folder: Path) -> dict[Path, bytes | str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from pathlib import Path
 
@@ -31,11 +32,11 @@ def test_a_sample_of_attacks(name: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((CASES / "images").glob("*.*")), ids=lambda p: p.name)
-@pytest.mark.parametrize("seed", range(3))
-def test_image_files_that_found_a_fault(path: Path, seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", sorted(set(images.FORMATS)))
+def test_image_files_that_found_a_fault(path: Path, format: str, tmp_path: Path) -> None:
     content = path.read_bytes()
     given = ImageFile(path.name, content, sound=False, cut=False, mode="", whole=content)
-    assert images.attack_file(given, seed, tmp_path)
+    assert images.attack_file(given, format, random.Random(0), tmp_path)
 
 
 @pytest.mark.parametrize("path", sorted((CASES / "checkpoints").glob("*.*")), ids=lambda p: p.name)
