@@ -4,7 +4,7 @@
 #
 # make test-fast   runs the tests that need no ComfyUI, start no process and take no seconds
 #
-# make fuzz MINUTES=10   attacks it with damaged files, odd names, signals: see tests/fuzz
+# make fuzz MINUTES=10   attacks it with damaged files, odd names, signals: see tests/fuzz/README.md
 #
 # Each makes what it needs in .venv first; nothing outside this folder is touched.
 # Another Python than python3: make test PYTHON=python3.12

@@ -103,6 +103,18 @@ def test_nothing_is_published_before_the_tests_and_the_token_goes_to_one_command
     assert read(".github/workflows/publish.yml").count("secrets.") == 1
 
 
+def test_what_is_installed_without_hashes_is_trusted_with_nothing() -> None:
+    """`pip install` of the newest packages, as users do it, runs whatever is in them."""
+    text = read(".github/workflows/test.yml")
+    assert "--require-hashes" not in text, "then it may be trusted with more"
+    assert "secrets" not in text and "upload-artifact" not in text and "id-token" not in text
+    assert all("permissions" not in job for job in workflow("test")["jobs"].values())
+    published = read(".github/workflows/publish.yml")
+    assert "cache" not in published and "download-artifact" not in published
+    assert "secrets: inherit" not in published
+    assert published.count('pip" install') == 1, "with hashes: see the next test"
+
+
 @pytest.mark.parametrize("name", ["publish", "audit"])
 def test_tools_are_installed_with_hashes(name: str) -> None:
     text = read(f".github/requirements/{name}.txt")

@@ -7,17 +7,24 @@ import contextlib
 import io
 import json
 import logging
+import math
 import os
 import selectors
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
 import unittest.mock
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import Popen
+from typing import IO
+
+import psutil
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +33,15 @@ MOST_SECONDS, MOST_BYTES = 30.0, 1_500_000_000
 
 MOST_SILENCE = 240.0
 """A worker that says nothing for so many seconds hangs, however busy the machine is."""
+
+FULL = {
+    "images": 3000, "names": 300, "checkpoints": 600, "states": 500, "settings": 300,
+    "nodes": 1000, "signals": 200,
+}  # fmt: skip
+"""Cases of each attack in a full run."""
+
+FOLDER = "devudp-fuzz-"
+"""Begins the name of a run's one folder, which its process's number follows."""
 
 Attack = Callable[[int, Path], str]
 """Gets a seed and an empty folder; says what became of it in a word; raises Fault."""
@@ -57,13 +73,14 @@ class Tally:
 
 def attacks() -> dict[str, Attack]:
     """All of them, by name."""
-    from tests.fuzz import checkpoints, images, names, nodes, states
+    from tests.fuzz import checkpoints, images, names, nodes, settings, states
 
     found = {
         "images": images.attack,
         "names": names.attack,
         "checkpoints": checkpoints.attack,
         "states": states.attack,
+        "settings": settings.attack,
         "nodes": nodes.attack,
     }
     if hasattr(os, "fork"):
@@ -135,20 +152,48 @@ def work(name: str, first: int, count: int) -> None:
         print(json.dumps([seed, *run_case(attack, seed)]), file=pipe, flush=True)
 
 
-def watch(name: str, first: int, count: int, until: float, tally: Tally) -> int:
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for all that a run and its workers leave, removed at its end, also by Ctrl-C.
+
+    Those of earlier runs that were killed are removed as well.
+    """
+    place = Path(tempfile.gettempdir())
+    for left in place.glob(f"{FOLDER}[0-9]*"):
+        if not psutil.pid_exists(int(left.name.removeprefix(FOLDER).partition("-")[0])):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f"{FOLDER}{os.getpid()}-", ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def worker(command: Sequence[str], folder: Path, errors: IO[bytes]) -> Iterator[Popen[bytes]]:
+    """A process in a group of its own, which ends with the block, and its children with it."""
+    process = Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        env={**os.environ, "OMP_WAIT_POLICY": "passive", "TMPDIR": str(folder)},
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def watch(name: str, first: int, count: int, until: float, folder: Path, tally: Tally) -> int:
     """Runs cases in a worker until it is done, dies or hangs; returns the next seed."""
     command = [sys.executable, "-m", "tests.fuzz", "--work", name, "--seed", str(first)]
+    running, following = None, first
     with tempfile.TemporaryFile() as errors:
-        worker = subprocess.Popen(
-            [*command, "--count", str(count)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env={**os.environ, "OMP_WAIT_POLICY": "passive"},
-        )
-        running, following = None, first
-        try:
-            for line in lines_of(worker):
+        with worker([*command, "--count", str(count)], folder, errors) as process:
+            for line in lines_of(process):
                 if line is None:
                     break
                 seed, *result = json.loads(line)
@@ -161,19 +206,16 @@ def watch(name: str, first: int, count: int, until: float, tally: Tally) -> int:
                         tally.note(name, seed, result[1])
                 if time.monotonic() > until and not running:
                     break
-        finally:
-            worker.kill()
-            worker.communicate()
         if running is not None and time.monotonic() < until + 2 * MOST_SECONDS:
             errors.seek(max(errors.tell() - 2000, 0))
             last = errors.read().decode(errors="replace")[-1500:]
             tally.attacked += 1
-            tally.note(name, running, f"hung or died ({worker.returncode}): {last}")
+            tally.note(name, running, f"hung or died ({process.returncode}): {last}")
             following = running + 1
     return following
 
 
-def lines_of(worker: subprocess.Popen[bytes]) -> Iterator[bytes | None]:
+def lines_of(worker: Popen[bytes]) -> Iterator[bytes | None]:
     """What the worker says; None once it has said nothing for far too long."""
     assert worker.stdout
     with selectors.DefaultSelector() as selector:
@@ -190,34 +232,49 @@ def lines_of(worker: subprocess.Popen[bytes]) -> Iterator[bytes | None]:
 def run(name: str, first: int, count: int, seconds: float) -> Tally:
     """Up to `count` cases in up to so many seconds."""
     tally, until, seed = Tally(), time.monotonic() + seconds, first
-    while seed < first + count and time.monotonic() < until:
-        following = watch(name, seed, first + count - seed, until, tally)
-        if following == seed:
-            tally.note(name, seed, "the worker does not start")
-            break
-        seed = following
+    with scratch() as folder:
+        while seed < first + count and time.monotonic() < until:
+            following = watch(name, seed, first + count - seed, until, folder, tally)
+            if following == seed:
+                tally.note(name, seed, "the worker does not start")
+                break
+            seed = following
     return tally
 
 
-def main() -> int:
-    """The command line; see the package."""
+def table(tallies: dict[str, Tally]) -> str:
+    """Attacked and faults of each class, as Markdown."""
+    lines = ["| class | attacked | faults | outcomes |", "|---|---|---|---|"]
+    for name, tally in tallies.items():
+        counted = sorted(tally.outcomes.items(), key=lambda each: -each[1])
+        outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in counted)
+        lines.append(f"| {name} | {tally.attacked:,} | {len(tally.faults)} | {outcomes} |")
+    return "\n".join(lines)
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--attacks", nargs="+", choices=list(attacks()), default=list(attacks()))
     parser.add_argument("--seed", type=int, default=None, help="default: another one every day")
     parser.add_argument("--count", type=int, default=10**9, help="of cases, at the most")
+    parser.add_argument("--full", action="store_true", help="a fixed number of each, however long")
     parser.add_argument("--work", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """The command line; see the package."""
+    args = make_parser().parse_args()
     first = int(time.time() // 86_400) * 10**6 if args.seed is None else args.seed
     if args.work:
         work(args.work, first, args.count)
         return 0
-    faults = 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what it left is removed then, too
+    tallies = {}
     for name in args.attacks:
-        tally = run(name, first, args.count, 60 * args.minutes / len(args.attacks))
-        print(
-            f"{name}: {tally.attacked} attacked, {len(tally.faults)} faults, {tally.outcomes}",
-            flush=True,
-        )
-        faults += len(tally.faults)
-    return 1 if faults else 0
+        seconds = math.inf if args.full else 60 * args.minutes / len(args.attacks)
+        tallies[name] = run(name, first, FULL[name] if args.full else args.count, seconds)
+        print(table({name: tallies[name]}).splitlines()[-1], flush=True)
+    print(f"\nSeeds from {first} on:\n\n{table(tallies)}", flush=True)
+    return 1 if any(tally.faults for tally in tallies.values()) else 0

@@ -59,8 +59,8 @@ class Run:
 class Server:
     """A running ComfyUI."""
 
-    def __init__(self, url: str, base: Path, log: Path):
-        self.url, self.base, self.log = url, base, log
+    def __init__(self, url: str, base: Path, log: Path, pid: int):
+        self.url, self.base, self.log, self.pid = url, base, log, pid
 
     def get(self, path: str) -> Any:
         """The JSON behind a path."""
@@ -185,7 +185,7 @@ def serve(host: Host, base: Path, arguments: Iterable[str] = ()) -> Iterator[Ser
         process = subprocess.Popen(
             command, cwd=host.tree, stdout=stream, stderr=stream, env=environment
         )
-    server = Server(f"http://127.0.0.1:{port}", base, log)
+    server = Server(f"http://127.0.0.1:{port}", base, log, process.pid)
     try:
         wait_until_up(server, process)
         yield server

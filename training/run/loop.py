@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from devudp_model.checkpoint import save_checkpoint
 
-from ..config import Config
+from ..config import Config, ConfigError
 from ..data.dataset import UnpairedImages
 from ..data.loader import Loaded
 from ..export import describe_checkpoint, export_run
@@ -21,7 +21,7 @@ from .distributed import make_accelerator, shutdown_distributed
 from .records import Log, check_same_data, claim_folder, describe_run, lock, read_run
 from .schedule import duration
 from .sheets import draw_curve, sample_sheet, write_image
-from .state import BEST, load_state, state_path
+from .state import BEST, StateError, load_state, state_path
 from .stop_signals import StopSignals
 from .trainer import NonFiniteLoss, Trainer
 from .validation import Validation
@@ -89,11 +89,24 @@ class Run:
         return Validation(self.config, images.domains.held_out, lpips)
 
     def load(self, resume_from: Path) -> None:
-        """Continues from a state of this run."""
+        """Continues from a state of this run.
+
+        Raises:
+            ConfigError: it is of another architecture.
+            StateError: it holds something else than a state of this run.
+        """
         path, state = load_state(resume_from, read_run(self.out)["id"])
-        self.trainer.load(path, state)
-        if self.validation is not None and state.get("validation"):
-            self.validation.load(state["validation"])
+        try:
+            self.trainer.load(path, state)
+            if self.validation is not None and state.get("validation"):
+                self.validation.load(state["validation"])
+        except ConfigError:
+            raise
+        except Exception as error:  # in a crafted file, anything may be anywhere
+            raise StateError(
+                f"{path} does not hold what a state of this run holds: {error}. Resume from "
+                f"another one, which has to be named: devudp-train resume {path.parent}/NAME.pt"
+            ) from error
 
     def describe(self, listing: list[str], *, resumed: bool) -> None:
         """Writes what is known before the first step."""

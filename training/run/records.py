@@ -32,6 +32,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from devudp_model.atomic import replacing
+from devudp_model.untrusted import check_regular
 
 from ..config import Config, ConfigError
 from ..data.domains import listing_hash
@@ -48,6 +49,17 @@ def write_text(path: Path, text: str) -> None:
     """A text file that is complete, or as it was before."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def read_text(path: Path) -> str:
+    """A text file's content; of what is damaged in it, a question mark.
+
+    Raises:
+        UntrustedFileError: it is no regular file.
+        OSError: it cannot be read.
+    """
+    check_regular(path)
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def versions() -> dict[str, str]:
@@ -140,9 +152,14 @@ def read_run(out: Path) -> dict[str, Any]:
         ConfigError: it is missing or damaged.
     """
     try:
-        return json.loads((out / "run.json").read_text(encoding="utf-8"))
+        about = json.loads(read_text(out / "run.json"))
+        if not isinstance(about, dict) or not isinstance(about.get("id"), str):
+            raise ValueError("it has no id")
+        if not isinstance(about.get("legs"), list) or not isinstance(about.get("data"), dict):
+            raise ValueError("it has no legs or data")
     except (OSError, ValueError) as error:
         raise ConfigError(f"{out / 'run.json'} cannot be read: {error}") from error
+    return about
 
 
 def changed_settings(out: Path, config: Config) -> dict[str, str]:
@@ -244,11 +261,12 @@ class Log:
 
 def read_log(out: Path) -> list[dict[str, Any]]:
     """The lines of log.jsonl; one that was cut off when the run was killed is left out."""
-    path = out / "log.jsonl"
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    path, lines = out / "log.jsonl", []
+    for line in read_text(path).splitlines() if path.exists() else ():
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
+            values = json.loads(line)
+        except ValueError:
             continue
+        if isinstance(values, dict) and type(values.get("step")) is int:
+            lines.append(values)
     return lines
