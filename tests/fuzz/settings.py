@@ -10,7 +10,7 @@ import tempfile
 import unittest.mock
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -141,7 +141,7 @@ def make(rng: random.Random) -> bytes:
         name = rng.choice((*RANGES, *values))
         values[name] = change(rng, name)
     content = write(rng, values).encode("utf-8", "surrogatepass")
-    return damage(rng, content) if rng.random() < 0.15 else content
+    return damage(rng, content) if rng.random() < 0.08 else content
 
 
 def spell(value: Any) -> str:
@@ -151,24 +151,43 @@ def spell(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
+def choices() -> dict[str, tuple[Any, ...]]:
+    """Of the settings that are no numbers, what may be chosen."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for field in dataclasses.fields(Config):
+        table = get_type_hints(Config)[field.name]
+        for name, hint in get_type_hints(table).items() if dataclasses.is_dataclass(table) else ():
+            if get_origin(hint) is Literal:
+                found[f"{field.name}.{name}"] = get_args(hint)
+            elif hint is bool:
+                found[f"{field.name}.{name}"] = (True, False)
+    return found
+
+
 def change(rng: random.Random, name: str) -> str:
     """Another value: within the range, at its ends, beyond, or something odd."""
-    allowed = RANGES.get(name)
-    if allowed is None or rng.random() < 0.3:
+    if rng.random() < 0.1:
         return rng.choice(ODD)
+    allowed, value = RANGES.get(name), dict(settings_of(Config()))[name]
+    if allowed is None:
+        known = choices().get(name)
+        return spell(rng.choice(known)) if known else rng.choice(ODD)
     low, high = float(allowed.low), float(allowed.high)
+    near = low + min(high - low, rng.choice((1.0, 4.0, 40.0)))
     draw: Callable[[], float] = rng.choice((
-        lambda: low, lambda: high, lambda: low - 1, lambda: high + 1, lambda: low + 1,
-        lambda: rng.uniform(low, min(high, low + 10)), lambda: rng.uniform(low, min(high, 1)),
+        lambda: low, lambda: high, lambda: low - 1, lambda: high + 1,
+        *[lambda: rng.uniform(low, near)] * 8,
     ))  # fmt: skip
-    whole = rng.random() < 0.5
+    first = value[0] if isinstance(value, tuple) else value
+    whole = isinstance(first, int) and rng.random() < 0.95
 
-    def one() -> str:
-        value = draw()
-        return str(int(value)) if whole else repr(value)
+    def one() -> float:
+        return int(draw()) if whole else draw()
 
-    pair = isinstance(dict(settings_of(Config()))[name], tuple) or "length" in name
-    return f"[{', '.join(sorted((one(), one())))}]" if pair else one()
+    if not isinstance(value, tuple) and name not in ("data.curve", "data.reblur_length"):
+        return repr(one())
+    numbers = [one(), one()]
+    return repr(sorted(numbers) if rng.random() < 0.9 else numbers)
 
 
 def write(rng: random.Random, values: dict[str, str]) -> str:
@@ -184,7 +203,7 @@ def write(rng: random.Random, values: dict[str, str]) -> str:
         lines += [f"[{table}]", *rows]
     if rng.random() < 0.15:
         name = rng.choice(list(RANGES))
-        length = rng.choice(("2", "0", "-1", "true", "1.5"))
+        length = rng.choice(("2", "2", "2", "0", "-1", "true", "1.5"))
         lines += ["[[stages]]", "name = 'a'", f"length = {length}"]
         lines += [f"{name} = {change(rng, name)}"]
     return "\n".join([*lines, ""])

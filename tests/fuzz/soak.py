@@ -225,13 +225,13 @@ class Life:
         return before, self.server.get("/tests/memory")["tensors"]
 
 
-def soak(server: Server, prompts: int, seed: int = 0, every: int = 10) -> Soak:
-    """Runs the prompts; notes the memory after every so many.
+def soak(server: Server, prompts: int, result: Soak, *, seed: int = 0, every: int = 10) -> None:
+    """Runs the prompts; notes the memory after every so many in `result`.
 
     Raises:
         Fault: a prompt is neither right nor refused, with its number.
     """
-    life, result, start = Life(server, seed), Soak(), time.monotonic()
+    life, start = Life(server, seed), time.monotonic()
     for number in range(1, prompts + 1):
         try:
             result.outcomes[life.prompt(number)] += 1
@@ -243,7 +243,6 @@ def soak(server: Server, prompts: int, seed: int = 0, every: int = 10) -> Soak:
         if number % 100 == 0:
             print(f"{number}: {resident / 1e6:.0f} MB, {dict(result.outcomes)}", flush=True)
     result.weights = life.free()
-    return result
 
 
 @contextmanager
@@ -258,6 +257,14 @@ def started() -> Iterator[Server]:
             yield server
 
 
+def write_csv(path: Path, result: Soak) -> None:
+    """The curve."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("prompts", "seconds", "resident_mb"))
+        writer.writerows((n, f"{s:.0f}", f"{b / 1e6:.1f}") for n, s, b in result.curve)
+
+
 def main() -> int:
     """The command line; see above."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.soak")
@@ -266,13 +273,13 @@ def main() -> int:
     parser.add_argument("--csv", type=Path, help="where the curve goes")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    with started() as server:
-        result = soak(server, args.prompts, args.seed)
-    if args.csv:
-        with args.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("prompts", "seconds", "resident_mb"))
-            writer.writerows((n, f"{s:.0f}", f"{b / 1e6:.1f}") for n, s, b in result.curve)
+    result = Soak()
+    try:
+        with started() as server:
+            soak(server, args.prompts, result, seed=args.seed)
+    finally:
+        if args.csv:
+            write_csv(args.csv, result)
     before, after = result.weights
     print(f"{args.prompts} prompts: {dict(result.outcomes)}")
     print(f"memory after {WARM_UP} prompts: at most x {result.growth():.3f}")

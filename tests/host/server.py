@@ -26,7 +26,8 @@ from tests.host.environment import ROOT, Host
 Prompt = dict[str, dict[str, Any]]
 """A workflow as the server takes it: {node's number: {"class_type": ..., "inputs": ...}}."""
 
-START_S, RUN_S = 180, 240
+START_S, RUN_S, ANSWER_S = 600, 600, 300
+"""Much longer than it takes: other work on the machine may hold it up."""
 
 
 class RefusedError(Exception):
@@ -67,14 +68,14 @@ class Server:
         return json.loads(self.download(path))
 
     def download(self, path: str) -> bytes:
-        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=ANSWER_S) as answer:
             return answer.read()
 
     def post(self, path: str, content: Any) -> Any:
         request = urllib.request.Request(
             self.url + path, json.dumps(content).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
             body = answer.read()
         return json.loads(body) if body else None
 
