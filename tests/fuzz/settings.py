@@ -28,6 +28,7 @@ SMALL = {
     "data.blur_length": (2.0, 5.0), "speed.device": "cpu", "speed.threads": 1, "speed.workers": 0,
     "speed.compile": False, "record.tensorboard": False, "schedule.unit": "steps",
     "schedule.length": 2, "loss.lpips": 0.0, "data.frames_share": 0.0, "validation.every": 0,
+    "validation.images": 2, "pool": 3,
 }  # fmt: skip
 """Over the recipe's own, so that a step takes no time; then the attack's over these."""
 

@@ -120,7 +120,9 @@ class Expected:
         with Image.open(self.base / "input" / asked.image) as opened:
             pixels = torch.from_numpy(np.array(opened)).permute(2, 0, 1)[None] / 255
         auto = asked.task == "auto"
-        options = Options(strength=asked.strength, **({} if auto else {"task": asked.task}))
+        # With "auto", the options' task does not count.
+        task: Task = "joint" if auto else asked.task  # pyright: ignore[reportAssignmentType]
+        options = Options(task, strength=asked.strength)
         restorer = FileRestorer(
             lambda task: self.generator(asked.checkpoint, task), options, {}, auto=auto
         )
@@ -237,8 +239,8 @@ def soak(server: Server, prompts: int, result: Soak, *, seed: int = 0, every: in
             result.outcomes[life.prompt(number)] += 1
         except Fault as fault:
             raise Fault(f"prompt {number} of seed {seed}: {fault}") from fault
+        resident = life.process.memory_info().rss
         if number % every == 0:
-            resident = life.process.memory_info().rss
             result.curve.append((number, time.monotonic() - start, resident))
         if number % 100 == 0:
             print(f"{number}: {resident / 1e6:.0f} MB, {dict(result.outcomes)}", flush=True)

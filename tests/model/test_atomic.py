@@ -56,7 +56,7 @@ def test_an_interrupt_anywhere_leaves_nothing_behind(
 
     if not links:
         monkeypatch.setattr(atomic.os, "link", no_links)
-    path, ends = tmp_path / "a.bin", set()
+    path, ends, number, content = tmp_path / "a.bin", set(), 0, b""
     for number in itertools.count(1):
         path.unlink(missing_ok=True)
         if overwrite:
