@@ -1,6 +1,7 @@
-"""Attacks from outside, made from seeds: files, names, checkpoints, node inputs and signals.
+"""Attacks from outside, made from seeds: files, names, states, settings, node inputs, signals.
 
     make fuzz MINUTES=10
+    python -m tests.fuzz --full                                      # see harness.FULL
     python -m tests.fuzz --minutes 10 --attacks images checkpoints
     python -m tests.fuzz --attacks images --seed 1234 --count 1      # one case again
 
