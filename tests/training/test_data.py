@@ -1,6 +1,7 @@
 """Samples: what is drawn, what is cut, and that nothing but seed, stage and number decides it."""
 
 import math
+import os
 import random
 import shutil
 from dataclasses import replace
@@ -16,8 +17,9 @@ from devudp_model.degrade import Shake, to_linear, to_srgb
 from tests.training.training_run import NARROW, TINY, make_both, make_images
 from training.batch import Batch
 from training.config import Config, DataConfig, Stage
+from training.data.check_data import inspect
 from training.data.dataset import Key, SampleMaker, UnpairedImages
-from training.data.image_cache import ImageCache, UnreadableImage, decode
+from training.data.image_cache import ImageCache, UnreadableImage, decode, size_of
 from training.data.layouts import list_clips, list_images
 from training.data.loader import StepSampler, make_loader
 from training.data.synthesis import MARGIN, cut_sides, render_batch, stack_plans
@@ -323,6 +325,18 @@ def test_one_corrupt_image_among_many_is_skipped_and_its_neighbour_taken(
     assert sample.files[1].endswith("151.png") and "150.png" in sample.faults[0]
     with pytest.raises(UnreadableImage):
         decode(broken)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+def test_a_pipe_among_the_images_is_not_waited_for(config: Config, tmp_path: Path):
+    os.mkfifo(tmp_path / "sharp/pipe.png")
+    with pytest.raises(UnreadableImage, match="no regular file"):
+        decode(tmp_path / "sharp/pipe.png")
+    assert size_of(tmp_path / "sharp/pipe.png") == (0, 0)
+    assert "no regular file" in inspect(tmp_path / "sharp/pipe.png").error
+    images = UnpairedImages(change(config, synthetic_blur_share=0.0))
+    faults = [fault for number in range(12) for fault in images[Key(0, number)].faults]
+    assert any("pipe.png" in fault for fault in faults)
 
 
 @pytest.mark.slow

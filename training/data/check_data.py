@@ -28,7 +28,7 @@ from ..settings import load_recipe, parse_overrides
 from ..stages import stage_configs
 from .dataset import UNUSED_FROM, Key, UnpairedImages
 from .domains import find_domains
-from .image_cache import UnreadableImage, decode
+from .image_cache import UnreadableImage, decode, open_image
 from .manifest import (
     compare,
     make_manifest,
@@ -99,9 +99,9 @@ def group_images(config: Config) -> list[Group]:
 def inspect(path: Path) -> Inspection:
     """Decodes one file."""
     try:
-        with Image.open(path) as image:
-            mode = image.mode
         pixels = decode(path)
+        with open_image(path) as image:
+            mode = image.mode
     except UnreadableImage as error:
         return Inspection(path, error=f"cannot be read: {error}")
     except OSError as error:

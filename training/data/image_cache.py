@@ -12,11 +12,27 @@ import numpy as np
 import torch
 from PIL import Image
 
+from devudp_model.untrusted import check_regular
+
 logger = logging.getLogger("devudp")
 
 
 class UnreadableImage(OSError):
     """A file that should be an image and cannot be decoded."""
+
+
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What opening or decoding a file raises that is no image, or a damaged one."""
+
+
+def open_image(path: Path) -> Image.Image:
+    """Opens an image file; a pipe among the images would be waited for, for ever.
+
+    Raises:
+        one of `UNREADABLE`.
+    """
+    check_regular(path)
+    return Image.open(path)
 
 
 def decode(path: Path) -> np.ndarray:
@@ -26,18 +42,18 @@ def decode(path: Path) -> np.ndarray:
         UnreadableImage: the file is not an image, damaged, truncated or missing.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise UnreadableImage(f"{path}: {error}") from error
 
 
 def size_of(path: Path) -> tuple[int, int]:
     """Width and height in pixels from the file's header; (0, 0) if it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UNREADABLE:
         return 0, 0
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from devudp_model.atomic import replacing
+from devudp_model.untrusted import check_regular
 
 from ..config import ConfigError, DataConfig
 from .image_cache import size_of
@@ -129,7 +130,13 @@ def compare(manifest: Sequence[Entry], named: Mapping[str, Path]) -> Differences
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """The SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        UntrustedFileError: it is no regular file.
+        OSError: it cannot be read.
+    """
+    check_regular(path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
