@@ -86,7 +86,7 @@ def draw_images(folder: Path) -> list[str]:
     photo = small.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     images = {
         "photo": photo,
-        "dark": photo.point(lambda value: value // 7),
+        "dark": photo.point([value // 7 for value in range(256)] * 3),
         "wide": photo.resize((90, 41)),
         "noise": Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)),
         "flat": Image.new("RGB", (SIDE, SIDE), (40, 80, 160)),
