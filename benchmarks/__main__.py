@@ -23,7 +23,8 @@ from pathlib import Path
 import torch
 
 from .measure import machine
-from .parts import EFFORTS, PARTS, Plan
+from .parts import PARTS
+from .plan import EFFORTS, Plan
 from .report import write_chart, write_report
 from .tables import Part, load_part
 

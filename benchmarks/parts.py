@@ -4,79 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.engine.network import Network
-from devudp_model.generator import VARIANTS, Generator, Variant
+from devudp_model.generator import VARIANTS
 from devudp_model.restoration import Options, Precision, restore
 
+from .busy import beside_others
 from .frames import table_of_frames
 from .loading import loading
 from .measure import best_time, in_new_process
 from .networks import matrix_rate, multiply_adds, textbook, time_of_convolutions
+from .plan import DTYPES, Plan, Size
 from .shares import table_of_shares
 from .tables import Cell, Table
-
-DTYPES: dict[Precision, torch.dtype] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
-
-Effort = Literal["full", "quick", "tiny"]
-EFFORTS: tuple[Effort, ...] = get_args(Effort)
-
-Size = tuple[int, int]
-"""Height and width."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Where to measure, and how much of it.
-
-    Attributes:
-        effort: `full`; `quick` with small images; `tiny` with a narrow network too, which only
-            shows that everything runs.
-        images: a folder, for the part precision.
-    """
-
-    device: torch.device
-    effort: Effort
-    images: Path
-
-    @property
-    def cuda(self) -> bool:
-        return self.device.type == "cuda"
-
-    @property
-    def half(self) -> Precision:
-        """The 16-bit type that is the fast one."""
-        return "fp16" if self.cuda else "bf16"
-
-    @property
-    def precisions(self) -> list[Precision]:
-        """fp32 and what the device does fast."""
-        return ["fp32", "bf16", "fp16"] if self.cuda else ["fp32", "bf16"]
-
-    @property
-    def width(self) -> int:
-        """Of the network."""
-        return 8 if self.effort == "tiny" else 64
-
-    def net(self, variant: Variant = "devudp") -> Generator:
-        """With random weights."""
-        return Generator(variant, self.width).eval().requires_grad_(False).to(self.device)
-
-    def sizes(self, full: list[Size], quick: list[Size]) -> list[Size]:
-        """Those of the effort."""
-        tiny = [(64, 80), (96, 64)][: len(full)]
-        return {"full": full, "quick": quick, "tiny": tiny}[self.effort]
 
 
 def speed(plan: Plan) -> list[Table]:
@@ -290,6 +234,7 @@ PARTS: dict[str, Callable[[Plan], list[Table]]] = {
     "memory": memory,
     "bounded": bounded,
     "frames": frames,
+    "beside-others": beside_others,
     "precision": precision,
     "starting": starting,
     "peers": peers,

@@ -8,7 +8,8 @@ import torch
 
 from benchmarks import __main__, measure, parts
 from benchmarks.networks import textbook, time_of_convolutions
-from benchmarks.parts import PARTS, Plan
+from benchmarks.parts import PARTS
+from benchmarks.plan import Plan
 from benchmarks.tables import Part, Table, load_part
 from devudp_model.restoration import Options, restore
 
@@ -23,7 +24,14 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read 
 
 @pytest.mark.parametrize(
     "name",
-    ["speed", "speed-large", "profile", "precision", pytest.param("frames", marks=LINUX)],
+    [
+        "speed",
+        "speed-large",
+        "profile",
+        "precision",
+        "beside-others",
+        pytest.param("frames", marks=LINUX),
+    ],
 )
 def test_a_part_makes_tables(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "LONG_ENOUGH", 0.01)

@@ -1,0 +1,85 @@
+"""How much longer things take beside other programs that keep every core busy."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+
+from devudp_model.restoration import Options, restore
+
+from .networks import textbook
+from .plan import DTYPES, Plan
+from .tables import Cell, Table
+
+LOADS = (0, 1, 2)
+"""Busy processes for each core."""
+
+
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """Within the block this many other processes calculate all the time."""
+    command = [sys.executable, "-c", "while True: pass"]
+    started = [subprocess.Popen(command) for _ in range(processes)]
+    try:
+        time.sleep(0.5 if processes else 0)
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def median_time(run: Callable[[], object], times: int) -> float:
+    """Seconds."""
+    seconds: list[float] = []
+    for _ in range(times):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def table_of_loads(runs: Mapping[tuple[str, str], Callable[[], object]], times: int) -> Table:
+    """A row for each of `runs`, whose keys are what is done, and in which precision."""
+    found: dict[tuple[str, str], list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for load in LOADS:
+        with busy(load * (os.cpu_count() or 1)):
+            for name, run in runs.items():
+                found[name].append(median_time(run, times))
+    rows: list[list[Cell]] = [
+        [*name, alone, *(seconds / alone for seconds in rest)]
+        for name, (alone, *rest) in found.items()
+    ]
+    header = ["what", "precision", "seconds alone"]
+    header += [f"beside {load} busy process{'es'[: 2 * (load > 1)]} a core" for load in LOADS[1:]]
+    note = (
+        "As many times as long as alone, the median of several runs. A fair share of the cores "
+        "would be 2 and 3. Textbook: the same network in plain PyTorch, whose threads share every "
+        "operation and wait for each other after each."
+    )
+    return Table("Beside other programs", header, rows, note)
+
+
+def beside_others(plan: Plan) -> list[Table]:
+    """What a busy machine costs."""
+    runs: dict[tuple[str, str], Callable[[], object]] = {}
+    for height, width in plan.sizes([(256, 256), (720, 1280)], [(256, 256)]):
+        net, image = plan.net(), torch.rand(1, 3, height, width)
+        for precision in plan.precisions:
+            options, size = Options(precision=precision), f"{width}x{height}"
+            run = partial(restore, image, net, options)
+            runs[f"restore, {size}", precision] = run
+            if height == 256:
+                plain = partial(textbook(net, DTYPES[precision]), image)
+                runs[f"textbook, {size}", precision] = plain
+    return [table_of_loads(runs, 1 if plan.effort == "tiny" else 5)]
