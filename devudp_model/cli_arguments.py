@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from .tasks import ROWS, describe_tasks
+from .tasks import MOST_DENOISE, ROWS, describe_tasks
 from .untrusted import MEMORY_OPTION
 
 Command = Callable[[argparse.Namespace], int]
@@ -124,9 +124,10 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--denoise",
-        type=share,
-        metavar="0..1",
-        help="0: all of the input's own detail, 1: only the model's; default: the task's own",
+        type=denoise_share,
+        default=1.0,
+        metavar="0..2",
+        help="1: as the task does, 0: keep all detail and grain, 2: none of it; default 1",
     )
     add(
         "--mask",
@@ -186,15 +187,20 @@ def usual_name(text: str) -> str:
     return SAME_AS.get(text, text)
 
 
-def share(text: str) -> float:
-    """A number from 0 to 1."""
+def share(text: str, most: float = 1.0) -> float:
+    """A number from 0 to `most`."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+    if not 0 <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to {most:g}")
     return value
+
+
+def denoise_share(text: str) -> float:
+    """A number from 0 to the largest `Options.denoise`."""
+    return share(text, MOST_DENOISE)
 
 
 def memory_size(text: str) -> int:

@@ -23,11 +23,12 @@ from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
 from .engine.network import Network
 from .engine.precision import PRECISIONS, Precision, choose_dtype, retry_in_fp32
 from .engine.statistics import channel_moments, join
+from .engine.watch import current
 from .engine.whole import fits_whole
 from .filters import noise_variance
 from .generator import Generator
 from .scene import tone_for
-from .tasks import TASK_SPECS, TASKS, Task
+from .tasks import MOST_DENOISE, TASK_SPECS, TASKS, Task
 
 Statistics = Literal["each image", "shared"]
 STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
@@ -48,9 +49,9 @@ class Options:
         task: one of `TASKS`: `joint`, `deblur` or `low light`; see tasks.py.
         strength: 0 for the input as it was, 1 for the full effect.
         exposure: 0 for the input's exposure, 1 for the scene's (scene.py); None for the task's own.
-        denoise: 0 keeps all of the input's own detail and noise, 1 takes all from the model, which
-            has least noise; None for the task's own. Only for tasks that keep some of it (`joint`,
-            `low light`).
+        denoise: 1 is what the task does; 0 keeps all of the input's own detail and noise, 2 takes
+            all from the model, which has least noise. Only for tasks that keep some of it
+            (`joint`, `low light`).
         coarse: whether `deblur` starts with smaller versions of the image (see coarse_to_fine.py),
             where the generator allows it.
         precision: of the network's arithmetic; `auto`: see `choose_dtype`. Where 16 bits overflow,
@@ -66,7 +67,7 @@ class Options:
     task: Task = "joint"
     strength: float = 1.0
     exposure: float | None = None
-    denoise: float | None = None
+    denoise: float = 1.0
     coarse: bool = True
     precision: Precision = "auto"
     statistics: Statistics = "each image"
@@ -80,10 +81,10 @@ class Options:
         ):
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(known)}")
-        for name in ("strength", "exposure", "denoise"):
+        for name, most in (("strength", 1), ("exposure", 1), ("denoise", MOST_DENOISE)):
             value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, not {value}")
+            if value is not None and not 0 <= value <= most:
+                raise ValueError(f"{name} must be between 0 and {most:g}, not {value}")
         if self.memory is not None and self.memory <= 0:
             raise ValueError(f"memory must be a number of bytes above 0, not {self.memory}")
 
@@ -160,7 +161,7 @@ def restore_together(
     given = from_coarser_scales(run, network, image, options)
     output = run(given, out=result[:, :3] if in_place else None)
     matched = match_images(image, output, options, network, scene_of=taken)
-    around = reach(options.task)
+    around, finished = reach(options.task), current().finished
     above = output[:1, :, :0]  # the rows above a strip, which may have been replaced already
     for frame, start, stop in strips_of(image):
         top, bottom = max(start - around, 0), min(stop + around, image.shape[2])
@@ -178,6 +179,8 @@ def restore_together(
         )
         place = result[frame : frame + 1, :3, start:stop]
         place.copy_(from_colour(restored[:, :, start - top : stop - top], place.shape[1]))
+        if finished is not None:
+            finished(place, start, image.shape[2])
     network.check()
 
 
@@ -237,9 +240,7 @@ def match_images(
         scene_of: `image` as it came, where that is on the device already.
     """
     spec, shortcut = TASK_SPECS[options.task], network.shortcut
-    detail, bounded = spec.detail_for(shortcut), is_bounded(options.task, shortcut)
-    if detail and options.denoise is not None:
-        detail = 1 - options.denoise
+    detail, bounded = spec.detail_at(options.denoise, shortcut), is_bounded(options.task, shortcut)
     exposure = spec.exposure_for(shortcut) if options.exposure is None else options.exposure
     tone = 1.0
     if network.scene is not None and not shortcut and exposure > 0:

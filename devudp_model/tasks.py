@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Task = str
 """The name of a task: a key of `TASK_SPECS`."""
 
+MOST_DENOISE = 2.0
+"""The largest `Options.denoise`: all detail is the model's."""
+
 
 @dataclass(frozen=True)
 class TaskSpec:
@@ -65,6 +68,16 @@ class TaskSpec:
     def detail_for(self, shortcut: bool) -> float:
         """The share of the input's own detail."""
         return self.detail_with_shortcut if shortcut else self.detail
+
+    def detail_at(self, denoise: float, shortcut: bool) -> float:
+        """The same for an `Options.denoise`: all at 0, this task's own at 1, none at 2.
+
+        A task that takes all detail from the model has nothing to choose.
+        """
+        own = self.detail_for(shortcut)
+        if not own:
+            return 0.0
+        return 1 - denoise * (1 - own) if denoise <= 1 else (2 - denoise) * own
 
 
 ROWS = (

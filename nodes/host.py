@@ -21,13 +21,14 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import comfy.model_management as management  # pyright: ignore[reportMissingImports]
 import comfy.model_patcher as model_patcher  # pyright: ignore[reportMissingImports]
 import comfy.utils  # pyright: ignore[reportMissingImports]
 import torch
 from comfy.cli_args import args as arguments  # pyright: ignore[reportMissingImports]
+from PIL import Image
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -100,6 +101,9 @@ def empty_cache() -> None:
     management.soft_empty_cache()
 
 
+PREVIEW_PIXELS = 512
+"""Of the long side of an image that the host shows while a node works."""
+
 MEMORY = memory.MemoryApi(is_out_of_memory, free_bytes, empty_cache)
 """ComfyUI's, for `with_less_memory`."""
 
@@ -156,16 +160,26 @@ def patcher(module: nn.Module) -> Any:
     )
 
 
-def progress(total: int) -> Callable[[float], None]:
-    """A progress bar on the node: called with the steps done, up to `total`; parts of one count.
+class Report(Protocol):
+    """Tells the host of progress."""
 
-    The call raises if the user pressed Cancel; let that pass through.
-    """
+    def __call__(self, done: float, preview: Image.Image | None = None) -> None:
+        """Steps done, parts of one count; `preview` is shown on the node, at most 512 pixels.
+
+        Raises if the user pressed Cancel; let that pass through.
+        """
+
+
+def progress(total: int) -> Report:
+    """A progress bar on the node, of `total` steps."""
     bar = comfy.utils.ProgressBar(total)
 
-    def report(done: float) -> None:
+    def report(done: float, preview: Image.Image | None = None) -> None:
         management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(done)
+        if preview is None:
+            bar.update_absolute(done)
+        else:
+            bar.update_absolute(done, preview=("JPEG", preview, PREVIEW_PIXELS))
 
     return report
 

@@ -6,7 +6,15 @@ from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 
 from ..devudp_model.auto import AUTO
 from ..devudp_model.restoration import PRECISIONS, STATISTICS, Options, Precision, Statistics
-from ..devudp_model.tasks import DEFAULT_TASK, ROWS, TASK_SPECS, TASKS, Task, describe_tasks
+from ..devudp_model.tasks import (
+    DEFAULT_TASK,
+    MOST_DENOISE,
+    ROWS,
+    TASK_SPECS,
+    TASKS,
+    Task,
+    describe_tasks,
+)
 from . import checkpoints
 from .host import make
 
@@ -20,6 +28,9 @@ ALIASES = ["deblur", "unblur", "sharpen", "low light", "brighten", "denoise", "r
 
 FIXED = " or ".join(spec.name for spec in ROWS if spec.exposure_is_fixed)
 """The tasks whose exposure cannot be chosen."""
+
+SMOOTH = " or ".join(spec.name for spec in ROWS if not spec.detail)
+"""The tasks that keep no detail of the image's own."""
 
 
 def task_input() -> io.Combo.Input:
@@ -43,17 +54,18 @@ def checkpoint_input() -> io.Combo.Input:
     )
 
 
-def slider(name: str, tooltip: str) -> io.Float.Input:
-    """A share from 0 to 1."""
+def slider(name: str, tooltip: str, most: float = 1.0, **others: bool) -> io.Float.Input:
+    """A number from 0 to `most`, usually 1."""
     display = getattr(getattr(io, "NumberDisplay", None), "slider", None)
     return make(
         io.Float.Input,
         name,
         default=1.0,
         min=0.0,
-        max=1.0,
+        max=most,
         step=0.05,
         tooltip=tooltip,
+        **others,
         newer={"display_mode": display} if display is not None else {},
     )
 
@@ -67,6 +79,19 @@ def exposure_input() -> io.Float.Input:
         "exposure",
         "How much of the new exposure to take. 0: the image's own brightness and contrast. "
         f"The task {FIXED} keeps the image's own in any case.",
+    )
+
+
+def denoise_input() -> io.Float.Input:
+    """Came after the first release: the last input, and optional, so that workflows without it run,
+    those in the API's format too."""
+    return slider(
+        "denoise",
+        "How much grain to take away, and with it fine detail. 1: as much as the task usually "
+        "does. 0: none. 2: as smooth as the network makes it. "
+        f"The task {SMOOTH} takes all detail from the network in any case.",
+        most=MOST_DENOISE,
+        optional=True,
     )
 
 
@@ -104,6 +129,7 @@ def make_options(
     exposure: float,
     precision: Precision,
     statistics: Statistics = "each image",
+    denoise: float = 1.0,
 ) -> Options:
     """The widgets' values as the library's options; a full exposure is the task's own.
 
@@ -115,6 +141,7 @@ def make_options(
         task=task,
         strength=strength,
         exposure=None if own else exposure,
+        denoise=denoise,
         precision=precision,
         statistics=statistics,
     )

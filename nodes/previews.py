@@ -1,9 +1,11 @@
-"""Before and after, small, in the host's temporary folder: for the view on the node."""
+"""Small images for the view on the node: before and after, and, while it works, what is done."""
 
 from __future__ import annotations
 
 import logging
 import secrets
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,81 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..devudp_model.engine.watch import watching
+from ..devudp_model.generator import Generator
+from ..devudp_model.progress import ImageProgress
+from ..devudp_model.restoration import Options, restore
+from ..devudp_model.tasks import TASK_SPECS
+from .host import PREVIEW_PIXELS, Report
 from .images import channels_first
 
 log = logging.getLogger("devudp")
 
 MOST_PIXELS = 1024
 """Of the long side: the view is small, and large files would take longer than the restoring."""
+
+QUICK = 4
+"""A first look is restored at least so many times smaller: for a sixteenth of the time."""
+
+QUICK_PIXELS = 384
+"""Of its long side, at the most."""
+
+LEAST_SIDE = 64
+"""Of its short side: smaller ones look like something else, and are done soon anyway."""
+
+
+class VisibleProgress(ImageProgress):
+    """Progress on the node, with a preview: what is finished of the image that is in work, in place
+    of the same part of what was shown before.
+
+    Args:
+        report: the node's progress bar.
+        first: images that the bar has seen before.
+        canvas: what is shown first, 1,C,h,w in [0, 1]; None for no preview.
+    """
+
+    def __init__(self, report: Report, first: int = 0, canvas: Tensor | None = None):
+        super().__init__(self.tell, first)
+        self.bar, self.canvas = report, canvas
+        self.shown: Tensor | None = None
+        if canvas is not None:
+            self.tell(first)
+
+    def tell(self, done: float) -> None:
+        """Images done, and the preview if it is another one than the last."""
+        new = None if self.canvas is self.shown else self.canvas
+        self.shown = self.canvas
+        self.bar(done, None if new is None else as_pil(new))
+
+    def finished(self, rows: Tensor, start: int, height: int) -> None:
+        """For `watching`."""
+        if self.canvas is None:
+            return
+        size = self.canvas.shape[2:]
+        top, bottom = (at * size[0] // height for at in (start, start + rows.shape[2]))
+        if bottom > top:
+            small = F.interpolate(rows[:, :3].float().cpu(), (bottom - top, size[1]), mode="area")
+            self.canvas = self.canvas.clone()
+            self.canvas[:, :, top:bottom] = small
+        self.advance(0)
+
+
+def first_look(image: Tensor, generator: Generator, options: Options) -> Tensor:
+    """About how 1,C,H,W is going to look, as large as a preview.
+
+    It is restored at a small size, which shows the new exposure; blur cannot be seen there. Where
+    that would take too long, or shows nothing, it is the image as it is.
+    """
+    canvas = shrink(image, PREVIEW_PIXELS)
+    scale = max(QUICK, -(-max(image.shape[2:]) // QUICK_PIXELS))
+    if TASK_SPECS[options.task].exposure_is_fixed or min(image.shape[2:]) < scale * LEAST_SIDE:
+        return canvas
+    small = F.avg_pool2d(image[:, :3].float(), scale)
+    alone = replace(options, statistics="each image", memory=None)
+    with watching(), suppress(FloatingPointError):
+        small = restore(small, generator, alone).cpu()
+        canvas = F.interpolate(small, canvas.shape[2:], mode="bilinear")
+    return canvas
 
 
 def before_and_after(before: Tensor, after: Tensor) -> dict[str, Any]:
@@ -38,10 +109,18 @@ def before_and_after(before: Tensor, after: Tensor) -> dict[str, Any]:
 
 def save(image: Tensor, folder: Path, name: str) -> dict[str, str]:
     """IMAGE B,H,W,C as the host's page wants to be told of it."""
-    small = channels_first(image[:1, ..., :3]).float().cpu()
-    scale = -(-max(small.shape[2:]) // MOST_PIXELS)
-    small = F.avg_pool2d(small, scale, ceil_mode=True, count_include_pad=False)
-    pixels = (small[0].nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
-    array = pixels.expand(3, -1, -1).permute(1, 2, 0).numpy()
-    Image.fromarray(array).save(folder / name, quality=90)
+    as_pil(shrink(channels_first(image[:1]), MOST_PIXELS)).save(folder / name, quality=90)
     return {"filename": name, "subfolder": "", "type": "temp"}
+
+
+def shrink(image: Tensor, most: int) -> Tensor:
+    """1,C,H,W without alpha, on the CPU, so that the long side has at most `most` pixels."""
+    small = image[:, :3].float().cpu()
+    scale = -(-max(small.shape[2:]) // most)
+    return F.avg_pool2d(small, scale, ceil_mode=True, count_include_pad=False)
+
+
+def as_pil(image: Tensor) -> Image.Image:
+    """1,C,H,W in [0, 1] in 8 bits, grey in three channels."""
+    pixels = (image[0].nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).numpy())

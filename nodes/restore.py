@@ -15,6 +15,7 @@ from .inputs import (
     ESSENTIALS,
     ChecksCheckpoint,
     checkpoint_input,
+    denoise_input,
     exposure_input,
     make_options,
     precision_input,
@@ -61,6 +62,7 @@ class DEvUDPRestore(ChecksCheckpoint, io.ComfyNode):
                         "image."
                     ),
                 ),
+                denoise_input(),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The restored images.")],
             newer={
@@ -80,9 +82,10 @@ class DEvUDPRestore(ChecksCheckpoint, io.ComfyNode):
         precision: Precision,
         statistics: Statistics,
         mask: Tensor | None = None,
+        denoise: float = 1.0,
     ) -> io.NodeOutput:
         check_image(image)
-        options = make_options(task, strength, exposure, precision, statistics)
+        options = make_options(task, strength, exposure, precision, statistics, denoise)
         cleaned = clean_mask(mask, len(image))
         text = EMPTY_MASK if cleaned is not None and not cleaned.any() else ""
         if text:

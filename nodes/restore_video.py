@@ -32,6 +32,7 @@ from .inputs import (
     ESSENTIALS,
     ChecksCheckpoint,
     checkpoint_input,
+    denoise_input,
     exposure_input,
     make_options,
     precision_input,
@@ -78,6 +79,7 @@ class DEvUDPRestoreVideo(ChecksCheckpoint, io.ComfyNode):
                 strength_input(),
                 exposure_input(),
                 precision_input(),
+                denoise_input(),
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The restored video.")],
             newer={
@@ -95,8 +97,10 @@ class DEvUDPRestoreVideo(ChecksCheckpoint, io.ComfyNode):
         strength: float,
         exposure: float,
         precision: Precision,
+        denoise: float = 1.0,
     ) -> io.NodeOutput:
-        options = make_options(task, strength, exposure, host_precision(precision), "shared")
+        precision = host_precision(precision)
+        options = make_options(task, strength, exposure, precision, "shared", denoise)
         with scene_restorer(checkpoint, options, auto=task == AUTO) as scenes:
             if is_file(video):
                 restored = restore_file(video, scenes)

@@ -15,11 +15,12 @@ from ..devudp_model.engine.watch import KeptOutputs, watching
 from ..devudp_model.frozen import VideoRestorer, sampled
 from ..devudp_model.generator import Generator
 from ..devudp_model.memory import first_limit, with_less_memory
-from ..devudp_model.progress import ImageProgress, pixels_to_do
+from ..devudp_model.progress import pixels_to_do
 from ..devudp_model.restoration import Options, Precision, restore
 from . import host
 from .host import intermediate_device, intermediate_dtype
 from .images import channels_first, channels_last, check_image, empty_like
+from .previews import VisibleProgress, first_look, shrink
 
 CHUNK = 8
 """Images restored in one go: so few that their copies weigh little."""
@@ -40,7 +41,7 @@ def restore_images(
     options: Options,
     mask: Tensor | None,
     *,
-    report: Callable[[float], None] | None = None,
+    report: host.Report | None = None,
     first: int = 0,
     outputs: KeptOutputs | None = None,
 ) -> Tensor:
@@ -64,12 +65,13 @@ def restore_images(
     check_image(image)
     if not len(image):
         return empty_like(image)
-    progress = ImageProgress(report or host.progress(len(image)), first)
     pixels = pixels_to_do(image.shape[1], image.shape[2], generator, options)
     options = replace(options, precision=host_precision(options.precision))
     with on_device(generator, working_bytes(image, generator, options)) as device:
         limit = first_limit(host.free_bytes(device))
-
+        again = bool(mask is not None or (outputs and outputs.nbytes))
+        canvas = None if device.type != "cpu" else preview(image, generator, options, again)
+        progress = VisibleProgress(report or host.progress(len(image)), first, canvas)
         start_video = partial(make_video, image, generator, options)
         video = None
         if options.statistics == "shared":
@@ -83,10 +85,10 @@ def restore_images(
                 progress.done(first + part.start + count)
 
             progress.begin(pixels)
-            with host.cancellable(), watching(progress.advance, outputs):
+            with host.cancellable(), watching(progress.advance, outputs, progress.finished):
                 if video:
                     video.set_memory(memory)
-                    restored = restore_frames(video, frames, masks, done)
+                    restored = restore_frames(video, frames, masks, progress, done)
                 else:
                     bounded = replace(options, memory=memory)
                     restored = restore(frames, generator, bounded, mask=masks, progress=done)
@@ -101,6 +103,15 @@ def restore_images(
     return result
 
 
+def preview(image: Tensor, generator: Generator, options: Options, plain: bool) -> Tensor:
+    """What the node shows first of IMAGE B,H,W,C: how it is going to look, or the `plain` image."""
+    first = channels_first(image[:1])
+    if plain:
+        return shrink(first, host.PREVIEW_PIXELS)
+    with host.cancellable():
+        return first_look(first, generator, options)
+
+
 def make_video(
     image: Tensor, generator: Generator, options: Options, memory: int | None
 ) -> VideoRestorer:
@@ -111,13 +122,18 @@ def make_video(
 
 
 def restore_frames(
-    video: VideoRestorer, frames: Tensor, masks: Tensor | None, done: Callable[[int], None]
+    video: VideoRestorer,
+    frames: Tensor,
+    masks: Tensor | None,
+    progress: VisibleProgress,
+    done: Callable[[int], None],
 ) -> Tensor:
     """B,C,H,W to the same; `masks` is None, or 1 or B,1,H,W; `done` gets the number of frames."""
     restored = torch.empty_like(frames)
     for i, frame in enumerate(frames.split(1)):
         mask = masks if masks is None or len(masks) == 1 else masks[i : i + 1]
         restored[i : i + 1] = video(frame, mask)
+        progress.finished(restored[i : i + 1], 0, restored.shape[2])
         done(i + 1)
     return restored
 

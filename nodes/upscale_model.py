@@ -25,6 +25,7 @@ from .inputs import (
     ESSENTIALS,
     ChecksCheckpoint,
     checkpoint_input,
+    denoise_input,
     exposure_input,
     make_options,
     precision_input,
@@ -163,6 +164,7 @@ class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
                         "the task deblur does without."
                     ),
                 ),
+                denoise_input(),
             ],
             outputs=[
                 io.UpscaleModel.Output(
@@ -185,8 +187,10 @@ class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
         exposure: float,
         precision: Precision,
         image: Tensor | None = None,
+        denoise: float = 1.0,
     ) -> io.NodeOutput:
-        options = make_options(task, strength, exposure, host_precision(precision))
+        precision = host_precision(precision)
+        options = make_options(task, strength, exposure, precision, denoise=denoise)
         if image is not None:
             check_image(image, may_be_empty=False)
             image = channels_first(image[..., :3])

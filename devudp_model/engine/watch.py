@@ -1,4 +1,4 @@
-"""What a caller may attach to every network that runs within a block: progress, kept outputs.
+"""What a caller may attach to all that runs within a block: progress, results, kept outputs.
 
     with watching(advance=bar.update):
         restore(image, generator)
@@ -19,6 +19,10 @@ from torch import Tensor
 
 Advance = Callable[[float], None]
 """Gets the pixels done since the last call, as if the network worked through one at a time."""
+
+Finished = Callable[[Tensor, int, int], None]
+"""Gets finished rows of an image, 1,C,h,W, the number of the first of them, and the image's height:
+from top to bottom, one image after the other."""
 
 
 @dataclass
@@ -58,6 +62,7 @@ class Watch:
 
     advance: Advance | None = None
     kept: KeptOutputs | None = None
+    finished: Finished | None = None
 
 
 NOTHING = Watch()
@@ -71,9 +76,14 @@ def current() -> Watch:
 
 
 @contextmanager
-def watching(advance: Advance | None = None, kept: KeptOutputs | None = None) -> Iterator[None]:
-    """Within the block, networks tell `advance` of their progress and use and fill `kept`."""
-    token = _watch.set(Watch(advance, kept))
+def watching(
+    advance: Advance | None = None,
+    kept: KeptOutputs | None = None,
+    finished: Finished | None = None,
+) -> Iterator[None]:
+    """Within the block, networks tell `advance` of their progress and use and fill `kept`, and
+    `restore` shows `finished` what it has done."""
+    token = _watch.set(Watch(advance, kept, finished))
     try:
         yield
     finally:

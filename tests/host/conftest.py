@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 from devudp_model.checkpoint import save_checkpoint
 from devudp_model.generator import Generator
 from tests.host.environment import COMFYUI, HERE, Host, prepare
+from tests.host.fakes import Pack, load_pack
 from tests.host.server import Server, install_pack, make_base, serve
 
 PACK = "De-V.udp-1.0 (test)"
@@ -95,3 +97,15 @@ def server(
     install_pack(base / "custom_nodes" / PACK)
     with serve(host, base) as running:
         yield running
+
+
+@pytest.fixture(params=["old", "new"])
+def pack(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pack:
+    return load_pack(monkeypatch, request.param, str(tmp_path))
+
+
+@pytest.fixture
+def small_weights(pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "own.safetensors", small_generator(1), {})
+    find = sys.modules["folder_paths"]
+    monkeypatch.setattr(find, "get_full_path_or_raise", lambda _, n: str(tmp_path / n), False)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.host.environment import ROOT
 
@@ -33,11 +34,13 @@ class Calls:
     freed: list[tuple[float, torch.device]] = field(default_factory=list)
     emptied: int = 0
     progress: list[float] = field(default_factory=list)
+    previews: list[tuple[str, Image.Image, int]] = field(default_factory=list)
     interrupt_at: int | None = None
 
     @property
     def whole(self) -> list[float]:
-        """The progress in whole images; slow machines are told of parts of one, too."""
+        """The progress in whole images; slow machines are told of parts of one, too, and a preview
+        can come without progress."""
         return [value for value in self.progress if value == int(value)]
 
 
@@ -174,8 +177,11 @@ class Bar:
     def __init__(self, total: int):
         self.total = total
 
-    def update_absolute(self, value: float) -> None:
-        self.calls.progress.append(value)
+    def update_absolute(self, value: float, total: Any = None, preview: Any = None) -> None:
+        if preview is not None:
+            self.calls.previews.append(preview)
+        if preview is None or value not in (0, *self.calls.progress[-1:]):
+            self.calls.progress.append(value)
         if value == self.calls.interrupt_at:
             raise Interrupted
 
@@ -230,3 +236,17 @@ def load_pack(monkeypatch: pytest.MonkeyPatch, shape: Shape, models: str) -> Pac
     extension: Any = asyncio.run(module.comfy_entrypoint())
     nodes = asyncio.run(extension.get_node_list())
     return Pack(name, calls, management, {node.__name__: node for node in nodes})
+
+
+def restore_node(pack: Pack, image: torch.Tensor, **changes: Any) -> Any:
+    """What DEvUDP Restore gives, with weights of a few kilobytes."""
+    values = {
+        "task": "joint",
+        "checkpoint": "own.safetensors",
+        "strength": 1.0,
+        "exposure": 1.0,
+        "precision": "fp32",
+        "statistics": "each image",
+        **changes,
+    }
+    return pack.nodes["DEvUDPRestore"].execute(image, **values)

@@ -12,15 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from devudp_model.checkpoint import save_checkpoint
 from tests.host.conftest import small_generator
 from tests.host.environment import ROOT
-from tests.host.fakes import CorePatcher, Interrupted, Pack, Patcher, Shape, load_pack
-
-
-@pytest.fixture(params=["old", "new"])
-def pack(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pack:
-    return load_pack(monkeypatch, request.param, str(tmp_path))
+from tests.host.fakes import CorePatcher, Interrupted, Pack, Patcher, Shape, restore_node
 
 
 def shape_of(pack: Pack) -> Shape:
@@ -223,29 +217,8 @@ def test_weights_are_read_once_and_go_with_the_image(
     assert read == ["a", "a"]
 
 
-def restore_node(pack: Pack, image: torch.Tensor, **changes: Any) -> Any:
-    """What DEvUDP Restore gives, with weights of a few kilobytes."""
-    values = {
-        "task": "joint",
-        "checkpoint": "own.safetensors",
-        "strength": 1.0,
-        "exposure": 1.0,
-        "precision": "fp32",
-        "statistics": "each image",
-        **changes,
-    }
-    return pack.nodes["DEvUDPRestore"].execute(image, **values)
-
-
-@pytest.fixture
-def small_weights(pack: Pack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "own.safetensors", small_generator(1), {})
-    find = sys.modules["folder_paths"]
-    monkeypatch.setattr(find, "get_full_path_or_raise", lambda _, n: str(tmp_path / n), False)
-
-
 @pytest.mark.usefixtures("small_weights")
-@pytest.mark.parametrize("change", ["strength", "exposure", "mask", "task"])
+@pytest.mark.parametrize("change", ["strength", "exposure", "mask", "task", "denoise"])
 def test_the_network_does_not_run_again_for_what_comes_after_it(
     pack: Pack, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
@@ -256,8 +229,9 @@ def test_the_network_does_not_run_again_for_what_comes_after_it(
         "exposure": {"exposure": 0.3},
         "mask": {"mask": torch.rand(1, 40, 48)},
         "task": {"task": "low light"},
+        "denoise": {"denoise": 0.2},
     }[change]
-    restore_node(pack, image)
+    usual = restore_node(pack, image).args[0]
     runs: list[int] = []
     true = network.Execution.run
     monkeypatch.setattr(
@@ -268,6 +242,7 @@ def test_the_network_does_not_run_again_for_what_comes_after_it(
     fresh = restore_node(pack, image.clone(), **changes).args[0]
     assert runs == [1]
     assert torch.equal(kept, fresh)
+    assert not torch.equal(kept, usual)
     image[0, 3, 4] = 0.5  # what a careless node may do
     restore_node(pack, image)
     assert runs == [1, 1]
@@ -368,6 +343,8 @@ def test_widgets_become_options(pack: Pack) -> None:
     assert make("low light", 1.0, 0.0, "auto").exposure == 0
     assert make("joint", 1.0, 1.0, "auto").exposure is None  # the task's own
     assert make("deblur", 1.0, 0.3, "auto").exposure is None  # keeps the image's in any case
+    assert make("joint", 1.0, 1.0, "auto").denoise == 1  # the task's own
+    assert make("joint", 1.0, 1.0, "auto", denoise=1.6).denoise == 1.6
 
 
 def test_measure_averages_over_a_batch(pack: Pack) -> None:

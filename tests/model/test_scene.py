@@ -18,6 +18,7 @@ from devudp_model.scene import (
     has_lights,
     tone_for,
 )
+from devudp_model.tasks import TASK_SPECS
 
 
 def night(height: int = 120, width: int = 160) -> Tensor:
@@ -112,11 +113,25 @@ def test_denoise_chooses_between_the_inputs_detail_and_the_models() -> None:
     torch.manual_seed(0)
     G = Generator("devudp", width=4, depth=1).eval()
     image = torch.rand(1, 3, 40, 48)
-    results = [restore(image, G, Options(task="joint", denoise=d)) for d in (0.0, 0.5, 1.0)]
-    torch.testing.assert_close(results[1], (results[0] + results[2]) / 2, rtol=0, atol=2e-2)
-    assert (results[0] - results[2]).abs().mean() > 0.01
-    with pytest.raises(ValueError, match="denoise must be between 0 and 1"):
-        Options(denoise=1.5)
+    given = (0.0, 0.5, 1.0, 1.5, 2.0)
+    results = [restore(image, G, Options(task="joint", denoise=d)) for d in given]
+    for before, between, after in zip(results, results[1:], results[2:], strict=False):
+        assert (before - after).abs().mean() > 0.01
+        # Straight between whole steps; at 1 the slope changes, as the task's own share is no half.
+        if between is not results[2]:
+            torch.testing.assert_close(between, (before + after) / 2, rtol=0, atol=2e-2)
+    assert torch.equal(results[2], restore(image, G, Options(task="joint"))), "1 is the task's own"
+    with pytest.raises(ValueError, match="denoise must be between 0 and 2"):
+        Options(denoise=2.5)
+
+
+def test_denoise_scales_each_tasks_own_share() -> None:
+    for name in ("joint", "low light"):
+        spec = TASK_SPECS[name]
+        shares = [spec.detail_at(d, shortcut=False) for d in (0, 0.5, 1, 1.5, 2)]
+        own = spec.detail
+        assert shares == pytest.approx([1, (1 + own) / 2, own, own / 2, 0])
+    assert {TASK_SPECS["deblur"].detail_at(d, shortcut=True) for d in (0.0, 1.0, 2.0)} == {0.0}
 
 
 def test_it_comes_back_from_a_file(tmp_path) -> None:

@@ -11,15 +11,17 @@ from typing import get_args
 
 import torch
 
+from devudp_model.auto import AUTO
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.generator import VARIANTS, Generator
 from devudp_model.restoration import PRECISIONS, Options
-from devudp_model.tasks import TASKS, Task, bundled_variant
+from devudp_model.tasks import DEFAULT_TASK, TASKS, Task, bundled_variant
 
 from ..config import ConfigError
 from ..data.layouts import LayoutName, folder_pairs
 from .methods import (
     Method,
+    auto_method,
     cascade_method,
     command_method,
     gamma_method,
@@ -33,7 +35,7 @@ TASK_WORDS: dict[str, Task] = {task.replace(" ", "-"): task for task in TASKS}
 MODEL = "model"
 """Beside the tasks: the network's plain output, which is what the paper measures."""
 
-METHOD_WORDS = [*TASK_WORDS, MODEL]
+METHOD_WORDS = [*TASK_WORDS, AUTO, MODEL]
 
 INPUT, REFERENCE = "input", "reference"
 """Folders of a set's own images, beside those of the methods."""
@@ -52,7 +54,8 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--weights", help="a checkpoint, a run's folder, devudp or devudp-dt (default: the task's)")
     add("--task", nargs="*", choices=METHOD_WORDS, default=["joint"],
-        help="one row each; model: the network's plain output, as the paper measures")  # fmt: skip
+        help="one row each; auto: what each image needs; model: the network's plain output, as the "
+        "paper measures")  # fmt: skip
     for layout in get_args(LayoutName):
         add(f"--{layout}", metavar="ROOT", help=f"the official tree of {layout}")
     add("--pairs", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"))
@@ -116,15 +119,30 @@ class Tasks:
             ConfigError, CheckpointError: no weights, or they cannot be read.
         """
         options = self.options
-        path = find_weights(options.weights or bundled_variant(TASK_WORDS.get(word, "joint")))
+        if word == AUTO:
+            wanted = self.wanted(DEFAULT_TASK)
+            return partial(auto_method, {task: self.generator(task) for task in TASKS}, wanted)
+        task = TASK_WORDS.get(word, DEFAULT_TASK)
+        self.used[word] = self.path(task)
+        if word == MODEL:
+            return partial(model_method, self.generator(task), options.precision)
+        return partial(restore_method, self.generator(task), self.wanted(task))
+
+    def wanted(self, task: Task) -> Options:
+        """What the command line asks of a task."""
+        options = self.options
+        return Options(task, options.strength, options.exposure, precision=options.precision)
+
+    def path(self, task: Task) -> Path:
+        """The checkpoint for a task."""
+        return find_weights(self.options.weights or bundled_variant(task))
+
+    def generator(self, task: Task) -> Generator:
+        """The network of a task."""
+        path = self.path(task)
         if path not in self.loaded:
             self.loaded[path] = load_checkpoint(path).generator.to(self.device)
-        self.used[word] = path
-        if word == MODEL:
-            return partial(model_method, self.loaded[path], options.precision)
-        wanted = Options(TASK_WORDS[word], options.strength, options.exposure,
-                         precision=options.precision)  # fmt: skip
-        return partial(restore_method, self.loaded[path], wanted)
+        return self.loaded[path]
 
 
 def make_methods(options: argparse.Namespace, tasks: Tasks) -> dict[str, Method]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,16 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from devudp_model.auto import AUTO, choose
 from devudp_model.engine.precision import Precision
 from devudp_model.generator import Generator
 from devudp_model.restoration import Options, make_network, restore
+from devudp_model.tasks import Task
 
 from ..config import ConfigError
 from ..data.image_cache import decode
+
+logger = logging.getLogger("devudp")
 
 Method = Callable[[Path, Path], None]
 """Restores all PNGs of a folder into another one, under the same names."""
@@ -34,6 +39,21 @@ def gamma_method(gamma: float, source: Path, target: Path) -> None:
 def restore_method(generator: Generator, options: Options, source: Path, target: Path) -> None:
     """A task of this project, with the settings in `options`."""
     each_image(lambda image: restore(image, generator, options), options.task, source, target)
+
+
+def auto_method(
+    generators: Mapping[Task, Generator], options: Options, source: Path, target: Path
+) -> None:
+    """The task that each image needs, as strongly as it needs it; the task in `options` is none."""
+
+    def run(image: Tensor) -> Tensor:
+        choice = choose(image)
+        logger.info("%s", choice.reason)
+        if choice.task is None:
+            return image
+        return restore(image, generators[choice.task], choice.options(options))
+
+    each_image(run, AUTO, source, target)
 
 
 def model_method(generator: Generator, precision: Precision, source: Path, target: Path) -> None:

@@ -1,0 +1,92 @@
+"""Runs the ONNX files of `onnx_export` on an image, as a whole or in tiles; needs no PyTorch.
+
+    pip install onnxruntime pillow numpy
+    python onnx_restore.py photo.jpg restored.png --model onnx/devudp-dt.onnx
+    python onnx_restore.py photo.jpg restored.png --model onnx/devudp.onnx --tile 512
+
+This is the network's own image, without what a task adds to it (exposure matched, own detail,
+filters): see docs/onnx.md. The file stands alone: copy it and change it as you like.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+OVERLAP = 72
+"""Pixels around a tile that its result depends on, a multiple of 4; of networks of depth 2."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # pyright: ignore[reportOptionalMemberAccess]
+    parser.add_argument("image", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", type=Path, required=True, help="NAME.onnx of onnx_export")
+    parser.add_argument("--tile", type=int, default=0, help="pixels a side; 0: the whole image")
+    parser.add_argument(
+        "--measure", type=int, default=0, help="measure the image at this long side at the most"
+    )
+    args = parser.parse_args()
+    image = ImageOps.exif_transpose(Image.open(args.image)).convert("RGB")
+    pixels = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255  # 1,3,H,W
+    if args.tile:
+        measured = pixels
+        if args.measure and max(image.size) > args.measure:
+            image.thumbnail((args.measure, args.measure), Image.Resampling.BOX)
+            measured = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255
+        restored = restore_in_tiles(pixels, args.model, args.tile, measured)
+    else:
+        (restored,) = session(args.model).run(None, {"image": pixels})
+    bytes_ = np.round(np.clip(restored[0], 0, 1) * 255).astype(np.uint8)
+    Image.fromarray(bytes_.transpose(1, 2, 0)).save(args.out)
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    """On the fastest device that this onnxruntime has."""
+    return onnxruntime.InferenceSession(path, providers=onnxruntime.get_available_providers())
+
+
+def restore_in_tiles(
+    pixels: np.ndarray, model: Path, side: int, measured: np.ndarray | None = None
+) -> np.ndarray:
+    """1,3,H,W in [0, 1] to the same, as the whole image would come out.
+
+    Args:
+        model: NAME.onnx. Where NAME-tile.onnx lies beside it, the network normalises over the whole
+            image, and tiles need what NAME-statistics.onnx measures.
+        side: of a tile without its overlap, a multiple of 4.
+        measured: what to measure, if another image than `pixels`: a smaller version takes less
+            memory, and gives about the same result.
+    """
+    if side < 4 or side % 4:
+        raise SystemExit(f"--tile {side} is no multiple of 4")
+    tile, more = model.with_stem(f"{model.stem}-tile"), {}
+    if tile.exists():
+        measure = session(model.with_stem(f"{model.stem}-statistics"))
+        image = pixels if measured is None else measured
+        (more["statistics"],) = measure.run(None, {"image": image})
+        model = tile
+    run, result = session(model), np.empty_like(pixels)
+    height, width = pixels.shape[2:]
+    for top, bottom, above in cuts(height, side):
+        for left, right, before in cuts(width, side):
+            wide = pixels[:, :, above : bottom + OVERLAP, before : right + OVERLAP]
+            (restored,) = run.run(None, {"image": wide, **more})
+            inner = restored[:, :, top - above :, left - before :]
+            result[:, :, top:bottom, left:right] = inner[:, :, : bottom - top, : right - left]
+    return result
+
+
+def cuts(size: int, side: int) -> Iterator[tuple[int, int, int]]:
+    """First and last pixel (exclusive) of each tile, and where its overlap begins."""
+    for start in range(0, size, side):
+        yield start, min(start + side, size), max(start - OVERLAP, 0)
+
+
+if __name__ == "__main__":
+    main()
