@@ -38,6 +38,12 @@ from .tiles import find_tile, with_context
 logger = logging.getLogger("devudp")
 
 
+NO_ALPHA = (
+    "Transparency is lost on this way: the node that takes the model has room for three colours "
+    "only. Use DEvUDP Restore where you need it."
+)
+
+
 class MovableNetworks(nn.Module):
     """The generator as loaded, and frozen for one image: what the host moves as a whole.
 
@@ -191,19 +197,24 @@ class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
     ) -> io.NodeOutput:
         precision = host_precision(precision)
         options = make_options(task, strength, exposure, precision, denoise=denoise)
+        told = ""
         if image is not None:
             check_image(image, may_be_empty=False)
+            told = NO_ALPHA if image.shape[3] == 4 else ""
             image = channels_first(image[..., :3])
         if task == AUTO:
-            options = choose_for_tiles(image, options)
+            options, reason = choose_for_tiles(image, options)
+            told = f"{reason}\n{told}".strip()
+        if told:
+            show_text(told)
         generator = checkpoints.load(checkpoint, options.task).generator
         if image is None:
             options = without_image(generator, options)
         return io.NodeOutput(TiledRestorer(generator, options, image))
 
 
-def choose_for_tiles(image: Tensor | None, options: Options) -> Options:
-    """The task that B,C,H,W needs; strength 0 where it needs none.
+def choose_for_tiles(image: Tensor | None, options: Options) -> tuple[Options, str]:
+    """The task that B,C,H,W needs, strength 0 where it needs none; and why.
 
     Raises:
         ValueError: there is no image.
@@ -214,8 +225,9 @@ def choose_for_tiles(image: Tensor | None, options: Options) -> Options:
             "the input 'image' too, or choose the task deblur, which does without."
         )
     choice = choose(image)
-    show_text(choice.reason)
-    return replace(options, strength=0.0) if choice.task is None else choice.options(options)
+    if choice.task is None:
+        return replace(options, strength=0.0), choice.reason
+    return choice.options(options), choice.reason
 
 
 def without_image(generator: Generator, options: Options) -> Options:

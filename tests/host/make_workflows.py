@@ -61,6 +61,11 @@ KINDS: dict[str, tuple[list[str], list[str], list[str]]] = {
         [*TASK_WIDGETS, "precision:COMBO"],
         ["upscale_model:UPSCALE_MODEL"],
     ),
+    "DEvUDPRestoreVideo": (
+        ["video:VIDEO"],
+        [*TASK_WIDGETS, "precision:COMBO"],
+        ["video:VIDEO"],
+    ),
     "DEvUDPDegrade": (
         ["image:IMAGE"],
         ["blur:FLOAT", "light:FLOAT", "noise:FLOAT", "seed:INT"],
@@ -91,6 +96,7 @@ class Graph:
     def __init__(self, note: str, size: Pair = (720, 140), at: Pair = (0, -240)):
         self.nodes: list[dict[str, Any]] = []
         self.links: list[list[Any]] = []
+        self.extra: dict[str, Any] = {}
         if note:
             self.add("MarkdownNote", at, "How to", [note], size=size)
             self.nodes[0].update(color="#432", bgcolor="#653")
@@ -151,9 +157,13 @@ class Graph:
             "links": self.links,
             "groups": [],
             "config": {},
-            "extra": {},
+            "extra": self.extra,
             "version": 0.4,
         }
+
+    def show_as_app(self, inputs: list[tuple[int, str]], outputs: list[int]) -> None:
+        """What the page's app mode shows (hosts from 2026 on): widgets as (node, name), nodes."""
+        self.extra["linearData"] = {"inputs": [list(pair) for pair in inputs], "outputs": outputs}
 
 
 def slot(text: str) -> dict[str, Any]:
@@ -191,13 +201,17 @@ DEMO_NOTE = (
 def fix() -> Graph:
     graph = Graph(
         "Choose your photo in **Your photo** and press **Run**.\n\n"
-        "**task**: *joint* is for a photo that is dark **and** blurred. *low light* is for a dark, "
-        "sharp one. *deblur* is for a blurred one with good light. Leave a good daylight photo as "
-        "it is. *strength* mixes in the original.",
+        "**task**: *auto* measures the photo, does what it needs, and says so on the node; a good "
+        "photo stays as it is. Or choose yourself: *joint* for dark **and** blurred, *low light* "
+        "for dark, *deblur* for blurred. *strength* mixes in the original.",
     )
     photo = load(graph, BAD, (0, 0))
-    restored = graph.add("DEvUDPRestore", (400, 0), "Restore", ["joint", *RESTORE], (photo, 0))
-    graph.add("SaveImage", (800, 0), "Fixed photo", ["devudp/restored"], (restored, 0), size=LARGE)
+    restored = graph.add("DEvUDPRestore", (400, 0), "Restore", ["auto", *RESTORE], (photo, 0))
+    saved = graph.add(
+        "SaveImage", (800, 0), "Fixed photo", ["devudp/restored"], (restored, 0), size=LARGE
+    )
+    settings = [(restored, name) for name in ("task", "strength", "exposure", "denoise")]
+    graph.show_as_app([(photo, "image"), *settings], [saved])
     return graph
 
 
@@ -230,7 +244,7 @@ def mask() -> Graph:
     white = graph.add("SolidMask", (0, 780), "White: restore", [1.0, 256, 512])
     both = graph.add("MaskComposite", (400, 540), "Mask", [256, 0, "add"], (black, 0), (white, 0))
     restored = graph.add(
-        "DEvUDPRestore", (800, 0), "Restore", ["joint", *RESTORE], (photo, 0), (both, 0)
+        "DEvUDPRestore", (800, 0), "Restore", ["auto", *RESTORE], (photo, 0), (both, 0)
     )
     graph.add(
         "SaveImage",
@@ -249,14 +263,15 @@ def enlarge() -> Graph:
         "**Restore as model** offers the restoration to every node that takes an upscale model. It "
         "does not enlarge: **Enlarge** does, afterwards. If you have an upscale model, put **Load "
         "Upscale Model** and a second **Upscale Image (using Model)** in its place.\n\n"
-        "Connect the same photo to both nodes.",
+        "Connect the same photo to both nodes. Transparency is lost on this way: **Apply model** "
+        "has room for three colours only. Where you need it, use **DEvUDP Restore**.",
     )
     photo = load(graph, BAD, (0, 0))
     model = graph.add(
         "DEvUDPLoadUpscaleModel",
         (400, 180),
         "Restore as model",
-        ["joint", *RESTORE[:4]],
+        ["auto", *RESTORE[:4]],
         (photo, 0),
     )
     restored = graph.add(
@@ -272,10 +287,10 @@ def enlarge() -> Graph:
 
 def video() -> Graph:
     graph = Graph(
-        "A video is a batch of images. Here it is one photo, repeated. For your own video, put "
-        "**Load Video** and **Get Video Components** in the place of the first three nodes.\n\n"
-        "*statistics: shared* measures all frames together, so that the video does not flicker. "
-        "Keep a batch to one scene. " + DEMO_NOTE,
+        "Here the video is one photo, repeated. For your own, put **Load Video** in the place of "
+        "the first four nodes: any length, and its sound is kept.\n\n"
+        "**Restore Video** measures the frames of a scene together, so that they do not flicker. "
+        + DEMO_NOTE,
         (1120, 100),
         (0, -200),
     )
@@ -283,12 +298,11 @@ def video() -> Graph:
     size = ["lanczos", 512, 384, "center"]
     scaled = graph.add("ImageScale", (400, 0), "Frame size", size, (photo, 0))
     frames = graph.add("RepeatImageBatch", (800, 0), "Six frames", [6], (scaled, 0))
-    values = ["joint", *RESTORE[:-1], "shared"]
-    restored = graph.add("DEvUDPRestore", (1200, 0), "Restore", values, (frames, 0))
-    made = graph.add("CreateVideo", (1600, 0), "Make a video", [8.0], (restored, 0), None)
-    graph.add("PreviewImage", (1600, 240), "Frames", [], (restored, 0), size=(ACROSS, 340))
+    made = graph.add("CreateVideo", (1200, 0), "Make a video", [8.0], (frames, 0), None)
+    values = ["auto", *RESTORE[:4]]
+    restored = graph.add("DEvUDPRestoreVideo", (1600, 0), "Restore Video", values, (made, 0))
     graph.add(
-        "SaveVideo", (2000, 0), "Fixed video", ["video/devudp", "auto", "auto"], (made, 0),
+        "SaveVideo", (2000, 0), "Fixed video", ["video/devudp", "auto", "auto"], (restored, 0),
         size=LARGE,
     )  # fmt: skip
     demonstration(graph, (800, 240))
@@ -337,7 +351,7 @@ WORKFLOWS = {
 }
 
 
-def fix_inside(task: str = "joint") -> tuple[Graph, list[tuple[str, int, int]]]:
+def fix_inside(task: str = "auto") -> tuple[Graph, list[tuple[str, int, int]]]:
     graph = Graph("")
     graph.add("DEvUDPRestore", (0, 0), "Restore", [task, *RESTORE])
     return graph, [("image", 1, 0), ("task", 1, 2), ("strength", 1, 4)]

