@@ -19,7 +19,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,9 @@ the part that is shown."""
 
 CROP = 200, 150
 
+PARTS, PART = ", parts", (384, 256)
+"""Sets of the middle parts of images, for all methods; whole images, for those that are quick."""
+
 
 def parse() -> argparse.Namespace:
     assert __doc__
@@ -61,6 +64,7 @@ def parse() -> argparse.Namespace:
     add("--set", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"))
     add("--lpips-weights", type=Path, help="see training/method/lpips.py")
     add("--tensorflow-python", default=sys.executable, metavar="FILE")
+    add("--parts-only", action="store_true", help="measure the middle of each image only")
     add("--only", nargs="*", metavar="METHOD", help="begin with these words; default: all")
     add("--out", type=Path, default=Path("benchmarks/out"), help="results and restored images")
     add("--report", type=Path, help="where to write the page; measures nothing")
@@ -82,34 +86,51 @@ def main() -> None:
     for name, degraded, reference in args.set or []:
         folder = args.out / "compared" / name.replace(" ", "-")
         test_set = TestSet(name, folder_pairs(Path(degraded), Path(reference)))
-        measure_set(test_set, folder, wanted, args.tensorflow_python, lpips, found)
-        results.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        if not (folder / "input").exists():
+            prepare(test_set, folder)
+        quick = [method for method in wanted if not method.tensorflow]
+        sets = [(name, folder, quick), (name + PARTS, cut_parts(folder), wanted)]
+        for title, place, methods in sets[1:] if args.parts_only else sets:
+            for _ in measure_set(title, place, methods, args.tensorflow_python, lpips, found):
+                results.write_text(json.dumps(found, indent=1), encoding="utf-8")
     restore_samples(args.out / "compared" / "samples", wanted, args.tensorflow_python)
 
 
+def cut_parts(folder: Path) -> Path:
+    """The middle of each image of a prepared set, for networks that are slow."""
+    parts = folder.with_name(f"{folder.name}-parts")
+    for path in [*folder.glob("input/*.png"), *folder.glob("reference/*.png")]:
+        target = parts / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            left, top = ((a - b) // 2 for a, b in zip(image.size, PART, strict=True))
+            image.crop((left, top, left + PART[0], top + PART[1])).save(target)
+    return parts
+
+
 def measure_set(
-    test_set: TestSet,
+    name: str,
     folder: Path,
     methods: Sequence[Method],
     tensorflow: str,
     lpips: AlexLpips,
     found: dict[str, Any],
-) -> None:
-    """All methods that are meant for a set and not in `found` yet."""
-    rows = found.setdefault("sets", {}).setdefault(test_set.name, {})
-    if not (folder / "input").exists():
-        prepare(test_set, folder)
+) -> Iterator[str]:
+    """All methods for a set that are not in `found` yet: their names, as they are done."""
+    rows = found.setdefault("sets", {}).setdefault(name, {})
     names = sorted(path.stem for path in (folder / "input").iterdir())
     if "input" not in rows:
         rows["input"] = means(folder / "input", folder / "reference", names, lpips)
+        yield "input"
     for method in methods:
-        if test_set.name not in method.sets or method.name in rows:
+        if name.removesuffix(PARTS) not in method.sets or method.name in rows:
             continue
         cost = run(method, folder / "input", folder / method.name, tensorflow)
         if cost is None:
             continue
         rows[method.name] = means(folder / method.name, folder / "reference", names, lpips) | cost
-        log.info("%s, %s: %s", test_set.name, method.name, rows[method.name])
+        log.info("%s, %s: %s", name, method.name, rows[method.name])
+        yield method.name
 
 
 def means(
@@ -142,7 +163,7 @@ def run(method: Method, source: Path, target: Path, tensorflow: str) -> dict[str
 
 def restore_samples(folder: Path, methods: Sequence[Method], tensorflow: str) -> None:
     """The project's own samples, for the sheet: each by the methods for its kind."""
-    for name, kind, _ in SAMPLES:
+    for name, kind, _ in SAMPLES:  # TensorFlow's take minutes for a whole image
         source = folder / name / "input"
         if not source.exists():
             source.mkdir(parents=True)

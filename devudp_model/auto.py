@@ -39,8 +39,10 @@ DARK = (0.03, 0.09)
 """Mean linear light: below the first an image is certainly dark, above the second certainly not.
 Well exposed photographs have about 0.2, one and a half stops around it are usual."""
 
-BLURRED = (0.35, 0.385)
-"""Sharpness: below the first certainly blurred, above the second certainly not."""
+BLURRED = (0.35, 0.41)
+"""Sharpness: below the first certainly blurred, above the second certainly not. Between them a task
+takes part of its strength, so that a sharp photograph that is taken for a blurred one hardly
+changes."""
 
 LEAST_SHARE = 0.25
 """Of darkness or blur: weaker ones are left alone, as an image that is fine must stay as it is."""

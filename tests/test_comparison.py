@@ -44,7 +44,7 @@ def test_every_method_is_meant_for_a_set() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read from resource")
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_a_method_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     for side in ("low", "high"):
@@ -72,6 +72,6 @@ def test_a_method_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.Monke
     made = np.asarray(Image.open(tmp_path / "out/compared/low-light/gamma 0.26/a.png"))
     assert np.abs(made - expected).max() <= 1
     small, large = rows["gamma 0.26"], rows["CLAHE, scikit-image"]
-    assert large["installed"] > small["installed"] > 1e6 and small["peak"] > 1e6
+    assert large["installed"] > small["installed"] > 1e6 and 2e8 > small["peak"] > 1e7
     monkeypatch.setattr(subprocess, "run", None)
     comparison.main()  # all is there already
