@@ -4,7 +4,7 @@ Each is a function of an image, H,W,3 float32 in [0, 1], to the same. Its packag
 it is made, so that each needs only its own: see `python -m benchmarks.comparison --help`.
 """
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 # Most packages are optional.
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def non_local_means() -> Function:
 def unsharp_mask() -> Function:
     from skimage.filters import unsharp_mask
 
-    return lambda image: unsharp_mask(image, radius=2.0, amount=1.0, channel_axis=-1)
+    return lambda image: np.asarray(unsharp_mask(image, 2.0, 1.0, channel_axis=-1))
 
 
 def gaussian(sigma: float = 1.5) -> np.ndarray:
@@ -151,7 +151,7 @@ def wiener() -> Function:
     from skimage.restoration import unsupervised_wiener
 
     def run(channel: np.ndarray) -> np.ndarray:
-        return unsupervised_wiener(channel, gaussian(), clip=False, rng=0)[0]
+        return np.asarray(unsupervised_wiener(channel, gaussian(), clip=False, rng=0)[0])
 
     return partial(each_channel, run)
 

@@ -113,7 +113,7 @@ def measure_set(
     folder: Path,
     methods: Sequence[Method],
     tensorflow: str,
-    lpips: AlexLpips,
+    lpips: AlexLpips | None,
     found: dict[str, Any],
 ) -> Iterator[str]:
     """All methods for a set that are not in `found` yet: their names, as they are done."""
@@ -134,7 +134,7 @@ def measure_set(
 
 
 def means(
-    folder: Path, references: Path, names: Sequence[str], lpips: AlexLpips
+    folder: Path, references: Path, names: Sequence[str], lpips: AlexLpips | None
 ) -> dict[str, float]:
     values = measure(folder, references, names, lpips).values()
     mean = {

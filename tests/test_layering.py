@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from packaging.requirements import Requirement
+from PIL import Image
+
+from devudp_model.checkpoint import save_checkpoint
+from devudp_model.generator import Generator
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -243,6 +248,24 @@ def test_public_names_of_an_installed_package(copy: Path, tmp_path: Path) -> Non
     version, file = result.stdout.split()
     assert version == PROJECT["version"] and Path(file).is_relative_to(site)
     assert (site / "devudp_model" / "py.typed").exists()
+    restore_from(site, tmp_path)
+
+
+def restore_from(site: Path, folder: Path) -> None:
+    """The command line of an installed package restores an image, far from the clone."""
+    save_checkpoint(folder / "own.safetensors", Generator("devudp", 2, 1), {})
+    Image.new("RGB", (40, 24), (90, 60, 30)).save(folder / "flat.png")
+    noise = torch.randint(0, 255, (24, 40, 3), dtype=torch.uint8).numpy()
+    Image.fromarray(noise).save(folder / "noise.png")
+    words = ["restore", "flat.png", "noise.png", "--out", "restored", "--task", "joint"]
+    code = f"import sys; sys.path.insert(0, {str(site)!r})\nfrom devudp_model.cli import main\n"
+    code += f"sys.exit(main({[*words, '--checkpoint', 'own.safetensors', '--device', 'cpu']}))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    with Image.open(folder / "restored/noise.png") as image:
+        assert image.size == (40, 24) and image.tobytes() != noise.tobytes()
 
 
 @pytest.mark.slow

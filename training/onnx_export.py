@@ -131,7 +131,9 @@ class StatisticsNetwork(TapedNetwork):
 class TileNetwork(TapedNetwork):
     """A tile, 1,3,H,W in [0, 1], and the statistics of the whole image, to the restored tile."""
 
-    def forward(self, image: Tensor, statistics: Tensor) -> Tensor:
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, image: Tensor, statistics: Tensor
+    ) -> Tensor:
         return self.run(image, Tape(statistics))
 
 

@@ -41,7 +41,7 @@ def main() -> None:
             measured = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255
         restored = restore_in_tiles(pixels, args.model, args.tile, measured)
     else:
-        (restored,) = session(args.model).run(None, {"image": pixels})
+        restored = run(session(args.model), image=pixels)
     bytes_ = np.round(np.clip(restored[0], 0, 1) * 255).astype(np.uint8)
     Image.fromarray(bytes_.transpose(1, 2, 0)).save(args.out)
 
@@ -49,6 +49,11 @@ def main() -> None:
 def session(path: Path) -> onnxruntime.InferenceSession:
     """On the fastest device that this onnxruntime has."""
     return onnxruntime.InferenceSession(path, providers=onnxruntime.get_available_providers())
+
+
+def run(network: onnxruntime.InferenceSession, **inputs: np.ndarray) -> np.ndarray:
+    """The only output of a network."""
+    return np.asarray(network.run(None, inputs)[0])
 
 
 def restore_in_tiles(
@@ -69,14 +74,14 @@ def restore_in_tiles(
     if tile.exists():
         measure = session(model.with_stem(f"{model.stem}-statistics"))
         image = pixels if measured is None else measured
-        (more["statistics"],) = measure.run(None, {"image": image})
+        more["statistics"] = run(measure, image=image)
         model = tile
-    run, result = session(model), np.empty_like(pixels)
+    network, result = session(model), np.empty_like(pixels)
     height, width = pixels.shape[2:]
     for top, bottom, above in cuts(height, side):
         for left, right, before in cuts(width, side):
             wide = pixels[:, :, above : bottom + OVERLAP, before : right + OVERLAP]
-            (restored,) = run.run(None, {"image": wide, **more})
+            restored = run(network, image=wide, **more)
             inner = restored[:, :, top - above :, left - before :]
             result[:, :, top:bottom, left:right] = inner[:, :, : bottom - top, : right - left]
     return result
