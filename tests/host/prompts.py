@@ -10,6 +10,16 @@ Link = list[Any]
 """[node's number, its output]."""
 
 
+RESTORING: dict[str, Any] = {
+    "task": "joint",
+    "checkpoint": "small.safetensors",
+    "strength": 1.0,
+    "exposure": 1.0,
+    "precision": "auto",
+}
+"""What all nodes with a checkpoint are asked for, unless a test says otherwise."""
+
+
 class Builder:
     """Collects nodes; `prompt` is what the server takes."""
 
@@ -46,37 +56,15 @@ class Builder:
         return [self.add("DEvUDPDegrade", image=image, **values), 0]
 
     def restore(self, image: Link, **changes: Any) -> Link:
-        values = {
-            "task": "joint",
-            "checkpoint": "small.safetensors",
-            "strength": 1.0,
-            "exposure": 1.0,
-            "precision": "auto",
-            "statistics": "each image",
-            **changes,
-        }
+        values = {**RESTORING, "statistics": "each image", **changes}
         return [self.add("DEvUDPRestore", image=image, **values), 0]
 
     def restore_video(self, video: Link, **changes: Any) -> Link:
-        values = {
-            "task": "joint",
-            "checkpoint": "small.safetensors",
-            "strength": 1.0,
-            "exposure": 1.0,
-            "precision": "auto",
-            **changes,
-        }
+        values = {**RESTORING, **changes}
         return [self.add("DEvUDPRestoreVideo", video=video, **values), 0]
 
     def upscale_model(self, image: Link | None, **changes: Any) -> Link:
-        values: dict[str, Any] = {
-            "task": "joint",
-            "checkpoint": "small.safetensors",
-            "strength": 1.0,
-            "exposure": 1.0,
-            "precision": "auto",
-            **changes,
-        }
+        values = {**RESTORING, **changes}
         if image is not None:
             values["image"] = image
         return [self.add("DEvUDPLoadUpscaleModel", **values), 0]

@@ -10,9 +10,8 @@ import pytest
 
 from tests.host.browser import find_chromium, look
 from tests.host.environment import CACHE, HERE, Host
-from tests.host.prompts import Builder
 from tests.host.server import Server
-from tests.host.test_workflows import RESTORERS, compare, is_output, make_small, round_degraded, tap
+from tests.host.test_workflows import run_and_compare
 from tests.host.workflows import load, to_prompt
 
 SAVED: dict[str, dict[str, Any]] = load(HERE / "workflows-0.6.1.json")
@@ -44,17 +43,7 @@ def test_a_saved_workflow_runs(server: Server, tmp_path: Path, name: str) -> Non
     """And each of its nodes gives the image that the command line gives with these settings."""
     prompt = to_prompt(SAVED[name], server.get("/object_info"))
     check_meaning(name, prompt)
-    make_small(prompt)
-    build = Builder(prompt)
-    round_degraded(build)
-    taps = [tap(build, node) for node in list(prompt) if prompt[node]["class_type"] in RESTORERS]
-    run = server.run(build.prompt)
-    assert run.status == "success", run.error
-    assert taps
-    for number, (options, *saved) in enumerate(taps):
-        compare(server, run, options, saved, tmp_path / str(number))
-    ends = [node for node in prompt if is_output(server, prompt[node]["class_type"])]
-    assert all(run.outputs[node] for node in ends)
+    run_and_compare(server, prompt, tmp_path)
 
 
 def test_saved_workflows_open_in_the_page(host: Host, server: Server, tmp_path: Path) -> None:

@@ -30,7 +30,11 @@ def test_all_examples_are_there_with_a_thumbnail() -> None:
 
 @pytest.mark.parametrize("path", workflow_files(), ids=lambda path: path.stem)
 def test_workflow(server: Server, tmp_path: Path, path: Path) -> None:
-    prompt = to_prompt(load(path), server.get("/object_info"))
+    run_and_compare(server, to_prompt(load(path), server.get("/object_info")), tmp_path)
+
+
+def run_and_compare(server: Server, prompt: Prompt, folder: Path) -> None:
+    """Runs a workflow with small images; the command line has to make the same ones of them."""
     make_small(prompt, server)
     build = Builder(prompt)
     round_degraded(build)
@@ -39,7 +43,7 @@ def test_workflow(server: Server, tmp_path: Path, path: Path) -> None:
     assert run.status == "success", run.error
     assert taps
     for number, (options, *saved) in enumerate(taps):
-        compare(server, run, options, saved, tmp_path / str(number))
+        compare(server, run, options, saved, folder / str(number))
     ends = [node for node in prompt if is_output(server, prompt[node]["class_type"])]
     assert all(run.outputs[node] for node in ends)
 
