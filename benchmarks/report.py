@@ -32,7 +32,7 @@ upsampling with the convolution behind it is four convolutions of 2x2 taps.
 There is no option to compile: torch.compile makes the textbook version nearly as fast, but not
 faster, after a first call that takes 20 seconds for every new size (the table "Compiled").
 
-## What can be relied on
+## Guarantees
 
 - On the CPU a result is the same to the last bit whatever the memory bound and the strips, in fp32,
   bf16 and fp16: sums are made in groups of rows that always begin at the same rows, joined in
