@@ -91,7 +91,9 @@ def memory(plan: Plan) -> list[Table]:
             rows.append([*row, found["peak"] / pixels])
     header = ["image", "precision", "microseconds a pixel", "over 0.5 MP's"]
     header.append("peak bytes a pixel")
-    note = "Peak over input and output, of a first call: for small images mostly the cost of starting."
+    note = (
+        "Peak over input and output, of a first call: for small images mostly the cost of starting."
+    )
     return [Table("Growth with size", header, rows, note, chart="microseconds a pixel")]
 
 

@@ -49,7 +49,10 @@ def no_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KERNELS, "convolution", convolution)
 
 
-@pytest.mark.parametrize(("task", "height", "width"), LIMITS)
+@pytest.mark.parametrize(
+    ("task", "height", "width"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case[1] > 256)) for case in LIMITS],
+)
 def test_few_operations_and_waits(
     task: Task,
     height: int,

@@ -301,6 +301,7 @@ def test_a_long_batch_is_not_held_twice(pack: Pack, monkeypatch: pytest.MonkeyPa
     assert sum(seen) == 300 and max(seen) <= 8
 
 
+@pytest.mark.slow
 def test_the_frames_of_a_long_video_are_restored_one_by_one(
     pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

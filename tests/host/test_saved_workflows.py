@@ -12,7 +12,7 @@ from tests.host.browser import find_chromium, look
 from tests.host.environment import CACHE, HERE, Host
 from tests.host.server import Server
 from tests.host.test_workflows import run_and_compare
-from tests.host.workflows import load, to_prompt
+from tests.host.workflows import load, to_prompt, widget_inputs
 
 SAVED: dict[str, dict[str, Any]] = load(HERE / "workflows-0.6.1.json")
 
@@ -23,6 +23,30 @@ WIDGETS = {
     "DEvUDPMeasure": (),
 }
 """0.6.1's widgets, in the order in which their values were saved."""
+
+
+TODAY: dict[str, Any] = load(HERE / "object_info.json")
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_saved_values_and_links_have_a_place(name: str) -> None:
+    """Without the host: each of our nodes still has these inputs, and takes these values."""
+    for node in SAVED[name]["nodes"]:
+        if node["type"] not in WIDGETS:
+            continue
+        info = TODAY[node["type"]]
+        inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        assert inputs.keys() >= {slot["name"] for slot in node["inputs"]}
+        values = widget_inputs(node, info)
+        saved = dict(zip(WIDGETS[node["type"]], node["widgets_values"], strict=False))
+        assert values == values | saved
+        for key, value in saved.items():
+            options = inputs[key][1]
+            if key != "checkpoint":  # those that are installed
+                assert value in options.get("options", [value]), key
+            assert not isinstance(value, float) or options["min"] <= value <= options["max"]
+        types = [slot["type"] for slot in node["outputs"]]
+        assert types == info["output"][: len(types)]
 
 
 def check_meaning(name: str, prompt: dict[str, Any]) -> None:

@@ -69,6 +69,7 @@ def test_the_darker_the_stronger(good: Tensor) -> None:
     assert shares[0] == 0 and shares == sorted(shares) and shares[-1] > 0.9
 
 
+@pytest.mark.slow
 def test_size_grey_alpha_and_tiny_images(good: Tensor) -> None:
     large = torch.nn.functional.interpolate(
         good.repeat(1, 1, 3, 3), scale_factor=2.0, mode="bilinear"

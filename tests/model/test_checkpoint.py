@@ -424,6 +424,7 @@ def test_shapes_are_known_without_the_network() -> None:
             assert checkpoint_module.shapes_of(architecture) == wanted
 
 
+@pytest.mark.slow
 def test_a_packed_pth_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -431,6 +431,7 @@ def test_an_interruption_that_a_library_swallows(
     assert "Interrupted" in err and "damaged" not in err
 
 
+@pytest.mark.slow
 def test_not_enough_memory(
     tmp_path: Path,
     devudp: Callable[..., int],

@@ -147,6 +147,7 @@ def test_a_tiff_that_claims_gigabytes(tmp_path: Path) -> None:
         read_image(path)
 
 
+@pytest.mark.slow
 def test_sixty_thousand_pages(tmp_path: Path) -> None:
     first = b"II*\0" + struct.pack("<I", 8)
     pages = b"".join(

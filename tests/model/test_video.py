@@ -211,6 +211,7 @@ def static_change(pixels: np.ndarray) -> float:
     return float(np.abs(np.diff(static, axis=0)).mean() / static.mean(0).std())
 
 
+@pytest.mark.slow
 def test_static_places_do_not_flicker(tmp_path: Path) -> None:
     """A lamp changes the statistics of every other frame, and nothing else must change with it."""
     clip = make_clip(tmp_path / "a.mp4", 8, light=0.3, noise=2.0, lamp=True)
@@ -269,6 +270,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "tiny.safetensors"
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_videos(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

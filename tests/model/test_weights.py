@@ -29,7 +29,7 @@ def read(name: str) -> torch.Tensor:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
 
 
-@pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.parametrize("size", ["small", pytest.param("large", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("task", TASKS)
 def test_golden_image(task: Task, size: str):
     """In float32, to one step of 8 bits: processors round differently, and nothing else may.

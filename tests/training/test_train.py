@@ -80,6 +80,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert "from step 0 to 6 (3 steps an epoch)" in said and "step 6, held out: deblur psnr" in said
 
 
+@pytest.mark.slow
 def test_a_short_run_logs_its_last_step(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """Shorter than record.log_every: the first run that docs/training.md shows."""
     caplog.set_level(logging.INFO)

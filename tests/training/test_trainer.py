@@ -42,6 +42,7 @@ def trainer_of(accelerator: Accelerator, arguments: list[str]) -> Trainer:
     return Trainer(config, accelerator, UnpairedImages(config))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["devudp", "devudp-dt"])
 def test_steps_are_those_of_a_plain_loop(variant: str, accelerator: Accelerator, tmp_path: Path):
     """Five steps with averaging, frozen BatchNorm, warm-up and a halved rate, bit for bit."""
