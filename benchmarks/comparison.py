@@ -34,7 +34,7 @@ from training.evaluation.testsets import TestSet
 from training.method.lpips import AlexLpips, load_lpips
 
 from .compared_methods import METHODS, Method
-from .comparison_page import page
+from .comparison_page import PARTS, page
 from .measure import ROOT, machine
 
 log = logging.getLogger("benchmarks")
@@ -49,8 +49,8 @@ the part that is shown."""
 
 CROP = 200, 150
 
-PARTS, PART = ", parts", (384, 256)
-"""Sets of the middle parts of images, for all methods; whole images, for those that are quick."""
+PART = 384, 256
+"""Width and height of the middle parts."""
 
 
 def parse() -> argparse.Namespace:

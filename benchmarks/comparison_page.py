@@ -9,6 +9,9 @@ from .compared_methods import METHODS, Method
 
 KNOWN = {method.name: method for method in METHODS}
 
+PARTS = ", parts"
+"""Sets of the middle parts of images, for all methods; whole images, for those that are quick."""
+
 BETTER = {"psnr": 1, "ssim": 1, "lpips": -1}
 
 INTRODUCTION = """# Comparison
@@ -55,7 +58,7 @@ def page(found: dict[str, Any]) -> str:
     for name, rows in sets.items():
         parts.append(f"\n## {name[0].upper()}{name[1:]}, {rows['input']['n']} images\n")
         parts.append(table(rows))
-    parts += ["", SHEET, NOTES, f"Measured on: {found.get('machine', 'unknown')}."]
+    parts += ["", SHEET, NOTES, missing(sets), f"Measured on: {found.get('machine', 'unknown')}."]
     return "\n".join(parts) + "\n"
 
 
@@ -69,8 +72,19 @@ def lost(name: str, rows: dict[str, Any]) -> str:
     quicker = [n for n, row in others.items() if row["seconds"] < ours["seconds"]]
     smaller = [n for n, row in others.items() if row["installed"] < ours["installed"]]
     text = "; ".join(quality) if quality else "none in PSNR, SSIM or LPIPS"
-    text += f". Quicker: {', '.join(quicker) or 'none'}."
-    return f"- **{name}**: {text} Smaller to install: {', '.join(smaller) or 'none'}."
+    text += f". Quicker: {'; '.join(quicker) or 'none'}."
+    return f"- **{name}**: {text} Smaller to install: {'; '.join(smaller) or 'none'}."
+
+
+def missing(sets: dict[str, Any]) -> str:
+    """What nobody has measured yet: a gap is said, too."""
+    gaps = []
+    for method in METHODS:
+        names = [name + PARTS if method.tensorflow else name for name in method.sets]
+        left = [name for name in names if method.name not in sets.get(name, {})]
+        if left:
+            gaps.append(f"{method.name} ({'; '.join(left)})")
+    return f"Not measured: {', '.join(gaps)}.\n" if gaps else ""
 
 
 def better(ours: dict[str, Any], others: dict[str, Any]) -> Iterator[str]:
