@@ -69,8 +69,14 @@ def lost(name: str, rows: dict[str, Any]) -> str:
         return f"- **{name}**: not measured."
     others = {n: row for n, row in rows.items() if n != "input" and not n.startswith("DEvUDP")}
     quality = list(better(ours, others))
-    quicker = [n for n, row in others.items() if row["seconds"] < ours["seconds"]]
-    smaller = [n for n, row in others.items() if row["installed"] < ours["installed"]]
+    quicker = [
+        n for n, row in others.items() if row.get("seconds", ours["seconds"]) < ours["seconds"]
+    ]
+    smaller = [
+        n
+        for n, row in others.items()
+        if row.get("installed", ours["installed"]) < ours["installed"]
+    ]
     text = "; ".join(quality) if quality else "none in PSNR, SSIM or LPIPS"
     text += f". Quicker: {'; '.join(quicker) or 'none'}."
     return f"- **{name}**: {text} Smaller to install: {'; '.join(smaller) or 'none'}."
