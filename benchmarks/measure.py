@@ -29,8 +29,8 @@ def best_time(run: Callable[[], object], device: torch.device, *, share: float =
     def once() -> float:
         start = time.perf_counter()
         run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.get_device_module(device).synchronize()
         return time.perf_counter() - start
 
     times = [once()]
@@ -54,7 +54,8 @@ def processor() -> str:
 
 def machine(device: torch.device) -> str:
     """One line that says where numbers come from."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    cpu = device.type == "cpu"
+    name = processor() if cpu else torch.get_device_module(device).get_device_name(device)
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     able = torch.backends.cpu.get_cpu_capability()
     kind = f" ({able})" if device.type == "cpu" else ""

@@ -19,6 +19,12 @@ Made by `python -m benchmarks`, in parts that can be measured one after the othe
 `python -m benchmarks --report docs`; `python -m benchmarks --help` tells more. Ratios are those of
 one run; seconds are this machine's.
 
+<!-- gpu: begin -->
+## On a GPU
+
+Not measured yet. On a machine with CUDA, `python -m benchmarks.gpu` writes its numbers here.
+<!-- gpu: end -->
+
 ## How it is done
 
 The convolutions cannot be saved, so everything else is done on the way: one layer after the other

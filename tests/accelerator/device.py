@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ Kind = Literal["kernel", "view", "allocation", "upload", "download", "wait"]
 to the device; copies from it, for which the host waits; lets the host wait for a value."""
 
 aten = torch.ops.aten
-setup: Callable[[str], None] | None = getattr(
+setup: Callable[..., None] | None = getattr(
     backend_registration, "_setup_privateuseone_for_python_backend", None
 )
 AVAILABLE = setup is not None
@@ -159,6 +159,20 @@ class Pretended(torch.Tensor):
     def __repr__(self, *, tensor_contents: object = None) -> str:
         return f"Pretended({tuple(self.shape)}, {self.dtype})"
 
+    def tolist(self) -> Any:
+        return self.cpu().tolist()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Pretended:
+        made: Any = self.detach().clone().requires_grad_(self.requires_grad)
+        memo[id(self)] = made
+        for name, value in self.__dict__.items():  # that it is a parameter, for instance
+            if name != "memory":
+                setattr(made, name, value)
+        return made
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.memory.__reduce_ex__(protocol)  # a file has no devices
+
     @classmethod
     def __torch_dispatch__(
         cls, func: Any, types: object, args: Any = (), kwargs: Any = None
@@ -208,6 +222,7 @@ def is_composite(func: Any) -> bool:
 
 
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+STRIDING = torch._C.DispatchKey.CompositeExplicitAutogradNonFunctional
 _composite: dict[Any, bool] = {}
 
 
@@ -235,7 +250,9 @@ def on_the_device(x: Any, known: dict[int, Pretended], inputs: list[Pretended]) 
         return x
     if id(x) in known:
         same = known[id(x)]
-        assert same.shape == x.shape and same.stride() == x.stride(), "changed its shape in place"
+        if same.shape != x.shape:  # squeeze_ and the like
+            size = x.size(), x.stride(), x.storage_offset()
+            aten.as_strided_.default._op_dk(STRIDING, same, *size)
         return same
     if not any(shares(x, y.memory) for y in inputs):
         STATE.allocate(x)
@@ -274,7 +291,7 @@ def has_mask(args: Any) -> bool:
 def check_devices(func: Any, args: Any, kwargs: dict[str, Any], tensors: list[Tensor]) -> None:
     """Raises RuntimeError where CUDA would."""
     generator = kwargs.get("generator")
-    if generator is not None and not on_device(generator.device):
+    if generator is not None and generator._cdata not in Generator.known:
         raise RuntimeError(
             f"{func}: Expected a '{NAME}' device type for generator but found '{generator.device}'"
         )
@@ -349,6 +366,24 @@ def watching_memory(fails: Callable[[int], bool] = never) -> Iterator[Device]:
         STATE.fails, STATE.watched = never, False
 
 
+class Generator(torch.Generator):
+    """`torch.Generator`; the device's gives the processor's numbers."""
+
+    known: ClassVar[set[int]] = set()
+    """The device's, by their address."""
+
+    def __new__(cls, device: torch.device | str = "cpu") -> Generator:
+        made: Any = super().__new__(cls, "cpu" if on_device(device) else device)  # pyright: ignore
+        if on_device(device):
+            cls.known.add(made._cdata)
+        return made
+
+    def __init__(self, device: torch.device | str = "cpu") -> None: ...
+
+    def __del__(self) -> None:
+        self.known.discard(self._cdata)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 _tensor = torch.tensor
 
 
@@ -359,13 +394,45 @@ def tensor(data: Any, *, device: torch.device | str | None = None, **details: An
     return _tensor(data, device=device, **details)
 
 
+class Module:
+    """`torch.cuda`, for this device."""
+
+    def __getattr__(self, name: str) -> Any:
+        answers = {
+            "is_available": True,
+            "is_initialized": True,
+            "device_count": 1,
+            "current_device": 0,
+            "_is_in_bad_fork": False,
+            "manual_seed_all": None,
+            "synchronize": None,
+            "get_device_name": "make-believe accelerator",
+            "get_amp_supported_dtype": [torch.bfloat16, torch.float16],
+        }
+        if name not in answers:
+            raise AttributeError(name)
+        return lambda *_, **__: answers[name]
+
+    @staticmethod
+    def memory_allocated() -> int:
+        return STATE.in_use()
+
+    @staticmethod
+    def reset_peak_memory_stats() -> None:
+        STATE.watched, STATE.peak = True, STATE.in_use()
+
+    @staticmethod
+    def max_memory_allocated() -> int:
+        return STATE.peak
+
+
 def make_directly(func: Any) -> Callable[..., Tensor]:
     """PyTorch would make an empty tensor and let it grow, which those here cannot."""
     return lambda *args, **kwargs: run(func, args, kwargs)
 
 
 if setup is not None:
-    setup(NAME)
+    setup(NAME, Module())
     DEVICE = torch.device(NAME, 0)
     library = torch.library.Library("_", "IMPL")
     library.fallback(lambda func, *args, **kwargs: run(func, args, kwargs), "PrivateUse1")

@@ -100,6 +100,11 @@ def find_weights(name: str) -> Path:
     return path
 
 
+def fastest_device() -> torch.device:
+    """A GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 class Tasks:
     """Makes methods of tasks; each checkpoint is loaded once.
 
@@ -110,7 +115,7 @@ class Tasks:
     def __init__(self, options: argparse.Namespace):
         self.options, self.used = options, dict[str, Path]()
         self.loaded: dict[Path, Generator] = {}
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = fastest_device()
 
     def __call__(self, word: str) -> Method:
         """The method of one of `METHOD_WORDS`.
