@@ -6,6 +6,7 @@ piece comes out as it does in the whole image, and all frames of a video get the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -69,6 +70,19 @@ class FrozenRestorer(nn.Module):
         self.measure()
         radius = receptive_radius(self.network.depth) + reach(self.options.task)
         self.overlap = -(-radius // STRIDE) * STRIDE
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenRestorer:
+        """What is no buffer moves, too: else it would stay on a device that is to be left."""
+        super()._apply(fn, recurse)
+        generator, sample = self.source
+        given = self.given
+        self.source = generator, fn(sample)
+        self.given = self.source[1] if given is sample else fn(given)
+        exposure, floor = self.matched.exposure, self.matched.floor
+        self.matched = self.matched._replace(
+            exposure=None if exposure is None else Affine(*map(fn, exposure)), floor=fn(floor)
+        )
+        return self
 
     @torch.inference_mode()
     def measure(self) -> None:

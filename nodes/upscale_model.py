@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -11,6 +12,7 @@ from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
 from ..devudp_model.auto import AUTO, choose
+from ..devudp_model.engine.layers import forget_layers
 from ..devudp_model.frozen import FrozenRestorer
 from ..devudp_model.generator import STRIDE, Generator
 from ..devudp_model.memory import first_limit, with_less_memory
@@ -58,6 +60,14 @@ class MovableNetworks(nn.Module):
         self.generator = copy.deepcopy(generator)
         self.frozen: FrozenRestorer | None = None
         self.taken_from: tuple[int, torch.device] | None = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MovableNetworks:
+        """What was packed of the generator for the device that it leaves goes with it."""
+        before = self.generator.head.weight.device
+        super()._apply(fn, recurse)
+        if self.generator.head.weight.device != before:
+            forget_layers(self.generator)
+        return self
 
 
 class TiledRestorer:

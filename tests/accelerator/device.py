@@ -159,6 +159,15 @@ class Pretended(torch.Tensor):
     def __repr__(self, *, tensor_contents: object = None) -> str:
         return f"Pretended({tuple(self.shape)}, {self.dtype})"
 
+    def __getitem__(self, index: Any) -> Tensor:
+        return super().__getitem__(indices(index))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(indices(index), value)
+
+    def new_tensor(self, data: Any, **details: Any) -> Tensor:
+        return tensor(data, **{"dtype": self.dtype, "device": DEVICE, **details})
+
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
@@ -178,6 +187,11 @@ class Pretended(torch.Tensor):
         cls, func: Any, types: object, args: Any = (), kwargs: Any = None
     ) -> Any:
         return run(func, args, kwargs or {})
+
+
+def indices(index: Any) -> Any:
+    """A list of indices goes to the device, as a tensor."""
+    return tensor(index, device=DEVICE) if isinstance(index, list) else index
 
 
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
