@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .instance_norm import NORM_EPS, InstanceNorm
 from .scene import SceneModel
 
 Variant = Literal["devudp", "devudp-dt"]
@@ -35,7 +36,6 @@ STRIDE = 4
 MIN_SIDE = 8
 """Smallest side inside the network: below it the coarsest scale has nothing to normalise over."""
 
-NORM_EPS = 1e-5
 STANDARDIZE_EPS = 1e-8
 
 
@@ -65,36 +65,6 @@ def pad_to_stride(x: Tensor) -> Tensor:
             mode = "reflect" if grow < size else "replicate"
             x = F.pad(x, (0, 0, 0, grow) if axis == 2 else (0, grow, 0, 0), mode=mode)
     return x
-
-
-class InstanceNormFunction(torch.autograd.Function):
-    """InstanceNorm with its gradient in closed form: a third of what autograd would do and keep."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        var, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
-        scale = torch.rsqrt(var + NORM_EPS)
-        y = ((x.float() - mean) * scale).to(x.dtype)
-        ctx.save_for_backward(y, scale)
-        return y
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        y, scale = (saved.float() for saved in ctx.saved_tensors)
-        grad32 = grad.float()
-        offset = grad32.mean((2, 3), keepdim=True)
-        slope = (grad32 * y).mean((2, 3), keepdim=True)
-        return ((grad32 - offset - y * slope) * scale).to(grad.dtype)
-
-
-class InstanceNorm(nn.Module):
-    """InstanceNorm without parameters; the statistics are float32 whatever the input's type."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.requires_grad:
-            return InstanceNormFunction.apply(x)  # pyright: ignore[reportReturnType]
-        var, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
-        return ((x.float() - mean) * torch.rsqrt(var + NORM_EPS)).to(x.dtype)
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:

@@ -1,5 +1,7 @@
 """What section 3.3 demands of G, and what the design adds: sizes, invariance, reach."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,10 +12,15 @@ from devudp_model.generator import (
     MIN_SIDE,
     STRIDE,
     Generator,
-    InstanceNorm,
     Variant,
     pad_to_stride,
     standardize,
+)
+from devudp_model.instance_norm import (
+    NORM_EPS,
+    InstanceNorm,
+    InstanceNormFunction,
+    InstanceNormOnCPU,
 )
 
 
@@ -195,3 +202,38 @@ def test_images_of_a_batch_do_not_influence_each_other() -> None:
 def test_nonsense_is_refused(arguments: dict) -> None:
     with pytest.raises(ValueError, match=r"unknown variant|at least 1"):
         Generator(**arguments)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("function", [InstanceNormFunction, InstanceNormOnCPU])
+def test_gradient_of_instance_norm(function: Any, layout: torch.memory_format) -> None:
+    """Both ways to the gradient agree with what autograd makes of the formula, in float64."""
+    torch.manual_seed(0)
+    x = (3 * torch.randn(3, 5, 14, 10) + 2).to(memory_format=layout)
+    slope = torch.randn_like(x)
+    exact = x.double().requires_grad_()
+    var, mean = torch.var_mean(exact, dim=(2, 3), correction=0, keepdim=True)
+    normal = (exact - mean) * torch.rsqrt(var + NORM_EPS)
+    normal.backward(slope.double())
+    mine = x.clone().requires_grad_()
+    result = function.apply(mine)
+    result.backward(slope)
+    assert mine.grad is not None and exact.grad is not None
+    torch.testing.assert_close(result.double(), normal, rtol=0, atol=5e-6)
+    torch.testing.assert_close(mine.grad.double(), exact.grad, rtol=0, atol=5e-6)
+
+
+def test_an_eager_network_on_a_cpu_takes_the_faster_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+    for function in (InstanceNormFunction, InstanceNormOnCPU):
+        apply = function.apply
+
+        def spy(x: torch.Tensor, name: str = function.__name__, apply: Any = apply) -> Any:
+            used.append(name)
+            return apply(x)
+
+        monkeypatch.setattr(function, "apply", spy)
+    InstanceNorm()(torch.rand(1, 2, 8, 8, requires_grad=True))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    InstanceNorm()(torch.rand(1, 2, 8, 8, requires_grad=True))
+    assert used == ["InstanceNormOnCPU", "InstanceNormFunction"]

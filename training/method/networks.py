@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.generator import VARIANTS, Generator
+from devudp_model.generator import VARIANTS, Generator, InstanceNorm
 
 from ..config import ConfigError, ModelConfig
 
@@ -27,7 +27,7 @@ class Discriminator(nn.Module):
         for inner, outer, stride in ((1, 2, 2), (2, 4, 2), (4, 8, 1)):
             layers += [
                 nn.Conv2d(inner * width, outer * width, 4, stride, padding=1),
-                nn.InstanceNorm2d(outer * width),
+                InstanceNorm(),
                 nn.LeakyReLU(0.2),
             ]
         self.layers = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, padding=1))
