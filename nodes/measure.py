@@ -87,8 +87,8 @@ def check(image: Tensor, reference: Tensor) -> None:
 
 
 def to_bytes(image: Tensor) -> Tensor:
-    """H,W,C in [0, 1] to 3,H,W uint8; transparency does not count."""
-    colours = image[..., :3].expand(*image.shape[:2], 3).float()
+    """H,W,C in [0, 1] to 3,H,W uint8 in main memory; transparency does not count."""
+    colours = image[..., :3].cpu().expand(*image.shape[:2], 3).float()  # they may differ in device
     return channels_first((colours * 255).round().clamp(0, 255).to(torch.uint8)[None])[0]
 
 
