@@ -165,7 +165,7 @@ class Pretended(torch.Tensor):
     def __setitem__(self, index: Any, value: Any) -> None:
         super().__setitem__(indices(index), value)
 
-    def new_tensor(self, data: Any, **details: Any) -> Tensor:
+    def new_tensor(self, data: Any, **details: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return tensor(data, **{"dtype": self.dtype, "device": DEVICE, **details})
 
     def tolist(self) -> Any:
