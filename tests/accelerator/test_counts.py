@@ -20,7 +20,7 @@ from devudp_model.restoration import Options, restore
 from devudp_model.tasks import TASK_SPECS, Task
 from tests.accelerator.device import KERNELS, counting
 
-WIDTH = 4
+WIDTH = 2
 """Of the network, to be quick: strips get as many rows as with the bundled weights."""
 
 LIMITS = {
