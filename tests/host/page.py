@@ -6,12 +6,18 @@ Run with the test host's Python (it has playwright), with a JSON object on stand
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright  # pyright: ignore[reportMissingImports]
+from playwright.sync_api import (  # pyright: ignore[reportMissingImports]
+    Locator,
+    Page,
+    TimeoutError,
+    sync_playwright,
+)
 
 READY = """() => window.app?.graph && window.app?.canvas && document.querySelector('#graph-canvas')
   && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 50"""
@@ -152,15 +158,27 @@ def switch_tabs(page: Page, away: str, back: str) -> dict[str, str]:
 def search(page: Page, word: str) -> list[str]:
     """What the node search, opened by a double-click, finds for a word."""
     page.evaluate("() => { const c = window.app.canvas; c.ds.offset[1] += 1e5; c.setDirty(true) }")
-    page.mouse.dblclick(page.viewport_size["width"] * 0.6, page.viewport_size["height"] * 0.6)  # pyright: ignore[reportOptionalSubscript]
-    box = page.locator(".comfy-vue-node-search-container input").first
+    box = open_search(page)
     box.fill(word, timeout=60_000)
     page.wait_for_timeout(800)
     found = page.locator(".p-autocomplete-option").all_inner_texts()
     page.keyboard.press("Escape")
-    page.wait_for_timeout(300)
+    box.wait_for(state="hidden", timeout=60_000)
     page.evaluate("() => { window.app.canvas.ds.offset[1] -= 1e5 }")
     return [" ".join(text.split()) for text in found]
+
+
+def open_search(page: Page) -> Locator:
+    """Double-clicks the empty canvas until the search is there: on a busy machine the page may take
+    the two clicks for single ones."""
+    box = page.locator(".comfy-vue-node-search-container input").first
+    x, y = page.viewport_size["width"] * 0.6, page.viewport_size["height"] * 0.6  # pyright: ignore[reportOptionalSubscript]
+    for _ in range(10):
+        page.mouse.dblclick(x, y)
+        with contextlib.suppress(TimeoutError):
+            box.wait_for(timeout=10_000)
+            return box
+    return box
 
 
 def queue(page: Page) -> str:
