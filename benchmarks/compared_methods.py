@@ -95,7 +95,7 @@ def clahe_of_skimage() -> Function:
 
 
 def clahe_of_opencv() -> Function:
-    """On the lightness, as usual for photographs; twice the default's limit of contrast is not."""
+    """On the lightness, as usual for photographs."""
     import cv2
 
     equalizer = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8))

@@ -16,7 +16,7 @@ BETTER = {"psnr": 1, "ssim": 1, "lpips": -1}
 
 INTRODUCTION = """# Comparison
 
-Made by `python -m benchmarks.comparison` (see its `--help` for the packages) and not by hand. All
+Made by `python -m benchmarks.comparison` (see its `--help` for the packages). All
 methods got the same 8-bit images and were measured by the same code. Their settings are the
 packages' own, or stand in `benchmarks/compared_methods.py`; deconvolution is told of a Gaussian
 blur, since the true one is not known to a user either.
@@ -77,7 +77,7 @@ def lost(name: str, rows: dict[str, Any]) -> str:
         for n, row in others.items()
         if row.get("installed", ours["installed"]) < ours["installed"]
     ]
-    text = "; ".join(quality) if quality else "none in PSNR, SSIM or LPIPS"
+    text = "; ".join(quality) if quality else "none of those measured, in PSNR, SSIM or LPIPS"
     text += f". Quicker: {'; '.join(quicker) or 'none'}."
     return f"- **{name}**: {text} Smaller to install: {'; '.join(smaller) or 'none'}."
 

@@ -63,7 +63,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 def free_bytes(device: torch.device) -> int:
     """Memory that could be used on the device now, as far as the system tells."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # What torch only keeps in reserve can be used as well.
+        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserve
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         [line] = [line for line in lines if line.startswith("MemAvailable:")]

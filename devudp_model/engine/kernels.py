@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple, Tuple  # noqa: UP035 (TorchScript reads them)
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -143,7 +143,7 @@ class Kernels(NamedTuple):
 
     compute_rows: Callable[..., None]
     interleave: Callable[..., Tensor]
-    group_sums: Callable[..., Tuple[Tensor, Tensor]]  # noqa: UP006
+    group_sums: Callable[..., tuple[Tensor, Tensor]]
 
 
 EAGER = Kernels(compute_rows, interleave, group_sums)

@@ -76,20 +76,18 @@ class PaddedImage:
     def read(self, frame: int, start: int, stop: int, reach: int = 0) -> Tensor:
         """1,3,rows,W in [-1, 1], float32, with `reach` pixels all around."""
         rows = self.rows[start + STEM_REACH - reach : stop + STEM_REACH + reach]
+        return self.select(self.image[frame : frame + 1], rows, reach)
+
+    def read_all(self) -> Tensor:
+        """All frames, as `read` with the stem's padding: B,3,H,W."""
+        return self.select(self.image, self.rows, STEM_REACH)
+
+    def select(self, image: Tensor, rows: Tensor, reach: int) -> Tensor:
+        """These rows of some frames, as the network wants them."""
         columns = self.columns[STEM_REACH - reach : len(self.columns) - STEM_REACH + reach]
-        strip = self.image[frame : frame + 1].index_select(2, rows).index_select(3, columns)
+        strip = image.index_select(2, rows).index_select(3, columns)
         strip = strip.to(self.device, torch.float32).clamp_(0, 1).mul_(2).sub_(1)
         return strip.expand(-1, 3, -1, -1)
-
-    def read_all(self, reach: int) -> Tensor:
-        """All of it, as `read`: B,3,H,W."""
-        rows = self.rows[STEM_REACH - reach : len(self.rows) - STEM_REACH + reach]
-        columns = self.columns[STEM_REACH - reach : len(self.columns) - STEM_REACH + reach]
-        image = self.image.to(self.device, torch.float32).clamp(0, 1).mul_(2).sub_(1)
-        padded = image.index_select(2, rows.to(self.device)).index_select(
-            3, columns.to(self.device)
-        )
-        return padded.expand(-1, 3, -1, -1)
 
 
 def padded_indices(size: int) -> Tensor:
@@ -97,6 +95,17 @@ def padded_indices(size: int) -> Tensor:
     reflection have padded it."""
     lines = pad_to_stride(torch.arange(size, dtype=torch.float32).expand(1, 1, 1, size))
     return F.pad(lines[:, :, 0], (STEM_REACH, STEM_REACH), mode="reflect")[0, 0].long()
+
+
+def stem_input(image: Tensor, moments: Moments | None, dtype: torch.dtype) -> Tensor:
+    """What the stem reads, of B,3,H,W in [-1, 1]: standardized with these moments, in the dtype (in
+    halves if it has 16 bits, see `Layer`), channels_last."""
+    if moments is not None:
+        image = (image - moments.mean) * torch.rsqrt(moments.var + STANDARDIZE_EPS)
+    if dtype != torch.float32:
+        high, low = halves(image, dtype)
+        image = torch.cat([high, low, high], 1)
+    return image.to(dtype, memory_format=torch.channels_last)
 
 
 @dataclass
@@ -113,13 +122,7 @@ class StemReader:
     def strip(self, index: int) -> Tensor:
         frame, start, stop = self.spans[index]
         strip = self.image.read(frame, start + STEM_REACH, stop - STEM_REACH, STEM_REACH)
-        if self.moments is not None:
-            rstd = torch.rsqrt(self.moments.var + STANDARDIZE_EPS)
-            strip = (strip - self.moments.mean) * rstd
-        if self.dtype != torch.float32:
-            high, low = halves(strip, self.dtype)
-            strip = torch.cat([high, low, high], 1)
-        return strip.to(self.dtype, memory_format=torch.channels_last)
+        return stem_input(strip, self.moments, self.dtype)
 
     def stop(self) -> None:
         pass
@@ -142,6 +145,21 @@ class Feature:
     base: RowBuffer | None = None
 
 
+class FeatureWriter:
+    """The writer into a buffer: strips are appended in their order, whichever is ready first."""
+
+    def __init__(self, buffer: RowBuffer):
+        self.buffer = buffer
+        self.order = Order(buffer.append, AHEAD * worker_count())
+
+    def write(self, index: int, span: Span, strip: Tensor, *, copy: bool = False) -> None:
+        """`copy` a strip whose memory the caller uses again."""
+        self.order.put(index, self.buffer.own(strip, copy=copy))
+
+    def stop(self) -> None:
+        self.order.stop()
+
+
 class FeatureReader:
     """Puts a feature's parts together, once for each row.
 
@@ -154,10 +172,10 @@ class FeatureReader:
     """
 
     def __init__(self, feature: Feature, keep: RowBuffer | None, space: BufferPool):
-        self.feature, self.keep, self.space = feature, keep, space
+        self.feature, self.space = feature, space
         self.spans: list[Span] = []
         self.turns, self.shared = Order[None](), Order[Tensor]()
-        self.kept = None if keep is None else Order(keep.append, AHEAD * worker_count())
+        self.kept = None if keep is None else FeatureWriter(keep)
         self.own = threading.local()
 
     def expect(self, spans: list[Span]) -> None:
@@ -201,8 +219,8 @@ class FeatureReader:
         if bottom < self.spans[index].stop:
             strip[:, :, bottom - start :].zero_()
         self.compute(new, part, pieces, base)
-        if self.keep is not None and self.kept is not None:
-            self.kept.put(index, self.keep.own(new, copy=True))
+        if self.kept is not None:
+            self.kept.write(index, self.spans[index], new, copy=True)
         share = self.shared_with_next(index)
         early = share >= done  # as a rule: then the next strip need not wait for this one's top
         if early:
@@ -235,20 +253,6 @@ class FeatureReader:
         for order in (self.turns, self.shared, self.kept):
             if order is not None:
                 order.stop()
-
-
-class FeatureWriter:
-    """The writer into a buffer."""
-
-    def __init__(self, buffer: RowBuffer):
-        self.buffer = buffer
-        self.order = Order(buffer.append, AHEAD * worker_count())
-
-    def write(self, index: int, span: Span, strip: Tensor) -> None:
-        self.order.put(index, self.buffer.own(strip))
-
-    def stop(self) -> None:
-        self.order.stop()
 
 
 class OutputWriter:

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..generator import NORM_EPS, STANDARDIZE_EPS
-from .layers import Layer, halves
-from .row_io import STEM_REACH, PaddedImage
+from ..generator import NORM_EPS
+from ..memory import first_limit, free_bytes
+from .layers import Layer
+from .row_io import STEM_REACH, PaddedImage, stem_input
 from .statistics import KeptMoments, Moments, wide
 from .watch import current
 
@@ -26,13 +27,15 @@ FEATURES = 5
 
 
 def fits_whole(network: Network, image: Tensor, memory: int | None) -> bool:
-    """Whether whole features of B,C,H,W fit into a limit in bytes; never on the CPU, whose caches
-    want strips."""
+    """Whether whole features of B,C,H,W fit into a limit in bytes, or, without one, into the free
+    memory. Never on the CPU, whose caches want strips."""
     if network.device.type == "cpu":
         return False
+    if memory is None:
+        memory = first_limit(free_bytes(network.device))
     features = FEATURES * network.width * network.dtype.itemsize
     weights = sum(buffer.nbytes for buffer in network.buffers())
-    return memory is None or image[:, 0].numel() * (features + 32) + weights <= memory
+    return image[:, 0].numel() * (features + 32) + weights <= memory
 
 
 class WholeExecution:
@@ -50,9 +53,9 @@ class WholeExecution:
     def run(self, out: Tensor) -> None:
         """The whole network, into `out` (B,3,H,W, float32)."""
         layers, size = self.network.layers, self.image.size
-        around = self.image.read_all(STEM_REACH)
+        around = self.image.read_all()
         image = around[..., STEM_REACH : STEM_REACH + size[0], STEM_REACH : STEM_REACH + size[1]]
-        fine = self.stage(layers.encode1, self.layer(layers.stem, self.standardized(image, around)))
+        fine = self.stage(layers.encode1, self.layer(layers.stem, self.stem_input(image, around)))
         middle = self.stage(layers.encode2, self.layer(layers.down1, fine))
         coarse = self.stage(layers.encode3, self.layer(layers.down2, middle))
         coarse = self.stage(layers.decode3, coarse)
@@ -95,19 +98,14 @@ class WholeExecution:
             self.to_keep.append((place, Moments(x.numel() // x.shape[1], mean, var)))
         return y
 
-    def standardized(self, image: Tensor, around: Tensor) -> Tensor:
+    def stem_input(self, image: Tensor, around: Tensor) -> Tensor:
         """What the stem reads (see `generator.standardize`); `around` is the padded image."""
         network = self.network
-        if network.standardized:
-            found = network.kept_image.moments
-            if found is None:
-                exact = wide(image)
-                var, mean = torch.var_mean(exact, correction=0)
-                found = Moments(exact.numel(), mean.to(image), var.to(image))
-                if self.keep:
-                    self.to_keep.append((network.kept_image, found))
-            around = (around - found.mean) * torch.rsqrt(found.var + STANDARDIZE_EPS)
-        if network.dtype != torch.float32:
-            high, low = halves(around, network.dtype)
-            around = torch.cat([high, low, high], 1)
-        return around.contiguous(memory_format=torch.channels_last)
+        found = network.kept_image.moments
+        if network.standardized and found is None:
+            exact = wide(image)
+            var, mean = torch.var_mean(exact, correction=0)
+            found = Moments(exact.numel(), mean.to(image), var.to(image))
+            if self.keep:
+                self.to_keep.append((network.kept_image, found))
+        return stem_input(around, found, network.dtype)

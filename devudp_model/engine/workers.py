@@ -19,15 +19,13 @@ from typing import Generic, TypeVar
 import torch
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+
+AHEAD = 2
+"""How many strips for each worker may be done before one that is not."""
 
 
 def nothing() -> None:
     """Does nothing."""
-
-
-AHEAD = 2
-"""How many strips for each worker may be done before one that is not."""
 
 
 class Stopped(Exception):

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tests.fuzz.checkpoints import Evil
+from tests.fuzz.checkpoints import Evil, odd_place
 from tests.fuzz.harness import Fault, call
 from tests.fuzz.names import contents
 from tests.training.training_run import unpaired
@@ -144,6 +144,7 @@ def spoil(rng: random.Random, path: Path, root: Path, trace: Path) -> str:
         path.write_bytes(crafted(rng, path, trace if kind == "code" else None))
         return "crafted"
     if kind == "place":
+        path.unlink()
         odd_place(rng, path)
     elif bytes(damaged) != whole:
         path.write_bytes(damaged)
@@ -199,22 +200,6 @@ def other_tensor(rng: random.Random, tensor: torch.Tensor) -> Any:
     if kind == "expanded":
         return torch.zeros(1).expand(10**5, 10**5)
     return None
-
-
-def odd_place(rng: random.Random, path: Path) -> None:
-    """No file any more."""
-    path.unlink()
-    kind = rng.choice(("pipe", "loop", "folder", "empty", "gone", "device"))
-    if kind == "pipe" and hasattr(os, "mkfifo"):
-        os.mkfifo(path)
-    elif kind == "loop":
-        path.symlink_to(path.name)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "empty":
-        path.touch()
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
 
 
 def spoil_record(rng: random.Random, path: Path) -> str:
