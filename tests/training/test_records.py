@@ -8,7 +8,15 @@ import pytest
 from PIL import Image
 
 from training.config import Config, ConfigError, DataConfig
-from training.run.records import Log, check_same_data, describe_run, read_log, read_run, write_text
+from training.run.records import (
+    Log,
+    check_places,
+    check_same_data,
+    describe_run,
+    read_log,
+    read_run,
+    write_text,
+)
 from training.run.sheets import draw_curve
 from training.settings import load_recipe
 
@@ -49,6 +57,16 @@ def test_records_are_complete_or_as_they_were(
     with pytest.raises(KeyboardInterrupt):
         write_text(tmp_path / name, "after")
     assert (tmp_path / name).read_text() == "before"
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "run.json", "states/state-00000002.pt"])
+def test_a_folder_in_a_file_s_place_is_refused_before_anything_is_written(
+    name: str, tmp_path: Path
+):
+    check_places(tmp_path)
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(ConfigError, match=f"{Path(name).name} is not a file: move it out"):
+        check_places(tmp_path)
 
 
 def test_a_damaged_run_json(tmp_path: Path):

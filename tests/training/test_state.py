@@ -137,6 +137,9 @@ def test_full_disk_leaves_the_last_state_alone(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(StateError, match=r"No space left.*state-00000001.pt, is intact"):
         save(tmp_path, 2)
     assert names(tmp_path) == ["state-00000001.pt"] and load_state(tmp_path)[1]["step"] == 1
+    state_path(tmp_path / "states", 2).write_bytes(b"damaged")
+    with pytest.raises(StateError, match=r"state-00000001.pt, is intact"):
+        save(tmp_path, 3)
 
 
 def test_no_state_to_resume_from(tmp_path: Path):

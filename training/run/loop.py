@@ -18,7 +18,15 @@ from ..data.loader import Loaded
 from ..export import describe_checkpoint, export_run
 from ..method.lpips import load_lpips
 from .distributed import make_accelerator, shutdown_distributed
-from .records import Log, check_same_data, claim_folder, describe_run, lock, read_run
+from .records import (
+    Log,
+    check_places,
+    check_same_data,
+    claim_folder,
+    describe_run,
+    lock,
+    read_run,
+)
 from .schedule import duration
 from .sheets import draw_curve, sample_sheet, write_image
 from .state import BEST, StateError, load_state, state_path
@@ -49,6 +57,8 @@ class Run:
             logger.setLevel(logging.ERROR)
         self.lock = lock(out) if self.main else None
         try:
+            if self.main:
+                check_places(out)
             if self.main and resume_from is None:
                 claim_folder(out)
             self.prepare(resume_from)

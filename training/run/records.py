@@ -38,9 +38,12 @@ from ..config import Config, ConfigError
 from ..data.domains import listing_hash
 from ..ranges import settings_of
 from ..settings import load_recipe, to_toml
-from .state import resumable_states
+from .state import list_states, resumable_states
 
 logger = logging.getLogger("devudp")
+
+RECORDS = ("config.toml", "run.json", "data.txt", "log.jsonl")
+"""Written at the start of each leg."""
 
 PACKAGES = ("devudp", "torch", "accelerate", "numpy", "pillow", "safetensors")
 
@@ -108,6 +111,22 @@ def claim_folder(out: Path) -> None:
         raise ConfigError(
             f"{out} already holds a run. Continue it by 'devudp-train resume {out}', or choose "
             "another folder with --out."
+        )
+
+
+def check_places(out: Path) -> None:
+    """Whether all that a run writes can be written, before any of it is.
+
+    Raises:
+        ConfigError: a folder, a pipe or the like is where a file belongs.
+    """
+    records = [out / name for name in RECORDS]
+    odd = [path for path in records if path.exists() and not path.is_file()]
+    # Other things in a state's place are replaced by it; a folder cannot be.
+    odd += [path for path in list_states(out / "states") if path.is_dir() and not path.is_symlink()]
+    if odd:
+        raise ConfigError(
+            f"{odd[0]} is not a file: move it out of the run's folder, then try again"
         )
 
 

@@ -6,6 +6,7 @@ last two of a run are kept, and the best one, if the run is validated.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -124,10 +125,10 @@ def save_state(path: Path, content: dict[str, Any]) -> None:
     try:
         write_checked(path, content)
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        states = list_states(path.parent)
-        good = f"The last good state, {states[-1]}, is intact." if states else "There is none yet."
+        good = last_good(path.parent)
+        kept = f"The last good state, {good}, is intact." if good else "There is none yet."
         raise StateError(
-            f"The state could not be saved to {path}: {error}. {good} Make room on the disk, then "
+            f"The state could not be saved to {path}: {error}. {kept} Make room on the disk, then "
             "resume."
         ) from error
     if path.name.startswith("state-"):
@@ -135,6 +136,15 @@ def save_state(path: Path, content: dict[str, Any]) -> None:
         earlier = [state for state in list_states(path.parent) if state < path]
         for old in set(list_states(path.parent)) - {path, *earlier[1 - KEEP :]}:
             old.unlink()
+
+
+def last_good(folder: Path) -> Path | None:
+    """The newest state of a folder that is not damaged."""
+    for path in reversed(list_states(folder)):
+        with contextlib.suppress(StateError):
+            read_checked(path)
+            return path
+    return None
 
 
 def load_state(run: Path, run_id: str | None = None) -> tuple[Path, dict[str, Any]]:
