@@ -2,8 +2,8 @@
 
 python -m benchmarks.auto_choices nothing=GOOD deblur=BLURRY "low light=DARK" joint=DARK_AND_BLURRY
 
-Each argument is what a folder's images need, and the folder. Nothing is restored. Of what needs
-nothing and is changed all the same, it also says how strongly.
+Each argument is what a folder's images need, and the folder. An image that needs nothing and is
+changed all the same is restored, too, and the PSNR between the two printed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,15 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from devudp_model.auto import choose
+import torch
+from torch import Tensor
+
+from devudp_model.auto import Choice, choose
+from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.files.images import read_image
+from devudp_model.metrics import psnr
+from devudp_model.restoration import Options, restore
+from devudp_model.tasks import bundled_variant
 
 NOTHING = "nothing"
 CHOICES = (NOTHING, "deblur", "low light", "joint")
@@ -29,15 +36,24 @@ def main() -> None:
         needs, folder = argument.split("=", 1)
         counts: Counter[str] = Counter()
         for path in sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in SUFFIXES):
-            choice = choose(read_image(path).pixels)
+            image = read_image(path).pixels
+            choice = choose(image)
             counts[choice.task or NOTHING] += 1
             if needs == NOTHING and choice.task:
-                changed.append(f"{path.name}: {choice.reason}")
+                changed.append(f"{path.name}: {choice.reason}: {change(image, choice):.1f} dB")
         total = sum(counts.values())
         cells = [str(counts[task]) for task in CHOICES]
         right = counts[needs] / max(total, 1)
         print(f"| {needs} | {total} | {' | '.join(cells)} | {right:.0%} |", flush=True)
     print("\n".join(["", *changed]))
+
+
+def change(image: Tensor, choice: Choice) -> float:
+    """PSNR between an image and what is made of it."""
+    options = choice.options(Options())
+    generator = load_checkpoint(bundled(bundled_variant(options.task))).generator
+    both = restore(image, generator, options), image
+    return psnr(*((x[0] * 255).round().clamp(0, 255).to(torch.uint8) for x in both))
 
 
 if __name__ == "__main__":
