@@ -1,6 +1,7 @@
 """States that somebody made: a right checksum, and yet not what the run would have saved."""
 
 import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,11 @@ WRONG = {
     "another shape": put("D", "a.weight", value=torch.zeros(3, 3)),
     "another type": put("D", "a.weight", value=torch.zeros(3, 2, dtype=torch.float64)),
     "no tensor": put("ema", "a.weight", value=[1.0]),
+    "a weight of nan": put("D", "a.weight", value=torch.full((3, 2), math.nan)),
+    "an infinite moment": put(
+        "opt_G", "state", 0, "exp_avg", value=torch.full((5, 4, 3, 3), math.inf)
+    ),
+    "a rate of nan": put("opt_D", "param_groups", 0, "lr", value=math.nan),
     "no network": put("G", value=3),
     "no optimizer": put("opt_G", value=[]),
     "no moments": put("opt_G", "state", value=None),

@@ -5,6 +5,7 @@ A checksum finds damage, not intent: a file that somebody made may hold anything
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ def check_layout(found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         own: that of the run, before its first step.
 
     Raises:
-        LayoutError: something is missing, too much, of another kind, shape or type.
+        LayoutError: something is missing, too much, of another kind, shape or type, or not finite.
     """
     expect(own.keys() <= found.keys(), f"{sorted(own.keys() - found.keys())} are missing")
     for name in NETWORKS:
@@ -42,6 +43,8 @@ def check_layout(found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
             check_like(found[name], own[name], name)
     for name in OPTIMIZERS:
         check_optimizer(found[name], own[name], name)
+    for name in (*NETWORKS, *OPTIMIZERS):
+        check_finite(found[name], name)
     check_losses(found["sums"], found["counts"])
     processes = found["processes"]
     expect(isinstance(processes, list) and len(processes) > 0, "processes are no list")
@@ -75,6 +78,24 @@ def check_like(found: Any, own: Any, where: str) -> None:
         # Numbers may come as whole ones: a rate of 0, say.
         kinds = (int, float) if isinstance(own, float) else type(own)
         expect(isinstance(found, kinds), f"{where} is {describe(found)}, not {describe(own)}")
+
+
+def check_finite(found: Any, where: str) -> None:
+    """Whether all numbers in a nested thing are finite: no step brings them back.
+
+    Raises:
+        LayoutError: one is not.
+    """
+    if isinstance(found, Mapping):
+        for key, part in found.items():
+            check_finite(part, f"{where}.{key}")
+    elif isinstance(found, (list, tuple)):
+        for number, part in enumerate(found):
+            check_finite(part, f"{where}.{number}")
+    elif isinstance(found, Tensor):
+        expect(bool(found.isfinite().all()), f"{where} has numbers that are not finite")
+    elif isinstance(found, float):
+        expect(math.isfinite(found), f"{where} is {found}")
 
 
 def check_optimizer(found: Any, own: Mapping[str, Any], where: str) -> None:
