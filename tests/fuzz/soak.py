@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import functools
+import itertools
 import random
 import sys
 import tempfile
@@ -46,6 +47,7 @@ WEIGHTS_BYTES = 50 * 2**20
 """Less than both bundled generators have together."""
 
 TASKS = ("auto", "joint", "deblur", "low light")
+CHECKPOINTS = ("small.safetensors", "small-dt.safetensors", "bundled")
 SIDE, LONG_BATCH = 64, 60
 
 
@@ -96,10 +98,13 @@ def draw_images(folder: Path) -> list[str]:
     return [f"soak-{name}.png" for name in images]
 
 
-def wish(rng: random.Random, images: list[str]) -> Wish:
-    checkpoints = ["small.safetensors"] * 10 + ["small-dt.safetensors"] * 10 + ["bundled"]
-    strength = rng.choice((0.3, 0.7, 1.0))
-    return Wish(rng.choice(images), rng.choice(TASKS), rng.choice(checkpoints), strength)
+def wishes(rng: random.Random, images: list[str]) -> Iterator[Wish]:
+    """Every task with every checkpoint, so that all is loaded once; then at random."""
+    for task, checkpoint in itertools.product(TASKS, CHECKPOINTS):
+        yield Wish(images[1], task, checkpoint, 1.0)
+    while True:
+        [checkpoint] = rng.choices(CHECKPOINTS, (10, 10, 1))
+        yield Wish(rng.choice(images), rng.choice(TASKS), checkpoint, rng.choice((0.3, 0.7, 1.0)))
 
 
 class Expected:
@@ -136,6 +141,7 @@ class Life:
     def __init__(self, server: Server, seed: int):
         self.server, self.rng = server, random.Random(seed)
         self.images, self.expected = draw_images(server.base / "input"), Expected(server.base)
+        self.wishes = wishes(self.rng, self.images)
         self.process = psutil.Process(server.pid)
 
     def prompt(self, number: int) -> str:
@@ -150,7 +156,7 @@ class Life:
             return self.run_out(for_good=self.rng.random() < 0.5)
         if number % DAMAGED_EVERY == 0:
             return self.damaged()
-        asked = wish(self.rng, self.images)
+        asked = next(self.wishes)
         return self.check(asked, *self.send(asked))
 
     def send(self, asked: Wish) -> tuple[str, str]:
@@ -191,7 +197,7 @@ class Life:
 
     def run_out(self, *, for_good: bool) -> str:
         """Memory that runs out twice, or every time."""
-        asked = wish(self.rng, self.images)
+        asked = next(self.wishes)
         self.server.post("/tests/scarce", {"times": 1000 if for_good else 2})
         try:
             sent = self.send(asked)
