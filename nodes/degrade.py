@@ -1,4 +1,4 @@
-"""DEvUDP Degrade: a blurry, dark, noisy image out of a good one."""
+"""DEvUDP Degrade: a blurred, dark, noisy image from a good one."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class DEvUDPDegrade(io.ComfyNode):
             display_name="DEvUDP Degrade: blur and darken for tests",
             category=CATEGORY,
             description=(
-                "Makes a test image from a good one: the blur of an unsteady hand, little light, "
-                "sensor noise. For trying out a restoration, and for making training images."
+                "Makes a test image from a good one: camera shake, low light, sensor noise. For "
+                "trying out a restoration, and for making training images."
             ),
             inputs=[
                 io.Image.Input("image", tooltip="Good images: sharp and well exposed."),
@@ -51,7 +51,7 @@ class DEvUDPDegrade(io.ComfyNode):
                     max=0.5,
                     step=0.005,
                     tooltip=(
-                        "Sensor noise: its standard deviation, from 0 (black) to 1 (white). "
+                        "Sensor noise: its standard deviation, where black is 0 and white is 1. "
                         "0: none."
                     ),
                 ),
@@ -67,7 +67,7 @@ class DEvUDPDegrade(io.ComfyNode):
                     ),
                 ),
             ],
-            outputs=[io.Image.Output(display_name="image", tooltip="The images, made worse.")],
+            outputs=[io.Image.Output(display_name="image", tooltip="The degraded images.")],
             newer={
                 "search_aliases": ["blur", "camera shake", "motion blur", "darken", "noise"],
             },

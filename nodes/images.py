@@ -39,17 +39,17 @@ def check_image(image: Tensor, *, may_be_empty: bool = True) -> None:
     shape = list(image.shape)
     if image.ndim != 4 or image.shape[3] not in (1, 3, 4):
         raise ValueError(
-            f"The image has shape {shape}, which is no image: connect an output of type IMAGE."
+            f"The image has shape {shape}, which is not an image: connect an output of type IMAGE."
         )
     if 0 in image.shape[1:]:
         raise ValueError(
             f"The image is {image.shape[2]}x{image.shape[1]} pixels: look at the node that made "
-            "it, a crop or a scaling for instance."
+            "it, for instance a crop or a resize."
         )
     if not len(image) and not may_be_empty:
         raise ValueError(
-            "There are no images in the batch: look at the node that made it, a selection of "
-            "frames for instance."
+            "There are no images in the batch: look at the node that made it, for instance a "
+            "selection of frames."
         )
     check_finite(image, "image")
 
@@ -59,7 +59,7 @@ def check_finite(values: Tensor, name: str) -> None:
     if values.numel() and not torch.stack(torch.aminmax(values)).isfinite().all():
         raise ValueError(
             f"The {name} has pixels that are not numbers (NaN or infinite). A node before this one "
-            "made them: often a VAE or a model in fp16 that wants fp32. Look at its result with "
+            "made them: often a VAE or a model in fp16 that needs fp32. Look at its result with "
             "Preview Image, where such pixels are black."
         )
 
@@ -78,8 +78,8 @@ def clean_mask(mask: Tensor | None, images: int) -> Tensor | None:
         mask = mask[:, None]
     if mask.ndim != 4 or mask.shape[1] != 1 or 0 in mask.shape:
         raise ValueError(
-            f"The mask has shape {list(mask.shape)}, which is no mask: connect an output of type "
-            "MASK."
+            f"The mask has shape {list(mask.shape)}, which is not a mask: connect an output of "
+            "type MASK."
         )
     if len(mask) not in (1, images):
         raise ValueError(

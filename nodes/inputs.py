@@ -71,14 +71,14 @@ def slider(name: str, tooltip: str, most: float = 1.0, **others: bool) -> io.Flo
 
 
 def strength_input() -> io.Float.Input:
-    return slider("strength", "How much of the restored image to take. 0: the image as it was.")
+    return slider("strength", "How much of the restored image to mix in. 0: the original image.")
 
 
 def exposure_input() -> io.Float.Input:
     return slider(
         "exposure",
-        "How much of the new exposure to take. 0: the image's own brightness and contrast. "
-        f"The task {FIXED} keeps the image's own in any case.",
+        "How much of the new exposure to apply. 0: the image's own brightness and contrast. "
+        f"No effect on the task {FIXED}, which keeps them.",
     )
 
 
@@ -87,9 +87,8 @@ def denoise_input() -> io.Float.Input:
     those in the API's format too."""
     return slider(
         "denoise",
-        "How much grain to take away, and with it fine detail. 1: as much as the task usually "
-        "does. 0: none. 2: as smooth as the network makes it. "
-        f"The task {SMOOTH} takes all detail from the network in any case.",
+        "How much noise to remove, and with it fine detail. 1: as much as the task usually "
+        f"removes. 0: none. 2: as smooth as the network makes it. No effect on the task {SMOOTH}.",
         most=MOST_DENOISE,
         optional=True,
     )
@@ -102,8 +101,8 @@ def precision_input() -> io.Combo.Input:
         options=list(PRECISIONS),
         default="auto",
         tooltip=(
-            "The numbers to compute with. auto: what suits the device. bf16 and fp16 are faster on "
-            "a GPU; whatever fp16 cannot hold is computed again in fp32."
+            "The number format to compute in. auto: what suits the device. bf16 and fp16 are "
+            "faster on a GPU; values too large for fp16 are computed again in fp32."
         ),
         newer={"advanced": True},
     )
@@ -116,7 +115,7 @@ def statistics_input() -> io.Combo.Input:
         options=list(STATISTICS),
         default="each image",
         tooltip=(
-            "each image: every image on its own. shared: one common measure for the whole batch, "
+            "each image: measure every image on its own. shared: measure the whole batch together, "
             "so that the frames of a video do not flicker."
         ),
         newer={"advanced": True},

@@ -29,7 +29,9 @@ class DEvUDPMeasure(io.ComfyNode):
                 "images, averaged over the batch. The numbers appear on the node."
             ),
             inputs=[
-                io.Image.Input("image", tooltip="The images to measure, e.g. restored ones."),
+                io.Image.Input(
+                    "image", tooltip="The images to measure, for instance restored ones."
+                ),
                 io.Image.Input(
                     "reference",
                     tooltip=(
@@ -77,7 +79,7 @@ def check(image: Tensor, reference: Tensor) -> None:
         (h, w), (rh, rw) = image.shape[1:3], reference.shape[1:3]
         raise ValueError(
             f"The images are {w}x{h}, the reference is {rw}x{rh}. Only images of one size can "
-            "be compared: scale or crop one of them first, e.g. with Upscale Image."
+            "be compared: scale or crop one of them first, for instance with Upscale Image."
         )
     if len(reference) not in (1, len(image)):
         raise ValueError(

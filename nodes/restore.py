@@ -27,8 +27,8 @@ from .previews import before_and_after
 from .restore_chosen import restore_chosen
 
 EMPTY_MASK = (
-    "The mask is black everywhere, so the image stays as it was. (Load Image gives such a mask for "
-    "a file whose transparency hides nothing.) Paint a mask, or disconnect it to restore it all."
+    "The mask is black everywhere, so the image stays as it is. (Load Image gives such a mask for "
+    "a file without transparent areas.) Paint a mask, or disconnect it to restore the whole image."
 )
 
 
@@ -43,8 +43,8 @@ class DEvUDPRestore(ChecksCheckpoint, io.ComfyNode):
             display_name="DEvUDP Restore: deblur, dark, exposure",
             category=CATEGORY,
             description=(
-                "Removes blur from photographs and corrects their exposure, in one go. The result "
-                "has the size of the image; transparency is kept."
+                "Removes blur from photographs and corrects their exposure, in one go. The image "
+                "keeps its size and transparency."
             ),
             inputs=[
                 io.Image.Input("image", tooltip="Photographs, or the frames of a video."),

@@ -90,12 +90,17 @@ def runs(choices: Sequence[Choice]) -> Iterator[tuple[slice, Choice]]:
 def describe(choices: Sequence[Choice], shared: bool) -> str:
     """What was found and done, in a few lines."""
     if shared or len(choices) == 1:
-        text = choices[0].reason if choices else ""
+        text = in_two_lines(choices[0].reason) if choices else ""
     elif len(choices) <= LINES:
         text = "\n".join(f"{i}. {choice.reason}" for i, choice in enumerate(choices, 1))
     else:
         counted = Counter(choice.task or "left as they are" for choice in choices)
         parts = ", ".join(f"{count} {task}" for task, count in counted.most_common())
         text = f"{len(choices)} images: {parts}"
-    log.info("DEvUDP auto: %s", text)
+    log.info("DEvUDP auto: %s", text.replace(":\n", ": "))
     return text
+
+
+def in_two_lines(reason: str) -> str:
+    """What was found, then what was done: the host breaks long lines in the middle of a word."""
+    return reason.replace(": ", ":\n", 1)

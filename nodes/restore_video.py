@@ -39,6 +39,7 @@ from .inputs import (
     strength_input,
     task_input,
 )
+from .restore_chosen import in_two_lines
 from .run_on_host import host_precision, on_device
 
 ROOM = 2 * 2**30
@@ -107,6 +108,7 @@ class DEvUDPRestoreVideo(ChecksCheckpoint, io.ComfyNode):
             else:
                 restored = restore_frames(video, scenes)
         text = scenes.reason()
+        text = text if "\n" in text else in_two_lines(text)
         if text:
             show_text(text)
         return io.NodeOutput(restored, ui={"text": (text,)} if text else None)

@@ -34,6 +34,7 @@ from .inputs import (
     strength_input,
     task_input,
 )
+from .restore_chosen import in_two_lines
 from .run_on_host import host_precision
 from .tiles import find_tile, with_context
 
@@ -41,8 +42,8 @@ logger = logging.getLogger("devudp")
 
 
 NO_ALPHA = (
-    "Transparency is lost on this way: the node that takes the model has room for three colours "
-    "only. Use DEvUDP Restore where you need it."
+    "Transparency is lost: the node that takes the model carries three colour channels only. Use "
+    "DEvUDP Restore to keep it."
 )
 
 
@@ -144,8 +145,8 @@ class TiledRestorer:
             self._warned = True
             text = (
                 "DEvUDP as Upscale Model: this image is not the one connected to its input "
-                "'image', so tiles are restored without their surroundings, and in that image's "
-                "exposure: it may come out black. Connect the very image that is to be restored."
+                "'image', so tiles are restored without their surroundings and with that image's "
+                "exposure: the result may be black. Connect the same image to both nodes."
             )
             logger.warning(text)
             show_text(text)
@@ -162,8 +163,8 @@ class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
             display_name="DEvUDP as Upscale Model: unblur, sharpen",
             category=CATEGORY,
             description=(
-                "Offers the restoration as an upscale model (of scale 1) to nodes that take one, "
-                "like Upscale Image (using Model). Connect the same image here and there."
+                "Offers the restoration as an upscale model (scale 1) to nodes that take one, such "
+                "as Upscale Image (using Model). Connect the same image to both nodes."
             ),
             inputs=[
                 task_input(),
@@ -175,9 +176,8 @@ class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
                     "image",
                     optional=True,
                     tooltip=(
-                        "The images that are going to be restored. What the network has to know "
-                        "of a whole image is taken from here, so that tiles fit together. Only "
-                        "the task deblur does without."
+                        "The images to restore. The network measures the whole image here, so that "
+                        "the tiles match. Only the task deblur works without it."
                     ),
                 ),
                 denoise_input(),
@@ -214,13 +214,14 @@ class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
             image = channels_first(image[..., :3])
         if task == AUTO:
             options, reason = choose_for_tiles(image, options)
-            told = f"{reason}\n{told}".strip()
+            told = f"{in_two_lines(reason)}\n{told}".strip()
         if told:
             show_text(told)
         generator = checkpoints.load(checkpoint, options.task).generator
         if image is None:
             options = without_image(generator, options)
-        return io.NodeOutput(TiledRestorer(generator, options, image))
+        model = TiledRestorer(generator, options, image)
+        return io.NodeOutput(model, ui={"text": (told,)} if told else None)
 
 
 def choose_for_tiles(image: Tensor | None, options: Options) -> tuple[Options, str]:
@@ -231,8 +232,8 @@ def choose_for_tiles(image: Tensor | None, options: Options) -> tuple[Options, s
     """
     if image is None:
         raise ValueError(
-            "The task auto measures the image: connect the image that is going to be restored to "
-            "the input 'image' too, or choose the task deblur, which does without."
+            "The task auto measures the image: connect the image to restore to the input 'image' "
+            "too, or choose the task deblur, which works without it."
         )
     choice = choose(image)
     if choice.task is None:
@@ -248,8 +249,8 @@ def without_image(generator: Generator, options: Options) -> Options:
     """
     if generator.variant == "devudp" or TASK_SPECS[options.task].detail_with_shortcut:
         raise ValueError(
-            "Connect the image that is going to be restored to the input 'image' too: this "
-            "checkpoint and task measure the whole image, and tiles cannot show it. (The task "
-            "deblur with the bundled checkpoint does without.)"
+            "Connect the image to restore to the input 'image' too: this checkpoint and task "
+            "measure the whole image, which tiles do not show. (The task deblur with the bundled "
+            "checkpoint works without it.)"
         )
     return replace(options, exposure=1.0)  # it keeps the exposure anyway; nothing to be matched

@@ -201,9 +201,9 @@ DEMO_NOTE = (
 def fix() -> Graph:
     graph = Graph(
         "Choose your photo in **Your photo** and press **Run**.\n\n"
-        "**task**: *auto* measures the photo, does what it needs, and says so on the node; a good "
-        "photo stays as it is. Or choose yourself: *joint* for dark **and** blurred, *low light* "
-        "for dark, *deblur* for blurred. *strength* mixes in the original.",
+        "**task**: *auto* measures the photo, does what it needs, and shows on the node what it "
+        "did; a good photo stays as it is. Or choose yourself: *joint* for dark **and** blurred, "
+        "*low light* for dark, *deblur* for blurred. Result too strong? Lower *strength*.",
     )
     photo = load(graph, BAD, (0, 0))
     restored = graph.add("DEvUDPRestore", (400, 0), "Restore", ["auto", *RESTORE], (photo, 0))
@@ -235,7 +235,7 @@ def compare() -> Graph:
 
 def mask() -> Graph:
     graph = Graph(
-        "Only what is white in the mask is restored: here the right half, so that you see both.\n\n"
+        "Only what is white in the mask is restored: here the right half, to show both.\n\n"
         "To paint a mask, right-click **Your photo**, choose *Open in MaskEditor*, and connect its "
         "MASK to **Restore**. A mask of another size is fitted to the photo. " + DEMO_NOTE,
     )
@@ -261,10 +261,10 @@ def mask() -> Graph:
 def enlarge() -> Graph:
     graph = Graph(
         "**Restore as model** offers the restoration to every node that takes an upscale model. It "
-        "does not enlarge: **Enlarge** does, afterwards. If you have an upscale model, put **Load "
-        "Upscale Model** and a second **Upscale Image (using Model)** in its place.\n\n"
-        "Connect the same photo to both nodes. Transparency is lost on this way: **Apply model** "
-        "has room for three colours only. Where you need it, use **DEvUDP Restore**.",
+        "does not enlarge: **Enlarge** does that afterwards. If you have an upscale model, replace "
+        "**Enlarge** by **Load Upscale Model** and a second **Upscale Image (using Model)**.\n\n"
+        "Connect the same photo to both nodes. Transparency is lost: **Apply model** carries three "
+        "colour channels only. To keep it, use **DEvUDP Restore**.",
     )
     photo = load(graph, BAD, (0, 0))
     model = graph.add(
@@ -287,8 +287,8 @@ def enlarge() -> Graph:
 
 def video() -> Graph:
     graph = Graph(
-        "Here the video is one photo, repeated. For your own, put **Load Video** in the place of "
-        "the first four nodes: any length, and its sound is kept.\n\n"
+        "Here the video is one photo, repeated. For your own, replace the first four nodes by "
+        "**Load Video**: it may have any length, and its sound is kept.\n\n"
         "**Restore Video** measures the frames of a scene together, so that they do not flicker. "
         + DEMO_NOTE,
         (1120, 100),
@@ -296,16 +296,18 @@ def video() -> Graph:
     )
     photo = load(graph, BAD, (0, 0))
     size = ["lanczos", 512, 384, "center"]
-    scaled = graph.add("ImageScale", (400, 0), "Frame size", size, (photo, 0))
-    frames = graph.add("RepeatImageBatch", (800, 0), "Six frames", [6], (scaled, 0))
-    made = graph.add("CreateVideo", (1200, 0), "Make a video", [8.0], (frames, 0), None)
+    scaled = graph.add("ImageScale", (380, 0), "Frame size", size, (photo, 0), size=(250, 132))
+    frames = graph.add("RepeatImageBatch", (690, 0), "Six frames", [6], (scaled, 0), size=(200, 60))
+    made = graph.add(
+        "CreateVideo", (950, 0), "Make a video", [8.0], (frames, 0), None, size=(200, 80)
+    )
     values = ["auto", *RESTORE[:4]]
-    restored = graph.add("DEvUDPRestoreVideo", (1600, 0), "Restore Video", values, (made, 0))
+    restored = graph.add("DEvUDPRestoreVideo", (1210, 0), "Restore Video", values, (made, 0))
     graph.add(
-        "SaveVideo", (2000, 0), "Fixed video", ["video/devudp", "auto", "auto"], (restored, 0),
+        "SaveVideo", (1590, 0), "Fixed video", ["video/devudp", "auto", "auto"], (restored, 0),
         size=LARGE,
     )  # fmt: skip
-    demonstration(graph, (800, 240))
+    demonstration(graph, (690, 240))
     return graph
 
 

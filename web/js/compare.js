@@ -1,10 +1,11 @@
 // Shows DEvUDP Restore's image before and after on the node, with a divider to drag.
 import { api } from '../../../scripts/api.js'
-import { showOutputs } from './node_outputs.js'
+import { find, showOutputs } from './node_outputs.js'
 
 const NODE = 'DEvUDPRestore'
 const WIDGET = 'before_after'
 const HEIGHT = 220 // pixels, at least
+const PREVIEW = '$$canvas-image-preview' // the page's own widget
 
 function url(image) {
   return api.apiURL(`/view?${new URLSearchParams(image)}`)
@@ -65,3 +66,32 @@ function show(node, output) {
 }
 
 showOutputs({ name: 'DEvUDP.Compare', comfyClass: NODE, show })
+
+// While a node works, the page shows previews on it, and leaves the last one there: the same image
+// again, which makes the node too tall for its place. So it goes once the node has run.
+const heights = new Map() // by the node's name in the run: as tall as before the first preview
+
+function forgetPreview(name) {
+  const node = find(name)
+  if (node?.comfyClass !== NODE || !heights.has(name)) return
+  const stores = document.getElementById('vue-app')?.__vue_app__?.config.globalProperties.$pinia?._s
+  stores?.get('nodeOutput')?.revokePreviewsByExecutionId?.(name)
+  node.imgs = undefined
+  const place = node.widgets?.findIndex((w) => w.name === PREVIEW) ?? -1
+  if (place >= 0) {
+    node.widgets[place].onRemove?.()
+    node.widgets.splice(place, 1)
+  }
+  node.setSize([node.size[0], Math.max(heights.get(name), node.computeSize()[1])])
+  heights.delete(name)
+  node.setDirtyCanvas?.(true, true)
+}
+
+api.addEventListener('b_preview_with_metadata', ({ detail }) => {
+  const name = String(detail.displayNodeId ?? detail.nodeId)
+  const node = find(name)
+  if (node?.comfyClass === NODE && !heights.has(name)) heights.set(name, node.size[1])
+})
+api.addEventListener('executed', ({ detail }) =>
+  forgetPreview(String(detail.display_node ?? detail.node))
+)
