@@ -60,6 +60,11 @@ BOXES = """() => {
 TEXTS = """() => Object.fromEntries(window.app.graph._nodes.filter((n) => n.type == 'DEvUDPMeasure')
   .map((n) => [n.title, n.widgets?.find((w) => w.name == 'numbers')?.value ?? '']))"""
 
+PREVIEWS = """() => window.app.graph._nodes.filter((n) => n.type == 'DEvUDPRestore'
+  && (n.imgs?.length || n.widgets.some((w) => w.name == '$$canvas-image-preview')))
+  .map((n) => n.title)"""
+"""The nodes that still show the last preview of a run."""
+
 NAMES = """(type) => {
   const node = window.app.graph._nodes.find((n) => n.type == type)
   return [node.title, ...node.inputs.map((i) => i.label ?? i.localized_name ?? i.name)]
@@ -139,8 +144,9 @@ def open_workflow(page: Page, path: Path, out: Path, *, run: bool) -> dict[str, 
     answer = {"unknown": unknown, "prompt": page.evaluate(PROMPT), "status": None}
     if run:
         answer["status"] = queue(page)
-        page.wait_for_timeout(1500)  # until the images are on the nodes
+        page.wait_for_timeout(2500)  # until the images are on the nodes, and previews gone
     answer["texts"] = page.evaluate(TEXTS)
+    answer["previews"] = page.evaluate(PREVIEWS)
     answer["alerts"] = page.locator(".p-toast-message").all_inner_texts()
     answer["boxes"] = page.evaluate(BOXES)
     page.screenshot(path=out / f"{path.stem}.png")

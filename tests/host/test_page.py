@@ -185,6 +185,11 @@ def test_the_page_has_no_errors_of_ours(page: dict[str, Any]) -> None:
     assert not ours
 
 
+def test_no_preview_stays_on_a_node_that_has_run(page: dict[str, Any]) -> None:
+    """It would be the result a second time, and cover the nodes below."""
+    assert not any(seen["previews"] for seen in page["workflows"].values())
+
+
 def test_the_numbers_are_shown_on_the_node(page: dict[str, Any]) -> None:
     texts = page["workflows"][make_workflows.MEASURED]["texts"]
     assert len(texts) == 2

@@ -70,21 +70,28 @@ showOutputs({ name: 'DEvUDP.Compare', comfyClass: NODE, show })
 // While a node works, the page shows previews on it, and leaves the last one there: the same image
 // again, which makes the node too tall for its place. So it goes once the node has run.
 const heights = new Map() // by the node's name in the run: as tall as before the first preview
+const LATE = 700 // milliseconds: the page is still loading the last preview, and is slow to revoke
 
 function forgetPreview(name) {
   const node = find(name)
   if (node?.comfyClass !== NODE || !heights.has(name)) return
   const stores = document.getElementById('vue-app')?.__vue_app__?.config.globalProperties.$pinia?._s
   stores?.get('nodeOutput')?.revokePreviewsByExecutionId?.(name)
-  node.imgs = undefined
-  const place = node.widgets?.findIndex((w) => w.name === PREVIEW) ?? -1
-  if (place >= 0) {
-    node.widgets[place].onRemove?.()
-    node.widgets.splice(place, 1)
-  }
-  node.setSize([node.size[0], Math.max(heights.get(name), node.computeSize()[1])])
+  const height = heights.get(name)
   heights.delete(name)
-  node.setDirtyCanvas?.(true, true)
+  const clear = () => {
+    if (heights.has(name)) return // the next run has begun
+    node.imgs = undefined
+    const place = node.widgets?.findIndex((w) => w.name === PREVIEW) ?? -1
+    if (place >= 0) {
+      node.widgets[place].onRemove?.()
+      node.widgets.splice(place, 1)
+    }
+    node.setSize([node.size[0], Math.max(height, node.computeSize()[1])])
+    node.setDirtyCanvas?.(true, true)
+  }
+  clear()
+  setTimeout(clear, LATE)
 }
 
 api.addEventListener('b_preview_with_metadata', ({ detail }) => {
