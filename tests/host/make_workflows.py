@@ -290,7 +290,7 @@ def video() -> Graph:
         "Here the video is one photo, repeated. For your own, replace the first four nodes by "
         "**Load Video**: it may have any length, and its sound is kept.\n\n"
         "**Restore Video** measures the frames of a scene together, so that they do not flicker. "
-        + DEMO_NOTE,
+        + DEMO_NOTE.replace("**Restore**", "**Frame size**"),
         (1120, 100),
         (0, -200),
     )

@@ -22,7 +22,7 @@ from tests.host.browser import find_chromium, look
 from tests.host.environment import ROOT, prepare
 from tests.host.prompts import Builder
 from tests.host.server import Server, install_pack, make_base, serve
-from tests.host.test_workflows import RESTORERS
+from tests.host.test_workflows import RESTORERS, VIDEO
 from tests.host.workflows import load, to_prompt, workflow_files
 
 PACK = "comfyui-devudp"
@@ -104,8 +104,13 @@ def thumbnail(server: Server, path: Path) -> Image.Image:
     prompt = to_prompt(load(path), server.get("/object_info"))
     build = Builder(prompt)
     restorers = [n for n, node in prompt.items() if node["class_type"] in RESTORERS]
-    before = build.save(prompt[restorers[0]]["inputs"]["image"])
-    after = [build.save([number, 0]) for number in restorers]
+    if prompt[restorers[0]]["class_type"] == VIDEO:
+        ends = prompt[restorers[0]]["inputs"]["video"], [restorers[0], 0]
+        frames = [[build.add("GetVideoComponents", video=end), 0] for end in ends]
+        before, *after = map(build.save, frames)
+    else:
+        before = build.save(prompt[restorers[0]]["inputs"]["image"])
+        after = [build.save([number, 0]) for number in restorers]
     run = server.run(build.prompt)
     images = server.images(run, before)[:1]
     for node in after:

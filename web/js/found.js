@@ -27,16 +27,18 @@ function addWidget(node) {
   return widget
 }
 
+function remove(node) {
+  const at = place(node, WIDGET)
+  if (at < 0) return
+  node.widgets[at].onRemove?.()
+  node.widgets.splice(at, 1)
+  node.setSize([node.size[0], node.computeSize()[1]])
+}
+
 function write(node, text) {
   const known = node.widgets?.[place(node, WIDGET)]
-  if (!text) {
-    if (!known) return
-    known.onRemove?.()
-    node.widgets.splice(place(node, WIDGET), 1)
-    node.setSize([node.size[0], node.computeSize()[1]])
-  } else if (known || place(node, OF_THE_PAGE) < 0) {
-    ;(known ?? addWidget(node)).box.textContent = text
-  }
+  if (!text) remove(node)
+  else if (known || place(node, OF_THE_PAGE) < 0) (known ?? addWidget(node)).box.textContent = text
   node.setDirtyCanvas?.(true, true)
 }
 
@@ -46,13 +48,17 @@ function show(node, output) {
   write(node, text)
 }
 
+// Only now it is known whether the page keeps its own.
+function settle() {
+  for (const [node, text] of told) {
+    if (node.graph && place(node, OF_THE_PAGE) >= 0) remove(node)
+    else if (node.graph) write(node, text)
+  }
+  told.clear()
+}
+
 for (const end of ['execution_success', 'execution_error', 'execution_interrupted']) {
-  api.addEventListener(end, () =>
-    setTimeout(() => {
-      for (const [node, text] of told) if (node.graph) write(node, text)
-      told.clear()
-    }, 500)
-  )
+  api.addEventListener(end, () => setTimeout(settle, 500))
 }
 
 for (const comfyClass of NODES) showOutputs({ name: `DEvUDP.Found.${comfyClass}`, comfyClass, show })
