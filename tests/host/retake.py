@@ -37,7 +37,7 @@ FOR_DOCS: dict[str, tuple[str, list[str]]] = {
         "Fix a photo, then enlarge it",
         ["2", "3", "4"],
     ),
-    "web/docs/DEvUDPMeasure/numbers.jpg": ("Measure how well a photo was fixed", ["6", "7"]),
+    "web/docs/DEvUDPMeasure/numbers.jpg": ("Measure how well a photo was fixed", ["6"]),
 }
 """What is cut out of a workflow's screenshot: all of it, or these nodes."""
 
