@@ -11,6 +11,7 @@ import pytest
 
 from tests.host import make_workflows
 from tests.host.environment import ROOT
+from tests.host.graph import VERSION
 from tests.host.workflows import BYPASSED, load, workflow_files
 
 TITLE = 30
@@ -108,4 +109,4 @@ def test_every_node_says_which_pack_it_is_from(path: Path) -> None:
     assert ours
     for properties in ours:
         assert properties["cnr_id"] == "devudp"
-        assert properties["ver"] == make_workflows.VERSION
+        assert properties["ver"] == VERSION
