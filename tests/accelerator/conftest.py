@@ -13,21 +13,23 @@ from devudp_model import coarse_to_fine
 from devudp_model.engine import statistics
 from devudp_model.generator import Generator, Variant
 from devudp_model.scene import GRID, QUANTILES, SceneModel
-from tests.accelerator import device as pretended
+from tests.accelerator import torch_module
+from tests.accelerator.counts import NAME
+from tests.accelerator.device import DEVICE
 
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """The make-believe accelerator, which takes the same ways through the code as CUDA."""
-    if not pretended.AVAILABLE:
+    if not torch_module.AVAILABLE:
         pytest.skip(
             f"PyTorch {torch.__version__} lets no device be written in Python: NOTHING IS TESTED "
             "of accelerators here"
         )
-    monkeypatch.setattr(torch, "tensor", pretended.tensor)
-    monkeypatch.setattr(torch, "Generator", pretended.Generator)
-    monkeypatch.setattr(statistics, "BATCH_NORM_STATS", {pretended.NAME})
-    yield pretended.DEVICE
+    monkeypatch.setattr(torch, "tensor", torch_module.tensor)
+    monkeypatch.setattr(torch, "Generator", torch_module.Generator)
+    monkeypatch.setattr(statistics, "BATCH_NORM_STATS", {NAME})
+    yield DEVICE
 
 
 @pytest.fixture

@@ -13,35 +13,17 @@ Copies *to* it make a GPU's host wait too, unless from pinned memory; they are c
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils import backend_registration
 
-NAME = "pretend"
-"""Its device type."""
-
-ROOT = Path(__file__).resolve().parents[2]
-
-Kind = Literal["kernel", "view", "allocation", "upload", "download", "wait"]
-"""What an operation does: computes; only looks at memory in another way; only takes memory; copies
-to the device; copies from it, for which the host waits; lets the host wait for a value."""
+from tests.accelerator.counts import NAME, STATE, Kind
+from tests.accelerator.torch_module import AVAILABLE, DEVICE, Generator, on_device, tensor
 
 aten = torch.ops.aten
-setup: Callable[..., None] | None = getattr(
-    backend_registration, "_setup_privateuseone_for_python_backend", None
-)
-AVAILABLE = setup is not None
-"""Older versions of PyTorch let no device be written in Python."""
 
 WAITS = frozenset(
     [
@@ -62,78 +44,6 @@ ALLOCATIONS = frozenset(["empty", "empty_strided", "empty_like", "new_empty", "n
 
 INDEXING = frozenset(["index", "index_put", "index_put_", "_index_put_impl_"])
 """Operations that take indices from the processor, too, and count the pixels of masks first."""
-
-
-@dataclass
-class Counts:
-    """Operations that were issued, by kind, name and place in the code ("file:line")."""
-
-    seen: Counter[tuple[Kind, str, str]] = field(default_factory=Counter)
-
-    def of(self, *kinds: Kind) -> int:
-        return sum(n for (kind, _, _), n in self.seen.items() if kind in kinds)
-
-    @property
-    def operations(self) -> int:
-        """All that is issued for the device's tensors, views included, but for taking memory."""
-        return self.of("kernel", "view", "upload", "download", "wait")
-
-    @property
-    def launches(self) -> int:
-        """Those of them that start something on the device."""
-        return self.of("kernel", "upload", "download", "wait")
-
-    @property
-    def waits(self) -> int:
-        """How often the host waits for results."""
-        return self.of("download", "wait")
-
-    def table(self) -> str:
-        """One line for each kind, name and place, the most frequent first."""
-        rows = [f"{n:6} {' '.join(key)}" for key, n in self.seen.most_common()]
-        return "\n".join(rows)
-
-
-@dataclass
-class Device:
-    """What goes on on the device."""
-
-    counters: list[Counts] = field(default_factory=list)
-    memory: list[tuple[StorageWeakRef, int]] = field(default_factory=list)
-    watched: bool = False
-    allocations: int = 0
-    peak: int = 0
-    fails: Callable[[int], bool] = field(default=lambda number: False)
-
-    def count(self, kind: Kind, name: str) -> None:
-        if self.counters:
-            key = kind, name, place()
-            for counts in self.counters:
-                counts.seen[key] += 1
-
-    def allocate(self, memory: Tensor) -> None:
-        """Takes note of new memory.
-
-        Raises:
-            torch.OutOfMemoryError: it is to fail.
-        """
-        self.allocations += 1
-        storage = memory.untyped_storage()
-        if self.fails(self.allocations):
-            raise torch.OutOfMemoryError(
-                f"{NAME} out of memory. Tried to allocate {storage.nbytes()} bytes."
-            )
-        self.memory.append((StorageWeakRef(storage), storage.nbytes()))
-        if self.watched or len(self.memory) > 10_000:
-            self.peak = max(self.peak, self.in_use())
-
-    def in_use(self) -> int:
-        """Bytes that are taken now."""
-        self.memory = [entry for entry in self.memory if not entry[0].expired()]
-        return sum(nbytes for _, nbytes in self.memory)
-
-
-STATE = Device()
 
 
 class Pretended(torch.Tensor):
@@ -257,10 +167,6 @@ def memory_of(x: Any) -> Any:
     return x.memory if isinstance(x, Pretended) else x
 
 
-def on_device(device: torch.device | str) -> bool:
-    return torch.device(device).type == NAME
-
-
 def on_the_device(x: Any, known: dict[int, Pretended], inputs: list[Pretended]) -> Any:
     """A result as the device's tensor."""
     if not isinstance(x, Tensor):
@@ -338,119 +244,12 @@ def copy(target: Tensor, source: Tensor) -> Tensor:
     return target
 
 
-def place() -> str:
-    """Where in the project the running operation comes from."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        file = in_project(frame.f_code.co_filename)
-        if file is not None:
-            return f"{file}:{frame.f_lineno} {frame.f_code.co_name}"
-        frame = frame.f_back
-    return "elsewhere"
-
-
-@cache
-def in_project(file: str) -> str | None:
-    """A file's path in the project; None if it is a test's or none of it."""
-    path = Path(file)
-    short = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
-    return short if short and not short.startswith(("tests/", ".")) else None
-
-
-@contextmanager
-def counting() -> Iterator[Counts]:
-    """Counts what is issued within the block."""
-    counts = Counts()
-    STATE.counters.append(counts)
-    try:
-        yield counts
-    finally:
-        STATE.counters.remove(counts)
-
-
-def never(number: int) -> bool:
-    return False
-
-
-@contextmanager
-def watching_memory(fails: Callable[[int], bool] = never) -> Iterator[Device]:
-    """Within the block, allocations are counted from 1 on, and those fail for whose number `fails`
-    holds; the peak is that of the block."""
-    STATE.fails, STATE.allocations, STATE.peak, STATE.watched = fails, 0, STATE.in_use(), True
-    try:
-        yield STATE
-    finally:
-        STATE.fails, STATE.watched = never, False
-
-
-class Generator(torch.Generator):
-    """`torch.Generator`; the device's gives the processor's numbers."""
-
-    known: ClassVar[set[int]] = set()
-    """The device's, by their address."""
-
-    def __new__(cls, device: torch.device | str = "cpu") -> Generator:
-        made: Any = super().__new__(cls, "cpu" if on_device(device) else device)  # pyright: ignore
-        if on_device(device):
-            cls.known.add(made._cdata)
-        return made
-
-    def __init__(self, device: torch.device | str = "cpu") -> None: ...
-
-    def __del__(self) -> None:
-        self.known.discard(self._cdata)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-_tensor = torch.tensor
-
-
-def tensor(data: Any, *, device: torch.device | str | None = None, **details: Any) -> Tensor:
-    """`torch.tensor`, which makes its tensor where no other device has a say."""
-    if device is not None and on_device(device):
-        return _tensor(data, **details).to(device)
-    return _tensor(data, device=device, **details)
-
-
-class Module:
-    """`torch.cuda`, for this device."""
-
-    def __getattr__(self, name: str) -> Any:
-        answers = {
-            "is_available": True,
-            "is_initialized": True,
-            "device_count": 1,
-            "current_device": 0,
-            "_is_in_bad_fork": False,
-            "manual_seed_all": None,
-            "synchronize": None,
-            "get_device_name": "make-believe accelerator",
-            "get_amp_supported_dtype": [torch.bfloat16, torch.float16],
-        }
-        if name not in answers:
-            raise AttributeError(name)
-        return lambda *_, **__: answers[name]
-
-    @staticmethod
-    def memory_allocated() -> int:
-        return STATE.in_use()
-
-    @staticmethod
-    def reset_peak_memory_stats() -> None:
-        STATE.watched, STATE.peak = True, STATE.in_use()
-
-    @staticmethod
-    def max_memory_allocated() -> int:
-        return STATE.peak
-
-
 def make_directly(func: Any) -> Callable[..., Tensor]:
     """PyTorch would make an empty tensor and let it grow, which those here cannot."""
     return lambda *args, **kwargs: run(func, args, kwargs)
 
 
-if setup is not None:
-    setup(NAME, Module())
-    DEVICE = torch.device(NAME, 0)
+if AVAILABLE:
     library = torch.library.Library("_", "IMPL")
     library.fallback(lambda func, *args, **kwargs: run(func, args, kwargs), "PrivateUse1")
     makers = torch.library.Library("aten", "IMPL")
@@ -458,5 +257,3 @@ if setup is not None:
         packet, _, overload = maker.partition(".")
         func = getattr(getattr(aten, packet), overload or "default")
         makers.impl(maker, make_directly(func), "PrivateUse1")
-else:
-    DEVICE = torch.device("meta")

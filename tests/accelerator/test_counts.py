@@ -18,7 +18,8 @@ from devudp_model.engine import network
 from devudp_model.generator import Generator
 from devudp_model.restoration import Options, restore
 from devudp_model.tasks import TASK_SPECS, Task
-from tests.accelerator.device import KERNELS, counting
+from tests.accelerator.counts import counting
+from tests.accelerator.device import KERNELS
 
 WIDTH = 2
 """Of the network, to be quick: strips get as many rows as with the bundled weights."""

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.accelerator.device import STATE, counting, watching_memory
+from tests.accelerator.counts import STATE, counting, watching_memory
 
 
 def test_tensors_of_two_devices_are_refused(device: torch.device) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from benchmarks import gpu, measure
 from devudp_model.tasks import TASK_SPECS
 from tests.accelerator.conftest import photos, small_generator
-from tests.accelerator.device import counting
+from tests.accelerator.counts import counting
 
 
 @pytest.fixture

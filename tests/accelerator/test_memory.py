@@ -19,7 +19,7 @@ from devudp_model.memory import MemoryApi, is_out_of_memory, with_less_memory
 from devudp_model.restoration import Options, restore
 from devudp_model.tasks import TASK_SPECS, Task
 from tests.accelerator.conftest import photos, small_generator
-from tests.accelerator.device import STATE, watching_memory
+from tests.accelerator.counts import STATE, watching_memory
 
 FREE = 2**29
 """Bytes; half of it is the smallest limit that is tried."""

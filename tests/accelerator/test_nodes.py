@@ -14,7 +14,7 @@ from torch import Tensor
 from devudp_model.checkpoint import save_checkpoint
 from devudp_model.tasks import TASK_SPECS, TASKS
 from tests.accelerator.conftest import photos, small_generator
-from tests.accelerator.device import NAME, STATE, watching_memory
+from tests.accelerator.counts import NAME, STATE, watching_memory
 from tests.host.fakes import Pack, load_pack
 
 CPU = torch.device("cpu")
