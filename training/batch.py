@@ -1,4 +1,4 @@
-"""One unpaired batch: what the data gives and the method takes."""
+"""One unpaired batch: what the data pipeline makes and the method takes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class Batch(NamedTuple):
     """Images of both domains, each B,3,H,W in [-1, 1].
 
     Attributes:
-        A, B: blurry and sharp images, which the losses compare with.
-        A_input, B_input: what G is given: the same images, or the same with noise and another
-            tone curve, where the recipe asks for it.
-        reblur_target: what A was before it was blurred a second time, where it was.
+        A, B: blurry and sharp images, as the losses see them.
+        A_input, B_input: G's inputs: the same images, with noise and a tone curve where the recipe
+            asks for them.
+        reblur_target: A before its second blur; None if it has none.
     """
 
     A: Tensor

@@ -1,7 +1,7 @@
-"""A training's settings: what can be set, and what it means. No torch in here.
+"""The settings of a training run and what they mean. Does not import torch.
 
 The docstrings are the documentation: `devudp-train RECIPE --help` and the tables in
-docs/training.md are made from them. Allowed ranges are in `ranges.py`.
+docs/training.md are generated from them. Allowed ranges are in `ranges.py`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class ModelConfig:
         norm: ablation: "instance" or "batch" instead of the variant's own normalisation.
         shortcut: ablation: with or without the global shortcut, instead of the variant's own.
         zero_head: start a G with the global shortcut as the identity: its last layer is zero.
-        G_inv: whether there is a G_inv. Without it eqs. 5, 6 and 9 are left out.
+        G_inv: train an inverse generator too. Without it, eqs. 5, 6 and 9 are left out.
         G_inv_width: width of G_inv; None: that of G. A narrower one makes steps cheaper.
         D_width: channels after the first convolution of D.
-        init: checkpoint to start G from: a file or a shipped one's name. Empty: random weights.
+        init: checkpoint to start G from: a file, or a bundled one's name. Empty: random weights.
     """
 
     variant: Literal["devudp", "devudp-dt"] = "devudp"
@@ -55,45 +55,43 @@ class ModelConfig:
 class DataConfig:
     """The images, and what is done to them before G sees them.
 
+    Noise, JPEG, tone and black_level apply to G's inputs, not to the images in the losses.
+
     Attributes:
         sharp: folders of sharp normal-light photographs.
         blurry: folders of photographs with real blur. May be empty if blur is synthesised.
-        layout: "folders" (the two above), or a data set's official tree in `root`, whose training
-            split then gives both domains.
-        root: folder of that tree.
-        blur: which blurry images of the tree ("blur" or "blur_gamma" of GoPro). Empty: the usual.
-        held_out: how many sharp photographs are kept for validation and never trained on.
-        synthetic_blur_share: share of A that is a sharp photograph blurred on the fly. Above 0,
-            every second sharp photograph is set aside for it, and B never shows those.
-        frames: folders of video frames, one folder a clip, to be averaged in linear light (GoPro).
-        frames_share: share of A that is made from frames.
-        frames_window: fewest and most consecutive frames that are averaged.
+        layout: "folders" (the two above), or the official tree of a data set.
+        root: root folder of that tree, whose training split then provides both domains.
+        blur: which blurry images of the tree ("blur" or "blur_gamma" of GoPro). Empty: the default.
+        held_out: number of sharp photographs kept for validation and never trained on.
+        synthetic_blur_share: share of A that is made by blurring sharp photographs. Above 0,
+            every second sharp photograph is set aside for it and is not used in B.
+        frames: folders of video frames, one per clip, averaged in linear light (as for GoPro).
+        frames_share: share of A that is made by averaging frames.
+        frames_window: fewest and most consecutive frames to average.
         crop: side of the square crops, pixels.
         downsize: downsize images before cropping (section 3.4, step 2).
-        short_side: range of the short side after downsizing, pixels; never less than what is cut.
+        short_side: range of the short side after downsizing, pixels; at least what the crop needs.
         blur_length: shortest and longest streak of the synthetic blur, pixels after downsizing.
-        straight_share: share of synthetic blur that is a straight, even movement.
-        sweep_share: share that is a smooth sweep, as in videos. The rest is camera shake.
-        directions: number of directions of the straight movements; 0: any.
+        straight_share: share of synthetic blur that is a straight, uniform motion.
+        sweep_share: share of it that is a smooth sweep, as in videos. The rest is camera shake.
+        directions: number of directions of straight motion; 0: any direction.
         highlights: clipped highlights are up to this many times brighter than white when blurred.
-        curve: range of the exponent in light = value ** exponent when blurring. None: sRGB's.
-        reblur_length: shortest and longest streak of A's second blur (loss.reblur). None: none.
-        reblur_scale: A is first shrunk by this factor, which makes it sharper. So is B.
+        curve: range of the exponent in light = value ** exponent when blurring. None: sRGB.
+        reblur_length: shortest and longest streak of A's second blur (loss.reblur). None: no blur.
+        reblur_scale: A and B are first downsized by this factor, which makes them sharper.
         coarse_inputs: also train G on the results of coarser scales, as `deblur` feeds them to it.
             Needs the global shortcut.
         exposure: "as is" (paper), or "common": every crop is mapped to the mean and standard
-            deviation of an average photograph, by one gain and one offset.
-        noise: largest standard deviation of the noise on G's inputs, which are in [-1, 1]; the
-            losses compare with images without it. 0: none (paper).
+            deviation of an average photograph, with one gain and one offset.
+        noise: largest standard deviation of the noise on inputs in [-1, 1]. 0: none (paper).
         noise_share: share of samples with noise.
         shot_noise: largest share of Poisson noise in the noise's variance; the rest is Gaussian.
-        jpeg_share: share of samples whose input has been through JPEG.
+        jpeg_share: share of samples whose input is compressed as JPEG.
         jpeg_quality: lowest and highest JPEG quality.
-        tone: range of the exponent of a tone curve on G's inputs; the losses compare with images
-            without it. Needs exposure "common". (1, 1): none (paper).
-        black_level: G's inputs are clipped at white and at a random black level of up to this (in
-            [0, 1]), as a sensor does. 0: not clipped (paper).
-        cache_gb: decoded images kept in memory, GB for each process.
+        tone: range of a tone curve's exponent. Needs exposure "common". (1, 1): none (paper).
+        black_level: clip inputs at white and at a random black level up to this. 0: not (paper).
+        cache_gb: memory for decoded images, GB per process.
     """
 
     sharp: tuple[str, ...] = ()
@@ -131,21 +129,20 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the losses (eq. 10 and what was added), and switches for the ablation of Fig. 4.
+    """Weights of the losses (eq. 10 and additions to it), and switches for the ablation of Fig. 4.
 
     Attributes:
         recon: weight of the reconstruction loss, eq. 6 (lambda_recon).
         sr: weight of the self-regression losses, eqs. 8 and 9 (lambda_sr).
         adv: weight of the adversarial loss (paper: 1).
-        reblur: weight of L1 between G's result and what A was before it was blurred a second time
-            (paper: 0). Needs data.reblur_length.
+        reblur: weight of L1 between G's result and A before its second blur (paper: 0).
         reblur_scales: L1 is summed over this many scales (full, half, quarter, ...).
         ssim: weight of 1 - SSIM of the same images (paper: 0).
         lpips: weight of LPIPS of the same images (paper: 0).
-        lpips_weights: file of LPIPS's weights. Empty: those of the package `lpips`.
+        lpips_weights: file of LPIPS weights. Empty: those of the package `lpips`.
         t_branch: the transformation branch, eqs. 2 to 6.
         s_branch: the self-regression branch, eqs. 7 to 9.
-        s_branch_every: the self-regression branch runs in every N-th step (paper: 1).
+        s_branch_every: run the self-regression branch in every N-th step (paper: 1).
     """
 
     recon: float = 10.0
@@ -163,25 +160,23 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Length and learning rate.
+    """Training length, learning rate and optimizers.
 
     Attributes:
         unit: unit of all lengths: "epochs" (each image of A once) or "steps".
-        length: length of the training; where a recipe has stages, they say it instead.
-        stop: the run ends after this many steps, whatever its stages say; None: at their end.
-        scale: all lengths, warm-up included, times this: 0.01 tries a recipe out.
+        length: length of the training; in a recipe with stages, each stage has its own.
+        stop: end the run after this many steps, even within a stage; None: after the last stage.
+        scale: factor on all lengths, warm-up included: 0.01 to try a recipe out.
         lr: learning rate of both optimizers.
-        warm_up: steps in which it rises from 0.
-        decay: "halve" (every `halve_every`), "cosine" (to 0 at the stage's end), "linear" (to 0,
-            from `decay_from` on: warm-up, stable, decay), or "none".
-        halve_every: the learning rate is halved this often.
-        decay_from: share of the stage after which "linear" begins.
-        freeze_norm: when BatchNorm begins to use its running statistics. None: never (paper).
-        max_norm: the generators' gradient is clipped to this L2 norm. None: not (paper).
-        accumulate: gradients are accumulated over this many parts of a batch, to save memory.
-        betas: of Adam: decay of its averages of the gradient and of its square.
-        muon: Muon instead of Adam for the generators' convolutions, at this multiple of the
-            learning rate. 0: Adam for all (paper).
+        warm_up: steps in which the learning rate rises from 0.
+        decay: "halve", "cosine" or "linear" (both reach 0 at the stage's end), or "none".
+        halve_every: with "halve", the interval at which the learning rate is halved.
+        decay_from: share of the stage after which "linear" begins; the rate is constant before.
+        freeze_norm: when BatchNorm switches to its running statistics. None: never (paper).
+        max_norm: clip the generators' gradient to this L2 norm. None: no clipping (paper).
+        accumulate: accumulate gradients over this many parts of a batch, to save memory.
+        betas: Adam's decay rates, for the averages of the gradient and of its square.
+        muon: use Muon for the generators' convolutions, at this multiple of lr. 0: Adam (paper).
     """
 
     unit: Literal["epochs", "steps"] = "epochs"
@@ -202,14 +197,14 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class SpeedConfig:
-    """What changes the speed, and the result only by rounding.
+    """Settings that change the speed, and the result only by rounding.
 
     Attributes:
         device: "auto" (a GPU if there is one), "cpu" or "cuda".
         precision: "fp32", the reference, or "bf16" (autocast).
-        compile: torch.compile the networks: minutes at the start, faster steps.
+        compile: torch.compile the networks: minutes at the start, then faster steps.
         channels_last: memory format of images and weights.
-        workers: processes that load images; 0: none beside the training's own.
+        workers: processes that load images; 0: the training process loads them.
         threads: CPU threads of each process; 0: PyTorch's default.
     """
 
@@ -223,13 +218,13 @@ class SpeedConfig:
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """What is written during the training. All numbers are steps; 0: never.
+    """What is written during training. All numbers are in steps; 0: never.
 
     Attributes:
-        log_every: mean losses to the log and TensorBoard.
-        save_every: a state to resume from; the last two are kept.
-        sample_every: an image of what the networks do.
-        weights_every: G's weights as a checkpoint; all are kept.
+        log_every: write the mean losses to the log and TensorBoard.
+        save_every: save a state to resume from; the last two are kept.
+        sample_every: save a sheet of images that the networks made.
+        weights_every: save G's weights as a checkpoint; all are kept.
         tensorboard: write TensorBoard's files.
     """
 
@@ -242,17 +237,17 @@ class RecordConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Measurements during the training, on image pairs, through the tasks as users get them.
+    """Measurements during training, on image pairs, with the tasks as users run them.
 
     Attributes:
         every: steps between validations; 0: none.
         tasks: what is measured: "deblur", "low light", "joint".
         degraded: folder of degraded images. Empty: the images of `data.held_out`, blurred,
             darkened or both as the task needs it, the same way each time.
-        reference: folder of their references, of the same names.
-        images: this many pairs at most; 0: all.
-        best_by: which mean decides which state is kept as the best.
-        patience: the training ends after this many validations without an improvement; 0: never.
+        reference: folder of their references, under the same names.
+        images: number of pairs at most; 0: all.
+        best_by: the metric whose mean decides which state is kept as the best.
+        patience: end the training after this many validations without improvement; 0: never.
     """
 
     every: int = 0
@@ -266,7 +261,7 @@ class ValidationConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training.
+    """A part of a training run.
 
     Attributes:
         name: for the log.
@@ -281,14 +276,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that a training depends on, besides the images themselves.
+    """Everything that a training run depends on, except the images themselves.
 
     Attributes:
-        seed: all random numbers follow from it.
-        batch: images of each domain in one step, of all processes together (paper: 4).
+        seed: determines all random numbers.
+        batch: images of each domain per step, over all processes (paper: 4).
         ema: decay of the moving average of G's weights, e.g. 0.998; 0: none.
-        pool: size of the pool of earlier L = G(A) that D is also trained on, as in CycleGAN; 0:
-            none (paper).
+        pool: number of earlier images L = G(A) kept to train D on, as in CycleGAN; 0: none (paper).
         stages: see `Stage`; set in the recipe.
     """
 

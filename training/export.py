@@ -54,12 +54,13 @@ def export_weights(
     Beside it come `path`.sha256 and a model card (the same name, .md).
 
     Args:
-        weights: G's state dict; what compiling or parallelising put before the names is removed.
+        weights: G's state dict; prefixes that compiling or parallelising added to the names are
+            removed.
         variant: which network they belong to; width and depth are read from the shapes.
         metadata: see `devudp_model.checkpoint.Checkpoint`.
         path: ends in .safetensors.
         norm, shortcut: of an ablation, see `Generator`.
-        curve: a drawing of the losses, copied beside the card.
+        curve: a plot of the losses, copied beside the card.
         tables: Markdown, such as `devudp-evaluate` writes: the metadata's metrics, and in the card.
         dtype: of the convolutions' weights.
 
@@ -90,7 +91,7 @@ def export_weights(
 
 
 def write_card(path: Path, metadata: Mapping[str, str], digest: str, curve: Path | None) -> Path:
-    """The model card of the checkpoint at `path`: what it is, and how it came about."""
+    """The model card of the checkpoint at `path`: what it is, and how it was made."""
     about = dict(metadata)
     recipe, tables = about.pop("recipe", ""), about.pop("metrics", "")
     order = dict.fromkeys([*CARD_ORDER, *sorted(about)])
@@ -141,7 +142,7 @@ def describe_validation(line: Mapping[str, object]) -> str:
 
 
 def describe_checkpoint(out: Path, config: Config, step: int) -> dict[str, str]:
-    """The metadata of a run's checkpoint. The recipe comes without the names of own folders."""
+    """The metadata of a run's checkpoint. The recipe is stored without the user's folder names."""
     about = read_run(out)
     bare = dataclasses.replace(config.data, sharp=(), blurry=(), frames=(), root="")
     model = dataclasses.replace(config.model, init=Path(config.model.init).name)
@@ -166,12 +167,12 @@ def describe_checkpoint(out: Path, config: Config, step: int) -> dict[str, str]:
 
 
 def export_run(run: Path, out: Path | None = None, *, tables: str = "") -> list[Path]:
-    """Exports a run's last state: the averaged weights if it has such, then the plain ones.
+    """Exports a run's last state: the averaged weights if there are any, then the plain ones.
 
     Args:
         run: the run's folder, or the file of one of its states.
-        out: the checkpoint's file; RUN/VARIANT.safetensors by default. The plain weights beside
-            averaged ones get "-raw" behind their name.
+        out: the checkpoint's file; RUN/VARIANT.safetensors by default. If there are averaged
+            weights, the plain ones get "-raw" after their name.
         tables: see `export_weights`.
 
     Raises:
@@ -218,7 +219,7 @@ def scene_metadata(config: Config) -> dict[str, str]:
 def complete_checkpoint(
     path: Path, out: Path, *, sharp: Path | None = None, licence: str = "", tables: str = ""
 ) -> Path:
-    """A checkpoint with more in its metadata; the weights stay as they are.
+    """Adds to a checkpoint's metadata; the weights stay as they are.
 
     Args:
         sharp: a folder of sharp photographs to fit the scene model on: those that the recipe in

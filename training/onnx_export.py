@@ -39,14 +39,14 @@ TOLERANCE = 1e-4
 """How far onnxruntime's output may be from PyTorch's, in [0, 1]."""
 
 CHECKED_SIZES = ((1, 40, 56), (2, 33, 47))
-"""Batch, height and width that an exported file is tried on."""
+"""Batch, height and width that an exported file is tested with."""
 
 
 class ImageNetwork(nn.Module):
-    """G with its door: B,3,H,W in [0, 1] to the same; H and W at least `MIN_SIDE`.
+    """G in the range of image files: B,3,H,W in [0, 1] to the same; H and W at least `MIN_SIDE`.
 
-    The padding to multiples of `STRIDE` is the generator's, written as a choice of lines, which
-    works for sizes that are only known when the file is used.
+    The padding to multiples of `STRIDE` is the generator's, written as a selection of rows and
+    columns, which works for sizes that are only known when the file is used.
     """
 
     def __init__(self, generator: Generator):
@@ -60,7 +60,7 @@ class ImageNetwork(nn.Module):
 
 
 def grow(x: Tensor, axis: int) -> Tensor:
-    """Reflects the last lines so that the side becomes a multiple of `STRIDE`."""
+    """Reflects the last rows or columns so that the side becomes a multiple of `STRIDE`."""
     size = x.shape[axis]
     full = (size + STRIDE - 1) // STRIDE * STRIDE
     line = torch.arange(full, device=x.device)
@@ -68,8 +68,8 @@ def grow(x: Tensor, axis: int) -> Tensor:
 
 
 class Tape:
-    """Mean and 1 / standard deviation of everything that is normalised, in the order of the run:
-    written down, or, if they are `given` (1,N), read."""
+    """Mean and 1 / standard deviation of everything that is normalised, in the order of execution:
+    recorded, or, if `given` (1,N), read back."""
 
     def __init__(self, given: Tensor | None = None):
         self.given, self.at = given, 0
@@ -99,7 +99,7 @@ class TapedNorm(nn.Module):
 
 
 class TapedNetwork(ImageNetwork):
-    """`ImageNetwork` of a generator with InstanceNorm, whose statistics are seen from outside."""
+    """`ImageNetwork` of a generator with InstanceNorm, whose statistics are recorded or given."""
 
     def __init__(self, generator: Generator):
         super().__init__(copy.deepcopy(generator))
@@ -184,7 +184,8 @@ def write_onnx(
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ConfigError("ONNX export needs more packages: pip install 'devudp[onnx]'") from error
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision's absence is no news
+    # It warns that torchvision is missing, which does not matter.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     dynamic = torch.export.Dim.DYNAMIC
     shapes = [
         {axis: dynamic for axis in (0, 2, 3) if value.ndim == 4 and (axis or len(value) > 1)}

@@ -5,7 +5,7 @@
     python onnx_restore.py photo.jpg restored.png --model onnx/devudp.onnx --tile 512
 
 This is the network's own image, without what a task adds to it (exposure matched, own detail,
-filters): see docs/onnx.md. The file stands alone: copy it and change it as you like.
+filters): see docs/onnx.md. This file depends on no other: copy it and change it as you like.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="NAME.onnx of onnx_export")
     parser.add_argument("--tile", type=int, default=0, help="pixels a side; 0: the whole image")
     parser.add_argument(
-        "--measure", type=int, default=0, help="measure the image at this long side at the most"
+        "--measure", type=int, default=0, help="measure the image at this long side at most"
     )
     args = parser.parse_args()
     image = ImageOps.exif_transpose(Image.open(args.image)).convert("RGB")

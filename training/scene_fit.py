@@ -25,10 +25,10 @@ NOISE = 0.01
 """Largest standard deviation of the noise, in [0, 1]."""
 
 SIDE = 192
-"""Photographs are averaged to about this long side before."""
+"""Photographs are first averaged down to about this long side, in pixels."""
 
 RIDGE = 0.03
-"""Penalty of the weights, of standardised features, per example."""
+"""Penalty per example on the weights of the standardised features."""
 
 FOLDS = 5
 
@@ -46,7 +46,7 @@ def fit_scene(paths: Sequence[Path], seed: int = 0) -> SceneModel | None:
         try:
             image = small(path)
         except UnreadableImage:
-            continue  # it is named by the training
+            continue  # the training loop reports it
         for _ in range(VERSIONS):
             rows.append(features(darkened(image, rng)))
             means.append(image.mean())

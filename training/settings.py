@@ -1,4 +1,4 @@
-"""Where a training's settings come from, and how they are kept: recipes and the command line.
+"""Where settings come from, and how they are stored: recipes and the command line.
 
 config = load_recipe("paper-gopro")            # a shipped recipe, or a path to a .toml file
 config = parse_overrides(config, ["--data.root", "GOPRO_Large", "--batch", "8"])
@@ -105,7 +105,7 @@ def build_stage(table: Mapping[str, Any]) -> Stage:
 
 
 def flatten(kind: type, table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings in nested tables, by their dotted names, as their fields want them."""
+    """The settings in nested tables, by their dotted names, with the types of their fields."""
     hints = get_type_hints(kind)
     for key, value in table.items():
         if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
@@ -140,7 +140,7 @@ def nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def convert(hint: Any, value: Any, name: str) -> Any:
-    """A TOML value as the field's type wants it (an integer for a float, a list for a tuple)."""
+    """A TOML value as the field's type (an integer becomes a float, a list a tuple)."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):  # X | None
         return convert(next(arg for arg in args if arg is not type(None)), value, name)
@@ -161,7 +161,7 @@ def convert(hint: Any, value: Any, name: str) -> Any:
 
 
 def parse_overrides(config: Config, arguments: Sequence[str], *, program: str = "") -> Config:
-    """The config with `--section.field value` arguments put over it; --help lists all fields.
+    """The config with `--section.field value` arguments applied; --help lists all fields.
 
     Raises:
         ConfigError: values that do not go together.
@@ -178,7 +178,7 @@ def parse_overrides(config: Config, arguments: Sequence[str], *, program: str = 
 
 
 def named_settings(arguments: Sequence[str]) -> set[str]:
-    """The settings that a command line names: "data.crop" for "--data.crop" and the like."""
+    """The settings that a command line names: "data.crop" for "--data.crop" and so on."""
     words = [a[2:].partition("=")[0].replace("-", "_") for a in arguments if a.startswith("--")]
     return {word.replace(".no_", ".") for word in words}
 

@@ -76,7 +76,7 @@ def override(config: Config, changed: Config, named: Collection[str] = ()) -> Co
     """The command line's settings over a recipe's: they hold in every stage.
 
     Args:
-        named: settings that were given, be it with the recipe's own value.
+        named: settings that were given, even with the recipe's own value.
 
     Raises:
         ConfigError: a length, where the stages have their own.

@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line.
 
     Raises:
-        SystemExit: with status 1 after an error, which was said; 2 for a wrong command line.
+        SystemExit: with status 1 after an error, which was logged; 2 for a wrong command line.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logger.setLevel(logging.INFO)
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         command(arguments[1:]) if command else start(arguments)
     except KeyboardInterrupt:
-        logger.error("Stopped at once: what was done since the last state, if any, is lost.")
+        logger.error("Stopped at once: everything since the last saved state is lost.")
         raise SystemExit(130) from None
     except (ConfigError, CheckpointError, NonFiniteLoss, OSError, ValueError) as error:
         if os.environ.get("DEVUDP_DEBUG"):

@@ -136,7 +136,7 @@ def test_a_batch_that_cannot_be_shared_out(tmp_path: Path):
     arguments = [*unpaired(tmp_path), *EXTRA, "--batch", "3", "--out", str(tmp_path / "r")]
     job = launch(*arguments, processes=2)
     output = job.communicate(timeout=120)[0]
-    assert job.returncode != 0 and "cannot be shared out equally" in output
+    assert job.returncode != 0 and "cannot be split evenly" in output
 
 
 def test_accelerate_launch_on_a_cpu_says_what_to_do_instead(tmp_path: Path):

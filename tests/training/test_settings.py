@@ -271,6 +271,6 @@ def test_stages_in_steps(tmp_path: Path):
     assert [schedule.at(step).name for step in (0, 2, 3, 4, 99)] == ["one"] * 2 + ["two"] * 3
     # 2 x 256^2 pixels a step before, 4 x 64^2 after: an eighth of the time.
     assert schedule.seconds_left(1, 8.0) == pytest.approx(2 * 8 + 2 * 1)
-    with pytest.raises(ConfigError, match="cannot be shared out equally to 4 processes"):
+    with pytest.raises(ConfigError, match="cannot be split evenly over 4 processes"):
         schedule.check_processes(4)
     schedule.check_processes(2)

@@ -77,7 +77,8 @@ def test_what_a_run_leaves_behind(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     scores = [line["validation deblur psnr"] for line in lines if "best" in line]
     assert best["validation"]["best"] == max(scores)
     said = "\n".join(caplog.messages)
-    assert "from step 0 to 6 (3 steps an epoch)" in said and "step 6, held out: deblur psnr" in said
+    assert "from step 0 to 6 (3 steps per epoch)" in said
+    assert "step 6, held out: deblur psnr" in said
 
 
 @pytest.mark.slow

@@ -1,12 +1,12 @@
-"""devudp-train check-data: lists the images a training would use and reports what is wrong.
+"""devudp-train check-data: lists the images a run would use and reports what is wrong.
 
     devudp-train check-data devudp --data.sharp my/sharp
     devudp-train check-data unpaired --data.sharp my/sharp --data.blurry my/blurry --sheet crops.png
     devudp-train check-data devudp --data.sharp my/sharp --manifest my.tsv
 
 Errors end it with status 1: images that cannot be read or have more than 8 bits, the same image in
-both domains, files that differ from a manifest. That some images are too small, and would be
-enlarged, is a warning. For manifests see `training/data/manifest.py`.
+both domains, files that differ from a manifest. Images that are too small, and would be
+enlarged, cause a warning. For manifests see `training/data/manifest.py`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Group:
 
 
 def group_images(config: Config) -> list[Group]:
-    """The images of a run by their role, without roles that have none.
+    """The images of a run by role; a role without images is left out.
 
     Raises:
         FileNotFoundError, ConfigError: an empty domain, see `find_domains`.
@@ -115,7 +115,7 @@ def inspect(path: Path) -> Inspection:
 def find_errors(
     groups: Sequence[Group], inspected: Mapping[Path, Inspection]
 ) -> dict[str, list[str]]:
-    """What makes images unfit for the training: cases by kind."""
+    """Images that are unfit for training: the cases of each kind of problem."""
     errors: dict[str, list[str]] = defaultdict(list)
     first: dict[str, dict[str, Path]] = defaultdict(dict)  # of each content, by domain
     for group in groups:
@@ -158,9 +158,9 @@ def describe(group: Group, inspected: Mapping[Path, Inspection]) -> str:
 
 
 def contact_sheet(config: Config) -> Image.Image:
-    """Crops as the training will see them: what G is given of A and of B, in alternate columns.
+    """Crops as the networks will see them: G's inputs from A and from B, in alternate columns.
 
-    Each stage has rows of its own, below its name.
+    Each stage has its own rows, below its name.
     """
     images, stages = UnpairedImages(config), stage_configs(config)
     names = [stage.name for stage in config.stages] or [""]
@@ -256,7 +256,7 @@ def save_manifest(config: Config, manifest: Path, sources: Path | None) -> None:
 
 
 def list_files(config: Config) -> list[Path]:
-    """All files that a training would use."""
+    """All files that a run would use."""
     return [path for group in group_images(config) for path in group.paths]
 
 

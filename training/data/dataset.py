@@ -28,13 +28,13 @@ from .image_cache import ImageCache, UnreadableImage
 from .synthesis import NO_NOISE, CropPlan, NoisePlan, cut_sides
 
 TRIES = 10
-"""So many unreadable images in a row are no accident."""
+"""This many unreadable images in a row are no coincidence."""
 
 UNUSED_FROM = 10**12
 """Samples from this number on are never trained on."""
 
 POSES_PER_PIXEL = 1.5
-"""Of a straight movement: more poses make no visible difference."""
+"""Camera poses of a straight motion: more make no visible difference."""
 
 
 class Key(NamedTuple):
@@ -111,7 +111,7 @@ class SampleMaker:
         """
         config, domains = self.config, self.domains
         sides, blur = cut_sides(config), None
-        # A question with one possible answer draws no random number.
+        # No random number is drawn where there is only one possible outcome.
         if domains.clips and (config.frames_share >= 1 or self.chance(config.frames_share)):
             A, A_file = self.average_frames(sides[0])
         elif domains.to_blur and (
@@ -135,7 +135,7 @@ class SampleMaker:
         return self.uniform(0, 1) < share
 
     def plan(self, pixels: Tensor, blur: Shake | None, reblur: Shake | None) -> CropPlan:
-        """What is to be done to a crop."""
+        """Decides what is done to a crop."""
         config = self.config
         low, high = config.tone
         flip = self.chance(0.5)
@@ -176,7 +176,7 @@ class SampleMaker:
         return draw_shake(self.rng, extent=length, **how)
 
     def straight(self, length: float, highlights: float, curve: float | None) -> Shake:
-        """An even movement along a line."""
+        """A uniform motion along a line."""
         directions = self.config.directions
         turn = self.uniform(0, 1)
         angle = math.pi * (int(turn * directions) / directions if directions else turn)
@@ -230,7 +230,7 @@ class SampleMaker:
         short = min(height, width)
         wanted = max(int(place[0]) if self.config.downsize else short, side)
         scale = wanted / short if wanted < short or short < side else 1.0
-        # Of the source only the box under the crop is resized.
+        # Only the part of the source under the crop is resized.
         sizes = [max(round(s * scale), side) for s in (height, width)]
         top, left = (int(u * (s - side + 1)) for u, s in zip(place[1:], sizes, strict=True))
         if scale == 1.0:

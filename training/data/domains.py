@@ -1,7 +1,7 @@
-"""Which images a training uses, and in which domain.
+"""Which images a run uses, and in which domain.
 
 A, the blurry domain: images with real blur, sharp ones to be blurred, clips to be averaged.
-B, the sharp domain: sharp images that A never shows.
+B, the sharp domain: sharp images that are not used in A.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def listing_hash(listing: Sequence[str]) -> str:
 
 
 def hold_out(sharp: list[Path], count: int) -> tuple[list[Path], list[Path]]:
-    """Sharp images without `count` of them, at even distances in the list; and those.
+    """Splits off `count` sharp images, evenly spaced in the list: the others, then these.
 
     Raises:
         ConfigError: there are not enough.

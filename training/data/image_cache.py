@@ -22,11 +22,11 @@ class UnreadableImage(OSError):
 
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What opening or decoding a file raises that is no image, or a damaged one."""
+"""What opening or decoding raises for a file that is damaged or not an image."""
 
 
 def open_image(path: Path) -> Image.Image:
-    """Opens an image file; a pipe among the images would be waited for, for ever.
+    """Opens an image file. A pipe is refused: reading it might never end.
 
     Raises:
         one of `UNREADABLE`.
@@ -61,7 +61,7 @@ class ImageCache:
     """Reads images; those that fit into `max_bytes` are decoded once, at the start.
 
     Nothing is evicted: images are drawn at random, so all are equally worth keeping. They lie in
-    one block of memory, which the loader's worker processes share.
+    one block of memory, which the loader's workers share.
 
     Args:
         paths: the images to cache.

@@ -1,6 +1,6 @@
 """What JPEG does to an image, on any device: 8x8 DCT, the standard's tables, 4:2:0 chroma.
 
-A file's codec works on one image at a time on the CPU, between the blur and the network on a GPU.
+A real codec would work on one image at a time on the CPU, in between blur and network on the GPU.
 """
 
 from __future__ import annotations

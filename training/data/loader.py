@@ -52,7 +52,7 @@ def collate(samples: list[tuple[int, Sample]]) -> Loaded:
 
 
 def ignore_sigint(number: int) -> None:
-    """A loader's worker leaves Ctrl-C to the training, which ends it when the time has come."""
+    """Makes a loader's worker ignore Ctrl-C: the main process ends it in good time."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
@@ -88,7 +88,7 @@ def make_loader(
     rank: int = 0,
     processes: int = 1,
 ) -> DataLoader[Loaded]:
-    """The samples of some steps, this process's share of each; see `StepSampler`."""
+    """Loads this process's share of the samples of each step; see `StepSampler`."""
     return DataLoader(  # pyright: ignore[reportReturnType]  # collate makes the type
         KeyedImages(images),
         batch_sampler=StepSampler(steps, rank, processes),

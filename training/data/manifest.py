@@ -4,9 +4,9 @@
     devudp-train check-data devudp --data.sharp my/sharp --manifest my.tsv
 
 Files are named by what they are used for, "sharp/...", "blurry/..." or "frames/...", and their path
-below the folder that was given, so a manifest holds wherever the folders lie. With several folders
-for one use, the folder's own name comes in between. In a data set's official tree, the name is the
-path below data.root.
+below the folder that was given, so a manifest stays valid when the folders move. With several
+folders for one use, the folder's own name comes in between. In a data set's official tree, the name
+is the path below data.root.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def make_manifest(named: Mapping[str, Path], sources: Sequence[Source] = ()) -> 
 def compare(manifest: Sequence[Entry], named: Mapping[str, Path]) -> Differences:
     """How the files differ from a manifest.
 
-    Entries for a use that has no files here are ignored: a training on sharp images alone does not
-    miss the blurry ones.
+    Entries for a use that has no files here are ignored: a run on sharp images alone does not miss
+    the blurry ones.
 
     Raises:
         OSError: a file cannot be read.

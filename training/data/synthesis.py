@@ -23,7 +23,7 @@ from .exposure import exposure_of
 from .jpeg import jpeg
 
 MARGIN = 8
-"""Pixels around a crop from which synthetic blur may draw in something."""
+"""Pixels around a crop that synthetic blur may draw from."""
 
 POSES_AT_ONCE = {"cpu": 1, "cuda": 16}
 """Camera poses that are rendered in one call: few calls on a GPU, little memory on a CPU."""
@@ -37,7 +37,7 @@ class NoisePlan(NamedTuple):
         sigma: standard deviation, in [-1, 1].
         grain: 0 for white noise, up to 1 for coarse grain.
         shot: share of the variance that is proportional to the signal.
-        levels: the input is rounded to this many steps a unit; 0: it is not.
+        levels: the input is rounded to this many steps per unit; 0: not rounded.
     """
 
     seed: int
@@ -51,10 +51,10 @@ NO_NOISE = NoisePlan(0, 0.0, 0.0, 0.0, 0)
 
 
 class CropPlan(NamedTuple):
-    """One image of a sample: its pixels, and what is to be done to them.
+    """One image of a sample: its pixels, and what is done to them.
 
-    `pixels` is 3,S,S uint8, larger than the crop by `MARGIN` on each side for each blur, and by
-    what it is to be shrunk by.
+    `pixels` is 3,S,S uint8, larger than the crop by `MARGIN` on each side for each blur, and
+    again by the factor that it is downsized by.
     """
 
     pixels: Tensor
@@ -117,7 +117,7 @@ class Crops(NamedTuple):
 
 
 def cut_sides(config: DataConfig) -> tuple[int, int]:
-    """Pixels of a side that are cut for A and for B: the crop, margins, and what is shrunk."""
+    """Sides of what is cut for A and for B, pixels: the crop and its margins, before downsizing."""
     if config.reblur_length is None:
         return config.crop + 2 * MARGIN, config.crop
     A = math.ceil((config.crop + 2 * MARGIN) / config.reblur_scale)
@@ -125,7 +125,7 @@ def cut_sides(config: DataConfig) -> tuple[int, int]:
 
 
 def stack_motions(shakes: Sequence[Shake | None]) -> Motion | None:
-    """Movements of N images; None, if none of them moves. One that does not has one pose."""
+    """Movements of N images; None if none of them moves. An image that does not has one pose."""
     if all(shake is None for shake in shakes):
         return None
     still = Shake(torch.zeros(1, 3), (0.0, 0.0), 0.0, 0.0, 0.0)
@@ -179,7 +179,7 @@ def affine_of(motion: Motion, height: int, width: int) -> Tensor:
 
 
 def apply_motion(image: Tensor, motion: Motion) -> Tensor:
-    """What moving cameras take of N,3,H,W in [0, 1], each with a movement of its own.
+    """Blurs N,3,H,W in [0, 1], each image by its own camera movement.
 
     The same as `devudp_model.degrade.apply_shake` for each image, in few calls.
     """
@@ -225,7 +225,7 @@ def render_batch(A: Crops, B: Crops, config: DataConfig, device: torch.device) -
 
 
 def render_A(crops: Crops, config: DataConfig) -> tuple[Tensor, Tensor | None]:
-    """A, and what it was before it was blurred a second time: N,3,crop,crop in [-1, 1] each."""
+    """A, and A before its second blur if it has one: N,3,crop,crop in [-1, 1] each."""
     image = crops.pixels.float() / 255
     if crops.motion is not None:
         image = torch.where(column(crops.moved), apply_motion(image, crops.motion), image)
@@ -256,7 +256,7 @@ def turn(image: Tensor, flip: Tensor) -> Tensor:
 
 
 def render_input(image: Tensor, crops: Crops) -> Tensor:
-    """What G is given of `image` (N,3,H,W in [-1, 1]): tone curve, noise, clipping, JPEG."""
+    """G's input from `image` (N,3,H,W in [-1, 1]): tone curve, noise, clipping, JPEG."""
     toned = ((image + 1) / 2).clamp(min=0) ** column(crops.tone)
     exposure = exposure_of(toned)
     given = torch.where(column(crops.tone) != 1, exposure.to_common(toned), image)
@@ -284,6 +284,6 @@ def add_noise(image: Tensor, crops: Crops) -> Tensor:
 
 
 def draw_normal(like: Tensor, seed: int) -> Tensor:
-    """Normal random numbers of a sample's own, 3,H,W on the device of `like`."""
+    """Normal random numbers of one sample, 3,H,W on the device of `like`."""
     rng = torch.Generator(like.device).manual_seed(seed)
     return torch.randn(like.shape, generator=rng, device=like.device)

@@ -33,12 +33,12 @@ from .testsets import TestSet, official_sets
 TASK_WORDS: dict[str, Task] = {task.replace(" ", "-"): task for task in TASKS}
 
 MODEL = "model"
-"""Beside the tasks: the network's plain output, which is what the paper measures."""
+"""Besides the tasks: the network's plain output, which is what the paper measures."""
 
 METHOD_WORDS = [*TASK_WORDS, AUTO, MODEL]
 
 INPUT, REFERENCE = "input", "reference"
-"""Folders of a set's own images, beside those of the methods."""
+"""Folders of a set's own images, next to those of the methods."""
 
 FORBIDDEN = frozenset('<>:"/\\|?*')
 """Characters that a folder's name cannot have on every system."""
@@ -106,7 +106,7 @@ def fastest_device() -> torch.device:
 
 
 class Tasks:
-    """Makes methods of tasks; each checkpoint is loaded once.
+    """Turns tasks into methods; each checkpoint is loaded once.
 
     Attributes:
         used: the checkpoint of each task that was asked for.
@@ -134,7 +134,7 @@ class Tasks:
         return partial(restore_method, self.generator(task), self.wanted(task))
 
     def wanted(self, task: Task) -> Options:
-        """What the command line asks of a task."""
+        """The options that the command line sets for a task."""
         options = self.options
         return Options(task, options.strength, options.exposure, precision=options.precision)
 

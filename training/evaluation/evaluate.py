@@ -1,4 +1,4 @@
-"""devudp-evaluate: restores test sets and measures the results, beside simple baselines.
+"""devudp-evaluate: restores test sets and measures the results, next to simple baselines.
 
     devudp-evaluate --lol LOLdataset --gopro GOPRO_Large --scaled --out results
     devudp-evaluate --weights runs/mine/devudp.safetensors --task joint deblur \\
@@ -81,7 +81,7 @@ def earlier_sets(results: Path) -> set[str]:
     """The names of the sets in an earlier run's results.json, whose folders lie beside it.
 
     Raises:
-        ConfigError: the file is something else.
+        ConfigError: the file was written by another program.
     """
     try:
         content = json.loads(results.read_text(encoding="utf-8"))
@@ -181,7 +181,7 @@ def checkpoints(tasks: Tasks) -> dict[str, dict[str, str]]:
 def write_results(
     results: Sequence[Result], sets: Sequence[TestSet], tasks: Tasks, options: argparse.Namespace
 ) -> None:
-    """Writes results.json: everything, as far as it was measured."""
+    """Writes results.json: everything that was measured."""
     content: dict[str, Any] = {
         "version": package_version(),
         "torch": torch.__version__,
@@ -209,7 +209,7 @@ def run(options: argparse.Namespace) -> str:
     """Evaluates, writes everything below ``options.out``, and returns the table.
 
     Raises:
-        ConfigError, CheckpointError, OSError, ValueError: what `main` says and ends with.
+        ConfigError, CheckpointError, OSError, ValueError: which `main` logs before it exits.
     """
     sets = make_sets(options)
     tasks = Tasks(options)

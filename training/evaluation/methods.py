@@ -44,7 +44,7 @@ def restore_method(generator: Generator, options: Options, source: Path, target:
 def auto_method(
     generators: Mapping[Task, Generator], options: Options, source: Path, target: Path
 ) -> None:
-    """The task that each image needs, as strongly as it needs it; the task in `options` is none."""
+    """The task that each image needs, as strongly as it needs it; `options.task` is ignored."""
 
     def run(image: Tensor) -> Tensor:
         choice = choose(image)
@@ -75,7 +75,7 @@ def command_method(command: str, source: Path, target: Path) -> None:
     """Any program: ``{input}`` and ``{output}`` in its command line are folders of PNGs.
 
     Raises:
-        ConfigError: it fails, or leaves images out.
+        ConfigError: it fails or leaves out images.
     """
     words = [
         word.replace("{input}", str(source)).replace("{output}", str(target))

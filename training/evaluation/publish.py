@@ -90,7 +90,7 @@ TABLES: dict[str, Callable[[Content], str]] = {
 
 
 def fill(text: str, content: Content) -> str:
-    """`text` with each of its marked tables made anew.
+    """`text` with each of its marked tables regenerated.
 
     Raises:
         ValueError: an unknown name, or a comment without its closing one.

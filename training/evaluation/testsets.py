@@ -18,7 +18,7 @@ SCALED_SIZES: dict[LayoutName, tuple[int, int]] = {"gopro": (640, 360), "realblu
 
 @dataclass(frozen=True)
 class TestSet:
-    """Pairs under a name; scaled to `size` (width, height in pixels) first if that is given."""
+    """Named pairs, scaled to `size` (width, height in pixels) first if that is given."""
 
     __test__ = False  # for pytest: not a class of tests
 

@@ -11,8 +11,8 @@ def update_average(average: nn.Module, current: nn.Module, decay: float, step: i
     """Moves `average` towards `current`: its weights, and its buffers too.
 
     Args:
-        average, current: of one architecture.
-        decay: share of the old average that stays; less in the first steps, which start far off.
+        average, current: networks of the same architecture.
+        decay: share of the old average that is kept; smaller in the first steps.
         step: counted from 0.
     """
     decay = min(decay, (1 + step) / (10 + step))

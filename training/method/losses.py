@@ -37,8 +37,8 @@ def self_regression_loss(x: Tensor, x_self: Tensor) -> Tensor:
 def pyramid_loss(x: Tensor, restored: Tensor, sizes: int) -> Tensor:
     """The sum of L1 between images (B,3,H,W), their halves, quarters, ...: `sizes` in all.
 
-    At the full size alone, what is finest counts most, and it is what blur leaves least of. A long
-    streak's error is coarser.
+    At full size alone, the finest detail counts most, and blur leaves least of that. The error of a
+    long streak is coarser.
     """
     total = self_regression_loss(x, restored)
     for level in range(1, sizes):
@@ -50,8 +50,8 @@ def pyramid_loss(x: Tensor, restored: Tensor, sizes: int) -> Tensor:
 def structure_loss(x: Tensor, restored: Tensor) -> Tensor:
     """1 - SSIM of images (B,3,H,W in [-1, 1], sides of 11 pixels and more), in float32.
 
-    L1 asks for the right grey; this asks for the right contrast, and as much in faint detail as in
-    strong (Zhao and others: Loss functions for image restoration with neural networks, 2017).
+    L1 rewards the right brightness; SSIM rewards the right contrast, in faint detail as much as in
+    strong (Zhao et al.: Loss Functions for Image Restoration with Neural Networks, 2017).
     """
     with torch.autocast(x.device.type, enabled=False):
         return 1 - similarity((x.float() + 1) / 2, (restored.float() + 1) / 2, 1.0)

@@ -30,14 +30,14 @@ logger = logging.getLogger("devudp")
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 STRIDES, PADDINGS = (4, 1, 1, 1, 1), (2, 2, 1, 1, 1)
 POOLED_BEFORE = (1, 2)
-"""A max pooling stands before these of AlexNet's five convolutions."""
+"""A max pooling comes before these of AlexNet's five convolutions."""
 
 EPSILON = 1e-10
 """The shortest length that a pixel's features are divided by."""
 
 
 class AlexLpips(nn.Module):
-    """LPIPS from named weights, which do not learn.
+    """LPIPS from named weights, which are not trained.
 
     Raises:
         ConfigError: some are missing.
@@ -92,7 +92,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             with np.load(path, allow_pickle=False) as arrays:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         return load_file(path)
-    except Exception as error:  # either reader fails in its own ways
+    except Exception as error:  # each reader has exceptions of its own
         raise ConfigError(f"{path} cannot be read as LPIPS weights: {error}") from error
 
 
@@ -100,7 +100,7 @@ def find_lpips(weights: Path | None = None) -> AlexLpips:
     """LPIPS from a file with its weights; None: from the `lpips` package.
 
     Raises:
-        ConfigError: the file holds something else, or the package does not give any.
+        ConfigError: the file holds something else, or the package does not provide any.
     """
     if weights is not None:
         return AlexLpips(read_weights(weights))
@@ -108,14 +108,14 @@ def find_lpips(weights: Path | None = None) -> AlexLpips:
         return AlexLpips(package_weights())
     except Exception as error:  # not installed, torchvision broken, no network, ...
         raise ConfigError(
-            f"the weights of LPIPS cannot be had here ({type(error).__name__}: {error}). Install "
+            f"LPIPS weights are not available here ({type(error).__name__}: {error}). Install "
             "the extra 'eval' with access to the network, or name a file with them: "
-            "--lpips-weights; for a training, --loss.lpips-weights"
+            "--lpips-weights; for training, --loss.lpips-weights"
         ) from error
 
 
 def load_lpips(weights: Path | None = None) -> AlexLpips | None:
-    """`find_lpips`, or None (which is said) where the package does not give any weights.
+    """`find_lpips`, or None (with a warning) where the package does not provide any weights.
 
     Raises:
         ConfigError: the file holds something else.
@@ -131,7 +131,7 @@ def load_lpips(weights: Path | None = None) -> AlexLpips | None:
 
 def package_weights() -> dict[str, Tensor]:
     """The weights of `lpips` and of torchvision's AlexNet, by the names above."""
-    package = importlib.import_module("lpips")  # not this file, which has its name
+    package = importlib.import_module("lpips")  # the package, not this file of the same name
     network = package.LPIPS(net="alex", verbose=False)
     found: dict[str, Tensor] = {}
     for k in range(5):

@@ -13,9 +13,9 @@ from ..config import ConfigError, ModelConfig
 
 
 class Discriminator(nn.Module):
-    """D: is each 70x70 patch one of the sharp domain? (Targets 1 and 0, eq. 3.)
+    """D: is each 70x70 patch from the sharp domain? (Targets 1 and 0, eq. 3.)
 
-    The 70x70 PatchGAN; the paper does not say which discriminator. Width 64: 2,764,737 parameters.
+    The 70x70 PatchGAN; the paper does not name its discriminator. Width 64: 2,764,737 parameters.
 
     Args:
         width: channels after the first convolution; doubled by each of the next three.
@@ -50,9 +50,9 @@ def make_generator(model: ModelConfig, width: int) -> Generator:
 
 
 def start_from(G: Generator, init: str) -> None:
-    """Gives G the weights of a checkpoint, by its file or the name of a shipped one.
+    """Gives G the weights of a checkpoint: a file, or the name of a bundled one.
 
-    One of the other variant gives its convolutions, except the head's.
+    Of a checkpoint of the other variant, only convolutions are used, and not the head's.
 
     Raises:
         CheckpointError: it cannot be read.

@@ -30,7 +30,7 @@ def make_adam(
 def make_optimizer(
     params: Iterable[nn.Parameter], schedule: ScheduleConfig
 ) -> torch.optim.Optimizer:
-    """What `schedule` asks for, for the generators' parameters."""
+    """The optimizer that `schedule` asks for, for the generators' parameters."""
     if schedule.muon:
         return MuonAdam(params, schedule.lr, schedule.betas, schedule.muon)
     return make_adam(params, schedule.lr, schedule.betas)
@@ -54,8 +54,8 @@ class MuonAdam(torch.optim.Optimizer):
     """Muon for the convolutions' weights, Adam for everything else.
 
     Muon orthogonalises each layer's update, so that rare directions move as fast as common ones
-    (Jordan et al., 2024). Each kernel is a matrix with one row an output channel; kernels of one
-    shape are worked on together. The last layer, which has three rows, is Adam's. As
+    (Jordan et al., 2024). Each kernel is a matrix with one row per output channel; kernels of one
+    shape are processed together. The last layer, which has three rows, is left to Adam. Same as
     `torch.optim.Muon` with ``adjust_lr_fn="match_rms_adamw"``, without weight decay.
 
     Args:
@@ -94,7 +94,7 @@ class MuonAdam(torch.optim.Optimizer):
         self.adam.step()
         for kernels, momentum in zip(self.kernels, self.momentum, strict=True):
             rows = [n for n, k in enumerate(kernels) if k.grad is not None]
-            if not rows:  # all of this shape rest in this step
+            if not rows:  # none of this shape has a gradient
                 continue
             moved = [kernels[n] for n in rows]
             grad = torch.stack([k.grad.flatten(1) for k in moved])  # pyright: ignore
@@ -106,7 +106,7 @@ class MuonAdam(torch.optim.Optimizer):
             torch._foreach_add_(moved, shaped, alpha=-rate)  # pyright: ignore
 
     def state_dict(self) -> dict[str, Any]:
-        """Of both."""
+        """The state of both optimizers."""
         return {"muon": list(self.momentum), "adam": self.adam.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

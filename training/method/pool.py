@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 class ImagePool:
-    """Returns L as it comes in until the pool is full; then half of the time an earlier image.
+    """Returns L unchanged until the pool is full; then an earlier image half of the time.
 
     Args:
-        size: images kept; 0: every image is returned as it came in.
-        seed: of the pool's own random numbers.
+        size: images kept; 0: every image is returned unchanged.
+        seed: for the pool's own random numbers.
     """
 
     def __init__(self, size: int, seed: int = 0):
@@ -24,7 +24,7 @@ class ImagePool:
         if self.size == 0:
             return L
         if self.images and self.images[0].shape != L.shape[1:]:
-            self.images.clear()  # a new stage has crops of another size
+            self.images.clear()  # a new stage may have crops of another size
         chosen = []
         for image in L:
             if len(self.images) < self.size:

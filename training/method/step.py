@@ -29,7 +29,7 @@ class Networks:
 
     Attributes:
         G_inv: None where the recipe has none.
-        lpips: B,3,H,W twice, in [-1, 1], to a scalar; it does not learn. None where not used.
+        lpips: two B,3,H,W in [-1, 1] to a scalar; not trained. None where not used.
     """
 
     G: nn.Module
@@ -50,7 +50,7 @@ def generator_losses(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The generators' losses by name (``G`` is eq. 10's total), and L = G(A) (B,3,H,W).
 
-    Losses that are switched off are not among them.
+    Losses that are switched off are left out.
     """
     G, G_inv = nets.G, nets.G_inv
     zero = batch.A.new_zeros(())
@@ -80,10 +80,10 @@ def generator_losses(
 def reblur_losses(
     target: Tensor, restored: Tensor, weights: LossConfig, lpips: nn.Module | None
 ) -> dict[str, Tensor]:
-    """By the names of their weights: what G has to bring back of A before its second blur.
+    """How far G's result is from A before its second blur: losses by the names of their weights.
 
-    An image made smaller is sharper, since its blur shrinks with it; blurred once more, it has to
-    come back (Chen, Tachella, Davies: Equivariant Imaging, 2021; Scanvic et al.: Scale-Equivariant
+    A downsized image is sharper, since its blur shrinks with it; after a second blur, G has to
+    restore it (Chen, Tachella, Davies: Equivariant Imaging, 2021; Scanvic et al.: Scale-Equivariant
     Imaging, 2023). Both images are B,3,H,W in [-1, 1].
     """
     losses: dict[str, Tensor] = {}

@@ -3,7 +3,7 @@
     python -m training.run.benchmark unpaired --data.sharp my/sharp --data.blurry my/blurry
     python -m training.run.benchmark paper-gopro --data.root GOPRO_Large --seconds 30
 
-Times the recipe's step on one fixed batch, with each means of speed in turn, then the loader
+Times the recipe's step on one fixed batch, with each speed setting in turn, then the loader
 alone, then both. Each is timed for some seconds. Compare ratios within one output; times depend on
 what else the machine does.
 """
@@ -60,7 +60,7 @@ def seconds_each(action: Callable[[], object], limit: float) -> float:
 
 
 def fresh_trainer(config: Config, images: UnpairedImages, **speed: object) -> Trainer:
-    """A trainer of the recipe with other means of speed."""
+    """A trainer of the recipe with other speed settings."""
     PartialState._reset_state()
     AcceleratorState._reset_state(True)
     changed = dataclasses.replace(config.speed, **speed)  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""The processes of a training and their devices."""
+"""The processes of a run and their devices."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from ..config import Config, ConfigError
 
 PEER_TIMEOUT = timedelta(minutes=10)
-"""A process on another machine that is silent for so long is given up."""
+"""A process on another machine that is silent for this long counts as lost."""
 
 
 def make_accelerator(config: Config) -> Accelerator:
     """The processes and their devices, as `accelerate launch` (or nothing) set them up.
 
     Raises:
-        ConfigError: a GPU that is not there, or processes that were asked for and not started.
+        ConfigError: there is no GPU, or fewer processes run than were asked for.
     """
     speed = config.speed
     if speed.device == "cuda" and not torch.cuda.is_available():
@@ -37,7 +37,7 @@ def make_accelerator(config: Config) -> Accelerator:
     if speed.threads:
         torch.set_num_threads(speed.threads)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # Imported later on, it would keep the group alive: see `shutdown_distributed`.
+        # Imported later, it would keep the group alive: see `shutdown_distributed`.
         importlib.import_module("torch._dynamo")
     accelerator = Accelerator(
         cpu=speed.device == "cpu",
@@ -52,12 +52,12 @@ def make_accelerator(config: Config) -> Accelerator:
 
 
 def check_launcher(processes: int) -> None:
-    """Whether as many processes run as were asked for.
+    """Checks that as many processes run as were asked for.
 
     `accelerate launch --num_processes 2` starts a single one where it finds no GPU.
 
     Raises:
-        ConfigError: fewer do.
+        ConfigError: there are fewer.
     """
     wanted = asked_processes()
     if wanted > processes:
@@ -70,7 +70,7 @@ def check_launcher(processes: int) -> None:
 
 
 def asked_processes() -> int:
-    """What the parent's command line says, if that is `accelerate launch`; else 1."""
+    """The number in the parent's command line, if that is `accelerate launch`; else 1."""
     try:
         import psutil
 
@@ -91,7 +91,7 @@ def asked_processes() -> int:
 def average_buffers(networks: Iterable[nn.Module | None], accelerator: Accelerator) -> None:
     """BatchNorm's running statistics become the mean of all processes'.
 
-    On GPUs SyncBatchNorm has seen to that.
+    On GPUs, SyncBatchNorm does that.
     """
     if accelerator.num_processes == 1 or accelerator.device.type == "cuda":
         return
@@ -107,9 +107,9 @@ def average_buffers(networks: Iterable[nn.Module | None], accelerator: Accelerat
 def shutdown_distributed(accelerator: Accelerator) -> None:
     """Ends the group of processes, and with it the threads that served it.
 
-    Such a thread must not be there any more when Python ends: where it just lets go of a tensor
-    then, it aborts the process. So nothing may hold the group: no parallel network, no function
-    that has it as its default.
+    No such thread may be left when Python exits: if it releases a tensor at that moment, it aborts
+    the process. So nothing may keep a reference to the group: no parallel network, no function
+    with the group as a default argument.
     """
     if not dist.is_initialized():
         return

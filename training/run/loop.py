@@ -1,4 +1,4 @@
-"""A training from its start, or from a state, to its end: the loop around `Trainer.advance`."""
+"""A training run from its start, or from a state, to its end: the loop around `Trainer.advance`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ logger = logging.getLogger("devudp")
 
 
 class Run:
-    """A training from its start, or from a state, to its end.
+    """A training run: `with Run(config, out) as run: run.train()`.
 
     Args:
         config: its settings.
@@ -46,7 +46,7 @@ class Run:
         resume_from: the folder, or one of its states; None: from the start.
 
     Raises:
-        ConfigError, StateError, FileNotFoundError: see there. Nothing was written then.
+        ConfigError, StateError, FileNotFoundError: it cannot start; nothing was written.
     """
 
     def __init__(self, config: Config, out: Path, resume_from: Path | None = None):
@@ -78,7 +78,7 @@ class Run:
             self.lock.release()
 
     def prepare(self, resume_from: Path | None) -> None:
-        """All that can go wrong before the first step does so here."""
+        """Everything that can fail before the first step fails here."""
         self.accelerator.wait_for_everyone()
         images = UnpairedImages(self.config)
         self.trainer = Trainer(self.config, self.accelerator, images)
@@ -90,7 +90,7 @@ class Run:
         self.clock, self.clock_step = time.perf_counter(), self.trainer.step
 
     def make_validation(self, images: UnpairedImages) -> Validation | None:
-        """What is measured during the training, by the first process."""
+        """The validation, which only the first process does."""
         if not self.config.validation.every or not self.main:
             return None
         path = self.config.loss.lpips_weights
@@ -103,7 +103,7 @@ class Run:
 
         Raises:
             ConfigError: it is of another architecture.
-            StateError: it holds something else than a state of this run.
+            StateError: it is not a state of this run.
         """
         path, state = load_state(resume_from, read_run(self.out)["id"])
         try:
@@ -115,11 +115,11 @@ class Run:
         except Exception as error:  # in a crafted file, anything may be anywhere
             raise StateError(
                 f"{path} does not hold what a state of this run holds: {error}. Resume from "
-                f"another one, which has to be named: devudp-train resume {path.parent}/NAME.pt"
+                f"another one by its name: devudp-train resume {path.parent}/NAME.pt"
             ) from error
 
     def describe(self, listing: list[str], *, resumed: bool) -> None:
-        """Writes what is known before the first step."""
+        """Writes the records that come before the first step."""
         self.id = ""
         if not self.main:
             return
@@ -163,38 +163,24 @@ class Run:
         self.finish(stopped)
 
     def announce(self, total: int) -> None:
-        """Says what will be done."""
+        """Logs what will be done."""
         schedule = self.trainer.schedule
-        logger.info(
-            "%s from step %d to %d (%d steps an epoch) in %s",
-            self.config.model.variant,
-            self.trainer.step,
-            total,
-            schedule.epoch,
-            self.out,
-        )
+        facts = self.config.model.variant, self.trainer.step, total, schedule.epoch, self.out
+        logger.info("%s from step %d to %d (%d steps per epoch) in %s", *facts)
         for span in schedule.stages if len(schedule.stages) > 1 else ():
-            logger.info(
-                "  stage %d, %s: steps %d to %d, batches of %d, crops of %d pixels",
-                span.index + 1,
-                span.name,
-                span.start,
-                span.stop,
-                span.config.batch,
-                span.config.data.crop,
-            )
+            logger.info("  %s", span.describe())
 
     def due(self, every: int, *, at_end: bool = False) -> bool:
-        """Whether something done every so many steps is to be done after this one."""
+        """Whether something done every `every` steps is due after this one."""
         trainer = self.trainer
         ends = at_end and trainer.step == trainer.schedule.steps
         return every > 0 and (trainer.step % every == 0 or ends)
 
     def keep_records(self, progress: tqdm) -> bool:
-        """Log, samples, validation, weights and states, each when it is due.
+        """Writes log, samples, weights and states and validates, each when it is due.
 
         Returns:
-            True if the training should end: the validations do not improve any more.
+            True if the run should end: the validations no longer improve.
         """
         record, trainer, step = self.config.record, self.trainer, self.trainer.step
         if self.due(record.log_every, at_end=True):
@@ -218,7 +204,7 @@ class Run:
         self.trainer.save(path, run=self.id, validation=validation)
 
     def validate(self) -> bool:
-        """Measures, keeps the best state; True if the training should end."""
+        """Validates and keeps the best state; True if the run should end."""
         start = time.perf_counter()
         flags = torch.zeros(2, device=self.accelerator.device)
         if self.validation is not None:
@@ -227,15 +213,13 @@ class Run:
             self.log.write(self.trainer.step, {**found, "best": best})
             text = ", ".join(f"{k.removeprefix('validation ')} {v:.3f}" for k, v in found.items())
             logger.info("step %d, held out: %s%s", self.trainer.step, text, ", best" * best)
-            flags = torch.tensor(
-                [float(best), float(self.validation.gives_up)], device=flags.device
-            )
+            flags = flags.new_tensor([best, self.validation.gives_up])
         best, ends = self.trainer.reduce(flags, "sum").tolist()
         if best:
             self.save(self.out / "states" / BEST)
         if ends:
-            logger.info("No better validation for long (validation.patience): the training ends")
-        self.clock += time.perf_counter() - start  # no part of a step
+            logger.info("No better validation for long (validation.patience): the run ends")
+        self.clock += time.perf_counter() - start  # validation does not count as step time
         return bool(ends)
 
     def write_log(self, progress: tqdm) -> None:
@@ -247,21 +231,19 @@ class Run:
         if not self.main:
             return
         span = trainer.schedule.at(trainer.step - 1)
-        speed = {
-            "seconds_per_step": seconds,
-            "images_per_second": 2 * span.config.batch / seconds,
-        }
+        rate = 2 * span.config.batch / seconds
+        speed = {"seconds_per_step": seconds, "images_per_second": rate}
         values = {"lr": span.lr(trainer.step - 1), **losses, **speed}
         if span.name:
             values["stage"] = span.name
         self.log.write(trainer.step, values)
         shown = {name: f"{value:.3f}" for name, value in losses.items()}
-        shown["images/s"] = f"{speed['images_per_second']:.1f}"
+        shown["images/s"] = f"{rate:.1f}"
         left = duration(trainer.schedule.seconds_left(trainer.step, seconds))
         if span.name:
             progress.set_description(span.name)
         progress.set_postfix({"left": left, **shown})
-        if progress.disable:  # no terminal: lines in place of a bar
+        if progress.disable:  # without a terminal, lines replace the bar
             text = ", ".join(f"{name} {value}" for name, value in shown.items())
             stage = f" ({span.name})" if span.name else ""
             total = trainer.schedule.steps
@@ -275,7 +257,7 @@ class Run:
                 logger.warning("Skipped an image (%d so far): %s", len(self.unreadable), fault)
 
     def explain(self, error: NonFiniteLoss, loaded: Loaded) -> None:
-        """Saves what is needed to look into a non-finite loss, and raises it with all of that.
+        """Saves what is needed to investigate a non-finite loss, and raises it with the details.
 
         Raises:
             NonFiniteLoss: always.
@@ -296,13 +278,13 @@ class Run:
         ) from error
 
     def write_weights(self, path: Path) -> None:
-        """The weights so far, the averaged ones where there are such."""
+        """Writes the current weights, averaged if there is an average."""
         metadata = describe_checkpoint(self.out, self.config, self.trainer.step)
         path.parent.mkdir(exist_ok=True)
         save_checkpoint(path, self.trainer.restored_by, metadata)  # pyright: ignore
 
     def finish(self, stopped: bool) -> None:
-        """The last state, the curve, and the weights if this is the end."""
+        """Saves the last state and the curve, and exports the weights if the run is complete."""
         trainer = self.trainer
         path = state_path(self.out / "states", trainer.step)
         self.save(path)

@@ -49,13 +49,13 @@ PACKAGES = ("devudp", "torch", "accelerate", "numpy", "pillow", "safetensors")
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file that is complete, or as it was before."""
+    """Writes a text file completely, or leaves it as it was."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
 def read_text(path: Path) -> str:
-    """A text file's content; of what is damaged in it, a question mark.
+    """A text file's content; bytes that are not UTF-8 become question marks.
 
     Raises:
         UntrustedFileError: it is no regular file.
@@ -66,7 +66,7 @@ def read_text(path: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that a result depends on."""
+    """The versions of Python and of the packages that a result depends on."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -77,7 +77,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware(processes: int = 1) -> str:
-    """The machine in a few words."""
+    """The hardware in a few words."""
     if torch.cuda.is_available():
         return f"{processes} x {torch.cuda.get_device_name()}"
     name = platform.processor() or platform.machine()
@@ -88,7 +88,7 @@ def lock(out: Path) -> FileLock:
     """Keeps other processes from writing into the run's folder.
 
     Raises:
-        ConfigError: one is doing so.
+        ConfigError: another one is doing so.
     """
     out.mkdir(parents=True, exist_ok=True)
     held = FileLock(out / ".lock")
@@ -102,7 +102,7 @@ def lock(out: Path) -> FileLock:
 
 
 def claim_folder(out: Path) -> None:
-    """Whether a new run may have the folder.
+    """Checks that no run is in the folder yet.
 
     Raises:
         ConfigError: another run is in it already.
@@ -209,20 +209,20 @@ def check_same_data(out: Path, listing: Sequence[str]) -> None:
 
 
 class MeanLosses:
-    """The losses since the last log entry, added up on the device: no step waits for them."""
+    """The losses since the last log entry, summed on the device, so that no step waits for them."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}  # of the steps that had them
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Those of one step, scalars by name."""
+        """Adds the losses of one step, scalars by name."""
         for name, loss in losses.items():
             self.sums[name] = self.sums.get(name, torch.zeros_like(loss)) + loss
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def take(self, mean_of_processes: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Their means, also over all processes; from here on they are counted anew."""
+        """Their means, over all processes too; starts again from zero."""
         if not self.sums:
             return {}
         names = sorted(self.sums)
@@ -245,7 +245,7 @@ class Log:
 
     Args:
         out: the run's folder.
-        step: lines beyond this step are dropped: a killed run had got further than its last state.
+        step: lines beyond this step are dropped: a killed run may have logged more than it saved.
         tensorboard: whether to write TensorBoard's files too.
     """
 
@@ -273,7 +273,7 @@ class Log:
             self.board.add_image("samples", sheet, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Writes what is left to write."""
+        """Writes what is still buffered."""
         if self.board:
             self.board.close()
 

@@ -54,8 +54,15 @@ class StageSpan:
 
     @property
     def work(self) -> int:
-        """Pixels of A in one step: what a step's time is about proportional to."""
+        """Pixels of A in one step, to which its time is roughly proportional."""
         return self.config.batch * self.config.data.crop**2
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return (
+            f"stage {self.index + 1}, {self.name}: steps {self.start} to {self.stop}, "
+            f"batches of {self.config.batch}, crops of {self.config.data.crop} pixels"
+        )
 
 
 class Schedule:
@@ -108,7 +115,7 @@ class Schedule:
             yield span.index, span.first_sample + (step - span.start) * batch, batch
 
     def seconds_left(self, step: int, seconds_per_step: float) -> float:
-        """About how long the steps from `step` on take, as measured at the step before."""
+        """Roughly how long the steps from `step` on take, judged by the step before."""
         now = self.at(max(step - 1, 0)).work
         left = sum(
             max(min(s.stop, self.steps) - max(step, s.start), 0) * s.work for s in self.stages
@@ -116,7 +123,7 @@ class Schedule:
         return seconds_per_step * left / now
 
     def check_processes(self, processes: int) -> None:
-        """Whether every batch can be shared out.
+        """Checks that every batch can be split.
 
         Raises:
             ConfigError: one cannot.
@@ -124,14 +131,14 @@ class Schedule:
         for span in self.stages:
             if span.config.batch % (processes * span.config.schedule.accumulate):
                 raise ConfigError(
-                    f"a batch of {span.config.batch} cannot be shared out equally to {processes} "
+                    f"a batch of {span.config.batch} cannot be split evenly over {processes} "
                     f"processes and {span.config.schedule.accumulate} parts (schedule.accumulate): "
                     "make it a multiple of both"
                 )
 
 
 def duration(seconds: float) -> str:
-    """3 d 02:30, 1:02:30 or 2:30."""
+    """3 d 02:30 h, 1:02:30 or 2:30."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

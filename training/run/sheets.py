@@ -1,4 +1,4 @@
-"""Drawings of a run: sample sheets with labels, and the curve."""
+"""The images of a run: sample sheets with labels, and the curve."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def sample_sheet(trainer: Trainer) -> Tensor:
     modes = [(network, network.training) for network in networks]
     for network, _ in modes:
         network.eval()
-    # forward() itself, past the compiled call: these few images are no reason to compile.
+    # forward() itself bypasses the compiled call: compiling is not worth it for a few images.
     L = G.forward(batch.A_input)
     third, labels = batch.reblur_target, list[str](COLUMNS)
     if third is None:
@@ -91,7 +91,7 @@ def image_sheet(rows: Sequence[Sequence[Tensor]], labels: Sequence[str]) -> Tens
     """Rows of images (3,H,W in [-1, 1]) side by side, each under its label: H,W,3 uint8.
 
     Args:
-        labels: one a column.
+        labels: one per column.
     """
     cells = [
         Row("", [Cell(label, to_pixels(image)) for label, image in zip(labels, row, strict=True)])

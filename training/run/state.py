@@ -1,4 +1,4 @@
-"""States that a training resumes from: one file each, complete or not there, checksummed.
+"""States that a run resumes from: one file each, complete or absent, with a checksum.
 
 A file is a line with a magic word and the SHA-256 of the rest, then what `torch.save` writes. The
 last two of a run are kept, and the best one, if the run is validated.
@@ -25,7 +25,7 @@ from ..config import Config, ConfigError
 KEEP = 2
 MAGIC = b"DEvUDP-state-3"
 MAX_BYTES = 64 * 2**30
-"""No state is larger; a file that is was made by something else."""
+"""No state is larger than this; a larger file is something else."""
 
 BEST = "best.pt"
 
@@ -47,9 +47,9 @@ def list_states(folder: Path) -> list[Path]:
 
 
 def resumable_states(run: Path) -> list[Path]:
-    """The states that a run's folder can be resumed from, the one that is taken last.
+    """The states that a run can be resumed from; the last one is taken.
 
-    The best one counts where there is no other: a run may be killed before it has saved one.
+    The best one counts only where there is no other: a run may be killed before it has saved one.
     """
     best = run / "states" / BEST
     return list_states(run / "states") or [best] * best.is_file()
@@ -107,7 +107,7 @@ def load_tensors(data: bytes) -> Any:
     """
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # a crafted file can make it raise whatever it likes
+    except Exception as error:  # a crafted file can make it raise anything
         raise ValueError(
             f"it holds something else than tensors ({type(error).__name__})"
         ) from error
@@ -120,7 +120,7 @@ def save_state(path: Path, content: dict[str, Any]) -> None:
         StateError: it cannot be written (a full disk, say). The earlier ones are left alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left_over in path.parent.glob(".devudp-*.tmp"):  # of a run that was killed while saving
+    for left_over in path.parent.glob(".devudp-*.tmp"):  # a killed run's
         left_over.unlink(missing_ok=True)
     try:
         write_checked(path, content)
@@ -132,7 +132,7 @@ def save_state(path: Path, content: dict[str, Any]) -> None:
             "resume."
         ) from error
     if path.name.startswith("state-"):
-        # Later ones are there if the run was resumed from an earlier state: they are given up.
+        # There are later ones if the run was resumed from an earlier state: they are discarded.
         earlier = [state for state in list_states(path.parent) if state < path]
         for old in set(list_states(path.parent)) - {path, *earlier[1 - KEEP :]}:
             old.unlink()
@@ -151,7 +151,7 @@ def load_state(run: Path, run_id: str | None = None) -> tuple[Path, dict[str, An
     """The last good state of a run's folder, or the state in `run` if that is a file.
 
     Args:
-        run_id: of the run that it has to be of; None: of any.
+        run_id: of the run that the state must belong to; None: any run.
 
     Raises:
         ConfigError: there is none.
@@ -207,7 +207,7 @@ def set_random_states(states: dict[str, Any]) -> None:
 
 
 def check_architecture(path: Path, state: dict[str, Any], config: Config) -> None:
-    """Whether a state's networks and optimizers are those of a recipe.
+    """Checks that a state's networks and optimizers are those of a recipe.
 
     Raises:
         ConfigError: they are not.

@@ -23,22 +23,23 @@ OPTIMIZERS = ("opt_G", "opt_D")
 
 
 class LayoutError(ValueError):
-    """What is laid out otherwise; the message names the place."""
+    """A state with another layout; the message names the place."""
 
 
 def check_layout(found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Compares a state with that of the run that is to go on from it.
+    """Compares a state with that of the run that is to continue from it.
 
     Args:
         found: the state that was read.
-        own: that of the run, before its first step.
+        own: the state of the run before its first step.
 
     Raises:
-        LayoutError: something is missing, too much, of another kind, shape or type, or not finite.
+        LayoutError: something is missing, unexpected, of another kind, shape or type, or not
+            finite.
     """
     expect(own.keys() <= found.keys(), f"{sorted(own.keys() - found.keys())} are missing")
     for name in NETWORKS:
-        # Of a run that had no average yet, the networks' weights are one.
+        # A run that has no average yet starts one from the current weights.
         if not (name == "ema" and found[name] is None):
             check_like(found[name], own[name], name)
     for name in OPTIMIZERS:
@@ -47,14 +48,14 @@ def check_layout(found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         check_finite(found[name], name)
     check_losses(found["sums"], found["counts"])
     processes = found["processes"]
-    expect(isinstance(processes, list) and len(processes) > 0, "processes are no list")
+    expect(isinstance(processes, list) and len(processes) > 0, "processes are not a list")
     for process in processes:
-        expect(isinstance(process, Mapping) and "pool" in process, "a process is odd")
+        expect(isinstance(process, Mapping) and "pool" in process, "a process is malformed")
         check_pool(process["pool"]["images"])
 
 
 def check_like(found: Any, own: Any, where: str) -> None:
-    """Whether two nested things are laid out alike; what is empty in `own` may hold anything.
+    """Checks that two nested structures are laid out alike; where `own` is empty, anything goes.
 
     Raises:
         LayoutError: they are not.
@@ -63,25 +64,25 @@ def check_like(found: Any, own: Any, where: str) -> None:
         alike = isinstance(found, Tensor) and found.shape == own.shape and found.dtype == own.dtype
         expect(alike, f"{where} is {describe(found)}, not {describe(own)}")
     elif isinstance(own, Mapping):
-        expect(isinstance(found, Mapping), f"{where} is {describe(found)}, no table")
+        expect(isinstance(found, Mapping), f"{where} is {describe(found)}, not a table")
         if own:
             odd = sorted(map(str, own.keys() ^ found.keys()))
             expect(not odd, f"{where} differs in {', '.join(odd[:4])}")
         for key in own:
             check_like(found[key], own[key], f"{where}.{key}")
     elif isinstance(own, (list, tuple)):
-        expect(type(found) is type(own), f"{where} is {describe(found)}, no {type(own).__name__}")
+        expect(type(found) is type(own), f"{where} is {describe(found)}, not {type(own).__name__}")
         expect(not own or len(found) == len(own), f"{where} has {len(found)} entries")
         for number, (one, other) in enumerate(zip(found, own, strict=False)):
             check_like(one, other, f"{where}.{number}")
     elif own is not None:
-        # Numbers may come as whole ones: a rate of 0, say.
+        # A float may be stored as an integer: a learning rate of 0, say.
         kinds = (int, float) if isinstance(own, float) else type(own)
         expect(isinstance(found, kinds), f"{where} is {describe(found)}, not {describe(own)}")
 
 
 def check_finite(found: Any, where: str) -> None:
-    """Whether all numbers in a nested thing are finite: no step brings them back.
+    """Checks that all numbers in a nested structure are finite: training cannot repair them.
 
     Raises:
         LayoutError: one is not.
@@ -99,31 +100,32 @@ def check_finite(found: Any, where: str) -> None:
 
 
 def check_optimizer(found: Any, own: Mapping[str, Any], where: str) -> None:
-    """Whether an optimizer's state can be that of ours; its averages' shapes: see `check_fits`.
+    """Checks that a state can be our optimizer's; `check_fits` checks the averages' shapes.
 
     Other versions of PyTorch and other devices have other settings in the groups.
 
     Raises:
         LayoutError: it cannot.
     """
-    expect(isinstance(found, Mapping), f"{where} is {describe(found)}, no table")
+    expect(isinstance(found, Mapping), f"{where} is {describe(found)}, not a table")
     if "muon" in own:
         expect({"muon", "adam"} <= found.keys(), f"{where} is not Muon's")
         check_like(found["muon"], own["muon"], f"{where}.muon")
         return check_optimizer(found["adam"], own["adam"], f"{where}.adam")
     expect({"state", "param_groups"} <= found.keys(), f"{where} is not Adam's")
     groups = found["param_groups"]
-    expect(isinstance(groups, list) and len(groups) == len(own["param_groups"]), f"{where} is odd")
+    same = isinstance(groups, list) and len(groups) == len(own["param_groups"])
+    expect(same, f"{where} is malformed")
     for group, mine in zip(groups, own["param_groups"], strict=True):
-        expect(isinstance(group, Mapping), f"{where} is odd")
+        expect(isinstance(group, Mapping), f"{where} is malformed")
         expect(group.keys() >= GROUP, f"{where} lacks {', '.join(sorted(GROUP - group.keys()))}")
         for key in group.keys() & mine.keys():
             if group[key] is not None or key in GROUP:
                 check_like(group[key], mine[key], f"{where}.{key}")
-    expect(isinstance(found["state"], Mapping), f"{where}.state is no table")
+    expect(isinstance(found["state"], Mapping), f"{where}.state is not a table")
     for key, kept in found["state"].items():
         known = isinstance(kept, Mapping) and kept.keys() == ADAM
-        expect(known and all(is_float(kept[k]) for k in ADAM), f"{where}.{key} is odd")
+        expect(known and all(is_float(kept[k]) for k in ADAM), f"{where}.{key} is malformed")
 
 
 def is_float(thing: Any) -> bool:
@@ -131,7 +133,7 @@ def is_float(thing: Any) -> bool:
 
 
 def check_fits(optimizer: torch.optim.Optimizer) -> None:
-    """Whether a loaded optimizer's averages have the shapes of its weights.
+    """Checks that a loaded optimizer's averages have the shapes of its weights.
 
     Raises:
         LayoutError: they do not.
@@ -143,29 +145,29 @@ def check_fits(optimizer: torch.optim.Optimizer) -> None:
 
 
 def check_losses(sums: Any, counts: Any) -> None:
-    """The losses since the last line of the log.
+    """Checks the losses since the last line of the log.
 
     Raises:
-        LayoutError: they are none.
+        LayoutError: they are something else.
     """
-    expect(isinstance(sums, dict) and isinstance(counts, dict), "the losses are no table")
+    expect(isinstance(sums, dict) and isinstance(counts, dict), "the losses are not a table")
     expect(sums.keys() == counts.keys(), "not every loss was counted")
     for name, value in sums.items():
         number = isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point()
         counted = type(counts[name]) is int and counts[name] > 0
-        expect(isinstance(name, str) and number and counted, f"the loss {name!r} is odd")
+        expect(isinstance(name, str) and number and counted, f"the loss {name!r} is malformed")
 
 
 def check_pool(images: Any) -> None:
-    """The pool's images.
+    """Checks the pool's images.
 
     Raises:
-        LayoutError: they are none, or not of one shape.
+        LayoutError: they are something else, or differ in shape.
     """
-    expect(isinstance(images, list), "the pool is no list")
+    expect(isinstance(images, list), "the pool is not a list")
     for image in images:
         same = isinstance(image, Tensor) and image.shape == images[0].shape
-        expect(same and image.ndim == 3 and image.is_floating_point(), "the pool is odd")
+        expect(same and image.ndim == 3 and image.is_floating_point(), "the pool is malformed")
 
 
 def describe(thing: Any) -> str:

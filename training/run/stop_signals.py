@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, as a training takes them."""
+"""How a training run handles Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class StopSignals:
             signal.signal(kind, handler)
 
     def ask(self, kind: int, frame: FrameType | None) -> None:
-        """Notes the wish, and says so: compiling a step can take minutes."""
+        """Records the request, and confirms it: compiling a step can take minutes."""
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
         text = b"\nStopping after this step (minutes, while it compiles). Once more: at once.\n"
-        os.write(2, text)  # a handler must not wait for the logging's lock
+        os.write(2, text)  # a signal handler must not wait for logging's lock
 
     def agreed(self, accelerator: Accelerator) -> bool:
         """True in all processes once one of them was asked."""

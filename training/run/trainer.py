@@ -94,7 +94,7 @@ class Trainer:
             network.to(accelerator.device)
             network.to(memory_format=self.layout)  # pyright: ignore[reportCallIssue]
         averages = any(stage.ema for stage in stage_configs(self.config))
-        # Whatever happens to G below, its average stays a plain network.
+        # Copied before G is compiled or wrapped: the average stays a plain network.
         self.ema = copy.deepcopy(self.G).requires_grad_(False) if averages else None
         networks: list[nn.Module] = list(own)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
@@ -120,7 +120,7 @@ class Trainer:
         return find_lpips(Path(weights) if weights else None).to(self.accelerator.device)
 
     def unwrap(self) -> None:
-        """Lets go of the parallel networks, which hold the group of processes. No step follows."""
+        """Releases the parallel networks, which keep the process group alive. No step follows."""
         self.nets = dataclasses.replace(self.nets, G=self.G, G_inv=self.G_inv, D=self.D)
 
     def loader(self) -> DataLoader[Loaded]:
@@ -172,16 +172,16 @@ class Trainer:
 
     @torch.no_grad()
     def from_coarser(self, batch: Batch) -> Batch:
-        """With G's inputs as coarser scales leave them, as is this step's turn."""
+        """The batch with G's inputs restored at a coarser scale, if it is this step's turn."""
         scales = COARSER[self.step % len(COARSER)]
         if not scales:
             return batch
         training = self.G.training
-        self.G.eval()  # small images are not to change the statistics
+        self.G.eval()  # small images must not change the statistics
 
         def run(small: Tensor) -> Tensor:
             with self.autocast():
-                # forward() itself, past the compiled call: these sizes are no reason to compile.
+                # forward() itself bypasses the compiled call: these sizes are not worth compiling.
                 return (self.G.forward(small * 2 - 1).float() + 1) / 2
 
         inputs = {"A_input": batch.A_input}
@@ -225,11 +225,11 @@ class Trainer:
 
     @property
     def restored_by(self) -> nn.Module:
-        """G, by its averaged weights where there are such."""
+        """G, with its averaged weights if there are any."""
         return self.G if self.ema is None else self.ema
 
     def state(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on. To be called by all processes."""
+        """Everything that the rest of the run depends on. All processes must call it."""
         return {
             "step": self.step,
             "model": dataclasses.asdict(self.config.model),
@@ -247,7 +247,7 @@ class Trainer:
         """Writes the state; all processes call it, the first one writes.
 
         Args:
-            more: what the run wants to be kept beside it.
+            more: further entries to store in the file.
 
         Raises:
             StateError: it cannot be written. The other processes end with status 1.
@@ -270,7 +270,7 @@ class Trainer:
 
         Raises:
             ConfigError: it is of another architecture or optimizer, or longer than the run.
-            LayoutError: it is no state of such networks.
+            LayoutError: it is not a state of such networks.
         """
         check_architecture(path, state, self.config)
         check_layout(state, self.state())

@@ -1,4 +1,4 @@
-"""Measuring during a training: image pairs, through the tasks as users get them."""
+"""Validation during training: image pairs, with the tasks as users run them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STRENGTHS: dict[str, dict[str, tuple[float, float]]] = {
     "low light": {"light": (0.03, 0.2), "noise": (0.005, 0.03)},
     "joint": {"blur": (3.0, 10.0), "light": (0.05, 0.2), "noise": (0.005, 0.02)},
 }
-"""How held-out images are degraded for a task: from the first to the last of them."""
+"""How strongly held-out images are degraded for a task: the first image, the last image."""
 
 
 class Pair(NamedTuple):
@@ -46,7 +46,7 @@ def read(path: Path) -> Tensor:
 
 
 class Validation:
-    """The pairs of a run, and what was measured best so far.
+    """The pairs of a run, and the best result so far.
 
     Args:
         config: of the run.
@@ -85,7 +85,7 @@ class Validation:
         """Mean PSNR (dB), SSIM and LPIPS by "validation TASK METRIC".
 
         Args:
-            network: a generator, which is left as it is.
+            network: a generator; it is not changed.
         """
         G = copy.deepcopy(network).to(memory_format=torch.contiguous_format).eval()  # pyright: ignore
         assert isinstance(G, Generator)
@@ -135,7 +135,7 @@ class Validation:
 
 
 def make_pair(reference: Tensor, task: str, number: int, count: int, seed: int) -> Pair:
-    """A pair from a sharp image, always the same one for a seed and a number."""
+    """A pair from a sharp image, the same one every time for a seed and a number."""
     rng = torch.Generator().manual_seed(seed * 1_000_003 + number)
     share = number / max(count - 1, 1)
     strengths = {k: low + (high - low) * share for k, (low, high) in STRENGTHS[task].items()}
