@@ -6,8 +6,8 @@ python -m benchmarks precision --images DIR      # with images of your own
 python -m benchmarks --effort quick              # small images only: a few minutes
 python -m benchmarks --report docs               # measures nothing: writes docs/performance.md
 
-Each part's tables are kept in benchmarks/out as they are measured, so a run that was cut off goes
-on with the parts that are missing; the report is made of all that there are.
+Each part's tables are kept in benchmarks/out as they are measured, so an interrupted run
+continues with the missing parts; the report is made from all parts that are there.
 Ratios compare things measured one after the other in one run, so they hold on other machines too;
 seconds do not. Close other programs first.
 """
@@ -48,7 +48,7 @@ def parse() -> argparse.Namespace:
     args = parser.parse_args()
     unknown = set(args.parts) - set(PARTS)
     if unknown:
-        parser.error(f"unknown part {', '.join(unknown)}: choose of {', '.join(PARTS)}")
+        parser.error(f"unknown part {', '.join(unknown)}: choose from {', '.join(PARTS)}")
     return args
 
 
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def run_part(name: str, plan: Plan, path: Path) -> None:
-    """Measures a part, shows and keeps its tables."""
+    """Measures a part, prints its tables and keeps them."""
     log.info("%s ...", name)
     start = time.monotonic()
     try:

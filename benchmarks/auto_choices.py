@@ -1,9 +1,9 @@
-"""What task `auto` chooses for images of which it is known what they need: a confusion table.
+"""What task `auto` chooses for images whose needs are known: a confusion matrix.
 
 python -m benchmarks.auto_choices nothing=GOOD deblur=BLURRY "low light=DARK" joint=DARK_AND_BLURRY
 
-Each argument is what a folder's images need, and the folder. An image that needs nothing and is
-changed all the same is restored, too, and the PSNR between the two printed.
+Each argument names what a folder's images need, and the folder. An image that needs nothing but
+would be changed is restored, and the PSNR between the two is printed.
 """
 
 from __future__ import annotations

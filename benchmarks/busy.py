@@ -1,4 +1,4 @@
-"""How much longer things take beside other programs that keep every core busy."""
+"""How much longer things take while other programs keep every core busy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOADS = (0, 1, 2)
 
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """Within the block this many other processes calculate all the time."""
+    """Keeps this many other processes busy during the block."""
     command = [sys.executable, "-c", "while True: pass"]
     started = [subprocess.Popen(command) for _ in range(processes)]
     try:

@@ -3,7 +3,7 @@
 python -m benchmarks.compare_one METHOD SOURCE TARGET
 
 Processor seconds a megapixel (of all threads, best of the images), peak memory of the whole process
-and the size of all that has to be installed: bytes. Needs no more than the method does.
+and the size of all that has to be installed, in bytes. Imports nothing but what the method needs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def run(method: Method, source: Path, target: Path) -> dict[str, float]:
         result = function(image)
         seconds.append((time.process_time() - start) / (image[..., 0].size / 1e6))
         if not np.isfinite(result).all():
-            raise ArithmeticError(f"{method.name} gives numbers that are none for {path.name}")
+            raise ArithmeticError(f"{method.name} gives values that are not finite for {path.name}")
         Image.fromarray(to_8_bits(result)).save(target / path.name, compress_level=1)
     return {
         "seconds": min(seconds),
@@ -42,13 +42,13 @@ def run(method: Method, source: Path, target: Path) -> dict[str, float]:
 
 
 def peak() -> int:
-    """The most that this process had in memory. (`getrusage` also counts who started it.)"""
+    """Peak memory of this process. (`getrusage` would include the process that started it.)"""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) * 1024
 
 
 def installed(names: Iterable[str]) -> int:
-    """Bytes of these distributions and of all that they need here."""
+    """Bytes of these distributions and of all that they depend on."""
     left, seen = [*names], dict[str, int]()
     while left:
         name = re.sub(r"[-_.]+", "-", left.pop()).lower()
@@ -56,7 +56,7 @@ def installed(names: Iterable[str]) -> int:
             continue
         try:
             found = metadata.distribution(name)
-        except metadata.PackageNotFoundError:  # of another system or Python
+        except metadata.PackageNotFoundError:  # for another system or Python
             seen[name] = 0
             continue
         paths = [Path(str(found.locate_file(file))) for file in found.files or ()]

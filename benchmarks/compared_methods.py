@@ -1,6 +1,6 @@
 """What the comparison compares: this project, fixed curves, classical methods, other networks.
 
-Each is a function of an image, H,W,3 float32 in [0, 1], to the same. Its package is imported when
+Each is a function from an image, H,W,3 float32 in [0, 1], to the same. Its package is imported when
 it is made, so that each needs only its own: see `python -m benchmarks.comparison --help`.
 """
 
@@ -55,7 +55,7 @@ class Method:
 
 
 def devudp() -> Function:
-    """This project as it comes: `auto`, in its own choice of precision."""
+    """This project with its defaults: `auto`, precision included."""
     import torch
 
     from devudp_model import Options, bundled, load_checkpoint, restore
@@ -128,7 +128,7 @@ def unsharp_mask() -> Function:
 
 
 def gaussian(sigma: float = 1.5) -> np.ndarray:
-    """The blur that deconvolution is told of: the true one is not known."""
+    """The blur that deconvolution assumes: the true one is not known."""
     at = np.arange(-6, 7)
     line = np.exp(-(at**2) / (2 * sigma**2))
     kernel = np.outer(line, line)
@@ -136,7 +136,7 @@ def gaussian(sigma: float = 1.5) -> np.ndarray:
 
 
 def each_channel(function: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np.ndarray:
-    """With borders reflected, which deconvolution would take for dark."""
+    """With reflected borders: deconvolution would take the outside for black."""
     padded = np.pad(image, ((16, 16), (16, 16), (0, 0)), "reflect")
     done = np.stack([function(padded[..., c]) for c in range(3)], -1)
     return done[16:-16, 16:-16].astype(np.float32)
@@ -169,7 +169,7 @@ def chain(*parts: Callable[[], Function]) -> Function:
 
 
 def zero_dce() -> Function:
-    """The package's network and weights; the package itself also wants OpenCV and torchvision."""
+    """The package's network and weights; the package itself needs OpenCV and torchvision too."""
     import torch
 
     folder = Path(str(metadata.distribution("neuro-low-light").locate_file("neuro_low_light")))
@@ -190,7 +190,7 @@ def zero_dce() -> Function:
 
 
 def maxim_folder(model: str) -> Path:
-    """Of npm's package for `deblurring` or `enhancement`."""
+    """The folder of npm's package for `deblurring` or `enhancement`."""
     return Path(os.environ[MAXIM]) / f"maxim-{model}" / "models"
 
 

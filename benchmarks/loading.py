@@ -1,4 +1,4 @@
-"""What starting takes: the command line on a small image, and the node pack in a host."""
+"""Start-up time: of the command line on a small image, and of the node pack in a host."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print(json.dumps(time.perf_counter() - start))
 
 
 def loading(repeats: int = 3) -> list[Table]:
-    """The best of a few starts each."""
+    """The best of a few starts of each."""
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "image.png"
         Image.fromarray((torch.rand(256, 256, 3) * 255).byte().numpy()).save(image)
@@ -56,7 +56,7 @@ def restore_image(image: Path, out: Path) -> tuple[float, float]:
     seconds = time.perf_counter() - start
     found = re.search(r"^import time: +\d+ \| +(\d+) \| +torch$", done.stderr, re.MULTILINE)
     if found is None:
-        raise RuntimeError("python -X importtime did not tell about torch")
+        raise RuntimeError("python -X importtime did not report torch")
     library = int(found[1]) / 1e6
     return library, seconds - library
 

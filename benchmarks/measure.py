@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-"""Of the repository."""
+"""The repository's root."""
 
 
 LONG_ENOUGH = 3.0
-"""Seconds in which something is timed again and again."""
+"""Seconds for which something is timed repeatedly."""
 
 
 def best_time(run: Callable[[], object], device: torch.device, *, share: float = 1.0) -> float:
@@ -43,7 +43,7 @@ def best_time(run: Callable[[], object], device: torch.device, *, share: float =
 
 
 def processor() -> str:
-    """Its name, as the operating system tells it."""
+    """The processor's name, from the operating system."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -63,7 +63,7 @@ def machine(device: torch.device) -> str:
 
 
 def resident_bytes() -> int:
-    """What this process has in memory now. Linux only."""
+    """Memory of this process now. Linux only."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
@@ -74,13 +74,13 @@ def forget_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """The most that this process had in memory since `forget_peak`. Linux only."""
+    """Peak memory of this process since `forget_peak`. Linux only."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def in_new_process(module: str, *arguments: object) -> dict[str, float]:
-    """Runs `python -m ...`, which prints JSON: only so is memory one's own."""
+    """Runs `python -m ...`, which prints JSON: only a new process has no memory of earlier work."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)

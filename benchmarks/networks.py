@@ -22,7 +22,7 @@ class PlainInstanceNorm(nn.Module):
 
 
 def textbook(generator: Generator, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """The network as one writes it down in PyTorch, one operation a step."""
+    """The network as a textbook would write it in PyTorch, one operation after the other."""
     net = copy.deepcopy(generator).eval()
     for module in list(net.modules()):
         for name, child in list(module.named_children()):
@@ -68,7 +68,7 @@ def time_of_convolutions(
     for conv, shape in convolutions(channels, height, width):
         key = (shape, tuple(conv.weight.shape), conv.stride)
         if key not in seconds:
-            # Made in place: it may be gigabytes, and a copy as much again.
+            # Filled in place: it may be gigabytes, and a copy as much again.
             x = torch.empty(shape, dtype=dtype, device=device, memory_format=torch.channels_last)
             x.normal_()
             weight = torch.randn(conv.weight.shape, device=device).mul_(0.02)
@@ -91,7 +91,7 @@ def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def multiply_adds(channels: int, height: int, width: int) -> float:
-    """Of one forward pass, as the network is defined."""
+    """Multiplications of one forward pass, as the network is defined."""
     total = 0.0
     for conv, (_, _, rows, columns) in convolutions(channels, height, width):
         pixels = (rows // conv.stride[0]) * (columns // conv.stride[1])

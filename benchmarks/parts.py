@@ -24,7 +24,7 @@ from .tables import Cell, Table
 
 
 def speed(plan: Plan) -> list[Table]:
-    """Small images, also over a textbook version, which large ones take minutes with."""
+    """Small images, compared with a textbook version too, which takes minutes for large ones."""
     sizes = plan.sizes([(256, 256), (720, 1280)], [(256, 256)])
     return [speed_table("Speed", plan, sizes, with_textbook=True)]
 
@@ -46,7 +46,7 @@ def speed_table(title: str, plan: Plan, sizes: list[Size], *, with_textbook: boo
             for precision in plan.precisions if with_textbook and batch == 1 else []:
                 run = textbook(net, DTYPES[precision])
                 simple[precision] = best_time(lambda run=run, x=images: run(x), device)
-            # In fp32 the largest convolution's input and output alone have 9 GB at 12 MP.
+            # In fp32 the largest convolution's input and output alone take 9 GB at 12 MP.
             large: list[Precision] = [plan.half]
             for precision in large if height * width > 8e6 else plan.precisions:
                 options, dtype = Options(precision=precision), DTYPES[precision]
@@ -98,7 +98,7 @@ def memory(plan: Plan) -> list[Table]:
 
 
 def bounded(plan: Plan) -> list[Table]:
-    """An image that does not fit into its memory, over the same one without a bound."""
+    """An image that exceeds its memory bound, compared with the same one without a bound."""
     bounds = {"full": ((4000, 6000), 1.5e9), "quick": ((600, 840), 120e6), "tiny": ((96, 64), 60e6)}
     (height, width), bound = bounds[plan.effort]
     found = one(plan, (height, width), plan.half, "--memory", bound, "--check")
@@ -117,7 +117,7 @@ def one(plan: Plan, size: Size, precision: Precision, *arguments: object) -> dic
 
 
 def precision(plan: Plan) -> list[Table]:
-    """How far 16 bits are from float32 on images, with the weights that come along."""
+    """How far 16 bits are from float32 on images, with the bundled weights."""
     from devudp_model.files.images import read_image
 
     paths = sorted(p for p in plan.images.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
@@ -163,7 +163,7 @@ def profile(plan: Plan) -> list[Table]:
 
 
 def compiled(plan: Plan) -> list[Table]:
-    """What torch.compile makes of the textbook version, for comparison."""
+    """The textbook version under torch.compile, for comparison."""
     height, width = plan.sizes([(720, 1280)], [(256, 256)])[0]
     net, image = plan.net(), torch.rand(1, 3, height, width, device=plan.device)
     options = Options(precision=plan.half)
@@ -182,7 +182,7 @@ def compiled(plan: Plan) -> list[Table]:
 
 
 def coarse(plan: Plan) -> list[Table]:
-    """What the smaller sizes add to the task deblur."""
+    """What restoring smaller sizes first costs the task deblur."""
     height, width = plan.sizes([(720, 1280)], [(256, 256)])[0]
     net, image = plan.net("devudp-dt"), torch.rand(1, 3, height, width, device=plan.device)
     rows: list[list[Cell]] = []

@@ -1,6 +1,6 @@
 """Other restoration networks that a user might pick, with random weights, by the package spandrel.
 
-They need `pip install spandrel`, and it needs a torchvision that fits torch. Beside a torch without
+They need `pip install spandrel`, which needs a torchvision that fits torch. With a torch without
 CUDA, PyPI's torchvision cannot load its compiled part, which none of these networks uses; put
 tests/host/torchvision_on_cpu.py and a .pth file that imports it into a virtual environment of its
 own, and run the benchmark there.

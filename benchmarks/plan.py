@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def half(self) -> Precision:
-        """The 16-bit type that is the fast one."""
+        """The 16-bit type that is fast here."""
         return "fp16" if self.cuda else "bf16"
 
     @property
@@ -54,7 +54,7 @@ class Plan:
 
     @property
     def width(self) -> int:
-        """Of the network."""
+        """The network's width."""
         return 8 if self.effort == "tiny" else 64
 
     def net(self, variant: Variant = "devudp") -> Generator:
@@ -62,6 +62,6 @@ class Plan:
         return Generator(variant, self.width).eval().requires_grad_(False).to(self.device)
 
     def sizes(self, full: list[Size], quick: list[Size]) -> list[Size]:
-        """Those of the effort."""
+        """The sizes for this effort."""
         tiny = [(64, 80), (96, 64)][: len(full)]
         return {"full": full, "quick": quick, "tiny": tiny}[self.effort]

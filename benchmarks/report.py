@@ -16,7 +16,7 @@ PAGE = """# Performance
 {1}
 
 Made by `python -m benchmarks`, in parts that can be measured one after the other, and
-`python -m benchmarks --report docs`; `python -m benchmarks --help` tells more. Ratios are those of
+`python -m benchmarks --report docs`; `python -m benchmarks --help` says more. Ratios are those of
 one run; seconds are this machine's.
 
 <!-- gpu: begin -->
@@ -27,12 +27,12 @@ Not measured yet. On a machine with CUDA, `python -m benchmarks.gpu` writes its 
 
 ## How it is done
 
-The convolutions cannot be saved, so everything else is done on the way: one layer after the other
-works through the image in strips of rows that fit into the processor's cache. What a strip reads
-is normalised, added and padded there, and what the convolution leaves is measured there too, for
-the next normalisation; only then it goes to memory. Features stay in channels_last, two of them are
-alive at a scale, and what does not fit into a memory bound lies in a temporary file (or, for a GPU,
-in the computer's memory). BatchNorm is folded into the convolutions, and nearest-neighbour
+The convolutions cannot be avoided, so everything else is done along with them: one layer after the
+other works through the image in strips of rows that fit into the processor's cache. What a strip
+reads is normalised, added and padded there, and what the convolution leaves is measured there too,
+for the next normalisation; only then does it go to memory. Features stay in channels_last, at most
+two exist per scale, and what does not fit into a memory bound lies in a temporary file (or, for a
+GPU, in main memory). BatchNorm is folded into the convolutions, and nearest-neighbour
 upsampling with the convolution behind it is four convolutions of 2x2 taps.
 
 There is no option to compile: torch.compile makes the textbook version nearly as fast, but not
@@ -43,17 +43,17 @@ faster, after a first call that takes 20 seconds for every new size (the table "
 - On the CPU a result is the same to the last bit whatever the memory bound and the strips, in fp32,
   bf16 and fp16: sums are made in groups of rows that always begin at the same rows, joined in
   float64 (`devudp_model/engine/statistics.py`), and the kernels chosen do not depend on the strip.
-- With another number of threads too, in all that was tried (1 to 8), but for images below about
+- With another number of threads too, in all that was tried (1 to 8), except for images below about
   40x40 in fp32, where a library's own small kernel differs in the seventh digit.
 - A bound below about 0.1 GB cannot be kept (more with many threads): weights, kernels and the rows
-  that are being worked on take as much. A warning says so.
+  being processed take as much. A warning says so.
 - On a GPU a bound below 600 MB makes the strips smaller, and rounding differs.
-- fp32 agrees with the network as one writes it down within 1e-4 of the range.
+- fp32 agrees with a plain PyTorch version of the network to within 1e-4 of the range.
 """
 
 
 def write_report(path: Path, parts: Sequence[Part]) -> None:
-    """Writes the page, or only replaces the numbers between its two marks."""
+    """Writes the page, or only replaces the numbers between its two markers."""
     pieces, origin = [], ""
     for part in parts:
         if part.origin != origin:

@@ -16,11 +16,11 @@ KINDS: dict[str, tuple[str, ...]] = {
     "ReLU, additions": ("relu", "clamp", "add", "sub", "mul", "tanh"),
     "copies, padding, other layouts": ("copy", "clone", "contiguous", "cat", "pad", "upsample"),
 }
-"""What an operation's name contains; of several kinds the first one counts."""
+"""What an operation's name contains; the first kind that matches counts."""
 
 
 def kind_of(name: str) -> str:
-    """Of an ATen operation or a GPU kernel."""
+    """The kind of an ATen operation or a GPU kernel."""
     return next((kind for kind, words in KINDS.items() if any(w in name for w in words)), "other")
 
 

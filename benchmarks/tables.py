@@ -12,7 +12,7 @@ Cell = str | float
 
 @dataclass
 class Table:
-    """Rows of numbers and what they are.
+    """Rows of numbers and what they mean.
 
     Attributes:
         chart: the column that the chart shows, if any.
