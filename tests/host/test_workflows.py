@@ -33,7 +33,7 @@ def test_workflow(server: Server, tmp_path: Path, path: Path) -> None:
     run_and_compare(server, to_prompt(load(path), server.get("/object_info")), tmp_path)
 
 
-def run_and_compare(server: Server, prompt: Prompt, folder: Path) -> None:
+def run_and_compare(server: Server, prompt: Prompt, folder: Path) -> Run:
     """Runs a workflow with small images; the command line has to make the same ones of them."""
     make_small(prompt, server)
     build = Builder(prompt)
@@ -46,6 +46,7 @@ def run_and_compare(server: Server, prompt: Prompt, folder: Path) -> None:
         compare(server, run, options, saved, folder / str(number))
     ends = [node for node in prompt if is_output(server, prompt[node]["class_type"])]
     assert all(run.outputs[node] for node in ends)
+    return run
 
 
 def make_small(prompt: Prompt, server: Server) -> None:
