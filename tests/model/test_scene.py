@@ -2,23 +2,24 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from devudp_model.checkpoint import CheckpointError, bundled, load_checkpoint, save_checkpoint
-from devudp_model.degrade import darken, to_srgb
+from devudp_model.degrade import darken, to_linear, to_srgb
 from devudp_model.generator import Generator
 from devudp_model.restoration import Options, restore
 from devudp_model.scene import (
     DARKEST_MEAN,
     USUAL_MEAN,
     SceneModel,
+    every,
     features,
     has_lights,
     tone_for,
 )
-from devudp_model.tasks import TASK_SPECS
 
 
 def night(height: int = 120, width: int = 160) -> Tensor:
@@ -125,15 +126,6 @@ def test_denoise_chooses_between_the_inputs_detail_and_the_models() -> None:
         Options(denoise=2.5)
 
 
-def test_denoise_scales_each_tasks_own_share() -> None:
-    for name in ("joint", "low light"):
-        spec = TASK_SPECS[name]
-        shares = [spec.detail_at(d, shortcut=False) for d in (0, 0.5, 1, 1.5, 2)]
-        own = spec.detail
-        assert shares == pytest.approx([1, (1 + own) / 2, own, own / 2, 0])
-    assert {TASK_SPECS["deblur"].detail_at(d, shortcut=True) for d in (0.0, 1.0, 2.0)} == {0.0}
-
-
 def test_it_comes_back_from_a_file(tmp_path) -> None:
     G = Generator("devudp", width=4, depth=1)
     model = constant(0.25)
@@ -150,3 +142,114 @@ def test_a_damaged_one_is_refused(text: str, tmp_path) -> None:
     save_checkpoint(tmp_path / "a.safetensors", G, {"scene": text})
     with pytest.raises(CheckpointError, match="damaged scene model"):
         load_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_quantiles_are_those_of_evenly_spaced_pixels() -> None:
+    sizes = {(1, 1): 1, (256, 256): 1, (512, 511): 1, (512, 512): 2, (768, 768): 3, (600, 3000): 5}
+    assert {size: every(*size) for size in sizes} == sizes
+
+
+def test_features_are_what_they_say() -> None:
+    """Written out, relative to the mean in linear light: quantiles, contrast, colours, a grid."""
+    image = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(0)) ** 2
+    light = to_linear(image).double().numpy()
+    grey, mean = light.mean(0), light.mean()
+    blocks = grey.reshape(3, 32, 3, 32).mean((1, 3))
+    expected = [
+        *np.log(np.quantile(grey, [0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98]) / mean + 0.02),
+        np.log(grey.std(ddof=1) / mean + 0.02),
+        (light.max(0) - light.min(0)).mean() / mean,
+        *light.mean((1, 2)) / mean,
+        *np.log(blocks.flatten() / mean + 0.05),
+    ]
+    torch.testing.assert_close(
+        features(image).double(), torch.tensor(expected), rtol=1e-4, atol=1e-4
+    )
+    grey_image = features(image[:1])
+    torch.testing.assert_close(grey_image, features(image[:1].expand(3, -1, -1)))
+    finer = image.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    torch.testing.assert_close(features(finer), features(image), rtol=1e-4, atol=1e-4)
+    assert features(torch.zeros(3, 9, 9)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("level", "share"), [(0.0, 0.0), (0.6, 0.0), (0.66, 0.2), (0.75, 0.5), (0.9, 1.0), (1.0, 1.0)]
+)
+def test_lights_are_the_brightest_pixels(level: float, share: float) -> None:
+    """Of 1000 pixels, more than two; in any colour; and they decide how far the result darkens."""
+    image = torch.zeros(1, 3, 20, 50)
+    image[0, 1, 3, 4:7] = level
+    assert has_lights(image) == pytest.approx(share, abs=1e-5)
+    assert constant(0.2).target_mean(image) == pytest.approx(USUAL_MEAN - 0.16 * share, abs=1e-5)
+    image[0, 1, 3, 4:6] = 0
+    assert has_lights(image) == 0
+    large = torch.zeros(1, 3, 512, 512)
+    large[..., ::2, ::2] = 1
+    assert has_lights(large) == 1
+
+
+def test_a_prediction_is_linear_in_standardised_features() -> None:
+    rng = np.random.default_rng(0)
+    image = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0))
+    found = features(image).double().numpy()
+    center, scale, weights = rng.random(21), rng.random(21) + 0.5, rng.random(21)
+    model = SceneModel(tuple(center), tuple(scale), tuple(weights), 0.3)
+    expected = ((found - center) / scale) @ weights + 0.3
+    assert model.predict(image) == pytest.approx(expected, rel=1e-4)
+
+
+def test_frames_share_the_mean_of_their_predictions_and_alpha_has_no_say() -> None:
+    class ByBrightness(SceneModel):
+        def predict(self, image: Tensor) -> float:
+            assert image.shape == (3, 20, 30)
+            return image.mean().item()
+
+    model = ByBrightness((), (), (), 0.0)
+    frames = torch.stack([torch.full((4, 20, 30), 0.1), torch.full((4, 20, 30), 0.3)])
+    frames[:, 3] = 1
+    frames[1, 2, 5] = 1.0  # a lamp in the second
+    predicted = (0.1 + frames[1, :3].mean().item()) / 2
+    expected = 0.45 - 1.6 * (0.3 - predicted)
+    assert model.target_mean(frames) == pytest.approx(expected)
+
+
+def test_tone_curves_have_a_limit_and_are_found_on_fetched_pixels() -> None:
+    fetched = []
+
+    def fetch(x: Tensor) -> Tensor:
+        fetched.append(x.shape)
+        return x
+
+    assert tone_for(torch.full((1, 3, 512, 512), 0.9), 0.1, fetch) == pytest.approx(4, abs=1e-4)
+    assert fetched == [(1, 3, 256, 256)]
+    assert tone_for(torch.full((1, 3, 9, 9), 0.5), 0.5) == 1.0
+    assert tone_for(torch.full((1, 3, 9, 9), 0.5), 0.25) == pytest.approx(2, abs=1e-5)
+    assert tone_for(torch.full((1, 3, 9, 9), 7.0), 0.9) == pytest.approx(4, abs=1e-4)  # clipped
+
+
+def test_a_file_keeps_five_digits() -> None:
+    values = tuple(k / 7 for k in range(1, 22))
+    model = SceneModel(values, values, values, 1 / 3)
+    back = SceneModel.from_json(model.to_json())
+    assert back.center == back.scale == tuple(round(v, 5) for v in values)
+    assert (back.weights, back.bias) == (tuple(round(v, 6) for v in values), 0.33333)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"center": [0.0] * 20}, "3 x 21 finite"),
+        ({"scale": [1.0] * 22}, "3 x 21 finite"),
+        ({"weights": []}, "3 x 21 finite"),
+        ({"weights": [float("nan")] * 21}, "3 x 21 finite"),
+        ({"bias": float("inf")}, "3 x 21 finite"),
+        ({"bias": "none"}, "no scene model: could not convert"),
+        ({"scale": [1.0] * 20 + [0.0]}, "a scale is not above 0"),
+        ({"scale": [-1.0] * 21}, "a scale is not above 0"),
+    ],
+)
+def test_why_one_is_refused(change: dict[str, object], why: str) -> None:
+    content = json.loads(constant(0.2).to_json())
+    assert SceneModel.from_json(json.dumps(content)) == constant(0.2)
+    with pytest.raises(ValueError, match=why):
+        SceneModel.from_json(json.dumps(content | change))

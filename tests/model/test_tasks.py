@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from devudp_model.filters import (
 )
 from devudp_model.tasks import (
     DEFAULT_TASK,
+    MOST_DENOISE,
     ROWS,
     TASK_SPECS,
     TASKS,
@@ -245,6 +247,19 @@ def test_a_network_with_the_shortcut_keeps_exposure_and_detail_by_itself() -> No
     assert [TASK_SPECS[task].exposure_for(shortcut=True) for task in TASKS] == [1.0, 1.0, 1.0]
     assert [TASK_SPECS[task].exposure_for(shortcut=False) for task in TASKS] == [1.0, 0.0, 1.0]
     assert [TASK_SPECS[task].detail_for(shortcut=True) for task in TASKS] == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_denoise_goes_from_the_inputs_detail_to_the_models(shortcut: bool) -> None:
+    """All detail is the input's at 0, the task's share at 1, none at 2; straight lines between."""
+    assert MOST_DENOISE == 2
+    mine = TaskSpec("mine", "devudp", exposure=1.0, detail=0.3, detail_with_shortcut=0.1, help="")
+    for spec in (*ROWS, mine):
+        own = spec.detail_for(shortcut)
+        for denoise in (0.0, 0.25, 0.5, 1.0, 1.25, 1.5, MOST_DENOISE):
+            found = spec.detail_at(denoise, shortcut)
+            expected = np.interp(denoise, [0, 1, 2], [1, own, 0]) if own else 0.0
+            assert found == pytest.approx(expected, abs=1e-12), (spec.name, denoise)
 
 
 def test_only_what_keeps_the_inputs_exposure_is_bounded_by_it() -> None:
