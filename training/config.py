@@ -90,7 +90,7 @@ class DataConfig:
         jpeg_share: share of samples whose input is compressed as JPEG.
         jpeg_quality: lowest and highest JPEG quality.
         tone: range of a tone curve's exponent. Needs exposure "common". (1, 1): none (paper).
-        black_level: clip inputs at white and at a random black level up to this. 0: not (paper).
+        black_level: clip at white and a random black up to this, as a sensor does. 0: not (paper).
         cache_gb: memory for decoded images, GB per process.
     """
 

@@ -107,50 +107,51 @@ def indices(index: Any) -> Any:
 
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """An operation in which the device takes part."""
-    if is_composite(func):  # in inference mode also these come here
+    name, composite = _known.get(id(func)) or look_at(func)
+    if composite:  # in inference mode also these come here
         return func._op_dk(COMPOSITE, *args, **kwargs)
-    tensors = tensors_in((args, tuple(kwargs.values())))
+    tensors: list[Tensor] = []
+    values = memory_of(args, tensors)
+    inside = {key: memory_of(value, tensors) for key, value in kwargs.items()}
     ours = [x for x in tensors if isinstance(x, Pretended)]
     if len(ours) < len(tensors) or "generator" in kwargs:
         check_devices(func, args, kwargs, tensors)
-    name = func._schema.name.removeprefix("aten::")
     if name == "copy_":
         return copy(args[0], args[1])
-    inside = {key: each(memory_of, value) for key, value in kwargs.items()}
     if inside.get("device") is not None:
         inside["device"] = torch.device("cpu")
     if name == "_to_copy" and kwargs.get("device") is not None and not on_device(kwargs["device"]):
         STATE.count("download", name)
-        return func(*each(memory_of, args), **inside)
+        return func(*values, **inside)
     kernel: Any = KERNELS.get(name, func)
-    result = kernel(*each(memory_of, args), **inside)
+    result = kernel(*values, **inside)
     if STATE.counters:
         STATE.count(kind_of(name, args, result, ours), name)
-    known = {id(x.memory): x for x in ours}  # what is changed in place comes back as it is
-    return each(lambda x: on_the_device(x, known, ours), result)
+    if type(result) in (list, tuple):
+        return type(result)([on_the_device(x, ours) for x in result])
+    return on_the_device(result, ours)
 
 
-def each(function: Callable[[Any], Any], x: Any) -> Any:
-    """`function` of a value, or of each that a list or tuple holds."""
-    return type(x)([each(function, y) for y in x]) if type(x) in (list, tuple) else function(x)
-
-
-def tensors_in(x: Any) -> list[Tensor]:
+def memory_of(x: Any, tensors: list[Tensor]) -> Any:
+    """`x` with the memory of the device's tensors in their place; adds all tensors to `tensors`."""
+    if isinstance(x, Tensor):
+        tensors.append(x)
+        return x.memory if isinstance(x, Pretended) else x
     if type(x) in (list, tuple):
-        return [found for y in x for found in tensors_in(y)]
-    return [x] if isinstance(x, Tensor) else []
+        return type(x)([memory_of(y, tensors) for y in x])
+    return x
 
 
-def is_composite(func: Any) -> bool:
-    """Whether it is made of other operations on every device."""
-    if func not in _composite:
-        _composite[func] = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), COMPOSITE)
-    return _composite[func]
+def look_at(func: Any) -> tuple[str, bool]:
+    """An operation's name, and whether it is made of other operations on every device."""
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), COMPOSITE)
+    _known[id(func)] = func._schema.name.removeprefix("aten::"), composite
+    return _known[id(func)]
 
 
+_known: dict[int, tuple[str, bool]] = {}
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 STRIDING = torch._C.DispatchKey.CompositeExplicitAutogradNonFunctional
-_composite: dict[Any, bool] = {}
 
 
 def batch_norm_stats(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -163,20 +164,16 @@ KERNELS: dict[str, Callable[..., Any]] = {"batch_norm_stats": batch_norm_stats}
 """Plain implementations of operations that the processor lacks."""
 
 
-def memory_of(x: Any) -> Any:
-    return x.memory if isinstance(x, Pretended) else x
-
-
-def on_the_device(x: Any, known: dict[int, Pretended], inputs: list[Pretended]) -> Any:
+def on_the_device(x: Any, inputs: list[Pretended]) -> Any:
     """A result as the device's tensor."""
     if not isinstance(x, Tensor):
         return x
-    if id(x) in known:
-        same = known[id(x)]
-        if same.shape != x.shape:  # squeeze_ and the like
-            size = x.size(), x.stride(), x.storage_offset()
-            aten.as_strided_.default._op_dk(STRIDING, same, *size)
-        return same
+    for same in inputs:
+        if same.memory is x:  # what is changed in place comes back as it is
+            if same.shape != x.shape:  # squeeze_ and the like
+                size = x.size(), x.stride(), x.storage_offset()
+                aten.as_strided_.default._op_dk(STRIDING, same, *size)
+            return same
     if not any(shares(x, y.memory) for y in inputs):
         STATE.allocate(x)
     return Pretended(x)
@@ -208,7 +205,7 @@ def kind_of(name: str, args: Any, result: Any, inputs: list[Pretended]) -> Kind:
 
 def has_mask(args: Any) -> bool:
     """Whether among the indices there is a mask, whose pixels have to be counted first."""
-    return any(x.dtype in (torch.bool, torch.uint8) for x in tensors_in(list(args[1])))
+    return any(isinstance(x, Tensor) and x.dtype in (torch.bool, torch.uint8) for x in args[1])
 
 
 def check_devices(func: Any, args: Any, kwargs: dict[str, Any], tensors: list[Tensor]) -> None:
@@ -218,7 +215,7 @@ def check_devices(func: Any, args: Any, kwargs: dict[str, Any], tensors: list[Te
         raise RuntimeError(
             f"{func}: Expected a '{NAME}' device type for generator but found '{generator.device}'"
         )
-    name = func._schema.name.removeprefix("aten::")
+    name, _ = look_at(func)
     foreign = [x for x in tensors if not isinstance(x, Pretended)]
     if len(foreign) == len(tensors) or not foreign or name == "copy_":
         return
@@ -238,10 +235,11 @@ def check_devices(func: Any, args: Any, kwargs: dict[str, Any], tensors: list[Te
 
 def copy(target: Tensor, source: Tensor) -> Tensor:
     """`target.copy_(source)`, at least one of which is on the device."""
-    to, from_ = isinstance(target, Pretended), isinstance(source, Pretended)
+    ours, to, from_ = target, isinstance(target, Pretended), isinstance(source, Pretended)
     STATE.count("kernel" if to and from_ else "upload" if to else "download", "copy_")
-    memory_of(target).copy_(memory_of(source))
-    return target
+    target, source = memory_of([target, source], [])
+    target.copy_(source)
+    return ours
 
 
 def make_directly(func: Any) -> Callable[..., Tensor]:
