@@ -17,6 +17,8 @@ from tests.accelerator.counts import NAME, counting, watching_memory
 from tests.training.training_run import random_lpips_weights
 from training.evaluation import arguments, evaluate
 
+pytestmark = pytest.mark.slow  # they take seconds together
+
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:

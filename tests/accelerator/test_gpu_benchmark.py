@@ -35,6 +35,7 @@ def test_without_cuda_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert not (tmp_path / "page.md").exists()
 
 
+@pytest.mark.slow
 def test_the_tables(plan: gpu.Plan, coarser: None) -> None:
     table = gpu.speed(plan)
     assert [row[:2] for row in table.rows] == [[t, n] for t in gpu.TASKS for n in ("1", "2")]

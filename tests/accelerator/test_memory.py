@@ -21,6 +21,8 @@ from devudp_model.tasks import TASK_SPECS, Task
 from tests.accelerator.conftest import photos, small_generator
 from tests.accelerator.counts import STATE, watching_memory
 
+pytestmark = pytest.mark.slow  # they take seconds together
+
 FREE = 2**29
 """Bytes; half of it is the smallest limit that is tried."""
 

@@ -17,6 +17,8 @@ from tests.accelerator.conftest import photos, small_generator
 from tests.accelerator.counts import NAME, STATE, watching_memory
 from tests.host.fakes import Pack, load_pack
 
+pytestmark = pytest.mark.slow  # they take seconds together
+
 CPU = torch.device("cpu")
 TASK_CHOICES = (*TASKS, "auto")
 

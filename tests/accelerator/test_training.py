@@ -17,6 +17,8 @@ from training.run.trainer import Trainer
 from training.run.validation import Validation
 from training.settings import load_recipe, parse_overrides, recipe_names
 
+pytestmark = pytest.mark.slow  # they take seconds together
+
 STEPS = 2
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from tests.host.fakes import Pack, restore_node
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_weights")
 @pytest.mark.parametrize("statistics", ["each image", "shared"])
 def test_the_host_sees_what_is_finished(

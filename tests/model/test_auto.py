@@ -34,7 +34,7 @@ def test_a_good_photograph_stays_as_it_is(good: Tensor) -> None:
         choice.options(Options())
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 3))])
 @pytest.mark.parametrize(
     ("changes", "task"),
     [
