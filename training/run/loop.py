@@ -18,15 +18,7 @@ from ..data.loader import Loaded
 from ..export import describe_checkpoint, export_run
 from ..method.lpips import load_lpips
 from .distributed import make_accelerator, shutdown_distributed
-from .records import (
-    Log,
-    check_places,
-    check_same_data,
-    claim_folder,
-    describe_run,
-    lock,
-    read_run,
-)
+from .records import Log, check_places, check_same_data, claim_folder, describe_run, lock, read_run
 from .schedule import duration
 from .sheets import draw_curve, sample_sheet, write_image
 from .state import BEST, StateError, load_state, state_path

@@ -115,14 +115,14 @@ def claim_folder(out: Path) -> None:
 
 
 def check_places(out: Path) -> None:
-    """Whether all that a run writes can be written, before any of it is.
+    """Checks that all files of a run can be written, before any of them is.
 
     Raises:
         ConfigError: a folder, a pipe or the like is where a file belongs.
     """
     records = [out / name for name in RECORDS]
     odd = [path for path in records if path.exists() and not path.is_file()]
-    # Other things in a state's place are replaced by it; a folder cannot be.
+    # A new state replaces whatever else is in its place, except a folder.
     odd += [path for path in list_states(out / "states") if path.is_dir() and not path.is_symlink()]
     if odd:
         raise ConfigError(
