@@ -5,19 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from devudp_model.apply_task import MAX_GAIN, Match, apply_task, expose, is_bounded, match, reach
 from devudp_model.engine.statistics import Moments, channel_moments
 from devudp_model.filters import (
     GREY_LEVEL,
-    calm_colours,
-    detail_transfer,
     fill_dots,
     keep_white,
-    noise_variance,
-    window_max,
     window_mean,
 )
 from devudp_model.tasks import (
@@ -149,38 +144,6 @@ def test_strength_and_mask() -> None:
     assert torch.equal(result[..., 5:], image[..., 5:])
 
 
-def test_low_light_recovers_an_affine_change_of_exposure() -> None:
-    """Where the model only changes gain and offset, the result is the model's image."""
-    image = random_image(1, 3, 60, 50) * 0.2
-    output = 3 * image + 0.1
-    result = detail_transfer(image, output, torch.full((1, 3, 1, 1), 1e-8))
-    torch.testing.assert_close(result, output, atol=1e-3, rtol=0)
-
-
-def test_detail_transfer_is_a_guided_filter() -> None:
-    """Ridge regression in each window, written out, and the mean of the lines at each pixel."""
-    image, output = (random_image(1, 1, 7, 8, seed=seed) for seed in (1, 2))
-    x, y = image[0, 0].double(), output[0, 0].double()
-
-    def around(row: int, column: int) -> tuple[slice, slice]:
-        return slice(max(row - 2, 0), row + 3), slice(max(column - 2, 0), column + 3)
-
-    gain, offset = torch.zeros(7, 8).double(), torch.zeros(7, 8).double()
-    for row in range(7):
-        for column in range(8):
-            guide, given = x[around(row, column)], y[around(row, column)]
-            covariance = ((guide - guide.mean()) * (given - given.mean())).mean()
-            gain[row, column] = covariance / (guide.var(correction=0) + 0.02)
-            offset[row, column] = given.mean() - gain[row, column] * guide.mean()
-    expected = torch.zeros(7, 8).double()
-    for row in range(7):
-        for column in range(8):
-            place = around(row, column)
-            expected[row, column] = gain[place].mean() * x[row, column] + offset[place].mean()
-    result = detail_transfer(image, output, torch.full((1, 1, 1, 1), 0.02))
-    torch.testing.assert_close(result[0, 0].double(), expected, atol=1e-5, rtol=0)
-
-
 def test_low_light_takes_the_exposure_of_the_model_and_the_detail_of_the_input() -> None:
     torch.manual_seed(0)
     forms = torch.rand(1, 3, 10, 10).repeat_interleave(8, -2).repeat_interleave(8, -1) * 0.1
@@ -267,14 +230,6 @@ def test_only_what_keeps_the_inputs_exposure_is_bounded_by_it() -> None:
     assert not any(is_bounded(task, shortcut=False) for task in TASKS)
 
 
-def test_deblur_makes_fewer_coloured_fringes() -> None:
-    image, grey = random_image(1, 3, 9, 9), random_image(1, 1, 9, 9, seed=1) - 0.5
-    torch.testing.assert_close(calm_colours(image, image + grey), image + grey)
-    output = image + torch.tensor([0.3, 0.0, 0.0]).view(1, 3, 1, 1)
-    added = torch.tensor([0.2, 0.05, 0.05]).view(1, 3, 1, 1)
-    torch.testing.assert_close(calm_colours(image, output), image + added)
-
-
 def test_dots_in_blown_out_lights_are_filled() -> None:
     image, output = torch.full((1, 3, 40, 40), 0.3), torch.full((1, 3, 40, 40), 0.4)
     image[..., 10:30, 10:30], output[..., 10:30, 10:30] = 0.9, 1.0  # a lamp
@@ -285,33 +240,6 @@ def test_dots_in_blown_out_lights_are_filled() -> None:
     torch.testing.assert_close(fill_dots(image, output), clean)
     result = apply_task(image, output, "joint", matched(image, output, 1.0))
     torch.testing.assert_close(result, clean)
-
-
-def test_a_dot_is_filled_as_far_as_its_surroundings_are_white_and_the_input_lacks_it() -> None:
-    def filled(around: float, given: float, given_around: float) -> float:
-        """What becomes of a dot of 0.2 in one colour."""
-        image = torch.full((1, 3, 9, 9), given_around)
-        output = torch.full((1, 3, 9, 9), around)
-        image[..., 4, 4], output[0, 1, 4, 4] = given, 0.2
-        result = fill_dots(image, output)
-        assert torch.equal(result[:, ::2], output[:, ::2])
-        return result[0, 1, 4, 4].item()
-
-    assert filled(1.0, 0.6, 0.6) == pytest.approx(1.0)
-    assert filled(0.9, 0.6, 0.6) == pytest.approx(0.2 + 0.5 * 0.7)  # half white
-    assert filled(0.8, 0.6, 0.6) == pytest.approx(0.2)  # not white
-    # The input's own dip, a quarter of its surroundings, may be twice as deep.
-    assert filled(1.0, 0.6, 0.8) == pytest.approx(0.5)
-    assert filled(1.0, 0.4, 0.8) == pytest.approx(0.2)
-    # In black, what is less than a grey level is no dip.
-    assert filled(1.0, 0.0, 0.25 / 255) == pytest.approx(0.5)
-
-
-def test_dots_are_filled_in_each_image_of_a_batch() -> None:
-    output = torch.cat([torch.full((1, 3, 9, 9), 0.1), torch.ones(1, 3, 9, 9)])
-    output[1, 0, 4, 4] = 0.0
-    result = fill_dots(torch.full_like(output, 0.5), output)
-    torch.testing.assert_close(result, torch.stack([output[0], torch.ones(3, 9, 9)]))
 
 
 def test_white_stays_white() -> None:
@@ -328,47 +256,6 @@ def test_white_stays_white() -> None:
     for task in ("joint", "low light"):
         found = Match(None, torch.zeros(1, 3, 1, 1))
         assert torch.equal(apply_task(image, tinted, task, found)[..., 0], image[..., 0])
-
-
-def test_what_the_input_has_is_no_dot() -> None:
-    """Letters on white paper, which the model makes sharper; and spots where it is not white."""
-    image, output = torch.full((1, 3, 20, 20), 0.6), torch.ones(1, 3, 20, 20)
-    image[..., 8:10, 3:17], output[..., 8:10, 3:17] = 0.36, 0.2
-    torch.testing.assert_close(fill_dots(image, output), output)
-    grey = torch.full((1, 3, 20, 20), 0.6)
-    grey[0, 0, 10, 10] = 0.1
-    torch.testing.assert_close(fill_dots(torch.full_like(grey, 0.5), grey), grey)
-
-
-def test_window_mean_at_the_borders_is_over_what_there_is() -> None:
-    x = torch.arange(12.0).view(1, 1, 3, 4)
-    assert window_mean(x, 1)[0, 0, 0, 0] == x[0, 0, :2, :2].mean()
-    assert window_mean(x, 50)[0, 0, 2, 3] == x.mean()  # a window larger than the image
-
-
-@pytest.mark.parametrize("size", [(1, 1), (2, 9), (30, 41)])
-def test_window_max_is_over_what_there_is(size: tuple[int, int]) -> None:
-    x = -random_image(2, 3, *size)
-    assert torch.equal(window_max(x, 3), F.max_pool2d(x, 7, stride=1, padding=3))
-
-
-def test_noise_is_measured_beside_edges() -> None:
-    torch.manual_seed(0)
-    image = torch.zeros(2, 3, 200, 300)
-    image[..., 100:, 150:] = 0.7
-    sigma = torch.tensor([0.01, 0.02, 0.04]).view(1, 3, 1, 1)
-    noisy = image + sigma * torch.randn_like(image)
-    torch.testing.assert_close(noise_variance(noisy).sqrt(), sigma, rtol=0.05, atol=0)
-    assert noise_variance(torch.rand(1, 3, 1, 9)).tolist() == [[[[0.0]]] * 3]
-
-
-def test_noise_is_measured_on_evenly_spaced_squares() -> None:
-    """A large image costs no more than one of half a megapixel: every second square is taken."""
-    noise = 0.1 * torch.randn(1, 1, 1024, 1030, generator=torch.Generator().manual_seed(0))
-    taken = torch.zeros(1024, dtype=torch.bool)
-    taken[0::4] = taken[1::4] = True
-    assert noise_variance(noise * ~taken[:, None]).item() == 0
-    assert noise_variance(noise * taken[:, None]).item() == pytest.approx(0.01, rel=0.05)
 
 
 def test_what_is_noise_counts_less_as_detail() -> None:
