@@ -30,6 +30,7 @@ from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
 
+import psutil
 import pytest
 
 if sys.version_info >= (3, 11):
@@ -46,6 +47,9 @@ The variable operators need names to work with."""
 
 MEMORY = 8 * 2**30
 """Bytes that a mutant may allocate."""
+
+IDLE_SECONDS = 60
+"""A mutant that uses no processor time for this long waits for something that never comes."""
 
 
 class Mutant(NamedTuple):
@@ -130,12 +134,16 @@ def run_tests(module: str, source: str, tests: list[str], cpu_seconds: int) -> t
     pid = os.fork()
     if pid == 0:
         os._exit(child(module, source, tests, cpu_seconds))
-    deadline = time.monotonic() + 20 * cpu_seconds  # for one that sleeps
+    process, now, spent, deadline = psutil.Process(pid), 0.0, -1.0, 0.0
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             break
-        if time.monotonic() > deadline:
+        with contextlib.suppress(psutil.Error):  # it just ended
+            now = sum(process.cpu_times()[:2])
+        if now != spent:
+            spent, deadline = now, time.monotonic() + IDLE_SECONDS
+        elif time.monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
     after = os.times()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from devudp_model.apply_task import MAX_GAIN, Match, apply_task, expose, is_bounded, match, reach
+from devudp_model.apply_task import Affine, Match, apply_task, expose, is_bounded, match, reach
 from devudp_model.engine.statistics import Moments, channel_moments
 from devudp_model.filters import (
     GREY_LEVEL,
@@ -128,7 +128,35 @@ def test_flat_images_do_not_explode() -> None:
     result = apply_task(flat, lively, "deblur", matched(flat, lively, 0.0))
     torch.testing.assert_close(result, flat, atol=1e-3, rtol=0)  # flat in, flat out
     exposure = matched(lively * 50, almost, 0.0).exposure
-    assert exposure is not None and (exposure.gain == MAX_GAIN).all()
+    assert exposure is not None and (exposure.gain == 8).all(), "however flat it is"
+
+
+def test_what_is_taken_from_whole_images() -> None:
+    """Detail is what exceeds a twentieth of the variance, eight of the noise, a grey level."""
+    image, output = random_image(2, 3, 9, 11), random_image(2, 3, 9, 11, seed=1)
+    taken, made = moments(image), moments(output)
+    plain = match(taken, made, 1.0)
+    assert plain.exposure is None and (plain.detail, plain.tone, plain.share) == (0, 1, 1)
+    torch.testing.assert_close(plain.floor, 0.05 * taken.var)
+    noisy = match(taken, made, 0.25, 0.5, noise=taken.var, tone=2.0)
+    torch.testing.assert_close(noisy.floor, 8.05 * taken.var)
+    assert noisy.exposure is not None and not noisy.bounded
+    assert (noisy.detail, noisy.tone, noisy.share) == (0.5, 2.0, 0.25)
+    flat = match(moments(torch.zeros(1, 3, 4, 4)), made, 1.0)
+    torch.testing.assert_close(flat.floor, torch.full((1, 3, 1, 1), 255.0**-2))
+
+
+def test_an_exposure_is_only_changed_where_it_is_asked_for() -> None:
+    output = random_image(1, 3, 5, 6) * 3 - 1  # beyond [0, 1]: it is clipped later
+    darker = Affine(torch.full((1, 3, 1, 1), 0.5), torch.zeros(1, 3, 1, 1))
+    floor = torch.zeros(1, 3, 1, 1)
+    assert torch.equal(expose(output, Match(None, floor)), output)
+    assert torch.equal(expose(output, Match(darker, floor)), output)
+    assert torch.equal(expose(output, Match(darker, floor, share=0.0)), output * 0.5)
+    torch.testing.assert_close(expose(output, Match(darker, floor, share=0.5)), output * 0.75)
+    torch.testing.assert_close(
+        expose(output, Match(None, floor, tone=2.0)), output.clamp(0, 1) ** 2
+    )
 
 
 def test_strength_and_mask() -> None:
@@ -258,10 +286,14 @@ def test_white_stays_white() -> None:
         assert torch.equal(apply_task(image, tinted, task, found)[..., 0], image[..., 0])
 
 
-def test_what_is_noise_counts_less_as_detail() -> None:
-    image, output = random_image(1, 3, 40, 40), random_image(1, 3, 40, 40, seed=1)
-    floors = [match(moments(image), moments(output), 1.0, 1.0, noise=n).floor for n in (0.0, 0.01)]
-    torch.testing.assert_close(floors[1] - floors[0], torch.full((1, 3, 1, 1), 0.08))
+def test_the_models_image_is_clipped_before_the_filters() -> None:
+    image, output = random_image(1, 3, 20, 30), random_image(1, 3, 20, 30, seed=1) * 3 - 1
+    clipped = output.clamp(0, 1)
+    found = matched(image, clipped, 1.0, detail=0.5)
+    for task in ("joint", "low light"):
+        assert torch.equal(
+            apply_task(image, output, task, found), apply_task(image, clipped, task, found)
+        )
 
 
 def test_the_tone_curve_is_blended_with_the_inputs_exposure() -> None:

@@ -11,6 +11,7 @@ from devudp_model.degrade import Shake, apply_shake, draw_shake
 from training.config import DataConfig
 from training.data import synthesis
 from training.data.exposure import COMMON_MEAN, COMMON_STD, exposure_of
+from training.data.jpeg import jpeg
 from training.data.synthesis import (
     MARGIN,
     NO_NOISE,
@@ -186,6 +187,64 @@ def test_tone_curve_and_black_level_of_inputs():
     )
     higher = black < clipped.B
     assert torch.equal(clipped.B_input[higher], clipped.B[higher])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sides"),
+    [
+        ({}, (64, 48)),  # margins for one blur
+        ({"reblur_length": (1.0, 9.0), "reblur_scale": 1.0}, (80, 48)),  # for two
+        ({"reblur_length": (1.0, 9.0), "reblur_scale": 0.5}, (144, 96)),
+        ({"reblur_length": (1.0, 9.0), "reblur_scale": 0.75}, (102, 64)),
+        ({"reblur_length": (1.0, 9.0), "reblur_scale": 0.7}, (108, 69)),  # rounded up
+    ],
+)
+def test_what_is_cut_has_room_for_blurs_and_downsizing(
+    changes: dict[str, object], sides: tuple[int, int]
+):
+    assert cut_sides(DataConfig(**{"crop": 48, **changes})) == sides  # pyright: ignore
+
+
+def test_white_is_brighter_than_it_looks_when_it_is_blurred():
+    """With light = value: 1 + highlights * (value - 0.8) / 0.2 times as bright, then clipped."""
+    shake = draw_shake(seeded(1), extent=5.0, highlights=0.1, curve=1.0)
+    motion = stack_motions([shake] * 5)
+    assert motion is not None
+    values = torch.tensor([0.5, 0.8, 0.85, 0.9, 1.0]).view(5, 1, 1, 1)
+    found = apply_motion(values.expand(5, 3, 24, 24).clone(), motion)
+    expected = (values * (1 + 0.1 * ((values - 0.8) / 0.2).clamp(min=0))).clamp(max=1)
+    torch.testing.assert_close(found, expected.expand_as(found), atol=1e-5, rtol=0)
+    coloured = torch.tensor([1.0, 0.9, 0.7]).view(1, 3, 1, 1).expand(5, 3, 24, 24).clone()
+    torch.testing.assert_close(apply_motion(coloured, motion), coloured)  # not white: as it is
+
+
+def test_B_is_downsized_to_the_crop():
+    """And otherwise as it is in its file."""
+    data = DataConfig(crop=32, reblur_length=(1.0, 9.0), reblur_scale=0.5)
+    A = stack_plans([plan_of(detailed(1, cut_sides(data)[0]))])
+    small, large = (torch.rand(3, side, side, generator=seeded(side)) for side in (32, 64))
+    for image in (small, large):
+        B = stack_plans([plan_of(image, flip=True)])
+        expected = B.pixels.float() / 255
+        if image is large:
+            expected = F.interpolate(expected, (32, 32), mode="bicubic", antialias=True)
+        batch = render_batch(A, B, data, CPU)
+        torch.testing.assert_close(batch.B, expected.clamp(0, 1).flip(-1) * 2 - 1)
+
+
+def test_jpeg_is_in_the_inputs_that_ask_for_it():
+    images = torch.stack([detailed(k, 32) for k in (1, 2)])
+    data = DataConfig(crop=32)
+    A = stack_plans([plan_of(detailed(k, 32 + 2 * MARGIN)) for k in (3, 4)])
+    for qualities in ((0, 30), (90, 20), (0, 0)):
+        plans = [plan_of(i, jpeg_quality=q) for i, q in zip(images, qualities, strict=True)]
+        batch = render_batch(A, stack_plans(plans), data, CPU)
+        for image, given, quality in zip(batch.B, batch.B_input, qualities, strict=True):
+            expected = image
+            if quality:
+                expected = jpeg((image[None] + 1) / 2, torch.tensor([float(quality)]))[0] * 2 - 1
+                assert (expected - image).abs().mean() > 0.005
+            torch.testing.assert_close(given, expected)
 
 
 def test_plans_can_be_sent_to_a_device():
