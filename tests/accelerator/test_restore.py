@@ -121,6 +121,7 @@ def test_kept_outputs_lie_in_main_memory(device: torch.device) -> None:
     assert kept.hits == 1 and torch.equal(first, again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("task", TASKS)
 def test_pieces_with_the_whole_images_statistics(
@@ -143,6 +144,7 @@ def test_pieces_with_the_whole_images_statistics(
         agree(there(images.to(home)), here(images), precision, home)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("task", TASKS)
 def test_frames_of_a_video(task: Task, masked: bool, device: torch.device, coarser: None) -> None:
