@@ -56,7 +56,9 @@ def page(found: dict[str, Any]) -> str:
     sets = found.get("sets", {})
     parts = [INTRODUCTION, "## Where others are better\n", *(lost(*item) for item in sets.items())]
     for name, rows in sets.items():
-        parts.append(f"\n## {name[0].upper()}{name[1:]}, {rows['input']['n']} images\n")
+        count = rows["input"]["n"]
+        images = "1 image" if count == 1 else f"{count} images"
+        parts.append(f"\n## {name[0].upper()}{name[1:]}, {images}\n")
         parts.append(table(rows))
     parts += ["", SHEET, NOTES, missing(sets), f"Measured on: {found.get('machine', 'unknown')}."]
     return "\n".join(parts) + "\n"
