@@ -199,3 +199,15 @@ def test_shapes_are_known_without_the_network() -> None:
                 shortcut=generator.shortcut,
             )
             assert checkpoint_module.shapes_of(architecture) == wanted
+
+
+def test_metadata_of_other_versions(saved: Path) -> None:
+    """Older formats are read; only a shortcut that is described as such is one."""
+    tensors = safetensors.torch.load_file(saved)
+    described = {"width": "8", "depth": "1", "norm": "instance"}
+    for version, shortcut in (("0", None), ("1", None), ("1", "no"), ("1", "yes")):
+        metadata = {**described, "format_version": version}
+        if shortcut:
+            metadata["shortcut"] = shortcut
+        safetensors.torch.save_file(tensors, saved, metadata)
+        assert load_checkpoint(saved).generator.shortcut == (shortcut == "yes")
