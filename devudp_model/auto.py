@@ -17,12 +17,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from .coarse_to_fine import shrink
 from .degrade import to_linear
+from .depth import to_unit
+from .engine.image_rows import bands_of, sampled, write_rows
 from .filters import noise_variance
-from .restoration import Options, is_flat
+from .inputs import is_flat
+from .restoration import Options
+from .scene import every
 from .tasks import Task
 
 AUTO = "auto"
@@ -108,11 +112,12 @@ def choose(image: Tensor) -> Choice:
     """What the images of a batch need together.
 
     Args:
-        image: B,C,H,W in [0, 1], floating point, C = 1, 3 or 4 (alpha does not count), finite.
-            Of several images (a video's frames) the means count.
+        image: B,C,H,W in [0, 1], C = 1, 3 or 4 (alpha does not count), any type of image (see
+            depth.py), finite. Of several images (a video's frames) the means count.
     """
     if is_flat(image):
-        return Choice(None, 0.0, 0.0, float(image[:, :3].mean()), 0, 0, 0, 0, "no contrast")
+        light = float(to_unit(sampled(image[:, :3], every(*image.shape[2:]))).mean())
+        return Choice(None, 0.0, 0.0, light, 0, 0, 0, 0, "no contrast")
     measured = torch.tensor([measure(frame) for frame in image.split(1) if not is_flat(frame)])
     light, sharpness, noise = measured.mean(0).tolist()
     dark = share_below(light, *DARK, logarithmic=True)
@@ -122,10 +127,12 @@ def choose(image: Tensor) -> Choice:
 
 def measure(image: Tensor) -> tuple[float, float, float]:
     """Light, sharpness and noise of 1,C,H,W; see `Choice`."""
-    colour = image[:, :3].float().nan_to_num().clamp(0, 1)
-    scale = -(-max(colour.shape[-2:]) // MOST_PIXELS)
-    if scale > 1:
-        colour = F.avg_pool2d(colour, scale, ceil_mode=True, count_include_pad=False)
+    scale = -(-max(image.shape[-2:]) // MOST_PIXELS)
+    height, width = (-(-size // scale) for size in image.shape[-2:])
+    colour = torch.empty(1, min(image.shape[1], 3), height, width, device=image.device)
+    for _, start, stop in bands_of(image, scale):
+        band = to_unit(image[:, :3, start:stop]).nan_to_num().clamp(0, 1)
+        write_rows(colour, 0, start // scale, shrink(band, scale))
     light = float(to_linear(colour).mean())
     grey = colour.mean(1, keepdim=True)
     if min(grey.shape[-2:]) <= FAR:

@@ -13,23 +13,21 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .apply_task import Affine, Match, apply_task, reach
+from .apply_task import Affine, Match, reach
+from .depth import from_unit, to_unit
+from .engine.image_rows import AnyImage, bands_of, less_bytes, new_image, read_rows
 from .engine.network import Network
 from .engine.precision import retry_in_fp32
 from .generator import STRIDE, Generator
+from .inputs import check_image, fit_mask, is_flat
 from .restoration import (
     Options,
-    check_image,
-    fit_mask,
-    from_coarser_scales,
-    from_colour,
-    is_flat,
-    limit_less_a_copy,
-    limit_less_coarse_input,
+    finish,
     make_network,
     match_images,
+    network_input,
+    output_room,
     restore,
-    to_colour,
 )
 
 SAMPLED_FRAMES, SAMPLED_PIXELS = 8, 4_000_000
@@ -46,13 +44,15 @@ class FrozenRestorer(nn.Module):
 
     Args:
         generator: runs on the device it is on.
-        sample: 1,C,H,W in [0, 1], the image whose statistics are kept; of several, B,C,H,W, they
-            are the common ones, as for `restore` with `shared` statistics.
+        sample: 1,C,H,W, any type of image (see depth.py), whose statistics are kept; of several,
+            B,C,H,W, they are the common ones, as for `restore` with `shared` statistics.
         options: task, strength, exposure, precision and memory.
+        pieces: whether `given` is wanted; it takes as much memory as the sample in float32.
 
     Attributes:
         overlap: pixels around a piece that its result depends on, a multiple of `STRIDE`.
-        given: what coarser scales made of the sample, for `forward` of its pieces.
+        given: what coarser scales made of the sample, for `forward` of its pieces; the sample
+            itself where none is wanted.
 
     Raises:
         ValueError, FloatingPointError: as `restore`.
@@ -62,9 +62,16 @@ class FrozenRestorer(nn.Module):
     matched: Match
     given: Tensor
 
-    def __init__(self, generator: Generator, sample: Tensor, options: Options | None = None):
+    def __init__(
+        self,
+        generator: Generator,
+        sample: Tensor,
+        options: Options | None = None,
+        *,
+        pieces: bool = True,
+    ):
         super().__init__()
-        self.options = options or Options()
+        self.options, self.pieces = options or Options(), pieces
         self.source = generator, sample  # not as a submodule: the host would count it twice
         check_image(sample)
         self.measure()
@@ -89,11 +96,14 @@ class FrozenRestorer(nn.Module):
         """Takes the statistics from the sample and keeps them."""
         generator, sample = self.source
         network, options = make_network(generator, self.options.precision), self.options
-        memory = limit_less_coarse_input(options.memory, network, sample, options)
-        given = from_coarser_scales(partial(network, memory=memory), network, sample, options)
-        output = network(given, memory=memory, keep=True)
+        given, memory = network_input(
+            network, sample, options, options.memory, in_file=not self.pieces
+        )
+        shape = torch.Size((len(sample), 3, *sample.shape[2:]))
+        output, memory = new_image(shape, network.device, memory)
+        network(given, memory=memory, keep=True, out=output)
         self.matched = match_images(sample, output, options, network)
-        self.network, self.given = network, given
+        self.network, self.given = network, given if isinstance(given, Tensor) else sample
 
     def measure_in_fp32(self) -> None:
         """From now on in fp32, with statistics that were measured so."""
@@ -103,8 +113,10 @@ class FrozenRestorer(nn.Module):
     @torch.inference_mode()
     def coarser(self, image: Tensor) -> Tensor:
         """What coarser scales make of a whole image, 1,C,H,W, for `forward` of its pieces."""
-        run = partial(self.network, memory=limit_less_a_copy(self.options.memory, image))
-        return from_coarser_scales(run, self.network, image, self.options)
+        options = self.options
+        given, _ = network_input(self.network, image, options, options.memory, in_file=False)
+        assert isinstance(given, Tensor)
+        return given
 
     @torch.inference_mode()
     def forward(self, image: Tensor, given: Tensor | None = None) -> Tensor:
@@ -124,19 +136,20 @@ class FrozenRestorer(nn.Module):
     def restore_piece(self, image: Tensor, given: Tensor | None) -> Tensor:
         """`forward` in the network's dtype."""
         device, options = self.network.device, self.options
-        given = self.coarser(image) if given is None else given
-        memory = options.memory if given is image else limit_less_a_copy(options.memory, image)
-        output = self.network(given, memory=memory)
+        result, memory = image.clone(), options.memory
+        taken: AnyImage = image
+        if given is None:
+            taken, memory = network_input(self.network, image, options, memory)
+        elif given is not image:
+            taken, memory = given, less_bytes(memory, given)
+        output, memory = output_room(self.network, result, memory)
+        self.network(taken, memory=memory, out=output)
         exposure, floor = self.matched.exposure, self.matched.floor
         matched = self.matched._replace(
             exposure=None if exposure is None else Affine(*(x.to(device) for x in exposure)),
             floor=floor.to(device),
         )
-        colours = to_colour(image, device)
-        restored = apply_task(colours, output, options.task, matched, strength=options.strength)
-        result = image.clone()
-        place = result[:, :3]
-        place.copy_(from_colour(restored, place.shape[1]))
+        finish(image, output, matched, options, None, result)
         return result
 
 
@@ -154,14 +167,17 @@ class VideoRestorer:
 
     Args:
         generator: runs on the device it is on.
-        sample: B,C,H,W in [0, 1], as for `restore`. Frames without any contrast do not count.
+        sample: B,C,H,W, as for `restore`. Frames without any contrast do not count.
         options: as for `restore`; `statistics` is ignored, they are shared.
     """
 
     def __init__(self, generator: Generator, sample: Tensor, options: Options):
         self.generator, self.options = generator, options
         frames = [frame for frame in sample.split(1) if not is_flat(frame)]
-        self.frozen = FrozenRestorer(generator, torch.cat(frames), options) if frames else None
+        self.frozen = None
+        if frames:
+            sample = frames[0] if len(frames) == 1 else torch.cat(frames)
+            self.frozen = FrozenRestorer(generator, sample, options, pieces=False)
 
     def set_memory(self, memory: int | None) -> None:
         """From now on, another memory limit: see `Options`."""
@@ -169,8 +185,9 @@ class VideoRestorer:
         if self.frozen is not None:
             self.frozen.options = replace(self.frozen.options, memory=memory)
 
+    @torch.inference_mode()
     def __call__(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
-        """1,C,H,W in [0, 1] to the same; `mask` as for `restore`.
+        """1,C,H,W, any type of image, to the same; `mask` as for `restore`.
 
         Raises:
             ValueError, FloatingPointError: as `restore`.
@@ -181,7 +198,13 @@ class VideoRestorer:
         restored = self.frozen(frame)
         if mask is None:
             return restored
-        return torch.lerp(frame, restored, fit_mask(mask, frame).to(frame.device, frame.dtype))
+        mask = fit_mask(mask, frame)
+        for band in bands_of(frame):
+            before, after = (to_unit(read_rows(each, *band)) for each in (frame, restored))
+            share = to_unit(read_rows(mask, *band)).to(frame.device)
+            mixed = from_unit(torch.lerp(before, after, share), frame.dtype)
+            read_rows(restored, *band).copy_(mixed)
+        return restored
 
 
 def receptive_radius(depth: int) -> int:

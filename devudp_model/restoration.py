@@ -9,36 +9,31 @@ In three lines:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .apply_task import Match, apply_task, is_bounded, match, reach
 from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
+from .depth import from_colour, from_unit, to_colour, to_unit
+from .engine.image_rows import AnyImage, bands_of, less_bytes, new_image, read_rows, write_rows
 from .engine.network import Network
 from .engine.precision import PRECISIONS, Precision, choose_dtype, retry_in_fp32
-from .engine.statistics import channel_moments, join
-from .engine.watch import current
+from .engine.statistics import moments_of
+from .engine.watch import Finished, current
 from .engine.whole import fits_whole
 from .filters import noise_variance
 from .generator import Generator
+from .inputs import check_image, fit_mask, is_flat
 from .scene import tone_for
 from .tasks import MOST_DENOISE, TASK_SPECS, TASKS, Task
 
 Statistics = Literal["each image", "shared"]
 STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
-
-FLAT = 0.2 / 255
-"""A channel whose standard deviation is below this has no contrast: less than what rounding to
-8 bits adds (0.29 / 255)."""
-
-STRIP_PIXELS, GPU_STRIP_PIXELS = 2**18, 2**24
-"""Approximate size of the strips in which a task is applied."""
 
 
 @dataclass(frozen=True)
@@ -109,17 +104,18 @@ def restore(
     there is nothing in it to restore or to take an exposure from.
 
     Args:
-        image: B,C,H,W in [0, 1], floating point, C = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which
-            comes back untouched); any size from 1x1.
+        image: B,C,H,W, C = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which comes back untouched), any
+            size from 1x1. Floating point in [0, 1]; or uint8 or uint16, whose 0 to 255 and 0 to
+            65535 mean 0 to 1, which take less memory.
         generator: runs on the device it is on.
         options: the defaults of `Options` if None.
-        mask: H,W or B,H,W or B,1,H,W (B may be 1) in [0, 1]: where and how strongly to restore. Of
-            another size than the image: it is resized.
+        mask: H,W or B,H,W or B,1,H,W (B may be 1), in [0, 1], or uint8 or uint16 as `image`: where
+            and how strongly to restore. Of another size than the image: it is resized.
         progress: called with (images done, images in all) after each image; what it raises, for
             instance to interrupt, goes through.
 
     Returns:
-        Shape, type and device of `image`.
+        Shape, type and device of `image`; whole numbers are rounded.
 
     Raises:
         ValueError: `image` or `mask` have another shape or type, or `image` is not finite.
@@ -147,51 +143,76 @@ def restore_together(
     network: Network, image: Tensor, mask: Tensor | None, options: Options, result: Tensor
 ) -> None:
     """Restores images that share their statistics, into `result`, which has their shape."""
-    # The model's image can use the result's memory, to be replaced strip by strip.
-    in_place = result.dtype == torch.float32 and result.device == network.device
-    in_place = in_place and result.shape[1] >= 3
-    memory = options.memory
-    if not in_place:
-        memory = limit_less_a_copy(memory, image)
-    memory = limit_less_coarse_input(memory, network, image, options)
+    output, memory = output_room(network, result, options.memory)
     taken = image
     if network.device.type != "cpu" and fits_whole(network, image, memory):
-        image = to_colour(image, network.device)  # once, and not every strip of it again and again
-    run = partial(network, memory=memory, check=False)
-    given = from_coarser_scales(run, network, image, options)
-    output = run(given, out=result[:, :3] if in_place else None)
+        image = to_colour(image, network.device)  # once, and not every band of it again and again
+    given, memory = network_input(network, image, options, memory)
+    network(given, memory=memory, out=output, check=False)
     matched = match_images(image, output, options, network, scene_of=taken)
-    around, finished = reach(options.task), current().finished
-    above = output[:1, :, :0]  # the rows above a strip, which may have been replaced already
-    for frame, start, stop in strips_of(image):
+    finish(image, output, matched, options, mask, result, current().finished)
+    network.check()
+
+
+def output_room(
+    network: Network, result: Tensor, memory: int | None
+) -> tuple[AnyImage, int | None]:
+    """Where the model's images go that become `result`, and what is left of the memory limit."""
+    in_place = result.dtype == torch.float32 and result.device == network.device
+    if in_place and result.shape[1] >= 3:  # to be replaced band by band
+        return result[:, :3], memory
+    shape = torch.Size((len(result), 3, *result.shape[2:]))
+    return new_image(shape, network.device, memory)
+
+
+def finish(
+    image: Tensor,
+    output: AnyImage,
+    matched: Match,
+    options: Options,
+    mask: Tensor | None,
+    result: Tensor,
+    finished: Finished | None = None,
+) -> None:
+    """Runs the task on the model's images, band by band, into `result`.
+
+    Args:
+        image: B,C,H,W.
+        output: B,3,H,W; may lie in the memory of `result`.
+        matched: from the whole images.
+        mask: 1 or B,1,H,W, from `fit_mask`.
+        result: of the shape of `image`; its first three channels are written.
+        finished: is shown each band.
+    """
+    around, device = reach(options.task), output.device
+    above = torch.empty(0)  # the rows above a band, which may have been replaced already
+    for frame, start, stop in bands_of(image):
         top, bottom = max(start - around, 0), min(stop + around, image.shape[2])
-        rows = output[frame : frame + 1, :, start:bottom]
-        rows = torch.cat([above[:, :, above.shape[2] - (start - top) :], rows], 2)
+        rows = read_rows(output, frame, start, bottom)
+        if start > top:
+            rows = torch.cat([above[:, :, above.shape[2] - (start - top) :], rows], 2)
         above = rows[:, :, : stop - top][:, :, -around:].clone() if around else above
-        share = None if mask is None else mask[min(frame, len(mask) - 1), :, top:bottom]
+        share = None
+        if mask is not None:
+            share = to_unit(mask[min(frame, len(mask) - 1), None, :, top:bottom]).to(device)
         restored = apply_task(
-            to_colour(image[frame : frame + 1, :, top:bottom], output.device),
+            to_colour(read_rows(image, frame, top, bottom), device),
             rows,
             options.task,
             matched,
             strength=options.strength,
-            mask=None if share is None else share[None].to(output.device),
+            mask=share,
         )
-        place = result[frame : frame + 1, :3, start:stop]
-        place.copy_(from_colour(restored[:, :, start - top : stop - top], place.shape[1]))
+        place = read_rows(result, frame, start, stop)[:, :3]
+        restored = from_colour(restored[:, :, start - top : stop - top], place.shape[1])
+        place.copy_(from_unit(restored, place.dtype))
         if finished is not None:
             finished(place, start, image.shape[2])
-    network.check()
 
 
 def make_network(generator: Generator, precision: Precision) -> Network:
     """The generator as a network, on its device."""
     return Network(generator, choose_dtype(precision, next(generator.parameters()).device))
-
-
-def limit_less_a_copy(memory: int | None, image: Tensor) -> int | None:
-    """The memory limit less a float32 copy (3 channels) of B,C,H,W; at least 1 byte."""
-    return None if memory is None else max(memory - 12 * image[:, 0].numel(), 1)
 
 
 def coarse_scales(standardized: bool, height: int, width: int, options: Options) -> tuple[int, ...]:
@@ -201,34 +222,44 @@ def coarse_scales(standardized: bool, height: int, width: int, options: Options)
     return scales_for(height, width) if wanted else ()
 
 
-def begins_coarse(network: Network, image: Tensor, options: Options) -> bool:
-    """Whether smaller versions of images B,C,H,W are restored first."""
-    height, width = image.shape[2:]
-    return bool(coarse_scales(network.standardized, height, width, options))
+def network_input(
+    network: Network, image: Tensor, options: Options, memory: int | None, *, in_file: bool = True
+) -> tuple[AnyImage, int | None]:
+    """What the network is given of whole images, B,C,H,W: these, or what coarser scales make.
 
+    Args:
+        memory: limit in bytes.
+        in_file: whether it may lie in a temporary file, where the limit is low.
 
-def limit_less_coarse_input(
-    memory: int | None, network: Network, image: Tensor, options: Options
-) -> int | None:
-    """The memory limit less the network's input where coarser scales make one of B,C,H,W."""
-    return limit_less_a_copy(memory, image) if begins_coarse(network, image, options) else memory
-
-
-def from_coarser_scales(
-    run: Callable[[Tensor], Tensor], network: Network, image: Tensor, options: Options
-) -> Tensor:
-    """The network's input for whole images B,C,H,W: these, or B,3,H,W from coarser scales.
-
-    `run` runs the network.
+    Returns:
+        The images, and what they leave of the limit.
     """
-    if not begins_coarse(network, image, options):
-        return image
-    return coarse_to_fine(where_blurred(run), to_colour(image, network.device).clone())
+    height, width = image.shape[2:]
+    if not coarse_scales(network.standardized, height, width, options):
+        return image, memory
+    shape = torch.Size((len(image), 3, height, width))
+    if in_file:
+        given, left = new_image(shape, network.device, memory)
+    else:
+        given = torch.empty(shape, device=network.device)
+        left = less_bytes(memory, given)
+    for frame, start, stop in bands_of(image):
+        rows = to_colour(read_rows(image, frame, start, stop), given.device)
+        write_rows(given, frame, start, rows)
+
+    def room(shape: torch.Size) -> AnyImage:
+        return new_image(shape, network.device, left)[0]
+
+    def run(small: AnyImage) -> AnyImage:
+        output, rest = new_image(small.shape, network.device, less_bytes(left, small))
+        return network(small, memory=rest, out=output, check=False)
+
+    return coarse_to_fine(where_blurred(run), given, room=room), left
 
 
 def match_images(
     image: Tensor,
-    output: Tensor,
+    output: AnyImage,
     options: Options,
     network: Network,
     scene_of: Tensor | None = None,
@@ -249,78 +280,10 @@ def match_images(
     if exposure == 1 and not detail:  # nothing else is taken
         floor = torch.zeros(1, 3, 1, 1, device=output.device)
         return Match(None, floor, bounded=bounded, tone=tone)
-    rows = list(strips_of(image))
-    before = (to_colour(image[f : f + 1, :, i:j], output.device) for f, i, j in rows)
-    after = (output[f : f + 1, :, i:j] for f, i, j in rows)
-    taken, made = (join([channel_moments(strip) for strip in s]) for s in (before, after))
+    bands = list(bands_of(image))
+    before = (to_colour(read_rows(image, *band), output.device) for band in bands)
+    after = (read_rows(output, *band) for band in bands)
+    taken, made = (moments_of(each, len(bands)) for each in (before, after))
     noise = noise_variance(image[:, :3]).to(output.device) if detail else 0.0
     matched = match(taken, made, exposure, detail, noise=noise, tone=tone)
     return matched._replace(bounded=bounded)
-
-
-def strips_of(image: Tensor) -> Iterator[tuple[int, int, int]]:
-    """Frame, first and last row (exclusive) of strips that take little memory."""
-    height, width = image.shape[2:]
-    rows = max(1, (STRIP_PIXELS if image.is_cpu else GPU_STRIP_PIXELS) // width)
-    for frame in range(len(image)):
-        for start in range(0, height, rows):
-            yield frame, start, min(start + rows, height)
-
-
-def is_flat(image: Tensor) -> bool:
-    """Whether B,C,H,W (without alpha) is flat: each channel one value, but for very few pixels.
-
-    Each channel is looked at on its own: a coloured area is as flat as a grey one.
-    """
-    strips = (image[frame : frame + 1, :3, i:j].float() for frame, i, j in strips_of(image))
-    return bool((join([channel_moments(strip) for strip in strips]).var < FLAT**2).all())
-
-
-def check_image(image: Tensor) -> None:
-    """Raises ValueError unless `restore` can take it."""
-    if image.ndim != 4 or image.shape[1] not in (1, 3, 4) or 0 in image.shape[2:]:
-        raise ValueError(
-            f"image has shape {tuple(image.shape)}: give B,C,H,W with C = 1, 3 or 4 and at least "
-            "one pixel"
-        )
-    if not image.is_floating_point():
-        raise ValueError(f"image is {image.dtype}: give floating point numbers in [0, 1]")
-    if image.numel() and not torch.stack(torch.aminmax(image)).isfinite().all():
-        raise ValueError(
-            "image has pixels that are not finite (NaN or infinite), which would spread over all "
-            "of it: repair the step before, or use image.nan_to_num()"
-        )
-
-
-def fit_mask(mask: Tensor, image: Tensor) -> Tensor:
-    """H,W or B,H,W or B,1,H,W to float32 B,1,H,W in [0, 1] of the image's size."""
-    shape = tuple(mask.shape)
-    if mask.ndim == 2:
-        mask = mask[None]
-    if mask.ndim == 3:
-        mask = mask[:, None]
-    if mask.ndim != 4 or mask.shape[1] != 1 or len(mask) not in (1, len(image)):
-        raise ValueError(
-            f"mask has shape {shape}: give H,W or B,H,W or B,1,H,W with B = 1 or {len(image)}"
-        )
-    mask = mask.float()
-    if mask.numel() and not torch.stack(torch.aminmax(mask)).isfinite().all():
-        raise ValueError(
-            "mask has values that are not finite (NaN or infinite): repair the step before, or use "
-            "mask.nan_to_num()"
-        )
-    mask = mask.clamp(0, 1)
-    if mask.shape[2:] != image.shape[2:]:
-        mask = F.interpolate(mask, image.shape[2:], mode="bilinear", antialias=True)
-    return mask
-
-
-def to_colour(image: Tensor, device: torch.device) -> Tensor:
-    """B,C,H,W to B,3,H,W, float32, in [0, 1]: grey thrice, alpha left out."""
-    colour = image[:, :3].to(device=device, dtype=torch.float32).clamp(0, 1)
-    return colour.expand(-1, 3, -1, -1)
-
-
-def from_colour(restored: Tensor, channels: int) -> Tensor:
-    """B,3,H,W to B,`channels`,H,W, which is 1 (the mean) or 3."""
-    return restored.mean(1, keepdim=True) if channels == 1 else restored

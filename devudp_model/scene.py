@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .degrade import to_linear
+from .depth import to_unit
+from .engine.image_rows import AnyImage, sampled
 
 SIDE = 96
 """Images are averaged to this many squares a side, which also takes their noise."""
@@ -59,7 +61,7 @@ def every(height: int, width: int) -> int:
 
 def features(image: Tensor) -> Tensor:
     """What describes a scene whatever its exposure: C,H,W in [0, 1], C = 1 or 3, to 1 dimension."""
-    small = F.adaptive_avg_pool2d(image[None].float(), SIDE).clamp(0, 1)
+    small = squares(image[None]).clamp(0, 1)
     light = to_linear(small.expand(-1, 3, -1, -1))[0].cpu()
     grey = light.mean(0)
     mean = grey.mean().clamp(min=1e-5)
@@ -75,10 +77,23 @@ def features(image: Tensor) -> Tensor:
     ])  # fmt: skip
 
 
+def squares(image: Tensor) -> Tensor:
+    """The means of `SIDE` x `SIDE` parts of 1,C,H,W, float32."""
+    if image.dtype == torch.float32:
+        return F.adaptive_avg_pool2d(image, SIDE)
+    height = image.shape[2]  # by rows of parts: never all of it in float32
+    found = torch.empty(*image.shape[:2], SIDE, SIDE, device=image.device)
+    for row in range(SIDE):
+        start, stop = row * height // SIDE, -(-(row + 1) * height // SIDE)
+        part = to_unit(image[:, :, start:stop])
+        found[:, :, row : row + 1] = F.adaptive_avg_pool2d(part, (1, SIDE))
+    return found
+
+
 def has_lights(image: Tensor) -> float:
     """0 to 1: whether something in B,C,H,W is as bright as a lamp."""
     step = every(*image.shape[2:])
-    brightest = image[..., ::step, ::step].amax(1).flatten().float()
+    brightest = to_unit(image[..., ::step, ::step]).amax(1).flatten()
     level = torch.quantile(brightest[: 2**24], 0.998).item()
     return min(max((level - LIGHTS) / (LIGHTS_FULL - LIGHTS), 0.0), 1.0)
 
@@ -145,13 +160,15 @@ class SceneModel:
         return model
 
 
-def tone_for(output: Tensor, mean: float, fetch: Callable[[Tensor], Tensor] = Tensor.cpu) -> float:
+def tone_for(
+    output: AnyImage, mean: float, fetch: Callable[[Tensor], Tensor] = Tensor.cpu
+) -> float:
     """The exponent that gives B,3,H,W in [0, 1] about this mean; 1 if it is not brighter.
 
     `fetch` brings some of the pixels to main memory.
     """
     step = every(*output.shape[2:])
-    few = fetch(output[..., ::step, ::step])  # else a GPU would be waited for in each step below
+    few = fetch(sampled(output, step))  # else a GPU would be waited for in each step below
     grey = few.float().clamp(0, 1).mean(1)
     low, high = 1.0, MAX_TONE
     if grey.mean().item() <= mean:

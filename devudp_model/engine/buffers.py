@@ -16,6 +16,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+LARGE_SHARE = 8
+"""On a CPU, a buffer that takes at least one part in so many of the limit is a `BlockBuffer`."""
+
 
 class BufferShape(NamedTuple):
     """Of a buffer."""
@@ -96,6 +99,42 @@ class MemoryBuffer:
         self.strips.clear()
 
 
+class BlockBuffer:
+    """A buffer in one block of memory, to which strips are copied.
+
+    Strips that live for a while, between others that do not, would leave holes in the process's
+    memory that nothing else can use: some half of it.
+    """
+
+    def __init__(self, shape: BufferShape, dtype: torch.dtype, device: torch.device) -> None:
+        self.shape, self.storage_device = shape, device
+        rows = shape.frames * shape.height
+        self.block = torch.empty(rows, shape.width, shape.channels, dtype=dtype, device=device)
+        self.rows_read = self.rows_written = 0
+
+    def rows(self, start: int, count: int) -> Tensor:
+        """1,C,`count`,W, a view."""
+        first = start % len(self.block)
+        return self.block[first : first + count].permute(2, 0, 1)[None]
+
+    def read(self, place: Tensor) -> list[Tensor]:
+        count = place.shape[2]
+        found = self.rows(self.rows_read, count)
+        self.rows_read += count
+        return [found] if count else []
+
+    def own(self, strip: Tensor, *, copy: bool = False) -> Tensor:
+        # A copy already here: `append` may come later, from another thread.
+        return strip.clone(memory_format=torch.channels_last) if copy else strip
+
+    def append(self, strip: Tensor) -> None:
+        self.rows(self.rows_written, strip.shape[2]).copy_(strip)
+        self.rows_written += strip.shape[2]
+
+    def close(self) -> None:
+        self.block = torch.empty(0)
+
+
 class FileBuffer:
     """A buffer in a temporary file, which is deleted when it is closed.
 
@@ -165,6 +204,7 @@ class BufferPool:
 
     def __init__(self, dtype: torch.dtype, device: torch.device, memory: int | None):
         self.dtype, self.device = dtype, device
+        self.large = math.inf if memory is None or device.type != "cpu" else memory / LARGE_SHARE
         self.left: float = math.inf if memory is None else memory
         self.spilled = 0
 
@@ -178,6 +218,8 @@ class BufferPool:
         nbytes = math.prod(shape) * self.dtype.itemsize
         if nbytes <= self.left:
             self.left -= nbytes
+            if nbytes >= self.large:
+                return BlockBuffer(shape, self.dtype, self.device)
             return MemoryBuffer(shape, self.device, storage_device=self.device)
         self.spilled += nbytes
         if self.device.type == "cpu":
@@ -186,6 +228,6 @@ class BufferPool:
 
     def free(self, buffer: RowBuffer) -> None:
         """Takes a buffer back, which must not be used any more."""
-        if isinstance(buffer, MemoryBuffer) and buffer.storage_device == self.device:
+        if isinstance(buffer, MemoryBuffer | BlockBuffer) and buffer.storage_device == self.device:
             self.left += math.prod(buffer.shape) * self.dtype.itemsize
         buffer.close()

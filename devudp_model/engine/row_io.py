@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..depth import movable, to_unit
 from ..generator import NORM_EPS, STANDARDIZE_EPS, pad_to_stride
 from .buffers import BufferPool, RowBuffer, empty_strip
+from .image_rows import AnyImage, read_rows, write_rows
 from .kernels import kernels_for, signed
 from .layers import halves
 from .statistics import Moments
@@ -61,33 +63,55 @@ class PaddedImage:
     """The input as the stem wants it: padded, standardized, in strips.
 
     Args:
-        image: B,C,H,W in [0, 1] (values beyond are clipped), any floating type and device.
+        image: B,C,H,W in [0, 1] (values beyond are clipped), any type of image and any device.
         device: of the strips.
 
     Attributes:
         size: height and width, multiples of `STRIDE`.
     """
 
-    def __init__(self, image: Tensor, device: torch.device):
-        self.image, self.device = image[:, :3], device
+    def __init__(self, image: AnyImage, device: torch.device):
+        self.image, self.device = image, device
+        self.height, self.width = image.shape[2:]
         self.rows, self.columns = (padded_indices(n).to(image.device) for n in image.shape[2:])
         self.size = len(self.rows) - 2 * STEM_REACH, len(self.columns) - 2 * STEM_REACH
 
     def read(self, frame: int, start: int, stop: int, reach: int = 0) -> Tensor:
         """1,3,rows,W in [-1, 1], float32, with `reach` pixels all around."""
         rows = self.rows[start + STEM_REACH - reach : stop + STEM_REACH + reach]
-        return self.select(self.image[frame : frame + 1], rows, reach)
+        columns = self.columns[STEM_REACH - reach : len(self.columns) - STEM_REACH + reach]
+        if self.image.device.type == "cpu":
+            return self.wanted(self.gather(frame, rows, columns, reach))
+        whole = read_rows(self.image, frame, 0, self.height)  # in as few operations as possible
+        return self.wanted(select(whole[:, :3], rows, columns))
 
     def read_all(self) -> Tensor:
         """All frames, as `read` with the stem's padding: B,3,H,W."""
-        return self.select(self.image, self.rows, STEM_REACH)
+        assert isinstance(self.image, Tensor)  # where whole features have room, the image has
+        return self.wanted(select(self.image[:, :3], self.rows, self.columns))
 
-    def select(self, image: Tensor, rows: Tensor, reach: int) -> Tensor:
-        """These rows of some frames, as the network wants them."""
-        columns = self.columns[STEM_REACH - reach : len(self.columns) - STEM_REACH + reach]
-        strip = image.index_select(2, rows).index_select(3, columns)
-        strip = strip.to(self.device, torch.float32).clamp_(0, 1).mul_(2).sub_(1)
+    def gather(self, frame: int, rows: Tensor, columns: Tensor, reach: int) -> Tensor:
+        """These rows and columns; what lies within the image is copied, not looked up."""
+        first, last = int(rows.min()), int(rows.max()) + 1
+        block = read_rows(self.image, frame, first, last)[:, :3]
+        strip = movable(block)
+        if len(rows) != last - first or int(rows[0]) != first:
+            strip = strip.index_select(2, rows - first)
+        left, right = (
+            strip.index_select(3, edge) for edge in (columns[:reach], columns[reach + self.width :])
+        )
+        parts = [part for part in (left, strip, right) if part.shape[3]]
+        return (torch.cat(parts, 3) if len(parts) > 1 else strip).view(block.dtype)
+
+    def wanted(self, strip: Tensor) -> Tensor:
+        """What was read, as the network wants it."""
+        strip = to_unit(strip.to(self.device)).clamp(0, 1).mul_(2).sub_(1)
         return strip.expand(-1, 3, -1, -1)
+
+
+def select(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """These rows and columns of B,C,H,W of any type."""
+    return movable(image).index_select(2, rows).index_select(3, columns).view(image.dtype)
 
 
 def padded_indices(size: int) -> Tensor:
@@ -265,16 +289,20 @@ class OutputWriter:
     """
 
     def __init__(
-        self, activate: Callable[[Tensor, Tensor], Tensor], image: PaddedImage, out: Tensor
+        self, activate: Callable[[Tensor, Tensor], Tensor], image: PaddedImage, out: AnyImage
     ):
         self.activate, self.image, self.out = activate, image, out
 
     def write(self, index: int, span: Span, strip: Tensor) -> None:
         frame, start, stop = span
         result = self.activate(strip.float(), self.image.read(frame, start, stop))
-        place = self.out[frame, :, start:stop]
-        height, width = place.shape[1:]
-        torch.add(result[0, :, :height, :width].mul_(0.5), 0.5, out=place)
+        height, width = self.out.shape[2:]
+        result = result[:, :, : max(height - start, 0), :width].mul_(0.5)
+        if isinstance(self.out, Tensor) and self.out.device == result.device:
+            place = read_rows(self.out, frame, start, start + result.shape[2])
+            torch.add(result, 0.5, out=place)
+        else:
+            write_rows(self.out, frame, start, result.add_(0.5))
 
     def stop(self) -> None:
         pass

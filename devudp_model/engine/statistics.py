@@ -11,6 +11,7 @@ float64 in the order of the image.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -66,6 +67,15 @@ def wide(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
+def small(x: Tensor) -> Any:
+    """A few numbers that are to live for a while: on a CPU as Python's lists.
+
+    Small tensors made between large ones, which live shorter, would leave holes in the process's
+    memory that the next large one does not fit into.
+    """
+    return x.tolist() if x.is_cpu else x
+
+
 def in_order(x: Tensor) -> Tensor:
     """The sum over the first dimension, one after the other."""
     return x.cumsum(0)[-1]
@@ -78,14 +88,18 @@ def join(parts: list[Moments]) -> Moments:
     """
     if len(parts) == 1:
         return parts[0]
-    means = wide(torch.stack([part.mean for part in parts]))
-    variances = wide(torch.stack([part.var for part in parts]))
-    sizes = torch.tensor([part.size for part in parts], dtype=means.dtype, device=means.device)
+    stacked = (torch.stack(each) for each in ([p.mean for p in parts], [p.var for p in parts]))
+    return join_stacked([part.size for part in parts], *stacked)
+
+
+def join_stacked(parts: list[int], means: Tensor, variances: Tensor) -> Moments:
+    """`join` of parts of these sizes."""
+    wide_means, total = wide(means), sum(parts)
+    sizes = torch.tensor(parts, dtype=wide_means.dtype, device=wide_means.device)
     sizes = sizes.view(-1, *[1] * (means.ndim - 1))
-    total = sum(part.size for part in parts)
-    mean = in_order(sizes * means) / total
-    var = in_order(sizes * (variances + (means - mean).square())) / total
-    return Moments(total, mean.to(parts[0].mean), var.to(parts[0].var))
+    mean = in_order(sizes * wide_means) / total
+    var = in_order(sizes * (wide(variances) + (wide_means - mean).square())) / total
+    return Moments(total, mean.to(means), var.to(variances))
 
 
 def channel_moments(x: Tensor) -> Moments:
@@ -94,23 +108,42 @@ def channel_moments(x: Tensor) -> Moments:
     return Moments(x.numel() // x.shape[1], mean, var)
 
 
+def moments_of(bands: Iterable[Tensor], count: int) -> Moments:
+    """`join` of the `channel_moments` of `count` bands.
+
+    They are written into one block; see `small` for why.
+    """
+    sizes: list[int] = []
+    found = torch.empty(0)
+    for band in bands:
+        moments = channel_moments(band)
+        if count == 1:
+            return moments
+        if not sizes:
+            found = torch.empty(2, count, *moments.mean.shape, device=band.device)
+        found[0, len(sizes)], found[1, len(sizes)] = moments.mean, moments.var
+        sizes.append(moments.size)
+    return join_stacked(sizes, *found)
+
+
 class ImageStatistics:
     """One mean and variance over everything: scalars. Strips, 1,C,h,W, come in any order."""
 
     def __init__(self) -> None:
-        self.sums: dict[int, Tensor] = {}
+        self.sums: dict[int, Any] = {}
         self.sizes: dict[int, int] = {}
 
     def add(self, index: int, strip: Tensor) -> None:
         """`index`: the strip's number from the top."""
         exact = wide(strip)  # a dark image is close to -1: float32 would leave it few digits
         sums = torch.stack([exact.sum(3), exact.square_().sum(3)])  # 2,1,C,h
-        self.sums[index] = sums.sum(2)[:, 0]
+        self.sums[index] = small(sums.sum(2)[:, 0])
         self.sizes[index] = strip.numel()
 
     def moments(self, device: torch.device) -> Moments:
         size = sum(self.sizes.values())
-        mean, square = in_order(torch.cat(sorted_values(self.sums), 1).T) / size
+        sums = [torch.as_tensor(found, dtype=torch.float64) for found in sorted_values(self.sums)]
+        mean, square = in_order(torch.cat(sums, 1).T) / size
         return Moments(
             size, mean.float().to(device), (square - mean**2).clamp(min=0).float().to(device)
         )
@@ -126,8 +159,8 @@ class FeatureStatistics:
     def __init__(self, rows: int):
         self.rows = rows
         self.parts: dict[int, Moments] = {}
-        self.sums: dict[int, Tensor] = {}
-        self.squares: dict[int, Tensor] = {}
+        self.sums: dict[int, Any] = {}
+        self.squares: dict[int, Any] = {}
         self.sizes: dict[int, int] = {}
         self.origin: Tensor | None = None
         self.begun = threading.Event()
@@ -153,9 +186,9 @@ class FeatureStatistics:
         if not hasattr(self.own, "buffer"):
             self.own.buffer = torch.empty(self.rows, *pixels.shape[1:])
         origin = self.origin if strip.dtype == torch.float32 else None
-        self.sums[index], self.squares[index] = kernels_for(strip.device).group_sums(
-            pixels, origin, self.rows, self.own.buffer
-        )
+        group_sums = kernels_for(strip.device).group_sums
+        sums, squares = group_sums(pixels, origin, self.rows, self.own.buffer)
+        self.sums[index], self.squares[index] = small(sums), small(squares)
 
     def stop(self) -> None:
         """Lets nobody wait for a strip 0 that will not come."""
@@ -167,7 +200,8 @@ class FeatureStatistics:
         size = sum(self.sizes.values())
         assert self.origin is not None
         sums, squares = (
-            torch.cat(sorted_values(found)).double() for found in (self.sums, self.squares)
+            torch.tensor([row for rows in sorted_values(found) for row in rows]).double()
+            for found in (self.sums, self.squares)
         )
         mean, square = in_order(sums) / size, in_order(squares) / size
         var = (square - mean.square()).clamp(min=0)

@@ -1,7 +1,7 @@
 """One run of a network on whole features, where there is memory for them: on a GPU.
 
 A GPU is fast with large operations and has to be told each of them, so few are best. What they do
-is what `Execution` does strip by strip, up to rounding.
+is what `StripExecution` does strip by strip, up to rounding.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..generator import NORM_EPS
 from ..memory import first_limit, free_bytes
+from .image_rows import AnyImage
 from .layers import Layer
 from .row_io import STEM_REACH, PaddedImage, stem_input
 from .statistics import KeptMoments, Moments, wide
@@ -26,7 +27,7 @@ FEATURES = 5
 """Full-size features that are alive at a time, at most, with what kernels take for themselves."""
 
 
-def fits_whole(network: Network, image: Tensor, memory: int | None) -> bool:
+def fits_whole(network: Network, image: AnyImage, memory: int | None) -> bool:
     """Whether whole features of B,C,H,W fit into a limit in bytes, or, without one, into the free
     memory. Never on the CPU, whose caches want strips."""
     if network.device.type == "cpu":
@@ -35,23 +36,25 @@ def fits_whole(network: Network, image: Tensor, memory: int | None) -> bool:
         memory = first_limit(free_bytes(network.device))
     features = FEATURES * network.width * network.dtype.itemsize
     weights = sum(buffer.nbytes for buffer in network.buffers())
-    return image[:, 0].numel() * (features + 32) + weights <= memory
+    pixels = image.shape.numel() // image.shape[1]
+    return pixels * (features + 32) + weights <= memory
 
 
 class WholeExecution:
     """See the module. Arguments: as of `Network.forward`."""
 
-    def __init__(self, network: Network, image: Tensor, keep: bool):
+    def __init__(self, network: Network, image: AnyImage, keep: bool):
         self.network, self.keep = network, keep
         self.image = PaddedImage(image, network.device)
         self.seen: list[Tensor] = []
         self.to_keep: list[tuple[KeptMoments, Moments]] = []
         self.advance = current().advance
         sizes = [layer.work / network.layers.scale_of(layer) ** 2 for layer in network.layers]
-        self.pixels_per_work = image[:, 0].numel() / sum(sizes)
+        self.pixels_per_work = image.shape.numel() // image.shape[1] / sum(sizes)
 
-    def run(self, out: Tensor) -> None:
+    def run(self, out: AnyImage) -> None:
         """The whole network, into `out` (B,3,H,W, float32)."""
+        assert isinstance(out, Tensor)  # where features have room, the image has
         layers, size = self.network.layers, self.image.size
         around = self.image.read_all()
         image = around[..., STEM_REACH : STEM_REACH + size[0], STEM_REACH : STEM_REACH + size[1]]

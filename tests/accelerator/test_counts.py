@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.engine import network
+from devudp_model.engine import network, strips
 from devudp_model.generator import Generator
 from devudp_model.restoration import Options, restore
 from devudp_model.tasks import TASK_SPECS, Task
@@ -64,7 +64,7 @@ def test_few_operations_and_waits(
 ) -> None:
     shipped = load_checkpoint(bundled(TASK_SPECS[task].variant)).generator
     share = shipped.width // WIDTH
-    monkeypatch.setattr(network, "GPU_STRIP_BYTES", network.GPU_STRIP_BYTES // share)
+    monkeypatch.setattr(strips, "GPU_STRIP_BYTES", strips.GPU_STRIP_BYTES // share)
     generator = Generator(shipped.variant, WIDTH, shipped.depth).eval().requires_grad_(False)
     generator.scene = shipped.scene
     generator.to(device)

@@ -222,7 +222,7 @@ def test_weights_are_read_once_and_go_with_the_image(
 def test_the_network_does_not_run_again_for_what_comes_after_it(
     pack: Pack, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    network = pack.module("devudp_model.engine.network")
+    execution = pack.module("devudp_model.engine.strips").StripExecution
     image = torch.rand(1, 40, 48, 3, generator=torch.Generator().manual_seed(0))
     changes = {
         "strength": {"strength": 0.5},
@@ -233,10 +233,8 @@ def test_the_network_does_not_run_again_for_what_comes_after_it(
     }[change]
     usual = restore_node(pack, image).args[0]
     runs: list[int] = []
-    true = network.Execution.run
-    monkeypatch.setattr(
-        network.Execution, "run", lambda self, out: [runs.append(1), true(self, out)]
-    )
+    true = execution.run
+    monkeypatch.setattr(execution, "run", lambda self, out: [runs.append(1), true(self, out)])
     kept = restore_node(pack, image, **changes).args[0]
     assert runs == []
     fresh = restore_node(pack, image.clone(), **changes).args[0]

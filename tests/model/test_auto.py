@@ -10,7 +10,7 @@ from torch import Tensor
 
 from devudp_model.auto import Choice, choose
 from devudp_model.degrade import degrade
-from devudp_model.files.images import read_image
+from devudp_model.files.reading import read_image
 from devudp_model.restoration import Options
 
 ROOT = Path(__file__).parents[2]

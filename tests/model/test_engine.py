@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from devudp_model.engine import buffers as buffers
-from devudp_model.engine import network as network
 from devudp_model.engine import statistics as statistics
+from devudp_model.engine import strips as strips
 from devudp_model.engine.buffers import (
+    BlockBuffer,
     BufferPool,
     BufferShape,
     FileBuffer,
@@ -25,7 +26,7 @@ from devudp_model.engine.buffers import (
 )
 from devudp_model.engine.kernels import EAGER, kernels_for, normalize_into, signed
 from devudp_model.engine.layers import forget_layers
-from devudp_model.engine.network import Network, cut
+from devudp_model.engine.network import Network
 from devudp_model.engine.statistics import (
     FeatureStatistics,
     ImageStatistics,
@@ -73,13 +74,13 @@ def in_strips(
     net: Network, x: Tensor, strip_bytes: int, memory: int | None, group: int = 1
 ) -> Tensor:
     """With strips of another size than usual, and groups of as few rows as there can be."""
-    usual = network.CACHE_BYTES, network.LIBRARIES_BYTES, statistics.GROUP_NUMBERS
-    network.CACHE_BYTES, network.LIBRARIES_BYTES = strip_bytes, 0
+    usual = strips.CACHE_BYTES, strips.LIBRARIES_BYTES, statistics.GROUP_NUMBERS
+    strips.CACHE_BYTES, strips.LIBRARIES_BYTES = strip_bytes, 0
     statistics.GROUP_NUMBERS = group
     try:
         return net(x, memory=memory)
     finally:
-        network.CACHE_BYTES, network.LIBRARIES_BYTES, statistics.GROUP_NUMBERS = usual
+        strips.CACHE_BYTES, strips.LIBRARIES_BYTES, statistics.GROUP_NUMBERS = usual
 
 
 sizes = st.integers(1, 70)
@@ -159,11 +160,11 @@ def test_statistics_far_from_zero_keep_their_digits() -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 9), st.integers(1, 20))
 def test_strips_begin_at_groups_and_none_is_smaller(height: int, times: int, group: int) -> None:
-    strips = cut(height, times * group, group)
-    rows = [row for start, stop in strips for row in range(start, stop)]
+    found = strips.cut(height, times * group, group)
+    rows = [row for start, stop in found for row in range(start, stop)]
     assert rows == list(range(height))
-    assert all(start % group == 0 for start, _ in strips)
-    assert all(stop - start >= min(group, height) for start, stop in strips)
+    assert all(start % group == 0 for start, _ in found)
+    assert all(stop - start >= min(group, height) for start, stop in found)
 
 
 @pytest.mark.slow
@@ -311,18 +312,20 @@ def test_few_buffers_are_alive(monkeypatch: pytest.MonkeyPatch) -> None:
             sizes.append(self.start - self.left)
             return buffer
 
-    monkeypatch.setattr(network, "BufferPool", Counting)
+    monkeypatch.setattr(strips, "BufferPool", Counting)
     Network(generator("devudp", 2), torch.bfloat16)(random_image(1, 3, 64, 64))
     assert max(sizes) / 64**2 == 3 * 8 * 2
 
 
-@pytest.mark.parametrize("kind", ["memory", "file"])
+@pytest.mark.parametrize("kind", ["memory", "block", "file"])
 def test_buffers_are_queues_of_rows(kind: str) -> None:
     """Frames 2, height 6: rows come back in order whatever the strips, also while written anew."""
     shape = BufferShape(2, 3, 6, 5)
-    buffer = (
-        MemoryBuffer(shape, CPU, CPU) if kind == "memory" else FileBuffer(shape, torch.bfloat16)
-    )
+    buffer = {
+        "memory": lambda: MemoryBuffer(shape, CPU, CPU),
+        "block": lambda: BlockBuffer(shape, torch.bfloat16, CPU),
+        "file": lambda: FileBuffer(shape, torch.bfloat16),
+    }[kind]()
     rows = torch.arange(12.0).view(1, 1, 12, 1).expand(1, 3, 12, 5).bfloat16()
     rows = rows.contiguous(memory_format=torch.channels_last)
 
@@ -350,11 +353,13 @@ def test_workspace_spills_what_does_not_fit() -> None:
         BufferShape(1, 2, 5, 10),
     )  # 400 bytes a buffer
     first, second, third = (space.allocate(shape) for _ in range(3))
-    assert [type(p) for p in (first, second, third)] == [MemoryBuffer, MemoryBuffer, FileBuffer]
+    # Each takes much of the limit.
+    assert [type(p) for p in (first, second, third)] == [BlockBuffer, BlockBuffer, FileBuffer]
     assert space.spilled == 400
     space.free(third)
     space.free(first)
-    assert isinstance(space.allocate(shape), MemoryBuffer)
+    assert isinstance(space.allocate(shape), BlockBuffer)
+    assert isinstance(BufferPool(torch.float32, CPU, 4000).allocate(shape), MemoryBuffer)
 
 
 def test_a_bound_that_cannot_be_kept_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

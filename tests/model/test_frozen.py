@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 import torch
@@ -77,7 +78,7 @@ def test_numbers_too_large_for_a_later_frame(
     restorer = VideoRestorer(generator, video, Options(precision="bf16"))
     assert restorer.frozen
 
-    def overflow(image: torch.Tensor, **details: object) -> torch.Tensor:
+    def overflow(image: Any, **details: Any) -> Any:
         raise FloatingPointError
 
     restorer.frozen.network.forward = overflow

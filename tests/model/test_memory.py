@@ -10,11 +10,12 @@ import torch
 
 from devudp_model import coarse_to_fine as coarse
 from devudp_model import memory
+from devudp_model.engine.image_rows import FileImage, less_bytes, new_image
 from devudp_model.engine.network import Network
 from devudp_model.frozen import FrozenRestorer
 from devudp_model.generator import Generator, Variant
 from devudp_model.memory import MemoryApi, first_limit, is_out_of_memory, with_less_memory
-from devudp_model.restoration import Options, limit_less_a_copy, restore
+from devudp_model.restoration import Options, restore
 
 CPU = torch.device("cpu")
 
@@ -78,11 +79,15 @@ def test_what_this_machine_has() -> None:
     memory.empty_cache()
 
 
-def test_a_copy_is_three_float32_channels() -> None:
-    image = torch.zeros(2, 4, 10, 20)
-    assert limit_less_a_copy(10_000, image) == 10_000 - 2 * 10 * 20 * 3 * 4
-    assert limit_less_a_copy(100, image) == 1
-    assert limit_less_a_copy(None, image) is None
+def test_an_image_that_takes_too_much_of_the_limit_lies_in_a_file() -> None:
+    shape = torch.Size((2, 3, 10, 20))
+    nbytes = 2 * 10 * 20 * 3 * 4
+    image, left = new_image(shape, CPU, 4 * nbytes)
+    assert isinstance(image, torch.Tensor) and left == 3 * nbytes
+    image, left = new_image(shape, CPU, 4 * nbytes - 1)
+    assert isinstance(image, FileImage) and image.shape == shape and left == 4 * nbytes - 1
+    image, left = new_image(shape, CPU, None)
+    assert isinstance(image, torch.Tensor) and left is None and less_bytes(1, image) == 1
 
 
 def generator(variant: Variant) -> Generator:
@@ -118,7 +123,13 @@ def test_the_network_gets_the_limit_less_the_copies(
     net = generator("devudp-dt" if task == "deblur" else "devudp")
     image = torch.rand(1, 3, 70, 80).to(dtype)
     restore(image, net, Options(task, precision="fp32", memory=10**9))
-    assert seen == {10**9 - copies * COPY}
+    assert seen == limits(task, copies)
+
+
+def limits(task: str, copies: int) -> set[int]:
+    """Of the image; and of a smaller one, a quarter as large, beside it and what becomes of it."""
+    left = 10**9 - copies * COPY
+    return {left, left - 2 * COPY // 4} if task == "deblur" else {left}
 
 
 @pytest.mark.parametrize(("task", "copies"), [("joint", 0), ("deblur", 1)])
@@ -136,4 +147,4 @@ def test_so_does_a_frozen_network(task: str, copies: int, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(frozen.network, "forward", forward)
     frozen(image)
-    assert seen == {10**9 - copies * COPY}
+    assert seen == limits(task, copies)

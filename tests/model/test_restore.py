@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from devudp_model import coarse_to_fine as coarse
 from devudp_model import restoration
 from devudp_model.apply_task import apply_task, match
+from devudp_model.depth import from_unit, to_unit
+from devudp_model.engine import image_rows
 from devudp_model.engine.statistics import channel_moments
 from devudp_model.filters import calm_colours, noise_variance
-from devudp_model.frozen import FrozenRestorer, receptive_radius
+from devudp_model.frozen import FrozenRestorer, VideoRestorer, receptive_radius
 from devudp_model.generator import STRIDE, Generator, Variant
-from devudp_model.restoration import Options, choose_dtype, is_flat
+from devudp_model.inputs import is_flat
+from devudp_model.restoration import Options, choose_dtype
 from devudp_model.tasks import TASK_SPECS, TASKS, Task
 
 FP32 = Options(precision="fp32")
@@ -188,10 +191,53 @@ def test_any_memory_gives_the_same(
     options = Options(task=task, precision="fp32", statistics=statistics, exposure=0.3)
     whole = restoration.restore(image, net, options)
     for memory, strip in ((1, 500), (100_000, 100), (10**9, 1)):
-        monkeypatch.setattr(restoration, "STRIP_PIXELS", strip)
-        monkeypatch.setattr(coarse, "STRIP_PIXELS", strip)
+        monkeypatch.setattr(image_rows, "BAND_PIXELS", strip)
         bounded = restoration.restore(image, net, dataclasses.replace(options, memory=memory))
         assert (bounded - whole).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_an_image_in_its_files_own_depth_gives_the_same_to_the_bit(
+    task: Task, dtype: torch.dtype, channels: int
+) -> None:
+    """In memory pixel after pixel, as files have it; with any memory limit."""
+    net = generator("devudp-dt" if task == "deblur" else "devudp")
+    stored = from_unit(random_image(1, channels, 75, 83), dtype)
+    stored = stored.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    for options in (FP32, dataclasses.replace(FP32, strength=0.5, memory=1)):
+        options = dataclasses.replace(options, task=task)
+        wanted = restoration.restore(to_unit(stored), net, options)
+        found = restoration.restore(stored, net, options)
+        assert found.dtype == dtype and found.stride() == stored.stride()
+        assert torch.equal(to_unit(found[:, :3]), to_unit(from_unit(wanted[:, :3], dtype)))
+        assert (found[:, :3].float() != stored[:, :3].float()).any()
+        assert channels < 4 or torch.equal(to_unit(found[:, 3]), to_unit(stored[:, 3]))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
+@pytest.mark.parametrize("size", [(75, 83), (40, 40)])
+def test_a_mask_in_its_files_own_depth_gives_the_same_to_the_bit(
+    dtype: torch.dtype, size: tuple[int, int]
+) -> None:
+    net, image = generator(), random_image(1, 3, 75, 83)
+    mask = from_unit(random_image(1, 1, *size), dtype)
+    wanted = restoration.restore(image, net, FP32, mask=to_unit(mask))
+    assert torch.equal(restoration.restore(image, net, FP32, mask=mask), wanted)
+    video = VideoRestorer(net, image, FP32)
+    assert torch.equal(video(image, mask), video(image, to_unit(mask)))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_frame_in_its_files_own_depth_with_kept_statistics(task: Task) -> None:
+    net = generator("devudp-dt" if task == "deblur" else "devudp")
+    frame = from_unit(random_image(1, 3, 75, 83), torch.uint8)
+    options = dataclasses.replace(FP32, task=task)
+    wanted = VideoRestorer(net, to_unit(frame), options)(to_unit(frame))
+    for memory in (None, 10**6):
+        video = VideoRestorer(net, frame, dataclasses.replace(options, memory=memory))
+        assert torch.equal(video(frame), from_unit(wanted, torch.uint8))
 
 
 def test_progress_after_each_image_and_interruption() -> None:
@@ -262,7 +308,7 @@ def test_frozen_for_other_frames_and_channels() -> None:
         torch.zeros(3, 5, 5),
         torch.zeros(1, 2, 5, 5),
         torch.zeros(1, 3, 0, 5),
-        torch.zeros(1, 3, 5, 5, dtype=torch.uint8),
+        torch.zeros(1, 3, 5, 5, dtype=torch.int32),
         torch.full((1, 3, 5, 5), torch.nan),
         torch.full((1, 3, 5, 5), torch.inf),
     ],

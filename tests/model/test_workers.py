@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from devudp_model.engine import network as network
 from devudp_model.engine import statistics as statistics
+from devudp_model.engine import strips as strips
 from devudp_model.engine.layers import Layer
 from devudp_model.engine.network import Network
 from devudp_model.engine.watch import watching
@@ -32,7 +32,7 @@ def three_threads() -> Iterator[None]:
 
 @pytest.fixture
 def small_strips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "CACHE_BYTES", 4096)
+    monkeypatch.setattr(strips, "CACHE_BYTES", 4096)
     monkeypatch.setattr(statistics, "GROUP_NUMBERS", 1)
 
 
@@ -107,9 +107,9 @@ def test_an_error_in_a_strip_is_raised_and_nobody_waits(
 ) -> None:
     owner, name = {
         "layer": (Layer, "forward"),
-        "reader": (network.FeatureReader, "compute"),
-        "writer": (network.FeatureWriter, "write"),
-        "statistics": (network.FeatureStatistics, "add"),
+        "reader": (strips.FeatureReader, "compute"),
+        "writer": (strips.FeatureWriter, "write"),
+        "statistics": (strips.FeatureStatistics, "add"),
     }[place]
     usual, calls = getattr(owner, name), iter(range(10**6))
 
