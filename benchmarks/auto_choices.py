@@ -17,7 +17,7 @@ from torch import Tensor
 
 from devudp_model.auto import Choice, choose
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.files.images import read_image
+from devudp_model.files.reading import read_image
 from devudp_model.metrics import psnr
 from devudp_model.restoration import Options, restore
 from devudp_model.tasks import bundled_variant

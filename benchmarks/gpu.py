@@ -133,7 +133,7 @@ def speed(plan: Plan) -> Table:
 
 def differences(plan: Plan) -> Table:
     """How far results in 16 bits are from fp32, in the images that a user gets."""
-    from devudp_model.files.images import read_image
+    from devudp_model.files.reading import read_image
 
     paths = sorted(p for p in plan.images.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
     rows: list[list[Cell]] = []

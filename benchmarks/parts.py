@@ -14,6 +14,7 @@ from devudp_model.generator import VARIANTS
 from devudp_model.restoration import Options, Precision, restore
 
 from .busy import beside_others
+from .folders import table_of_folders
 from .frames import table_of_frames
 from .loading import loading
 from .measure import best_time, in_new_process
@@ -116,9 +117,19 @@ def one(plan: Plan, size: Size, precision: Precision, *arguments: object) -> dic
     return in_new_process("benchmarks.one", *size, precision, *options, *arguments)
 
 
+def folders(plan: Plan) -> list[Table]:
+    """Folders of image files by the command line: what there is beside the network, and all."""
+    size = plan.sizes([(720, 1280)], [(360, 640)])[0]
+    few, many = (1, 3) if plan.effort == "tiny" else (5, 65)
+    tables = [table_of_folders(size, few, many, 1)]
+    if plan.effort == "full":
+        tables.append(table_of_folders(size, 1, 5, None))
+    return tables
+
+
 def precision(plan: Plan) -> list[Table]:
     """How far 16 bits are from float32 on images, with the bundled weights."""
-    from devudp_model.files.images import read_image
+    from devudp_model.files.reading import read_image
 
     paths = sorted(p for p in plan.images.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
     images = [read_image(path).pixels[:, :3] for path in paths]
@@ -237,6 +248,7 @@ PARTS: dict[str, Callable[[Plan], list[Table]]] = {
     "bounded": bounded,
     "frames": frames,
     "beside-others": beside_others,
+    "folders": folders,
     "precision": precision,
     "starting": starting,
     "peers": peers,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checkpoint import bundled, load_checkpoint
-    from .files.images import read_image, write_image
+    from .files.reading import read_image
+    from .files.writing import write_image
     from .restoration import Options, restore
 
     __version__: str
@@ -33,9 +34,9 @@ MODULES = {
     "Options": "restoration",
     "bundled": "checkpoint",
     "load_checkpoint": "checkpoint",
-    "read_image": "files.images",
+    "read_image": "files.reading",
     "restore": "restoration",
-    "write_image": "files.images",
+    "write_image": "files.writing",
 }
 """Where each public name is defined."""
 

@@ -25,6 +25,7 @@ from .untrusted import MEMORY_VARIABLE, printable
 # torch and Pillow take seconds to import: only where they are needed, so that --help is quick.
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from .checkpoint import Checkpoint
     from .files.launcher import Process
@@ -147,12 +148,11 @@ def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Proces
     from PIL import Image
 
     from .auto import AUTO
-    from .files.images import read_image
     from .files.restore_files import FileRestorer
     from .restoration import Options
     from .tasks import DEFAULT_TASK, task_of_word
 
-    Image.MAX_IMAGE_PIXELS = None  # the user's own files: images.MAX_PIXELS is the limit
+    Image.MAX_IMAGE_PIXELS = None  # the user's own files: the memory is the limit
     auto = args.task == AUTO
     options = Options(
         task=DEFAULT_TASK if auto else task_of_word(args.task),
@@ -164,7 +164,7 @@ def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Proces
         memory=args.memory,
     )
     device = choose_device(args.device, process.local_rank)
-    mask = read_image(args.mask).pixels.mean(1, keepdim=True) if args.mask else None
+    mask = read_mask(args.mask) if args.mask else None
     folders: dict[Path, list[Path]] = {}
     for job in jobs:
         folders.setdefault(job.source.parent, []).append(job.source)
@@ -172,6 +172,15 @@ def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Proces
     if not auto or args.checkpoint:
         weights(options.task)  # what is wrong with a file shows at once, not for every image
     return FileRestorer(weights, options, folders, mask, auto=auto)
+
+
+def read_mask(path: Path) -> Tensor:
+    """1,1,H,W: a grey image as it is stored, others as float32."""
+    from .depth import to_unit
+    from .files.reading import read_stored
+
+    pixels = read_stored(path).pixels
+    return pixels if pixels.shape[1] == 1 else to_unit(pixels).mean(1, keepdim=True)
 
 
 class Weights:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ..devudp_model.auto import AUTO
 from ..devudp_model.files.scenes import SceneRestorer
-from ..devudp_model.files.video import FORMAT, THUMBNAIL, find_scenes, restore_video
+from ..devudp_model.files.video import THUMBNAIL, find_scenes, restore_video
+from ..devudp_model.files.video_writer import FORMAT
 from ..devudp_model.generator import Generator
 from ..devudp_model.memory import first_limit
 from ..devudp_model.restoration import Options, Precision

@@ -30,6 +30,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read 
         "profile",
         "precision",
         "beside-others",
+        "folders",
         pytest.param("frames", marks=LINUX),
     ],
 )

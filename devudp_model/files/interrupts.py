@@ -11,7 +11,11 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-_seen = False
+_seen = _held = _pending = False
+
+
+class Cancelled(Exception):
+    """Work in a thread that nobody waits for any more."""
 
 
 def seen() -> bool:
@@ -20,9 +24,36 @@ def seen() -> bool:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    global _seen
+    global _seen, _pending
     _seen = True
-    raise KeyboardInterrupt
+    if not _held:
+        raise KeyboardInterrupt
+    _pending = True
+
+
+@contextlib.contextmanager
+def held(hold: bool = True) -> Iterator[None]:
+    """Within it, a signal waits for `check`; or, within `held(False)` inside of it, does not.
+
+    For code with locks that other threads want, too: raised just there, the exception would leave
+    a lock taken for ever.
+    """
+    global _held
+    before, _held = _held, hold
+    try:
+        if not hold:
+            check()
+        yield
+    finally:
+        _held = before
+
+
+def check() -> None:
+    """Raises KeyboardInterrupt if a signal waits."""
+    global _pending
+    if _pending:
+        _pending = False
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -31,8 +62,8 @@ def noted() -> Iterator[None]:
 
     A SIGINT that is ignored (a shell's background process) stays so.
     """
-    global _seen
-    _seen = False
+    global _seen, _pending
+    _seen = _pending = False
     before = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:

@@ -14,7 +14,7 @@ from ..auto import Choice
 from ..memory import is_out_of_memory
 from . import interrupts
 from .images import ImageError
-from .video import VideoError
+from .pyav import VideoError
 
 log = logging.getLogger("devudp")
 
@@ -103,7 +103,7 @@ def work_through(
                 break
             log.debug("%s", job.source, exc_info=True)
             outcome.failed[job.source] = explain(error)
-            if isinstance(error, OSError) and error.errno in HOPELESS:
+            if is_hopeless(error):
                 outcome.left = len(jobs) - index - 1
                 break
     return outcome
@@ -113,6 +113,11 @@ def refuse_existing(path: Path) -> None:
     """Raises ImageError if the name is taken, be it by a link that leads nowhere."""
     if os.path.lexists(path):
         raise ImageError(f"{path} exists already. Add --skip-existing to keep it, or --overwrite.")
+
+
+def is_hopeless(error: Exception | None) -> bool:
+    """Whether the next image would fail for the same reason."""
+    return isinstance(error, OSError) and error.errno in HOPELESS
 
 
 def explain(error: Exception) -> str:

@@ -1,6 +1,6 @@
-"""Restores image files one after the other; one that fails does not stop the others.
+"""Restores image files; one that fails does not stop the others.
 
-One image is in memory at a time, so a folder may hold any number, such as a video's frames.
+Few images are in memory at a time, so a folder may hold any number, such as a video's frames.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,25 +22,22 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..atomic import discard_leftovers, replacing
 from ..auto import Choice, choose
+from ..depth import to_unit
 from ..engine.watch import watching
 from ..frozen import VideoRestorer, sampled
 from ..generator import Generator
-from ..memory import first_limit, free_bytes, with_less_memory
+from ..memory import first_limit, free_bytes, is_out_of_memory, with_less_memory
 from ..progress import ImageProgress, pixels_to_do
 from ..restoration import Options, restore
 from ..tasks import Task
-from .images import (
-    SAVE_OPTIONS,
-    ImageError,
-    RasterImage,
-    check_format,
-    read_image,
-    to_array,
-    write_image,
-)
+from . import interrupts
+from .images import ImageError, RasterImage, to_array
 from .launcher import Process
-from .outcome import Outcome, refuse_existing, work_through
+from .outcome import Outcome, explain, is_hopeless, refuse_existing
+from .pipeline import Passage, Pipeline
 from .plan import Job
+from .reading import read_stored
+from .writing import SAVE_OPTIONS, check_format, write_image
 
 log = logging.getLogger("devudp")
 
@@ -56,13 +54,14 @@ class FileRestorer:
         generator: gives a task's generator, on the device that is to do the work.
         options: with `shared` statistics, they are those of a sample of the image's folder.
         folders: the images of each folder, for the sample.
-        mask: 1,1,H,W in [0, 1], or None.
+        mask: 1,1,H,W, any type of image, or None.
         auto: find out for each image (or folder, if shared) what it needs.
 
     Attributes:
         choice: what the last image needed, with `auto`.
         advance: gets the network's progress; see `watching`.
         pixels_to_do: gets the work of an image before it begins.
+        make_room: is called where memory runs out.
     """
 
     def __init__(
@@ -80,11 +79,12 @@ class FileRestorer:
         self.choice: Choice | None = None
         self.advance: Callable[[float], None] | None = None
         self.pixels_to_do: Callable[[float], None] = lambda pixels: None
+        self.make_room: Callable[[], None] = lambda: None
         self.video: tuple[Path, VideoRestorer] | None = None  # of the last folder
         self.folder: tuple[Path, Choice] | None = None  # the last one, and what it needs
 
     def __call__(self, pixels: Tensor, folder: Path) -> Tensor:
-        """1,C,H,W in [0, 1] to the same; again with less where memory runs out.
+        """1,C,H,W, any type of image, to the same; again with less where memory runs out.
 
         Raises:
             MemoryError: it ran out with the smallest limit, too.
@@ -104,8 +104,13 @@ class FileRestorer:
 
         def run(limit: int | None) -> Tensor:
             bounded = dataclasses.replace(options, memory=limit)
-            with watching(self.advance):
-                return self.restore_within(generator, bounded, pixels, folder)
+            try:
+                with watching(self.advance):
+                    return self.restore_within(generator, bounded, pixels, folder)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    self.make_room()
+                raise
 
         # What this image needed, the next ones will: hence the limit is carried on.
         restored, self.limit = with_less_memory(run, device, self.limit)
@@ -134,14 +139,16 @@ class FileRestorer:
 
 
 def sample_of(paths: Sequence[Path], like: Tensor) -> Tensor:
-    """Images evenly spaced over a folder, as large as `like`: B,3,H,W."""
+    """Images evenly spaced over a folder, as large as `like`: B,3,H,W, or one, 1,C,H,W."""
     sample = []
     for path in (paths[i] for i in sampled(len(paths), like[0, 0].numel())):
         with contextlib.suppress(ImageError):  # reported when its turn comes
-            pixels = read_image(path).pixels
+            pixels = read_stored(path).pixels
             if pixels.shape[-2:] == like.shape[-2:]:
-                sample.append(pixels.expand(-1, 3, -1, -1))
-    return torch.cat(sample) if sample else like.expand(-1, 3, -1, -1)
+                sample.append(pixels)
+    if len(sample) < 2:  # large images: as they are stored
+        return sample[0] if sample else like
+    return torch.cat([to_unit(pixels).expand(-1, 3, -1, -1) for pixels in sample])
 
 
 def run(
@@ -152,57 +159,122 @@ def run(
     skip_existing: bool = False,
     process: Process | None = None,
 ) -> Outcome:
-    """Does this process's share of the jobs."""
+    """Does this process's share of the jobs.
+
+    The next images are read and the last ones written meanwhile. After Ctrl-C, those that are
+    ready are still written.
+    """
     process = process or Process()
     for folder in {job.target.parent for job in jobs}:
         discard_leftovers(folder)
     own = process.share(jobs)
+    stages = Stages(restorer, overwrite=overwrite, skip_existing=skip_existing)
     bar = tqdm(total=len(own), bar_format=BAR, disable=True if process.rank else None)
 
     def show(images: float) -> None:
         bar.update(images - bar.n)
 
-    def work(index: int, job: Job) -> Choice | None:
+    def work(index: int, job: Job, image: RasterImage | None) -> tuple[Any, Choice | None]:
         bar.set_description_str(f"{index + 1} of {len(own)}")
         progress = ImageProgress(show, index)
         restorer.advance, restorer.pixels_to_do = progress.advance, progress.begin
-        do(job, restorer, overwrite=overwrite, keep_sheet=skip_existing)
+        done = stages.work(job, image)
         progress.done(index + 1)
-        return restorer.choice
+        return done
 
     with logging_redirect_tqdm(), bar:
-        existing = {"overwrite": overwrite, "skip_existing": skip_existing}
-        outcome = work_through(own, work, **existing)
+        line = Pipeline(own, stages.read, work, stages.write, log)
+        restorer.make_room = line.make_room
+        with interrupts.held():
+            outcome = collect(line)
+        outcome.left = len(own) - outcome.done - outcome.skipped - len(outcome.failed)
         show(len(own) - outcome.left)
     return outcome
 
 
-def do(
-    job: Job,
-    restorer: Callable[[Tensor, Path], Tensor],
-    *,
-    overwrite: bool,
-    keep_sheet: bool = False,
-) -> None:
-    """Restores one image; the sheet first, so that a result means that all is there.
+def collect(line: Pipeline[Job]) -> Outcome:
+    """Lets the pipeline run, and notes what becomes of each job."""
+    outcome, hopeless = Outcome(), False
+    try:
+        for passage in line:
+            note(outcome, passage)
+            hopeless = is_hopeless(passage.error)
+            if hopeless:
+                break
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    try:
+        for passage in line.finish():
+            if passage.error is None or not hopeless:
+                note(outcome, passage)
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    finally:
+        line.close()
+    return outcome
+
+
+def note(outcome: Outcome, passage: Passage[Job]) -> None:
+    """Counts a job, or says why it failed."""
+    if passage.error is not None:
+        log.debug("%s", passage.job.source, exc_info=passage.error)
+        outcome.failed[passage.job.source] = explain(passage.error)
+    elif passage.image_was_there:
+        outcome.skipped += 1
+    else:
+        outcome.done += 1
+        if passage.found is not None:
+            outcome.choices[passage.job.source] = passage.found
+
+
+class Stages:
+    """What is done with a job: by one thread after the other.
 
     Args:
-        job: which image.
         restorer: makes the result of the pixels and the folder.
         overwrite: whether files that are there already may be replaced.
-        keep_sheet: keep a sheet that is there already, such as that of an interrupted run.
+        skip_existing: whether a result that is there is kept. So is a sheet, such as that of an
+            interrupted run.
     """
-    has_sheet = job.sheet is not None and os.path.lexists(job.sheet)
-    if has_sheet and job.sheet and not overwrite and not keep_sheet:
-        refuse_existing(job.sheet)
-    image = read_image(job.source)
-    check_format(image, job.format)
-    pixels = restorer(image.pixels, job.source.parent)
-    restored = dataclasses.replace(image, pixels=pixels)
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    if job.sheet and not (has_sheet and keep_sheet):
-        write_sheet(job.sheet, image, restored, overwrite=overwrite)
-    write_image(job.target, restored, job.format, overwrite=overwrite)
+
+    def __init__(
+        self,
+        restorer: Callable[[Tensor, Path], Tensor],
+        *,
+        overwrite: bool,
+        skip_existing: bool,
+    ):
+        self.restorer, self.overwrite, self.skip_existing = restorer, overwrite, skip_existing
+
+    def read(self, job: Job, reserve: Callable[[int], None]) -> RasterImage | None:
+        """The image; None if its result is there already."""
+        if self.skip_existing and job.target.exists():
+            return None
+        if not self.overwrite:
+            refuse_existing(job.target)
+            if job.sheet and not self.skip_existing:
+                refuse_existing(job.sheet)
+        image = read_stored(job.source, reserve)
+        check_format(image, job.format)
+        return image
+
+    def work(self, job: Job, image: RasterImage | None) -> tuple[Any, Choice | None]:
+        """The image for the sheet, if there is to be one, and the result; and what `auto` found."""
+        if image is None:
+            return None, None
+        pixels = self.restorer(image.pixels, job.source.parent)
+        restored = dataclasses.replace(image, pixels=pixels)
+        before = image if job.sheet else None
+        return (before, restored), getattr(self.restorer, "choice", None)
+
+    def write(self, job: Job, images: tuple[RasterImage | None, RasterImage]) -> None:
+        """The sheet first, so that a result means that all is there."""
+        before, restored = images
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        keep = self.skip_existing and job.sheet is not None and os.path.lexists(job.sheet)
+        if job.sheet and before is not None and not keep:
+            write_sheet(job.sheet, before, restored, overwrite=self.overwrite)
+        write_image(job.target, restored, job.format, overwrite=self.overwrite)
 
 
 def write_sheet(

@@ -15,7 +15,8 @@ from .launcher import Process
 from .outcome import Outcome, work_through
 from .restore_files import FileRestorer
 from .scenes import SceneRestorer
-from .video import FORMAT, SUFFIXES, restore_video
+from .video import SUFFIXES, restore_video
+from .video_writer import FORMAT
 
 
 @dataclass(frozen=True)

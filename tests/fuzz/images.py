@@ -13,8 +13,9 @@ import torch
 from PIL import Image, ImageOps
 
 from devudp_model.files import restore_files
-from devudp_model.files.images import ImageError, RasterImage, read_image, to_array
+from devudp_model.files.images import ImageError, RasterImage, to_array
 from devudp_model.files.plan import Job
+from devudp_model.files.reading import read_image
 from devudp_model.generator import Generator
 from devudp_model.restoration import Options
 from tests.fuzz.harness import Fault

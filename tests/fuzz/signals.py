@@ -17,7 +17,7 @@ from PIL import Image
 
 from devudp_model import cli
 from devudp_model.checkpoint import save_checkpoint
-from devudp_model.files.images import read_image
+from devudp_model.files.reading import read_image
 from tests.fuzz.harness import Fault
 from tests.fuzz.images import generator
 from tests.fuzz.names import contents, leftover
@@ -118,11 +118,14 @@ def attack(seed: int, folder: Path) -> str:
         last = rng.choice(SIGNALS)
         more = ["--skip-existing"] if turn else []
         after = rng.uniform(0, 1.1 * seconds)
+        left = leftovers(out)  # which a run that ends at once has not removed yet
         status, said = start_of(root, out, *more, number=last, after=after)
         # SIGTERM before the command has begun ends the process as it ends any.
         if status not in (0, 130, -last) or "Traceback" in said:
             raise Fault(f"signal {last} after {after:.3f} s: status {status}\n{said[-1500:]}")
-        check_so_far(out, expected, killed=last == signal.SIGKILL)
+        if last != signal.SIGKILL and leftovers(out) - left:
+            raise Fault(f"{sorted(leftovers(out) - left)} are left over")
+        check_so_far(out, expected)
     status, said = start_of(root, out, "--skip-existing")
     if status != 0:
         raise Fault(f"--skip-existing afterwards: status {status}\n{said[-1500:]}")
@@ -133,12 +136,14 @@ def attack(seed: int, folder: Path) -> str:
     return signal.Signals(last).name
 
 
-def check_so_far(out: Path, expected: dict[str, bytes], *, killed: bool) -> None:
-    """What has a final name is whole; only a killed process leaves temporary files."""
+def leftovers(folder: Path) -> set[str]:
+    """Temporary files."""
+    return {name for name in results(folder) if leftover(Path(name))}
+
+
+def check_so_far(out: Path, expected: dict[str, bytes]) -> None:
+    """What has a final name is whole."""
     for name, content in results(out).items():
-        if leftover(Path(name)):
-            if not killed:
-                raise Fault(f"{name} is left over")
-        elif expected.get(name) != content:
+        if not leftover(Path(name)) and expected.get(name) != content:
             read_image(out / name)
             raise Fault(f"{name} is not what it has to be")

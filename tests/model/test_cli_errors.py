@@ -151,34 +151,46 @@ def test_a_folder_of_the_results_that_cannot_be_written(
     assert f"{source}: Not written: Permission denied (in {where})" in err and ".tmp" not in err
 
 
+@pytest.mark.parametrize("stage", ["restore", "write_image"])
 def test_ctrl_c(
     tmp_path: Path,
     devudp: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    stage: str,
 ) -> None:
-    for number in range(4):
-        draw(tmp_path / f"in/{number}.png")
-    real = batch.write_image
+    """What is ready is still written, whole; the rest is done by the next run."""
+    for number in range(6):
+        draw(tmp_path / f"in/{number}.png", seed=number)
+    assert devudp(tmp_path / "in", "--out", tmp_path / "whole") == 0
+    capsys.readouterr()
+    real, calls = getattr(batch, stage), []
 
-    def interrupt(path: Path, *arguments: object, **options: object) -> None:
-        if path.stem == "2":
+    def interrupt(*arguments: object, **options: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
-        real(path, *arguments, **options)  # pyright: ignore[reportArgumentType]
+        return real(*arguments, **options)
 
-    monkeypatch.setattr(batch, "write_image", interrupt)
+    monkeypatch.setattr(batch, stage, interrupt)
     # A shell starts what runs in the background with Ctrl-C ignored, and Python leaves it so.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         assert devudp(tmp_path / "in") == 130
     finally:
         signal.signal(signal.SIGINT, before)
-    assert names(tmp_path / "out") == ["0.png", "1.png"]
+    found = names(tmp_path / "out")
+    assert found[:2] == ["0.png", "1.png"] and len(found) < 6
+    assert stage == "write_image" or len(found) == 2
     out, err = capsys.readouterr()
-    assert "2 restored" in out and "Interrupted with 2 still to do" in err
+    assert f"{len(found)} restored" in out
+    assert f"Interrupted with {6 - len(found)} still to do" in err
     monkeypatch.undo()
     assert devudp(tmp_path / "in", "--skip-existing") == 0
-    assert names(tmp_path / "out") == [f"{number}.png" for number in range(4)]
+    for number in range(6):
+        name = f"{number}.png"
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert names(tmp_path / "out") == [f"{number}.png" for number in range(6)]
 
 
 @pytest.mark.parametrize("place", ["image", "checkpoint"])
@@ -198,7 +210,7 @@ def test_an_interruption_that_a_library_swallows(
             raise images.ImageError("it is damaged") from None
 
     if place == "image":
-        monkeypatch.setattr(batch, "read_image", swallow)
+        monkeypatch.setattr(batch, "read_stored", swallow)
     else:
         monkeypatch.setattr("devudp_model.checkpoint.load_checkpoint", swallow)
     assert devudp(draw(tmp_path / "a.png")) == 130

@@ -13,8 +13,10 @@ from PIL import Image
 
 from devudp_model.checkpoint import load_checkpoint
 from devudp_model.files import images
-from devudp_model.files.images import read_image, to_array
+from devudp_model.files.images import to_array
 from devudp_model.files.plan import PlanError, plan
+from devudp_model.files.reading import read_image
+from devudp_model.files.writing import write_image
 from devudp_model.restoration import Options, restore
 from tests.model.cli_files import draw, names, pixels_of
 
@@ -118,7 +120,7 @@ def test_grey_alpha_and_sixteen_bits(tmp_path: Path, devudp: Callable[..., int])
     for mode in ("L", "LA", "RGBA"):
         draw(tmp_path / f"in/{mode}.png", mode=mode)
     deep = images.RasterImage(torch.rand(1, 3, 12, 16), torch.rand(1, 1, 12, 16), bits=16)
-    images.write_image(tmp_path / "in/deep.png", deep)
+    write_image(tmp_path / "in/deep.png", deep)
     assert devudp(tmp_path / "in") == 0
     for mode in ("L", "LA", "RGBA"):
         with Image.open(tmp_path / f"out/{mode}.png") as image:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from devudp_model import atomic, cli, untrusted
 from devudp_model.checkpoint import load_checkpoint, save_checkpoint
 from devudp_model.files import images
 from devudp_model.files import restore_files as batch
+from devudp_model.files.writing import write_image
 from tests.model.cli_files import draw, names
 
 ROOT = Path(__file__).parents[2]
@@ -61,14 +63,14 @@ def test_a_result_that_comes_meanwhile_is_not_replaced(
 ) -> None:
     """Two runs into one folder: the first one to be done has the name."""
     source, target = draw(tmp_path / "in/a.png"), tmp_path / "out/a.png"
-    real = batch.read_image
+    real = batch.read_stored
 
-    def read(path: Path) -> images.RasterImage:
+    def read(path: Path, *reserve: Any) -> images.RasterImage:
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(b"of the other one")
-        return real(path)
+        return real(path, *reserve)
 
-    monkeypatch.setattr(batch, "read_image", read)
+    monkeypatch.setattr(batch, "read_stored", read)
     assert devudp(source) == 1
     assert f"{target} exists already" in capsys.readouterr().err
     assert target.read_bytes() == b"of the other one"
@@ -98,7 +100,7 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path, weights: P
     for name in ("b\x1b[31m.png", "c\udcff.png", "d\x1b[0m.heic"):
         (folder / name).write_bytes(b"no image")
     deep = images.RasterImage(torch.rand(1, 3, 4, 4), bits=16)
-    images.write_image(folder / "e\x1b[5m.png", deep)
+    write_image(folder / "e\x1b[5m.png", deep)
     said = {"recipe": "\x1b[2J\nvariant  none"}
     named = tmp_path / "w\x07.safetensors"
     save_checkpoint(named, load_checkpoint(weights).generator, said)

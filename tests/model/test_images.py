@@ -16,14 +16,9 @@ import torch
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from devudp_model import atomic as atomic
-from devudp_model.files.images import (
-    ImageError,
-    RasterImage,
-    check_format,
-    read_image,
-    to_array,
-    write_image,
-)
+from devudp_model.files.images import ImageError, RasterImage, to_array
+from devudp_model.files.reading import read_image
+from devudp_model.files.writing import check_format, write_image
 
 MODES = ("L", "LA", "RGB", "RGBA")
 LOSSLESS = ("png", "tiff")
@@ -166,6 +161,18 @@ def test_png_text_is_kept(tmp_path: Path) -> None:
             "workflow": '{"nodes": []}',
             "Titel": "schön 写真",
         }
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(1, 5), (5, 1), (1, 1)])
+def test_a_single_row_or_column_is_turned(
+    tmp_path: Path, orientation: int, size: tuple[int, int]
+) -> None:
+    pixels = random_pixels("RGB", size=size)
+    image_of(pixels).save(tmp_path / "in.png", exif=camera_exif(orientation))
+    with Image.open(tmp_path / "in.png") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(to_array(read_image(tmp_path / "in.png"), np.uint8), expected)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])

@@ -16,7 +16,9 @@ import torch
 from PIL import Image
 
 from devudp_model import untrusted
-from devudp_model.files.images import ImageError, RasterImage, read_image, to_array, write_image
+from devudp_model.files.images import ImageError, RasterImage, to_array
+from devudp_model.files.reading import read_image
+from devudp_model.files.writing import write_image
 from tests.model.test_images import (
     SRGB,
     camera_exif,

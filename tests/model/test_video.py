@@ -20,7 +20,8 @@ from torch import Tensor
 from devudp_model import cli
 from devudp_model.checkpoint import bundled, load_checkpoint, save_checkpoint
 from devudp_model.files import video
-from devudp_model.files.video import CutFinder, Sampler, VideoError, restore_video
+from devudp_model.files.pyav import VideoError
+from devudp_model.files.video import CutFinder, Sampler, restore_video
 from devudp_model.frozen import VideoRestorer
 from devudp_model.generator import Generator
 from devudp_model.restoration import Options, restore

@@ -1,0 +1,99 @@
+"""A folder of image files by the command line, before and after: how many a second.
+
+The network has one channel, so that nearly all is reading, writing and what a task does beside it.
+To compare with another version of the project: DEVUDP_BEFORE=FOLDER, a checkout of it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from devudp_model.checkpoint import save_checkpoint
+from devudp_model.generator import Generator
+
+from .measure import ROOT
+from .tables import Cell, Table
+
+BEFORE = "DEVUDP_BEFORE"
+"""The environment variable with the folder of another version."""
+
+RUNS = 2
+"""Of each version, in turn; the faster one counts."""
+
+
+def table_of_folders(size: tuple[int, int], few: int, many: int, width: int | None) -> Table:
+    """Files a second that the larger of two folders has more, so starting does not count.
+
+    Args:
+        size: height and width of the images.
+        few, many: how many images.
+        width: of the network; None for the shipped weights.
+    """
+    versions = {"this version": ROOT}
+    if os.environ.get(BEFORE):
+        versions = {"before": Path(os.environ[BEFORE]).resolve(), **versions}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        weights = None if width is None else make_weights(folder / "narrow.safetensors", width)
+        inputs = [make_folder(folder / f"{count}", count, size) for count in (few, many)]
+        found: dict[str, list[float]] = {name: [] for name in versions}
+        sizes: dict[str, float] = {}
+        for turn in range(RUNS):
+            for name, root in versions.items():
+                out = folder / f"{turn} {name}"
+                seconds = [restore(root, each, out / each.name, weights) for each in inputs]
+                found[name].append((many - few) / (seconds[1] - seconds[0]))
+                files = [path.stat().st_size for path in (out / str(many)).iterdir()]
+                sizes[name] = sum(files) / len(files) / 1e6
+    first = max(found[next(iter(versions))])
+    rows: list[list[Cell]] = [
+        [name, max(rates), max(rates) / first, sizes[name]] for name, rates in found.items()
+    ]
+    network = "the shipped weights" if width is None else f"a network of width {width}"
+    header = ["version", "files a second", "times the first", "MB a result"]
+    note = f"`devudp restore FOLDER --task joint` with {network}, PNG to PNG."
+    return Table(f"Folders of {size[1]}x{size[0]}, {network}", header, rows, note, labels=1)
+
+
+def make_weights(path: Path, width: int) -> Path:
+    """A network that changes images."""
+    torch.manual_seed(0)
+    generator = Generator("devudp", width)
+    torch.nn.init.normal_(generator.head.weight, std=0.1)
+    save_checkpoint(path, generator, {}, dtype=torch.float32)
+    return path
+
+
+def make_folder(folder: Path, count: int, size: tuple[int, int]) -> Path:
+    """Parts of a photograph, enlarged, with a little noise."""
+    folder.mkdir()
+    with Image.open(ROOT / "samples" / "dark_coffee.jpg") as photograph:
+        whole = photograph.convert("RGB").resize((size[1] + count, size[0] + count))
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        part = whole.crop((number, number, number + size[1], number + size[0]))
+        noisy = np.asarray(part) + rng.normal(0, 2, (*size, 3))
+        pixels = noisy.clip(0, 255).round().astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:04d}.png", compress_level=1)
+    return folder
+
+
+def restore(root: Path, images: Path, out: Path, weights: Path | None) -> float:
+    """Seconds of the command line of the version in `root`."""
+    command = [sys.executable, "-m", "devudp_model.cli", "restore", str(images), "--out", str(out)]
+    command += ["--task", "joint", "--device", "cpu"]
+    command += [] if weights is None else ["--checkpoint", str(weights)]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    quiet = subprocess.DEVNULL
+    start = time.perf_counter()
+    subprocess.run(command, cwd=root, env=environment, check=True, stdout=quiet, stderr=quiet)
+    return time.perf_counter() - start
