@@ -45,6 +45,7 @@ class Network(nn.Module):
         self.dtype = dtype
         self.standardized = generator.norm == "instance"
         self.shortcut = generator.shortcut
+        self.has_droplets = self.standardized and not self.shortcut
         self.scene = generator.scene
         self.width, self.depth = generator.width, generator.depth
         self.activate = generator.activate

@@ -286,18 +286,26 @@ class OutputWriter:
         activate: of the generator.
         image: the network's input.
         out: B,3,H,W, float32, gets the result.
+        look: is shown a frame's number, the first row and the rows, before the activation.
     """
 
     def __init__(
-        self, activate: Callable[[Tensor, Tensor], Tensor], image: PaddedImage, out: AnyImage
+        self,
+        activate: Callable[[Tensor, Tensor], Tensor],
+        image: PaddedImage,
+        out: AnyImage,
+        look: Callable[[int, int, Tensor], None] | None = None,
     ):
-        self.activate, self.image, self.out = activate, image, out
+        self.activate, self.image, self.out, self.look = activate, image, out, look
 
     def write(self, index: int, span: Span, strip: Tensor) -> None:
         frame, start, stop = span
-        result = self.activate(strip.float(), self.image.read(frame, start, stop))
         height, width = self.out.shape[2:]
-        result = result[:, :, : max(height - start, 0), :width].mul_(0.5)
+        inside = (..., slice(max(height - start, 0)), slice(width))
+        if self.look is not None:
+            self.look(frame, start, strip[inside])
+        result = self.activate(strip.float(), self.image.read(frame, start, stop))
+        result = result[inside].mul_(0.5)
         if isinstance(self.out, Tensor) and self.out.device == result.device:
             place = read_rows(self.out, frame, start, start + result.shape[2])
             torch.add(result, 0.5, out=place)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .buffers import BufferPool, BufferShape, RowBuffer
+from .droplets import Droplets
 from .image_rows import AnyImage, bands_of
 from .layers import Layer
 from .row_io import (
@@ -97,8 +98,12 @@ class StripExecution:
         feature = self.blocks(layers.decode2, feature)
         feature = self.up(layers.up1, feature, self.allocate(1), skip1)
         feature = self.blocks(layers.decode1, feature)
-        writer = OutputWriter(self.network.activate, self.image, out)
+        droplets = Droplets(self.image) if self.network.has_droplets else None
+        look = droplets and droplets.look
+        writer = OutputWriter(self.network.activate, self.image, out, look)
         self.stream(layers.head, self.read(feature), writer, self.image.size)
+        if droplets is not None:
+            droplets.heal(out)
         parts = [out] if isinstance(out, Tensor) else (out.read(*band) for band in bands_of(out))
         self.seen += [torch.stack(torch.aminmax(part)) for part in parts]
         for place, found in self.to_keep:

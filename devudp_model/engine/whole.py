@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..generator import NORM_EPS
 from ..memory import first_limit, free_bytes
+from .droplets import LIMIT, heal
 from .image_rows import AnyImage
 from .layers import Layer
 from .row_io import STEM_REACH, PaddedImage, stem_input
@@ -64,9 +65,12 @@ class WholeExecution:
         coarse = self.stage(layers.decode3, coarse)
         middle = self.stage(layers.decode2, self.layer(layers.up2, coarse).add_(middle))
         fine = self.stage(layers.decode1, self.layer(layers.up1, middle).add_(fine))
-        result = self.network.activate(layers.head.whole(fine).float(), image)
-        height, width = out.shape[2:]
-        torch.add(result[..., :height, :width].mul_(0.5), 0.5, out=out)
+        head = layers.head.whole(fine).float()
+        inside = (..., slice(out.shape[2]), slice(out.shape[3]))
+        torch.add(self.network.activate(head, image)[inside] * 0.5, 0.5, out=out)
+        if self.network.has_droplets:
+            beyond = head[inside].abs().amax(1, keepdim=True) > LIMIT
+            out.copy_(heal(out, (image[inside] + 1) / 2, beyond))
         self.seen.append(torch.stack(torch.aminmax(out)))
         for place, found in self.to_keep:
             place.keep(found)

@@ -1,0 +1,145 @@
+"""Droplets: small spots where the features of the perceptual model explode, healed in its output.
+
+InstanceNorm divides a feature by its standard deviation over the whole image. A generator learns to
+raise that by a spot of huge numbers, wherever the image has room for one, and so to scale all else
+down (Karras et al., Analyzing and Improving the Image Quality of StyleGAN, 2020, section 2). The
+head makes a white disk of some ten pixels of it. What it gives there, before the output activation,
+is far beyond what any image needs: by that it is found. What belongs there is taken from the input,
+by the linear relation of input and output around it, as in a guided filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..filters import window_mean
+from .image_rows import AnyImage, read_rows, write_rows
+from .row_io import PaddedImage
+
+LIMIT = 7.0
+"""No image needs more before the output activation: tanh(4) is white to 8 bits."""
+
+CORE = 1
+"""A spot counts from 2 r + 1 pixels on: along edges, single pixels are beyond the limit."""
+
+WHITE = 0.85
+"""Where all channels of the input are brighter (a lamp), white is right."""
+
+SKIRT = 7
+"""So many pixels around a droplet's core come out wrong as well."""
+
+SOFT = 1
+"""Radius of the window that softens the edge of what is healed."""
+
+AROUND = 24
+"""Radius of the windows in which input and output are compared."""
+
+MOST_GAIN = 20.0
+"""Of the output over the input."""
+
+LEAST_AROUND = 0.05
+"""What has fewer sound pixels around it, as a share of the window, is left as it is."""
+
+CELL = 64
+"""Droplets are healed in boxes of cells of this many pixels, with one more on each side."""
+
+MOST_PIXELS = 2**20
+"""A larger box holds no droplets: it is left as it is."""
+
+
+def heal(output: Tensor, image: Tensor, beyond: Tensor) -> Tensor:
+    """The model's image without its droplets.
+
+    Args:
+        output, image: of the model and its input, B,3,H,W in [0, 1].
+        beyond: B,1,H,W, bool: where the output was beyond the limit before its activation.
+
+    Returns:
+        B,3,H,W; `output` itself, to the last bit, away from droplets.
+    """
+    spots = (beyond & (image.amin(1, keepdim=True) < WHITE)).to(output.dtype)
+    core = 1 - grow(1 - spots, CORE)
+    sound = 1 - grow(core, SKIRT + 2 * SOFT)
+    weight = window_mean(sound, AROUND)
+    share = window_mean(grow(core, SKIRT + SOFT), SOFT) * (weight > LEAST_AROUND)
+    weight = weight.clamp(min=LEAST_AROUND)
+
+    def mean(x: Tensor) -> Tensor:
+        return window_mean(sound * x, AROUND) / weight
+
+    calm = window_mean(image, 1)
+    mean_in, mean_out = mean(calm), mean(output)
+    variance = mean(calm * calm) - mean_in * mean_in
+    gain = (mean(calm * output) - mean_in * mean_out) / (variance + 1e-6)
+    healed = mean_out + gain.clamp(0, MOST_GAIN) * (calm - mean_in)
+    return torch.lerp(output, healed.clamp(0, 1), share)
+
+
+def grow(x: Tensor, radius: int) -> Tensor:
+    """The maximum over windows of 2 `radius` + 1 pixels."""
+    return F.max_pool2d(x, 2 * radius + 1, stride=1, padding=radius)
+
+
+class Droplets:
+    """Finds droplets strip by strip; heals them when all strips are done.
+
+    Args:
+        image: the network's input.
+    """
+
+    def __init__(self, image: PaddedImage):
+        self.image = image
+        self.found: list[tuple[int, Tensor]] = []
+
+    def look(self, frame: int, start: int, rows: Tensor) -> None:
+        """Rows of the output from `start` on, 1,3,rows,W, before the activation. Any thread."""
+        places = (rows.abs().amax(1)[0] > LIMIT).nonzero()
+        if len(places):
+            places[:, 0] += start
+            self.found.append((frame, places))
+
+    def heal(self, output: AnyImage) -> None:
+        """Heals B,3,H,W in [0, 1], float32, in place."""
+        for frame in sorted({frame for frame, _ in self.found}):
+            places = torch.cat([found for at, found in self.found if at == frame])
+            for top, bottom, left, right in boxes(places, *output.shape[2:]):
+                rows = read_rows(output, frame, top, bottom).clone()
+                beyond = torch.zeros_like(rows[:, :1], dtype=torch.bool)
+                inside = (places[:, 0] >= top) & (places[:, 0] < bottom)
+                y, x = places[inside].unbind(1)
+                beyond[0, 0, y - top, x] = True
+                given = self.image.read(frame, top, bottom)[..., : rows.shape[3]]
+                box = (..., slice(left, right))
+                rows[box] = heal(rows[box], (given[box] + 1) / 2, beyond[box])
+                write_rows(output, frame, top, rows)
+
+
+def boxes(places: Tensor, height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
+    """Top, bottom, left and right of boxes around all places (row and column), each with a cell on
+    every side that is empty, so that no box looks at what another one changes."""
+    cells = torch.unique(places // CELL, dim=0).tolist()
+    for top, bottom in runs({row for row, _ in cells}):
+        columns = {column for row, column in cells if top <= row <= bottom}
+        for left, right in runs(columns):
+            box = (
+                max(top - 1, 0) * CELL,
+                min((bottom + 2) * CELL, height),
+                max(left - 1, 0) * CELL,
+                min((right + 2) * CELL, width),
+            )
+            if (box[1] - box[0]) * (box[3] - box[2]) <= MOST_PIXELS:
+                yield box
+
+
+def runs(numbers: set[int]) -> Iterator[tuple[int, int]]:
+    """First and last of numbers that are at most two apart."""
+    ordered = sorted(numbers)
+    first = ordered[0]
+    for number, following in zip(ordered, [*ordered[1:], None], strict=True):
+        if following is None or following > number + 2:
+            yield first, number
+            first = following or 0
