@@ -10,15 +10,16 @@ The weights alone say which network they belong to, so a file without metadata c
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .atomic import replacing
+from .engine.precision import from_json
 from .generator import Generator, Norm, Variant, conv_norm_pairs, fold_batchnorm
 from .scene import SceneModel
 from .tensor_files import CheckpointError, encode_safetensors, read_tensors
@@ -30,6 +31,8 @@ __all__ = [
     "load_checkpoint",
     "save_checkpoint",
 ]
+
+Read = TypeVar("Read")
 
 FORMAT_VERSION = 1
 """Raised when older readers would misunderstand a new file."""
@@ -56,7 +59,8 @@ class Checkpoint:
         generator: in eval mode, float32, on the CPU, without gradients; BatchNorm folded if asked.
         metadata: what the file says of itself. `variant`, `width`, `depth`, `norm` and `shortcut`
             are always there; `format_version`, `recipe`, `data`, `step`, `metrics`, `licence`,
-            `seed`, `trained_with` and `hardware` in files of this project.
+            `seed`, `trained_with` and `hardware` in files of this project; `scene` and `precision`
+            where they were fitted and measured (see scene.py, engine/precision.py).
         path: where it was read from.
     """
 
@@ -106,7 +110,8 @@ def load_checkpoint(path: str | os.PathLike[str], *, fold: bool = True) -> Check
     wanted = generator.state_dict()
     generator.load_state_dict({k: tensors[k].to(v.dtype) for k, v in wanted.items()}, assign=True)
     generator.eval().requires_grad_(False)
-    generator.scene = read_scene(metadata, path)
+    generator.scene = from_metadata(metadata, "scene", SceneModel.from_json, path)
+    generator.measured = from_metadata(metadata, "precision", from_json, path) or {}
     return Checkpoint(
         generator=fold_batchnorm(generator) if fold else generator,
         metadata={**metadata, **describe(generator)},
@@ -167,19 +172,18 @@ def describe(generator: Generator) -> dict[str, str]:
     }
 
 
-def read_scene(metadata: Mapping[str, str], path: Path) -> SceneModel | None:
-    """The scene model in a file's metadata; None without one.
+def from_metadata(
+    metadata: Mapping[str, str], name: str, read: Callable[[str], Read], path: Path
+) -> Read | None:
+    """What `read` makes of an entry of a file's metadata; None without one.
 
     Raises:
         CheckpointError: it is damaged.
     """
-    text = metadata.get("scene")
-    if not text:
-        return None
     try:
-        return SceneModel.from_json(text)
+        return read(metadata[name]) if metadata.get(name) else None
     except ValueError as error:
-        raise CheckpointError(f"{path} has a damaged scene model: {error}") from error
+        raise CheckpointError(f"{path} has damaged metadata ({name}): {error}") from error
 
 
 def identify(

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .engine.precision import Measured
 from .instance_norm import NORM_EPS, InstanceNorm
 from .scene import SceneModel
 
@@ -150,7 +151,9 @@ class Generator(nn.Module):
         self.width, self.depth = width, depth
         self.norm: Norm = norm or ("instance" if variant == "devudp" else "batch")
         self.shortcut = variant == "devudp-dt" if shortcut is None else shortcut
-        self.scene: SceneModel | None = None  # from the checkpoint: how bright results should be
+        # From the checkpoint: how bright results should be, and what 16 bits change.
+        self.scene: SceneModel | None = None
+        self.measured: Measured = {}
         fine, middle, coarse = width, 2 * width, 4 * width
 
         def stage(channels: int) -> nn.Sequential:

@@ -212,7 +212,8 @@ def finish(
 
 def make_network(generator: Generator, precision: Precision) -> Network:
     """The generator as a network, on its device."""
-    return Network(generator, choose_dtype(precision, next(generator.parameters()).device))
+    device = next(generator.parameters()).device
+    return Network(generator, choose_dtype(precision, device, generator.measured))
 
 
 def coarse_scales(standardized: bool, height: int, width: int, options: Options) -> tuple[int, ...]:
@@ -250,9 +251,11 @@ def network_input(
     def room(shape: torch.Size) -> AnyImage:
         return new_image(shape, network.device, left)[0]
 
+    exact = network.for_smaller_images()
+
     def run(small: AnyImage) -> AnyImage:
         output, rest = new_image(small.shape, network.device, less_bytes(left, small))
-        return network(small, memory=rest, out=output, check=False)
+        return exact(small, memory=rest, out=output, check=exact is not network)
 
     return coarse_to_fine(where_blurred(run), given, room=room), left
 

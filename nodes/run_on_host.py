@@ -158,6 +158,12 @@ def on_device(generator: Generator, working_bytes: int) -> Iterator[torch.device
 
 
 def host_precision(wanted: Precision) -> Precision:
-    """The host's choice where the user has none."""
+    """The host's choice where the user has none.
+
+    fp16 is what it says of nearly every GPU, whatever the network: there, and of processors, which
+    it knows nothing of, the checkpoint decides (`choose_dtype`).
+    """
     dtype = host.network_dtype(host.compute_device())
-    return wanted if wanted != "auto" or dtype is None else PRECISIONS[dtype]
+    if wanted != "auto" or dtype is None or dtype == torch.float16:
+        return wanted
+    return PRECISIONS[dtype]

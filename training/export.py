@@ -11,18 +11,21 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from devudp_model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from devudp_model.engine.precision import to_json
 from devudp_model.generator import Generator, Norm, Variant
 from devudp_model.tensor_files import PREFIXES
 
 from .config import Config, ConfigError
 from .data.domains import find_domains
+from .differences import Images, images_of_folders, images_of_run, measure_differences
 from .onnx_export import check_onnx, export_onnx
 from .run.records import read_log, read_run
 from .run.sheets import draw_curve
@@ -48,6 +51,7 @@ def export_weights(
     curve: Path | None = None,
     tables: str = "",
     dtype: torch.dtype = torch.float16,
+    images: Callable[[Generator], Images] | None = None,
 ) -> Path:
     """Writes a generator's weights as a checkpoint that the node and the command line load.
 
@@ -63,6 +67,8 @@ def export_weights(
         curve: a plot of the losses, copied beside the card.
         tables: Markdown, such as `devudp-evaluate` writes: the metadata's metrics, and in the card.
         dtype: of the convolutions' weights.
+        images: for a generator, what to measure its precisions on; None: they are not measured
+            (again).
 
     Raises:
         CheckpointError: the weights belong to another network, or are not finite.
@@ -83,6 +89,14 @@ def export_weights(
     if tables:
         metadata = {**metadata, "metrics": tables.strip()}
     save_checkpoint(path, generator.eval(), metadata, dtype=dtype)
+    if images is not None:
+        # Of what was stored, which is not quite what the training had.
+        stored = load_checkpoint(path).generator
+        measured = measure_differences(stored, images(stored))
+        for name, found in measured.items():
+            logger.info("%s differs from fp32 by %s of 255", name, found)
+        metadata = {**metadata, "precision": to_json(measured)}
+        save_checkpoint(path, generator, metadata, dtype=dtype)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     sums = path.with_name(path.name + ".sha256")
     sums.write_text(f"{digest}  {path.name}\n", encoding="utf-8", newline="\n")
@@ -200,6 +214,7 @@ def export_run(run: Path, out: Path | None = None, *, tables: str = "") -> list[
             shortcut=model.shortcut,
             curve=curve,
             tables=tables,
+            images=partial(images_of_run, config),
         )
         for file, weights in jobs
     ]
@@ -217,7 +232,13 @@ def scene_metadata(config: Config) -> dict[str, str]:
 
 
 def complete_checkpoint(
-    path: Path, out: Path, *, sharp: Path | None = None, licence: str = "", tables: str = ""
+    path: Path,
+    out: Path,
+    *,
+    sharp: Path | None = None,
+    licence: str = "",
+    tables: str = "",
+    images: Sequence[Path] = (),
 ) -> Path:
     """Adds to a checkpoint's metadata; the weights stay as they are.
 
@@ -225,6 +246,7 @@ def complete_checkpoint(
         sharp: a folder of sharp photographs to fit the scene model on: those that the recipe in
             the metadata would train on.
         licence, tables: see `describe_checkpoint`, `export_weights`.
+        images: folders of degraded images to measure the precisions on.
 
     Raises:
         CheckpointError, FileNotFoundError: see there.
@@ -238,7 +260,10 @@ def complete_checkpoint(
         data = dataclasses.replace(config.data, sharp=(str(sharp),))
         metadata |= scene_metadata(dataclasses.replace(config, data=data))
     weights = checkpoint.generator.state_dict()
-    return export_weights(weights, checkpoint.generator.variant, metadata, out, tables=tables)
+    measured_on = partial(images_of_folders, images) if images else None
+    return export_weights(
+        weights, checkpoint.generator.variant, metadata, out, tables=tables, images=measured_on
+    )
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -251,6 +276,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--sharp", type=Path, help="of a .safetensors file: fit its scene model on this folder"
     )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="of a .safetensors file: degraded images to measure its precisions on",
+    )
     parser.add_argument("--onnx", action="store_true", help="an .onnx file beside it, checked")
     options = parser.parse_args(arguments)
     if options.out and options.out.suffix != ".safetensors":
@@ -259,6 +291,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.run.suffix == ".safetensors":
         files = [options.run]
         more = {"sharp": options.sharp, "licence": options.licence, "tables": tables}
+        more["images"] = options.images
         if any(more.values()):
             files = [complete_checkpoint(options.run, options.out or options.run, **more)]
     else:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..filters import window_mean
 from .image_rows import AnyImage, read_rows, write_rows
-from .row_io import PaddedImage
+from .padded_image import PaddedImage
 
 LIMIT = 7.0
 """No image needs more before the output activation: tanh(4) is white to 8 bits."""

@@ -67,6 +67,11 @@ class Network(nn.Module):
         self.dtype = torch.float32
         self.layers = layers_of(self.source[0], torch.float32)
 
+    def for_smaller_images(self) -> Network:
+        """Itself; of one in bf16 one in fp32: the errors would be enlarged with what it changes."""
+        exact = self.dtype != torch.bfloat16
+        return self if exact else Network(self.source[0], torch.float32)
+
     @torch.inference_mode()
     def forward(
         self,

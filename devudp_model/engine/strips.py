@@ -12,12 +12,12 @@ from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
 from .image_rows import AnyImage, bands_of
 from .layers import Layer
+from .padded_image import PaddedImage
 from .row_io import (
     Feature,
     FeatureReader,
     FeatureWriter,
     OutputWriter,
-    PaddedImage,
     Reader,
     Span,
     StemReader,

@@ -17,7 +17,7 @@ from ..memory import first_limit, free_bytes
 from .droplets import LIMIT, heal
 from .image_rows import AnyImage
 from .layers import Layer
-from .row_io import STEM_REACH, PaddedImage, stem_input
+from .padded_image import STEM_REACH, PaddedImage, stem_input
 from .statistics import KeptMoments, Moments, wide
 from .watch import current
 

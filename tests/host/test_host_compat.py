@@ -76,6 +76,8 @@ def test_the_hosts_choice_of_numbers_is_respected(pack: Pack) -> None:
     choose = pack.module("nodes.run_on_host").host_precision
     assert choose("auto") == "bf16"
     assert choose("fp32") == "fp32"  # the user's own choice comes first
+    pack.management.vae_dtype = lambda device, allowed: torch.float16
+    assert choose("auto") == "auto"  # of nearly every GPU: the checkpoint decides
     pack.management.vae_dtype = lambda device, allowed: torch.float32
     assert choose("auto") == "auto"  # the host knows nothing of this processor
     sys.modules["comfy.cli_args"].args.force_fp32 = True

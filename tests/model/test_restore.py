@@ -19,7 +19,7 @@ from devudp_model.filters import calm_colours, noise_variance
 from devudp_model.frozen import FrozenRestorer, VideoRestorer, receptive_radius
 from devudp_model.generator import STRIDE, Generator, Variant
 from devudp_model.inputs import is_flat
-from devudp_model.restoration import Options, choose_dtype
+from devudp_model.restoration import Options
 from devudp_model.tasks import TASK_SPECS, TASKS, Task
 
 FP32 = Options(precision="fp32")
@@ -338,9 +338,3 @@ def test_bad_masks_are_refused(shape: tuple[int, ...]) -> None:
 def test_bad_options_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Options(**wrong)
-
-
-def test_auto_precision() -> None:
-    dtypes = {"cpu": torch.float32, "cuda": torch.float16, "mps": torch.float32}
-    assert {name: choose_dtype("auto", torch.device(name)) for name in dtypes} == dtypes
-    assert choose_dtype("bf16", torch.device("cpu")) == torch.bfloat16
