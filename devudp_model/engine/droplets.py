@@ -20,8 +20,9 @@ from ..filters import window_mean
 from .image_rows import AnyImage, read_rows, write_rows
 from .padded_image import PaddedImage
 
-LIMIT = 7.0
-"""No image needs more before the output activation: tanh(4) is white to 8 bits."""
+LIMIT = (7.0, 10.0)
+"""Before the output activation, no image needs more than the first: tanh(4) is white to 8 bits.
+From there to the second, a spot counts more and more, so that rounding decides nothing."""
 
 CORE = 1
 """A spot counts from 2 r + 1 pixels on: along edges, single pixels are beyond the limit."""
@@ -42,7 +43,7 @@ MOST_GAIN = 20.0
 """Of the output over the input."""
 
 LEAST_AROUND = 0.05
-"""What has fewer sound pixels around it, as a share of the window, is left as it is."""
+"""What has fewer sound pixels around it, as a share of the window, is not fully healed."""
 
 CELL = 64
 """Droplets are healed in boxes of cells of this many pixels, with one more on each side."""
@@ -51,21 +52,27 @@ MOST_PIXELS = 2**20
 """A larger box holds no droplets: it is left as it is."""
 
 
+def excess(head: Tensor) -> Tensor:
+    """How far B,3,H,W from before the activation is beyond the limit: B,1,H,W, 0 to 1."""
+    low, high = LIMIT
+    return ((head.abs().amax(1, keepdim=True) - low) / (high - low)).clamp(0, 1)
+
+
 def heal(output: Tensor, image: Tensor, beyond: Tensor) -> Tensor:
     """The model's image without its droplets.
 
     Args:
         output, image: of the model and its input, B,3,H,W in [0, 1].
-        beyond: B,1,H,W, bool: where the output was beyond the limit before its activation.
+        beyond: B,1,H,W, from `excess`.
 
     Returns:
         B,3,H,W; `output` itself, to the last bit, away from droplets.
     """
-    spots = (beyond & (image.amin(1, keepdim=True) < WHITE)).to(output.dtype)
+    spots = beyond * (image.amin(1, keepdim=True) < WHITE)
     core = 1 - grow(1 - spots, CORE)
     sound = 1 - grow(core, SKIRT + 2 * SOFT)
     weight = window_mean(sound, AROUND)
-    share = window_mean(grow(core, SKIRT + SOFT), SOFT) * (weight > LEAST_AROUND)
+    share = window_mean(grow(core, SKIRT + SOFT), SOFT) * (weight / LEAST_AROUND).clamp(max=1)
     weight = weight.clamp(min=LEAST_AROUND)
 
     def mean(x: Tensor) -> Tensor:
@@ -93,25 +100,28 @@ class Droplets:
 
     def __init__(self, image: PaddedImage):
         self.image = image
-        self.found: list[tuple[int, Tensor]] = []
+        self.found: list[tuple[int, Tensor, Tensor]] = []
 
     def look(self, frame: int, start: int, rows: Tensor) -> None:
         """Rows of the output from `start` on, 1,3,rows,W, before the activation. Any thread."""
-        places = (rows.abs().amax(1)[0] > LIMIT).nonzero()
+        beyond = excess(rows)[0, 0]
+        places = beyond.nonzero()
         if len(places):
+            values = beyond[places[:, 0], places[:, 1]].float()
             places[:, 0] += start
-            self.found.append((frame, places))
+            self.found.append((frame, places, values))
 
     def heal(self, output: AnyImage) -> None:
         """Heals B,3,H,W in [0, 1], float32, in place."""
-        for frame in sorted({frame for frame, _ in self.found}):
-            places = torch.cat([found for at, found in self.found if at == frame])
+        for frame in sorted({frame for frame, _, _ in self.found}):
+            places = torch.cat([places for at, places, _ in self.found if at == frame])
+            values = torch.cat([values for at, _, values in self.found if at == frame])
             for top, bottom, left, right in boxes(places, *output.shape[2:]):
                 rows = read_rows(output, frame, top, bottom).clone()
-                beyond = torch.zeros_like(rows[:, :1], dtype=torch.bool)
+                beyond = torch.zeros_like(rows[:, :1])
                 inside = (places[:, 0] >= top) & (places[:, 0] < bottom)
                 y, x = places[inside].unbind(1)
-                beyond[0, 0, y - top, x] = True
+                beyond[0, 0, y - top, x] = values[inside]
                 given = self.image.read(frame, top, bottom)[..., : rows.shape[3]]
                 box = (..., slice(left, right))
                 rows[box] = heal(rows[box], (given[box] + 1) / 2, beyond[box])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..generator import NORM_EPS
 from ..memory import first_limit, free_bytes
-from .droplets import LIMIT, heal
+from .droplets import excess, heal
 from .image_rows import AnyImage
 from .layers import Layer
 from .padded_image import STEM_REACH, PaddedImage, stem_input
@@ -69,8 +69,7 @@ class WholeExecution:
         inside = (..., slice(out.shape[2]), slice(out.shape[3]))
         torch.add(self.network.activate(head, image)[inside] * 0.5, 0.5, out=out)
         if self.network.has_droplets:
-            beyond = head[inside].abs().amax(1, keepdim=True) > LIMIT
-            out.copy_(heal(out, (image[inside] + 1) / 2, beyond))
+            out.copy_(heal(out, (image[inside] + 1) / 2, excess(head[inside])))
         self.seen.append(torch.stack(torch.aminmax(out)))
         for place, found in self.to_keep:
             place.keep(found)
