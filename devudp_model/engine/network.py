@@ -38,6 +38,7 @@ class Network(nn.Module):
 
     Attributes:
         local: whether its statistics are kept, so that only nearby pixels count.
+        has_droplets: whether they are to be looked for and healed (see droplets.py).
     """
 
     def __init__(self, generator: Generator, dtype: torch.dtype):

@@ -370,7 +370,7 @@ def test_masks(pack: Pack) -> None:
     assert clean(torch.ones(2, 1, 5, 7), 2).shape == (2, 1, 5, 7)
     with pytest.raises(ValueError, match="3 masks for 2 images"):
         clean(torch.ones(3, 8, 8), 2)
-    with pytest.raises(ValueError, match="no mask"):
+    with pytest.raises(ValueError, match="not a mask"):
         clean(torch.ones(1, 8, 8, 3), 1)
 
 

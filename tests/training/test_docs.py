@@ -45,7 +45,8 @@ def commands(program: str) -> list[list[str]]:
 
 def test_its_training_commands_name_what_exists():
     known = {name for name, _ in settings_of(Config())}
-    own = {"out", "sheet", "manifest", "write_manifest", "sources", "onnx", "speed.compile"}
+    own = {"out", "sheet", "manifest", "write_manifest", "sources", "onnx", "images"}
+    own.add("speed.compile")
     for command in commands("devudp-train"):
         word = command[1]
         assert word in COMMANDS or word in recipe_names(), command

@@ -59,6 +59,7 @@ def auto_method(
 def model_method(generator: Generator, precision: Precision, source: Path, target: Path) -> None:
     """The network's plain output, which the paper measures, without what the tasks add to it."""
     network = make_network(generator, precision)
+    network.has_droplets = False  # they are the network's
     each_image(lambda image: network(image), "model", source, target)
 
 
