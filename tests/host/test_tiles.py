@@ -90,7 +90,7 @@ def test_the_other_one_says_that_it_needs_the_image(server: Server) -> None:
     build.save(build.upscale(build.upscale_model(None), build.load()))
     run = server.run(build.prompt)
     assert run.status == "error"
-    assert "Connect the image that is going to be restored" in run.error
+    assert "Connect the image to restore" in run.error
 
 
 def test_another_image_is_restored_too_and_the_log_tells(server: Server) -> None:
