@@ -17,6 +17,7 @@ from torch import Tensor
 
 from devudp_model.auto import Choice, choose
 from devudp_model.checkpoint import bundled, load_checkpoint
+from devudp_model.depth import from_unit
 from devudp_model.files.reading import read_image
 from devudp_model.metrics import psnr
 from devudp_model.restoration import Options, restore
@@ -53,7 +54,7 @@ def change(image: Tensor, choice: Choice) -> float:
     options = choice.options(Options())
     generator = load_checkpoint(bundled(bundled_variant(options.task))).generator
     both = restore(image, generator, options), image
-    return psnr(*((x[0] * 255).round().clamp(0, 255).to(torch.uint8) for x in both))
+    return psnr(*(from_unit(x[0], torch.uint8) for x in both))
 
 
 if __name__ == "__main__":

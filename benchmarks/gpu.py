@@ -29,10 +29,11 @@ from devudp_model.generator import Generator
 from devudp_model.memory import is_out_of_memory
 from devudp_model.restoration import Options, restore
 from devudp_model.tasks import TASK_SPECS, Task
+from training.differences import measure_differences
 
 from .measure import ROOT, best_time, machine
 from .networks import matrix_rate, multiply_adds
-from .parts import error_summary
+from .parts import table_of_differences
 from .tables import Cell, Table
 
 MARKS = "<!-- gpu: begin -->", "<!-- gpu: end -->"
@@ -136,21 +137,13 @@ def differences(plan: Plan) -> Table:
     from devudp_model.files.reading import read_image
 
     paths = sorted(p for p in plan.images.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
+    images = [read_image(path).pixels[:, :3] for path in paths]
     rows: list[list[Cell]] = []
     for task in TASKS:
         net = plan.load(task).requires_grad_(False).to(plan.device)
-        for half in ("fp16", "bf16"):
-            errors = []
-            for path in paths:
-                image = read_image(path).pixels[:, :3].to(plan.device)
-                exact, fast = (
-                    restore(image, net, Options(task, precision=p)) for p in ("fp32", half)
-                )
-                errors.append((exact - fast).abs().mul_(255).flatten().cpu())
-            rows.append([task, half, *error_summary(torch.cat(errors)), str(len(errors))])
-    header = ["task", "precision", "mean", "99.9 % below", "largest", "images"]
-    note = "Absolute differences of the restored images from those in fp32, of 255."
-    return Table("On a GPU: differences from fp32", header, rows, note)
+        for name, found in measure_differences(net, {task: images}).items():
+            rows.append([task, name, *found, str(len(images))])
+    return table_of_differences("On a GPU: differences from fp32", rows)
 
 
 def others(plan: Plan, networks: dict[str, Callable[[], nn.Module]]) -> Table:

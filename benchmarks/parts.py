@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.engine.network import Network
 from devudp_model.generator import VARIANTS
 from devudp_model.restoration import Options, Precision, restore
+from training.differences import measure_differences, tasks_of
 
 from .busy import beside_others
 from .folders import table_of_folders
@@ -128,7 +127,7 @@ def folders(plan: Plan) -> list[Table]:
 
 
 def precision(plan: Plan) -> list[Table]:
-    """How far 16 bits are from float32 on images, with the bundled weights."""
+    """How far 16 bits are from float32 in restored images, with the bundled weights."""
     from devudp_model.files.reading import read_image
 
     paths = sorted(p for p in plan.images.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
@@ -137,24 +136,22 @@ def precision(plan: Plan) -> list[Table]:
         images = [x[:, :, :64, :64] for x in images[:1]]
     rows: list[list[Cell]] = []
     for variant in VARIANTS:
-        if not bundled(variant).exists():
-            continue
-        net = load_checkpoint(bundled(variant)).generator.to(plan.device)
-        exact = Network(net, torch.float32)
-        expected = [(x, exact(x)) for x in images]
-        for name in ("bf16", "fp16"):
-            half = Network(net, DTYPES[name])
-            errors = [(half(x) - y).abs().mul_(255).flatten() for x, y in expected]
-            rows.append([variant, name, *error_summary(torch.cat(errors)), str(len(errors))])
-    header = ["weights", "precision", "mean", "99.9 % below", "largest", "images"]
-    note = "Absolute differences from fp32, of 255."
-    return [Table("Precision", header, rows, note, chart="mean")]
+        if bundled(variant).exists():
+            net = load_checkpoint(bundled(variant)).generator.to(plan.device)
+            tasks = tasks_of(net)
+            for name, found in measure_differences(net, {t: images for t in tasks}).items():
+                rows.append([", ".join(tasks), name, *found, str(len(images))])
+    return [table_of_differences("Precision", rows)]
 
 
-def error_summary(errors: Tensor) -> tuple[float, float, float]:
-    """Mean, 99.9th percentile and maximum."""
-    rank = max(1, round(0.999 * errors.numel()))
-    return errors.mean().item(), errors.kthvalue(rank).values.item(), errors.max().item()
+def table_of_differences(title: str, rows: list[list[Cell]]) -> Table:
+    """Of what `measure_differences` found."""
+    header = ["task", "precision", "mean", "99.9 % below", "largest", "images"]
+    note = (
+        'Absolute differences of the restored images from those in fp32, of 255; "below" in the '
+        "worst image."
+    )
+    return Table(title, header, rows, note, chart="mean")
 
 
 def starting(plan: Plan) -> list[Table]:

@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io, ui  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
+from ..devudp_model.depth import from_unit
 from ..devudp_model.metrics import mae, psnr, ssim
 from .host import make, progress
 from .images import channels_first, check_image
@@ -91,7 +92,7 @@ def check(image: Tensor, reference: Tensor) -> None:
 def to_bytes(image: Tensor) -> Tensor:
     """H,W,C in [0, 1] to 3,H,W uint8 in main memory; transparency does not count."""
     colours = image[..., :3].cpu().expand(*image.shape[:2], 3).float()  # they may differ in device
-    return channels_first((colours * 255).round().clamp(0, 255).to(torch.uint8)[None])[0]
+    return channels_first(from_unit(colours, torch.uint8)[None])[0]
 
 
 def describe(means: list[float], images: int) -> str:

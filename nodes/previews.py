@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..devudp_model.depth import from_unit
 from ..devudp_model.engine.watch import watching
 from ..devudp_model.generator import Generator
 from ..devudp_model.progress import ImageProgress
@@ -122,5 +123,5 @@ def shrink(image: Tensor, most: int) -> Tensor:
 
 def as_pil(image: Tensor) -> Image.Image:
     """1,C,H,W in [0, 1] in 8 bits, grey in three channels."""
-    pixels = (image[0].nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
+    pixels = from_unit(image[0].nan_to_num(), torch.uint8)
     return Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).numpy())

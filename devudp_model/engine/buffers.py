@@ -6,15 +6,15 @@ the environment variable TMPDIR, on Windows TEMP, sets).
 
 from __future__ import annotations
 
-import errno
 import math
 import tempfile
-import threading
 from collections import deque
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from .spill_file import SpillFile
 
 LARGE_SHARE = 8
 """On a CPU, a buffer that takes at least one part in so many of the limit is a `BlockBuffer`."""
@@ -136,59 +136,32 @@ class BlockBuffer:
 
 
 class FileBuffer:
-    """A buffer in a temporary file, which is deleted when it is closed.
-
-    Read and written, not mapped: mapped pages would count as the process's own memory.
-    """
+    """A buffer in a temporary file, which is deleted when it is closed."""
 
     def __init__(self, shape: BufferShape, dtype: torch.dtype) -> None:
-        self.shape, self.dtype = shape, dtype
+        self.shape = shape
         self.row_bytes = shape.width * shape.channels * dtype.itemsize
         self.rows = shape.frames * shape.height
         self.rows_read = self.rows_written = 0
-        self.lock = threading.Lock()
-        self.file = tempfile.TemporaryFile(prefix="devudp-", buffering=0)  # noqa: SIM115
+        self.file = SpillFile()
 
     def read(self, place: Tensor) -> list[Tensor]:
-        with self.lock:
-            self.file.seek(self.rows_read % self.rows * self.row_bytes)
-            self.rows_read += place.shape[2]
-            rest = bytes_of(place)
-            while rest:
-                got = self.file.readinto(rest)
-                if not got:
-                    raise EOFError("a temporary file of the restoring ends before its last row")
-                rest = rest[got:]
-        return [place] if place.shape[2] else []
+        if not place.shape[2]:
+            return []
+        self.file.read(self.rows_read % self.rows * self.row_bytes, place)
+        self.rows_read += place.shape[2]
+        return [place]
 
     def own(self, strip: Tensor, *, copy: bool = False) -> Tensor:
         # A copy although it is not kept: `append` may come later, from another thread.
         return strip.clone(memory_format=torch.channels_last) if copy else strip
 
     def append(self, strip: Tensor) -> None:
-        rest = bytes_of(strip.contiguous(memory_format=torch.channels_last))
-        try:
-            with self.lock:
-                self.file.seek(self.rows_written % self.rows * self.row_bytes)
-                self.rows_written += strip.shape[2]
-                while rest:
-                    rest = rest[self.file.write(rest) :]
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise OSError(
-                error.errno,
-                f"The disk is full: features beyond the memory bound go to {tempfile.gettempdir()}."
-                " Raise the bound, or set TMPDIR (on Windows TEMP) to a folder with more room",
-            ) from error
+        self.file.write(self.rows_written % self.rows * self.row_bytes, strip)
+        self.rows_written += strip.shape[2]
 
     def close(self) -> None:
         self.file.close()
-
-
-def bytes_of(strip: Tensor) -> memoryview:
-    """The bytes of a channels_last strip, not copied."""
-    return memoryview(strip.permute(0, 2, 3, 1).reshape(-1).view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
 
 
 class BufferPool:

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..depth import to_colour
 from ..filters import window_mean
-from .image_rows import AnyImage, read_rows, write_rows
-from .padded_image import PaddedImage
+from .image_rows import AnyImage, FileImage, read_rows
 
 LIMIT = (7.0, 10.0)
 """Before the output activation, no image needs more than the first: tanh(4) is white to 8 bits.
@@ -92,40 +92,40 @@ def grow(x: Tensor, radius: int) -> Tensor:
 
 
 class Droplets:
-    """Finds droplets strip by strip; heals them when all strips are done.
+    """Finds droplets strip by strip; heals them when all strips are done."""
 
-    Args:
-        image: the network's input.
-    """
-
-    def __init__(self, image: PaddedImage):
-        self.image = image
+    def __init__(self) -> None:
         self.found: list[tuple[int, Tensor, Tensor]] = []
 
     def look(self, frame: int, start: int, rows: Tensor) -> None:
-        """Rows of the output from `start` on, 1,3,rows,W, before the activation. Any thread."""
+        """Rows of the output from `start` on, 1,3,rows,W, float32, before the activation.
+
+        Any thread may call it.
+        """
         beyond = excess(rows)[0, 0]
         places = beyond.nonzero()
         if len(places):
-            values = beyond[places[:, 0], places[:, 1]].float()
+            values = beyond[places[:, 0], places[:, 1]]
             places[:, 0] += start
             self.found.append((frame, places, values))
 
-    def heal(self, output: AnyImage) -> None:
-        """Heals B,3,H,W in [0, 1], float32, in place."""
+    def heal(self, output: AnyImage, image: AnyImage) -> None:
+        """Heals the model's B,3,H,W in [0, 1], float32, in place; `image` is the input."""
         for frame in sorted({frame for frame, _, _ in self.found}):
             places = torch.cat([places for at, places, _ in self.found if at == frame])
             values = torch.cat([values for at, _, values in self.found if at == frame])
             for top, bottom, left, right in boxes(places, *output.shape[2:]):
-                rows = read_rows(output, frame, top, bottom).clone()
-                beyond = torch.zeros_like(rows[:, :1])
-                inside = (places[:, 0] >= top) & (places[:, 0] < bottom)
+                rows = read_rows(output, frame, top, bottom)
+                box = rows[..., left:right]
+                given = to_colour(read_rows(image, frame, top, bottom)[..., left:right], box.device)
+                beyond = torch.zeros_like(box[:, :1])
+                inside = ((places >= places.new_tensor([top, left])) &
+                          (places < places.new_tensor([bottom, right]))).all(1)  # fmt: skip
                 y, x = places[inside].unbind(1)
-                beyond[0, 0, y - top, x] = values[inside]
-                given = self.image.read(frame, top, bottom)[..., : rows.shape[3]]
-                box = (..., slice(left, right))
-                rows[box] = heal(rows[box], (given[box] + 1) / 2, beyond[box])
-                write_rows(output, frame, top, rows)
+                beyond[0, 0, y - top, x - left] = values[inside].to(box.device)
+                box.copy_(heal(box, given, beyond))
+                if isinstance(output, FileImage):  # else the rows are its own
+                    output.write(frame, top, rows)
 
 
 def boxes(places: Tensor, height: int, width: int) -> Iterator[tuple[int, int, int, int]]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-import threading
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from .buffers import bytes_of
+from .spill_file import SpillFile
 
 SHARE = 4
 """An image is kept in memory if it takes less than one part in so many of the memory limit."""
@@ -19,42 +17,27 @@ BAND_PIXELS, GPU_BAND_PIXELS = 2**18, 2**24
 
 
 class FileImage:
-    """B,C,H,W, float32, in a temporary file, which is deleted when nobody needs it any more.
-
-    Read and written, not mapped, as `buffers.FileBuffer`. Several threads may do so at once.
-    """
+    """B,C,H,W, float32, in a temporary file. Several threads may read and write it at once."""
 
     def __init__(self, shape: torch.Size) -> None:
         self.shape, self.dtype, self.device = shape, torch.float32, torch.device("cpu")
-        self.file = tempfile.TemporaryFile(prefix="devudp-", buffering=0)  # noqa: SIM115
-        self.lock = threading.Lock()
+        self.file = SpillFile()
 
-    def seek(self, frame: int, row: int) -> None:
-        """To where a row begins: row after row, in each pixel after pixel."""
+    def place(self, frame: int, row: int) -> int:
+        """The byte at which a row begins: row after row, in each pixel after pixel."""
         _, channels, height, width = self.shape
-        self.file.seek((frame * height + row) * width * channels * self.dtype.itemsize)
+        return (frame * height + row) * width * channels * self.dtype.itemsize
 
     def read(self, frame: int, start: int, stop: int) -> Tensor:
         """1,C,rows,W, a copy."""
         _, channels, _, width = self.shape
         rows = torch.empty(1, stop - start, width, channels).permute(0, 3, 1, 2)
-        rest = bytes_of(rows)
-        with self.lock:
-            self.seek(frame, start)
-            while rest:
-                got = self.file.readinto(rest)
-                if not got:
-                    raise EOFError("a temporary file of the restoring ends before its last row")
-                rest = rest[got:]
+        self.file.read(self.place(frame, start), rows)
         return rows.contiguous()
 
     def write(self, frame: int, start: int, rows: Tensor) -> None:
         """1,C,rows,W from row `start` on."""
-        rest = bytes_of(rows.contiguous(memory_format=torch.channels_last))
-        with self.lock:
-            self.seek(frame, start)
-            while rest:
-                rest = rest[self.file.write(rest) :]
+        self.file.write(self.place(frame, start), rows)
 
 
 AnyImage = Tensor | FileImage

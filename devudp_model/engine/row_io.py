@@ -225,10 +225,10 @@ class OutputWriter:
         frame, start, stop = span
         height, width = self.out.shape[2:]
         inside = (..., slice(max(height - start, 0)), slice(width))
+        head = strip.float()
         if self.look is not None:
-            self.look(frame, start, strip[inside])
-        result = self.activate(strip.float(), self.image.read(frame, start, stop))
-        result = result[inside].mul_(0.5)
+            self.look(frame, start, head[inside])
+        result = self.activate(head, self.image.read(frame, start, stop))[inside].mul_(0.5)
         if isinstance(self.out, Tensor) and self.out.device == result.device:
             place = read_rows(self.out, frame, start, start + result.shape[2])
             torch.add(result, 0.5, out=place)

@@ -98,12 +98,12 @@ class StripExecution:
         feature = self.blocks(layers.decode2, feature)
         feature = self.up(layers.up1, feature, self.allocate(1), skip1)
         feature = self.blocks(layers.decode1, feature)
-        droplets = Droplets(self.image) if self.network.has_droplets else None
+        droplets = Droplets() if self.network.has_droplets else None
         look = droplets and droplets.look
         writer = OutputWriter(self.network.activate, self.image, out, look)
         self.stream(layers.head, self.read(feature), writer, self.image.size)
         if droplets is not None:
-            droplets.heal(out)
+            droplets.heal(out, self.image.image)
         parts = [out] if isinstance(out, Tensor) else (out.read(*band) for band in bands_of(out))
         self.seen += [torch.stack(torch.aminmax(part)) for part in parts]
         for place, found in self.to_keep:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..depth import from_unit
 from .pyav import load_av, scaler
 
 FORMAT = "mp4"
@@ -110,7 +111,7 @@ class VideoWriter:
 
     def write(self, restored: Tensor, frame: Any) -> None:
         """1,3,H,W in [0, 1], at the time of `frame`."""
-        pixels = (restored[0].clamp(0, 1) * 255).round().to(torch.uint8)
+        pixels = from_unit(restored[0], torch.uint8)
         array = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
         if self.video is None:
             self.video = self.start(*array.shape[:2])

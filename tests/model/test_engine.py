@@ -24,6 +24,7 @@ from devudp_model.engine.buffers import (
     RowBuffer,
     empty_strip,
 )
+from devudp_model.engine.image_rows import FileImage
 from devudp_model.engine.kernels import EAGER, kernels_for, normalize_into, signed
 from devudp_model.engine.layers import forget_layers
 from devudp_model.engine.network import Network
@@ -382,6 +383,8 @@ def test_a_full_disk_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="TMPDIR") as caught:
         Network(generator("devudp"), torch.float32)(random_image(1, 3, 16, 16), memory=1)
     assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match="TMPDIR"):
+        FileImage(torch.Size((1, 3, 4, 5))).write(0, 0, torch.rand(1, 3, 4, 5))
 
 
 @settings(max_examples=30, deadline=None)

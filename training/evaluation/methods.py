@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from devudp_model.auto import AUTO, choose
+from devudp_model.depth import from_unit
 from devudp_model.engine.precision import Precision
 from devudp_model.generator import Generator
 from devudp_model.restoration import Options, make_network, restore
@@ -68,7 +69,7 @@ def each_image(run: Callable[[Tensor], Tensor], name: str, source: Path, target:
     """Applies a function of 1,3,H,W in [0, 1], which returns the same, to all PNGs of a folder."""
     for path in tqdm(sorted(source.glob("*.png")), desc=name, disable=None, leave=False):
         image = torch.from_numpy(decode(path).copy()).permute(2, 0, 1)[None].float() / 255
-        pixels = (run(image)[0].clamp(0, 1) * 255).round().to(torch.uint8)
+        pixels = from_unit(run(image)[0], torch.uint8)
         save(pixels.permute(1, 2, 0).cpu().numpy(), target / path.name)
 
 

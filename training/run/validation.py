@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from devudp_model import metrics
 from devudp_model.degrade import degrade
+from devudp_model.depth import from_unit
 from devudp_model.generator import Generator
 from devudp_model.restoration import Options, restore
 from devudp_model.tasks import Task
@@ -103,8 +104,7 @@ class Validation:
         """The measures of one pair, of 8-bit images."""
         options = Options(task=task, precision="fp32")
         restored = restore(pair.degraded.to(device), G, options)
-        a, b = ((x[0].cpu().clamp(0, 1) * 255).round().to(torch.uint8)
-                for x in (restored, pair.reference))  # fmt: skip
+        a, b = (from_unit(x[0].cpu(), torch.uint8) for x in (restored, pair.reference))
         found = {"psnr": metrics.psnr(a, b), "ssim": metrics.ssim(a, b)}
         if self.lpips is not None:
             home = next(self.lpips.buffers()).device

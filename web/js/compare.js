@@ -1,6 +1,6 @@
 // Shows DEvUDP Restore's image before and after on the node, with a divider to drag.
 import { api } from '../../../scripts/api.js'
-import { find, showOutputs } from './node_outputs.js'
+import { addWidget, find, findWidget, removeWidget, showOutputs } from './node_outputs.js'
 
 const NODE = 'DEvUDPRestore'
 const WIDGET = 'before_after'
@@ -41,18 +41,11 @@ function makeView() {
 // A node with the property before_after: false has none, e.g. where the workflow shows both.
 // Not before there is something to show: the node stays small.
 function ensureWidget(node) {
-  const known = node.widgets?.find((w) => w.name === WIDGET)
+  const known = findWidget(node, WIDGET)
   if (known) return known
   const { view, images } = makeView()
-  const widget = node.addDOMWidget(WIDGET, 'devudp_compare', view, {
-    getMinHeight: () => HEIGHT,
-    hideOnZoom: false,
-    serialize: false // not part of a prompt
-  })
-  widget.serialize = false // nor of a saved workflow
+  const widget = addWidget(node, WIDGET, 'devudp_compare', view, { getMinHeight: () => HEIGHT })
   widget.images = images
-  const [width, height] = node.computeSize()
-  node.setSize([Math.max(width, node.size[0]), Math.max(height, node.size[1])])
   return widget
 }
 
@@ -82,11 +75,7 @@ function forgetPreview(name) {
   const clear = () => {
     if (heights.has(name)) return // the next run has begun
     node.imgs = undefined
-    const place = node.widgets?.findIndex((w) => w.name === PREVIEW) ?? -1
-    if (place >= 0) {
-      node.widgets[place].onRemove?.()
-      node.widgets.splice(place, 1)
-    }
+    removeWidget(node, PREVIEW)
     node.setSize([node.size[0], Math.max(height, node.computeSize()[1])])
     node.setDirtyCanvas?.(true, true)
   }

@@ -31,3 +31,27 @@ export function showOutputs({ name, comfyClass, created, show }) {
     }
   })
 }
+
+export function findWidget(node, name) {
+  return node.widgets?.find((widget) => widget.name === name)
+}
+
+// Puts an element on a node, which grows to have room for it. Nothing of it is saved.
+export function addWidget(node, name, type, element, options, width = 0) {
+  const widget = node.addDOMWidget(name, type, element, {
+    hideOnZoom: false,
+    ...options,
+    serialize: false // not part of a prompt
+  })
+  widget.serialize = false // nor of a saved workflow, where it could be out of date
+  const [least, height] = node.computeSize()
+  node.setSize([Math.max(least, width, node.size[0]), Math.max(height, node.size[1])])
+  return widget
+}
+
+export function removeWidget(node, name) {
+  const widget = findWidget(node, name)
+  if (!widget) return
+  widget.onRemove?.()
+  node.widgets.splice(node.widgets.indexOf(widget), 1)
+}
