@@ -28,11 +28,12 @@ CORES_NAMES = {
     "zh-TW": "圖片放大（使用模型）",
     "ja": "モデルを使用して画像を拡大",
     "ko": "모델을 사용한 이미지 확대",
+    "de": "Bild hochskalieren (mit Modell)",
     "fr": "Agrandir l'Image (à l'aide du Modèle)",
     "es": "Ampliar Imagen (usando Modelo)",
     "ru": "Апскейл изображения (с использованием модели)",
 }
-"""What the host's own page calls Upscale Image (using Model); in other languages, just that."""
+"""What the host's own page calls Upscale Image (using Model); in English, just that."""
 INFO: dict[str, Any] = json.loads((HERE / "object_info.json").read_text(encoding="utf-8"))
 """The nodes as frozen; `test_nodes.py` compares this with the running host."""
 
@@ -145,6 +146,15 @@ def short_name(display_name: str) -> str:
 def shape(page: str) -> list[str]:
     """The kinds of the lines that begin a heading or an item."""
     return re.findall(r"^(?:#+|-|!)(?= |\[)", page, re.M)
+
+
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
+@pytest.mark.parametrize("node", sorted(INFO))
+def test_bold_text_is_bold(node: str, language: str) -> None:
+    """Markdown shows asterisks where bold text ends in punctuation and a letter follows."""
+    page = (ROOT / "web" / "docs" / node / f"{language}.md").read_text(encoding="utf-8")
+    for text, after in re.findall(r"\*\*(.+?)\*\*(.?)", page, re.S):
+        assert text[-1].isalnum() or not after.isalnum(), text
 
 
 def test_the_page_for_all_other_languages_is_the_english_one() -> None:
