@@ -51,7 +51,7 @@ Tags = dict[int, tuple[int, ...]]
 
 
 def read_image(path: str | os.PathLike[str]) -> RasterImage:
-    """Reads PNG, JPEG, WebP, TIFF, BMP, and GIF that does not move.
+    """Reads PNG, JPEG, WebP, TIFF, BMP, and GIF without animation.
 
     Raises:
         ImageError: there is no such file, it is damaged, too large, no image, or several.
