@@ -1,4 +1,4 @@
-"""A folder of image files by the command line, before and after: how many a second.
+"""Image files by the command line: how many a second, before and after; the peak of a large one.
 
 The network has one channel, so that nearly all is reading, writing and what a task does beside it.
 To compare with another version of the project: DEVUDP_BEFORE=FOLDER, a checkout of it.
@@ -62,6 +62,35 @@ def table_of_folders(size: tuple[int, int], few: int, many: int, width: int | No
     header = ["version", "files a second", "times the first", "MB a result"]
     note = f"`devudp restore FOLDER --task joint` with {network}, PNG to PNG."
     return Table(f"Folders of {size[1]}x{size[0]}, {network}", header, rows, note, labels=1)
+
+
+PEAK_OF_COMMAND = """
+import sys
+from benchmarks.measure import peak_bytes
+from devudp_model.cli import main
+sys.argv[0] = "devudp"
+code = main(sys.argv[1:])
+print(peak_bytes())
+sys.exit(code)
+"""
+
+
+def table_of_large_file(size: tuple[int, int], bound: str) -> Table:
+    """The whole process's peak memory for one image file, of height and width `size`."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        weights = make_weights(folder / "narrow.safetensors", 1)
+        images = make_folder(folder / "in", 1, size)
+        arguments = ["--out", str(folder / "out"), "--memory", bound, "--device", "cpu"]
+        arguments += ["--task", "joint", "--checkpoint", str(weights), "--file-memory", "8GB"]
+        command = [sys.executable, "-c", PEAK_OF_COMMAND, "restore", str(images), *arguments]
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    copies = 2 * 3 * size[0] * size[1]
+    row: list[Cell] = [f"{size[1]}x{size[0]}", bound, copies / 1e9]
+    row.append(int(done.stdout.split()[-1]) / 1e9)
+    header = ["image", "--memory", "two copies of the image, GB", "peak, GB"]
+    note = "`devudp restore`, a network of width 1, a PNG file; peak of the whole process."
+    return Table("Bounded memory of the command line", header, [row], note)
 
 
 def make_weights(path: Path, width: int) -> Path:

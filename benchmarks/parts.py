@@ -13,7 +13,7 @@ from devudp_model.restoration import Options, Precision, restore
 from training.differences import measure_differences, tasks_of
 
 from .busy import beside_others
-from .folders import table_of_folders
+from .folders import table_of_folders, table_of_large_file
 from .frames import table_of_frames
 from .loading import loading
 from .measure import best_time, in_new_process
@@ -107,7 +107,10 @@ def bounded(plan: Plan) -> list[Table]:
     row += [found["peak"] / 1e9, ratio, 255 * found["difference"]]
     header = ["image", "precision", "bound, GB", "peak, GB", "time over unbounded"]
     header.append("largest difference, of 255")
-    return [Table("Bounded memory", header, [row], "Peak over input and output.")]
+    files = {"full": ((9000, 12000), "1GB"), "quick": ((3000, 4000), "500MB")}
+    size, most = files.get(plan.effort, ((64, 96), "400MB"))
+    table = Table("Bounded memory", header, [row], "Peak over input and output.")
+    return [table, table_of_large_file(size, most)]
 
 
 def one(plan: Plan, size: Size, precision: Precision, *arguments: object) -> dict[str, float]:

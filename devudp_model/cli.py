@@ -154,6 +154,7 @@ def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Proces
 
     Image.MAX_IMAGE_PIXELS = None  # the user's own files: the memory is the limit
     auto = args.task == AUTO
+    device = choose_device(args.device, process.local_rank)
     options = Options(
         task=DEFAULT_TASK if auto else task_of_word(args.task),
         strength=args.strength,
@@ -161,9 +162,8 @@ def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Proces
         denoise=args.denoise,
         precision=args.precision,
         statistics="shared" if args.statistics == "shared" else "each image",
-        memory=args.memory,
+        memory=memory_left(args.memory, device),
     )
-    device = choose_device(args.device, process.local_rank)
     mask = read_mask(args.mask) if args.mask else None
     folders: dict[Path, list[Path]] = {}
     for job in jobs:
@@ -172,6 +172,13 @@ def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Proces
     if not auto or args.checkpoint:
         weights(options.task)  # what is wrong with a file shows at once, not for every image
     return FileRestorer(weights, options, folders, mask, auto=auto)
+
+
+def memory_left(limit: int | None, device: torch.device) -> int | None:
+    """Of a memory limit for the process: on a CPU the program takes some of it."""
+    from .memory import PROGRAM_BYTES
+
+    return limit if limit is None or device.type != "cpu" else max(limit - PROGRAM_BYTES, 1)
 
 
 def read_mask(path: Path) -> Tensor:

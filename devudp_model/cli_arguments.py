@@ -161,9 +161,9 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory",
         type=memory_size,
         metavar="SIZE",
-        help="limit of what the network takes, such as 4GB; beside it there are the program itself "
-        "and two copies of the image as its file has it, and with --mask and --statistics shared "
-        "one more; default: most of what is free",
+        help="limit, such as 4GB, of what is used beside two copies of the image as its file has "
+        "it, and one more with --mask and --statistics shared; on a GPU, of the GPU's memory; "
+        "default: most of what is free",
     )
     add(
         MEMORY_OPTION,

@@ -29,6 +29,9 @@ SHARE = 0.8
 UNKNOWN_BYTES = 2 * 2**30
 """Taken for the free memory where the system does not tell."""
 
+PROGRAM_BYTES = 300 * 10**6
+"""What Python, PyTorch and its kernels take by themselves in a process of their own, about."""
+
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 MESSAGES = ("out of memory", "not enough memory", "can't allocate memory")

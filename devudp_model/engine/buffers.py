@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .spill_file import SpillFile
 
-LARGE_SHARE = 8
+LARGE_SHARE = 32
 """On a CPU, a buffer that takes at least one part in so many of the limit is a `BlockBuffer`."""
 
 

@@ -10,6 +10,7 @@ by the linear relation of input and output around it, as in a guided filter.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -50,6 +51,9 @@ CELL = 64
 
 MOST_PIXELS = 2**20
 """A larger box holds no droplets: it is left as it is."""
+
+MOST_SHARE = 1 / 64
+"""Of an image's pixels; with more beyond the limit, it is no matter of droplets."""
 
 
 def excess(head: Tensor) -> Tensor:
@@ -92,9 +96,15 @@ def grow(x: Tensor, radius: int) -> Tensor:
 
 
 class Droplets:
-    """Finds droplets strip by strip; heals them when all strips are done."""
+    """Finds droplets strip by strip; heals them when all strips are done.
 
-    def __init__(self) -> None:
+    Args:
+        pixels: of all frames.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        self.most = max(int(MOST_SHARE * pixels), CELL * CELL)
+        self.count, self.lock = 0, threading.Lock()
         self.found: list[tuple[int, Tensor, Tensor]] = []
 
     def look(self, frame: int, start: int, rows: Tensor) -> None:
@@ -104,13 +114,19 @@ class Droplets:
         """
         beyond = excess(rows)[0, 0]
         places = beyond.nonzero()
-        if len(places):
+        with self.lock:
+            self.count += len(places)
+        if self.count > self.most:
+            self.found.clear()
+        elif len(places):
             values = beyond[places[:, 0], places[:, 1]]
             places[:, 0] += start
             self.found.append((frame, places, values))
 
     def heal(self, output: AnyImage, image: AnyImage) -> None:
         """Heals the model's B,3,H,W in [0, 1], float32, in place; `image` is the input."""
+        if self.count > self.most:
+            return
         for frame in sorted({frame for frame, _, _ in self.found}):
             places = torch.cat([places for at, places, _ in self.found if at == frame])
             values = torch.cat([values for at, _, values in self.found if at == frame])

@@ -92,6 +92,19 @@ def bands_of(image: AnyImage, multiple: int = 1) -> Iterator[tuple[int, int, int
             yield frame, start, min(start + rows, height)
 
 
+def extremes(image: AnyImage) -> Tensor:
+    """Smallest and largest value; NaN if there is one."""
+    if isinstance(image, Tensor):
+        return torch.stack(torch.aminmax(image))
+    # Where the bands come from, a small tensor kept of each would leave holes between them.
+    low, high = torch.tensor(torch.inf), torch.tensor(-torch.inf)
+    for band in bands_of(image):
+        found = torch.aminmax(image.read(*band))
+        torch.minimum(low, found.min, out=low)
+        torch.maximum(high, found.max, out=high)
+    return torch.stack([low, high])
+
+
 def sampled(image: AnyImage, step: int) -> Tensor:
     """Every `step`-th pixel of every `step`-th row."""
     if isinstance(image, Tensor):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
-from .image_rows import AnyImage, bands_of
+from .image_rows import AnyImage, extremes
 from .layers import Layer
 from .padded_image import PaddedImage
 from .row_io import (
@@ -76,8 +75,8 @@ class StripExecution:
         if memory < least and not network.warned:
             network.warned = True
             log.warning(
-                "A memory limit of %d MB is too low: weights, kernels and the rows in work take "
-                "%d MB by themselves. Going on with as little as possible.",
+                "The memory limit is too low: it leaves %d MB, and weights, kernels and the rows "
+                "in work take %d MB by themselves. Going on with as little as possible.",
                 *(round(n / 1e6) for n in (memory, least)),
             )
         self.strip_bytes = min(self.strip_bytes, max(memory - least, 0) // (8 * self.threads))
@@ -98,14 +97,14 @@ class StripExecution:
         feature = self.blocks(layers.decode2, feature)
         feature = self.up(layers.up1, feature, self.allocate(1), skip1)
         feature = self.blocks(layers.decode1, feature)
-        droplets = Droplets() if self.network.has_droplets else None
+        pixels = out.shape.numel() // out.shape[1]
+        droplets = Droplets(pixels) if self.network.has_droplets else None
         look = droplets and droplets.look
         writer = OutputWriter(self.network.activate, self.image, out, look)
         self.stream(layers.head, self.read(feature), writer, self.image.size)
         if droplets is not None:
             droplets.heal(out, self.image.image)
-        parts = [out] if isinstance(out, Tensor) else (out.read(*band) for band in bands_of(out))
-        self.seen += [torch.stack(torch.aminmax(part)) for part in parts]
+        self.seen.append(extremes(out))
         for place, found in self.to_keep:
             place.keep(found)
         if self.space.spilled:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -31,17 +30,19 @@ from ..progress import ImageProgress, pixels_to_do
 from ..restoration import Options, restore
 from ..tasks import Task
 from . import interrupts
-from .images import ImageError, RasterImage, to_array
+from .images import ImageError, RasterImage
 from .launcher import Process
 from .outcome import Outcome, explain, is_hopeless, refuse_existing
 from .pipeline import Passage, Pipeline
 from .plan import Job
 from .reading import read_stored
-from .writing import SAVE_OPTIONS, check_format, write_image
+from .writing import LONGEST_SIDES, SAVE_OPTIONS, check_format, to_pillow, write_image
 
 log = logging.getLogger("devudp")
 
-LONGEST_JPEG = 65_500
+GAP = 4
+"""White pixels between before and after, on a sheet."""
+
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
 """A number of images tells nothing within a large one."""
@@ -281,14 +282,17 @@ def write_sheet(
     path: Path, before: RasterImage, after: RasterImage, *, overwrite: bool = True
 ) -> None:
     """Before and after side by side (one above the other if that is squarer), as JPEG."""
-    axis = 0 if before.pixels.shape[-1] > 2 * before.pixels.shape[-2] else 1
-    parts = [dataclasses.replace(each, alpha=None) for each in (before, after)]
-    arrays = [to_array(part, np.uint8) for part in parts]
-    gap_shape = list(arrays[0].shape)
-    gap_shape[axis] = 4
-    joined = np.concatenate([arrays[0], np.full(gap_shape, 255, np.uint8), arrays[1]], axis)
-    sheet = Image.fromarray(joined[:, :, 0] if joined.shape[2] == 1 else joined)
-    sheet.thumbnail((LONGEST_JPEG, LONGEST_JPEG))
+    height, width = before.pixels.shape[-2:]
+    stacked = width > 2 * height
+    place = (0, height + GAP) if stacked else (width + GAP, 0)
+    sheet: Image.Image | None = None
+    for each, corner in ((before, (0, 0)), (after, place)):
+        part = to_pillow(dataclasses.replace(each, alpha=None))
+        sheet = sheet or Image.new(part.mode, (place[0] + width, place[1] + height), "white")
+        sheet.paste(part, corner)
+    assert sheet is not None
+    longest = LONGEST_SIDES["jpeg"]
+    sheet.thumbnail((longest, longest))
     options = {"icc_profile": before.metadata.icc} if before.metadata.icc else {}
     with replacing(path, overwrite=overwrite) as file:
         sheet.save(file, "jpeg", **SAVE_OPTIONS["jpeg"], **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import zlib
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..atomic import replacing
+from ..engine.image_rows import bands_of
 from . import high_bit_depth
 from .images import FORMATS, ImageError, RasterImage, to_array
 
@@ -81,8 +83,25 @@ def write_image(
         return
     if image.bits > 8:
         log.warning("%s has 8 bits a channel, as %s does; png and tiff keep 16.", path, format)
-    array = to_array(image, np.uint8)
-    pillow = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    pillow = to_pillow(image)
     with replacing(path, overwrite=overwrite) as file:
         options = image.metadata.save_options(format)
         pillow.save(file, format, **SAVE_OPTIONS[format], **options)
+
+
+def to_pillow(image: RasterImage) -> Image.Image:
+    """L, LA, RGB or RGBA, 8 bits; made in bands, so that there is no other copy of the whole."""
+    channels = image.pixels.shape[1] + (image.alpha is not None)
+    height, width = image.pixels.shape[-2:]
+    pillow = Image.new(("L", "LA", "RGB", "RGBA")[channels - 1], (width, height))
+    for _, start, stop in bands_of(image.pixels):
+        rows = slice(start, stop)
+        band = dataclasses.replace(
+            image,
+            pixels=image.pixels[:, :, rows],
+            alpha=None if image.alpha is None else image.alpha[:, :, rows],
+        )
+        array = to_array(band, np.uint8)
+        part = Image.fromarray(array[:, :, 0] if channels == 1 else array)
+        pillow.paste(part, (0, start))
+    return pillow

@@ -9,7 +9,7 @@ from torch import Tensor
 from devudp_model import read_image
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.engine import droplets
-from devudp_model.engine.droplets import CELL, boxes, excess, heal, runs
+from devudp_model.engine.droplets import CELL, Droplets, boxes, excess, heal, runs
 from devudp_model.engine.network import Network
 from devudp_model.generator import Generator, pad_to_stride, standardize
 
@@ -88,6 +88,20 @@ def test_boxes_hold_every_place_and_do_not_touch():
 def test_what_is_everywhere_is_no_droplet():
     places = torch.cartesian_prod(torch.arange(0, 2000, 50), torch.arange(0, 2000, 50))
     assert list(boxes(places, 2000, 2000)) == []
+
+
+@pytest.mark.parametrize(("side", "healed"), [(60, True), (70, False)])
+def test_more_than_a_share_is_no_droplet_and_takes_no_memory(side: int, healed: bool):
+    """`CELL` squared is 64 x 64."""
+    image, right = scene()
+    output = torch.where(disk(120, 60, 60, 5), torch.ones(1), right)
+    found, rows = Droplets(120 * 120), torch.zeros(1, 3, 120, 120)
+    rows[..., :side, :side] = 20
+    found.look(0, 0, rows)
+    assert bool(found.found) == healed
+    before = output.clone()
+    found.heal(output, image)
+    assert torch.equal(output, before) != healed
 
 
 def test_runs():
