@@ -14,6 +14,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from devudp_model.files.pyav import VideoError, load_av, open_video
+
 from ..config import ConfigError
 
 logger = logging.getLogger("devudp")
@@ -23,7 +25,7 @@ def extract(video: Path, folder: Path, every: int = 1, limit: int = 0) -> int:
     """Writes the frames of a video as 000000.png, 000001.png, ...; returns their number.
 
     Args:
-        video: anything that FFmpeg reads.
+        video: MP4, MOV, MKV, ...: see `open_video`.
         folder: created if it does not exist.
         every: keep every N-th frame.
         limit: keep at most this many frames; 0: all.
@@ -34,23 +36,27 @@ def extract(video: Path, folder: Path, every: int = 1, limit: int = 0) -> int:
     if every < 1:
         raise ConfigError(f"--every {every}: it must be at least 1, which keeps every frame")
     try:
-        import av
-    except ImportError as error:
+        load_av()
+    except VideoError as error:
         raise ConfigError(
             "Reading videos needs PyAV: pip install 'devudp[video]'. Or extract the frames "
             f"yourself: ffmpeg -i {video} {folder / '%06d.png'}"
         ) from error
+    try:
+        opened = open_video(video)
+    except VideoError as error:
+        raise ConfigError(str(error)) from error
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
     try:
-        with av.open(str(video)) as container:
+        with opened as container:
             for number, frame in enumerate(container.decode(video=0)):
                 if number % every == 0:
                     frame.to_image().save(folder / f"{count:06d}.png")
                     count += 1
                 if limit and count >= limit:
                     break
-    except (OSError, ValueError, IndexError) as error:  # PyAV's errors; no video stream
+    except (OSError, ValueError) as error:  # PyAV's, of a damaged video
         raise ConfigError(f"{video} cannot be read as a video: {error}") from error
     return count
 
