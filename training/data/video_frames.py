@@ -63,13 +63,20 @@ def extract(video: Path, folder: Path, every: int = 1, limit: int = 0) -> int:
 
 def main(arguments: Sequence[str]) -> None:
     """``devudp-train frames``; see the top of this file."""
-    parser = argparse.ArgumentParser(prog="devudp-train frames")
-    parser.add_argument("videos", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="gets one folder per video")
-    parser.add_argument("--every", type=int, default=1, help="keep every N-th frame")
-    parser.add_argument(
-        "--limit", type=int, default=0, help="at most this many frames of each video (0: all)"
+    parser = argparse.ArgumentParser(
+        prog="devudp-train frames",
+        description="Writes the frames of videos as images, to be averaged into blur. Use clips\n"
+        "with a high frame rate, whose single frames are sharp.",
+        epilog="examples:\n  devudp-train frames clip1.mp4 clip2.mov --out my/frames\n"
+        "  devudp-train unpaired --data.frames my/frames --data.frames-share 0.5 ...",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add = parser.add_argument
+    add("videos", nargs="+", type=Path, metavar="VIDEO", help="a video file; needs PyAV")
+    add("--out", type=Path, required=True, metavar="DIR", help="gets a folder for each video")
+    add("--every", type=int, default=1, metavar="N", help="keep every N-th frame; default: all")
+    add("--limit", type=int, default=0, metavar="N",
+        help="at most so many frames of each video; default: all")  # fmt: skip
     options = parser.parse_args(arguments)
     for video in options.videos:
         folder = options.out / video.stem
