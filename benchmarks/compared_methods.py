@@ -247,7 +247,7 @@ METHODS = (
     Method("CLAHE (scikit-image)", (DARK, BOTH), (SKIMAGE,), clahe_of_skimage),
     Method("CLAHE (OpenCV)", (DARK, BOTH), (CV,), clahe_of_opencv),
     Method("gamma + non-local means (OpenCV)", (DARK, BOTH), (CV,), non_local_means),
-    Method("gamma + non-local means + unsharp mask", (BOTH,), (CV,),
+    Method("gamma + non-local means + unsharp", (BOTH,), (CV,),
            partial(chain, non_local_means, unsharp_mask)),
     Method("unsharp mask (OpenCV)", (BLURRED,), (CV,), unsharp_mask),
     Method("Richardson-Lucy (scikit-image)", (BLURRED,), (SKIMAGE,), richardson_lucy),
