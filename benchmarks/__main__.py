@@ -39,12 +39,16 @@ def parse() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="The part peers needs the package spandrel: see benchmarks/peers.py.",
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--effort", choices=EFFORTS, default="full")
-    parser.add_argument("--images", type=Path, default=Path("samples"), help="for precision")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/out"), help="of the parts")
-    parser.add_argument("--report", type=Path, help="where to write the report; measures nothing")
+    add = parser.add_argument
+    add("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
+    add("--effort", choices=EFFORTS, default="full", help="sizes and repetitions; default: full")
+    add("--images", type=Path, default=Path("samples"), metavar="DIR",
+        help="what the part precision restores; default: %(default)s")  # fmt: skip
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", metavar="NAME",
+        help="cpu, cuda, ...; default: %(default)s")  # fmt: skip
+    add("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR",
+        help="where the parts' tables are kept; default: %(default)s")  # fmt: skip
+    add("--report", type=Path, metavar="DIR", help="where to write the report; measures nothing")
     args = parser.parse_args()
     unknown = set(args.parts) - set(PARTS)
     if unknown:

@@ -61,13 +61,16 @@ def parse() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--set", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"))
-    add("--lpips-weights", type=Path, help="see training/method/lpips.py")
-    add("--tensorflow-python", default=sys.executable, metavar="FILE")
+    add("--set", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"),
+        help="two folders with images of the same names; may be given several times")  # fmt: skip
+    add("--lpips-weights", type=Path, metavar="FILE", help="see training/method/lpips.py")
+    add("--tensorflow-python", default=sys.executable, metavar="FILE",
+        help="the Python that has TensorFlow; default: this one")  # fmt: skip
     add("--parts-only", action="store_true", help="measure the middle of each image only")
     add("--only", nargs="*", metavar="METHOD", help="begin with these words; default: all")
-    add("--out", type=Path, default=Path("benchmarks/out"), help="results and restored images")
-    add("--report", type=Path, help="where to write the page; measures nothing")
+    add("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR",
+        help="results and restored images; default: %(default)s")  # fmt: skip
+    add("--report", type=Path, metavar="DIR", help="where to write the page; measures nothing")
     return parser.parse_args()
 
 

@@ -65,10 +65,13 @@ def page(found: dict[str, Any]) -> str:
 
 
 def lost(name: str, rows: dict[str, Any]) -> str:
-    """A line about the methods that beat `auto` in a metric or cost less."""
+    """A line about the methods that beat `auto` in a metric or cost less.
+
+    Their names hold no commas, or a list of them could not be read.
+    """
     ours = rows.get("DEvUDP, auto")
     if ours is None:
-        return f"- **{name}**: not measured."
+        return f"- **{name}**. Not measured."
     others = {n: row for n, row in rows.items() if n != "input" and not n.startswith("DEvUDP")}
     quality = list(better(ours, others))
     quicker = [
@@ -80,8 +83,8 @@ def lost(name: str, rows: dict[str, Any]) -> str:
         if row.get("installed", ours["installed"]) < ours["installed"]
     ]
     text = "; ".join(quality) if quality else "none of those measured, in PSNR, SSIM or LPIPS"
-    text += f". Quicker: {'; '.join(quicker) or 'none'}."
-    return f"- **{name}**: {text} Smaller to install: {'; '.join(smaller) or 'none'}."
+    text += f". Quicker: {', '.join(quicker) or 'none'}."
+    return f"- **{name}**. Better: {text} Smaller to install: {', '.join(smaller) or 'none'}."
 
 
 def missing(sets: dict[str, Any]) -> str:
@@ -98,12 +101,12 @@ def missing(sets: dict[str, Any]) -> str:
 def better(ours: dict[str, Any], others: dict[str, Any]) -> Iterator[str]:
     for name, row in others.items():
         won = [
-            f"{metric.upper()} {shown(row, metric)} against {shown(ours, metric)}"
+            f"{metric.upper()} ({shown(row, metric)} against {shown(ours, metric)})"
             for metric, sign in BETTER.items()
             if sign * (row[metric] - ours[metric]) > 0
         ]
         if won:
-            yield f"{name} ({', '.join(won)})"
+            yield f"{name} in {', '.join(won)}"
 
 
 def shown(row: dict[str, Any], metric: str) -> str:

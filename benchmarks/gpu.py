@@ -216,8 +216,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "performance.md")
-    parser.add_argument("--images", type=Path, default=ROOT / "samples", help="for differences")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        default=ROOT / "docs" / "performance.md",
+        metavar="FILE",
+        help="gets the table; default: docs/performance.md",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        default=ROOT / "samples",
+        metavar="DIR",
+        help="to compare precisions on; default: samples",
+    )
     args = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         sys.exit(

@@ -47,12 +47,12 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.one")
-    parser.add_argument("height", type=int)
-    parser.add_argument("width", type=int)
-    parser.add_argument("precision", choices=["fp32", "bf16", "fp16"])
-    parser.add_argument("--memory", type=float, help="the bound, in bytes")
+    parser.add_argument("height", type=int, help="of the image, in pixels")
+    parser.add_argument("width", type=int, help="of the image, in pixels")
+    parser.add_argument("precision", choices=["fp32", "bf16", "fp16"], help="of the network")
+    parser.add_argument("--memory", type=float, help="the bound, in bytes; default: none")
     parser.add_argument("--check", action="store_true", help="compare with the unbounded result")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help="default: cpu")
     parser.add_argument("--channels", type=int, default=64, help="the network's width")
     args = parser.parse_args()
     memory = None if args.memory is None else int(args.memory)

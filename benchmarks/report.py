@@ -43,8 +43,8 @@ faster, after a first call that takes 20 seconds for every new size (the table "
 - On the CPU a result is the same to the last bit whatever the memory bound and the strips, in fp32,
   bf16 and fp16: sums are made in groups of rows that always begin at the same rows, joined in
   float64 (`devudp_model/engine/statistics.py`), and the kernels chosen do not depend on the strip.
-- With another number of threads too, in all that was tried (1 to 8), except for images below about
-  40x40 in fp32, where a library's own small kernel differs in the seventh digit.
+- With another number of threads too, in all that was tried (1 to 8 threads, images from 8x8 on):
+  every strip is processed by one thread.
 - A bound below about 0.1 GB cannot be kept (more with many threads): weights, kernels and the rows
   being processed take as much. A warning says so.
 - On a GPU a bound below 600 MB makes the strips smaller, and rounding differs.

@@ -3,9 +3,10 @@
 The generator standardizes its input and so forgets its exposure (see `standardize` in
 generator.py). That is why one generator can serve several tasks:
 
-- ``joint``: the model's image, sharper and well exposed, with a little of the input's own detail.
+- ``joint``: the model's image, sharper and well exposed, with about half of the input's own
+  detail.
 - ``deblur``: the model's image, with the exposure of the input.
-- ``low light``: the input's own detail, with the model's exposure and colours.
+- ``low light``: most of the input's own detail, with the model's exposure and colours.
 
 Everything here is a pure function of tensors: B,C,H,W, float32, in [0, 1].
 """

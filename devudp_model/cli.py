@@ -16,10 +16,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .cli_arguments import make_parser
 from .files import interrupts
+from .terminal import Printable, drop_output
 from .untrusted import MEMORY_VARIABLE, printable
 
 # torch and Pillow take seconds to import: only where they are needed, so that --help is quick.
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `devudp info | head`: the reader is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python's last flush, too
+        drop_output()
         return FAILED
     except (ValueError, OSError) as error:
         log.debug("", exc_info=True)
@@ -74,17 +75,6 @@ def run_noting(args: argparse.Namespace) -> int:
         if interrupts.seen():
             raise KeyboardInterrupt from error
         raise
-
-
-class Printable(logging.Formatter):
-    """Log lines in which nothing can steer the terminal; tracebacks keep their lines."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = printable(record.message)
-        return super().formatMessage(record)
-
-    def formatException(self, ei: Any) -> str:
-        return "\n".join(printable(line) for line in super().formatException(ei).split("\n"))
 
 
 def run_restore(args: argparse.Namespace) -> int:

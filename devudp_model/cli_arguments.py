@@ -64,7 +64,8 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
         "restore",
         help="restore image files, folders and videos",
         description=(
-            "Restores image files (PNG, JPEG, WebP, TIFF, BMP), folders of them, and video files."
+            "Restores image files (PNG, JPEG, WebP, TIFF, BMP, GIF without animation), folders of\n"
+            "them, and video files. GIF files in a folder are skipped: they may be animations."
         ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

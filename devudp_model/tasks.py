@@ -108,7 +108,7 @@ ROWS = (
         detail_with_shortcut=1.0,
         before=("fill_dots",),
         after=("keep_white",),
-        help="correct the exposure, keep the detail as it is",
+        help="correct the exposure, keep most of the image's own detail",
     ),
 )
 

@@ -17,6 +17,7 @@ from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from ..devudp_model.auto import AUTO
+from ..devudp_model.files.pyav import open_video
 from ..devudp_model.files.scenes import SceneRestorer
 from ..devudp_model.files.video import THUMBNAIL, find_scenes, restore_video
 from ..devudp_model.files.video_writer import FORMAT
@@ -136,11 +137,17 @@ def scene_restorer(checkpoint: str, options: Options, *, auto: bool) -> Iterator
 
 
 def is_file(video: Any) -> bool:
-    """Whether a VIDEO is a whole file; newer hosts can cut a part out of one."""
+    """Whether a VIDEO is a whole file; newer hosts can cut a part out of one.
+
+    Raises:
+        VideoError: it is a file that is not to be opened.
+    """
     kind = host.video_types()[0]
     if not isinstance(video, kind) or not hasattr(video, "get_stream_source"):
         return False
-    return abs(kind(video.get_stream_source()).get_duration() - video.get_duration()) < 0.01
+    source = video.get_stream_source()
+    open_video(source).close()  # refuses what the host would open: playlists that name other files
+    return abs(kind(source).get_duration() - video.get_duration()) < 0.01
 
 
 def restore_file(video: Any, scenes: SceneRestorer) -> Any:

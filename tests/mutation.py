@@ -211,10 +211,17 @@ def test_module(module: str, sample: int, seed: int) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("modules", nargs="*", default=list(SETTINGS["modules"]))
-    parser.add_argument("--sample", type=int, default=SETTINGS["sample"], metavar="N")
-    parser.add_argument("--seed", type=int, default=SETTINGS["seed"])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutation",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+        epilog="example: python -m tests.mutation training/method/step.py",
+    )
+    add = parser.add_argument
+    add("modules", nargs="*", default=list(SETTINGS["modules"]), metavar="FILE",
+        help="what to change; default: all files that pyproject.toml names")  # fmt: skip
+    add("--sample", type=int, default=SETTINGS["sample"], metavar="N",
+        help="changes of each file, drawn at random; default: %(default)s")  # fmt: skip
+    add("--seed", type=int, default=SETTINGS["seed"], help="of the draw; default: %(default)s")
     chosen = parser.parse_args()
     os.chdir(ROOT)
     for module in chosen.modules:

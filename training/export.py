@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import logging
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,18 +25,14 @@ from devudp_model.tensor_files import PREFIXES
 from .config import Config, ConfigError
 from .data.domains import find_domains
 from .differences import Images, images_of_folders, images_of_run, measure_differences
+from .model_card import describe_checkpoint, write_card
 from .onnx_export import check_onnx, export_onnx
-from .run.records import read_log, read_run
 from .run.sheets import draw_curve
 from .run.state import load_state
 from .scene_fit import fit_scene
-from .settings import load_recipe, parse_recipe, to_toml
+from .settings import load_recipe, parse_recipe
 
 logger = logging.getLogger("devudp")
-
-CARD_ORDER = ("variant", "width", "depth", "data", "step", "seed", "hardware", "trained_with")
-
-LICENCE = "not stated; it depends on the images trained on"
 
 
 def export_weights(
@@ -102,82 +97,6 @@ def export_weights(
     sums.write_text(f"{digest}  {path.name}\n", encoding="utf-8", newline="\n")
     write_card(path, load_checkpoint(path).metadata, digest, curve)
     return path
-
-
-def write_card(path: Path, metadata: Mapping[str, str], digest: str, curve: Path | None) -> Path:
-    """The model card of the checkpoint at `path`: what it is, and how it was made."""
-    about = dict(metadata)
-    recipe, tables = about.pop("recipe", ""), about.pop("metrics", "")
-    order = dict.fromkeys([*CARD_ORDER, *sorted(about)])
-    rows = [f"| {name.replace('_', ' ')} | {about[name]} |" for name in order if about.get(name)]
-    lines = [
-        f"# {path.stem}",
-        "",
-        f"Weights of DEvUDP's generator, variant `{about['variant']}`. Put `{path.name}` into",
-        "ComfyUI's `models/devudp`, or give it to the command line:",
-        "",
-        f"    devudp restore photo.jpg --out restored --checkpoint {path.name}",
-        "",
-        "| | |",
-        "|---|---|",
-        *rows,
-        f"| SHA-256 | `{digest}` |",
-    ]
-    if tables:
-        lines += ["", "## Measured", "", tables.strip()]
-    if curve is not None and curve.exists():
-        beside = path.with_name(f"{path.stem}-curve.png")
-        shutil.copyfile(curve, beside)
-        lines += ["", "## Losses", "", f"![losses over the steps]({beside.name})"]
-    if recipe:
-        lines += ["", "## Recipe", "", "```toml", recipe.strip(), "```"]
-    card = path.with_suffix(".md")
-    card.write_text("\n".join([*lines, ""]), encoding="utf-8")
-    return card
-
-
-def last_validation(out: Path) -> str:
-    """The run's last validation as Markdown; empty if it had none."""
-    lines = [line for line in read_log(out) if any(k.startswith("validation ") for k in line)]
-    if not lines:
-        return ""
-    return describe_validation(lines[-1])
-
-
-def describe_validation(line: Mapping[str, object]) -> str:
-    """A line of log.jsonl with a validation, as Markdown."""
-    rows = [
-        f"| {name.removeprefix('validation ')} | {value:.3f} |"
-        for name, value in line.items()
-        if name.startswith("validation ") and isinstance(value, float)
-    ]
-    head = f"Held-out images, validation at step {line['step']}:"
-    return "\n".join([head, "", "| | |", "|---|---|", *rows])
-
-
-def describe_checkpoint(out: Path, config: Config, step: int) -> dict[str, str]:
-    """The metadata of a run's checkpoint. The recipe is stored without the user's folder names."""
-    about = read_run(out)
-    bare = dataclasses.replace(config.data, sharp=(), blurry=(), frames=(), root="")
-    model = dataclasses.replace(config.model, init=Path(config.model.init).name)
-    loss = dataclasses.replace(config.loss, lpips_weights="")
-    validation = dataclasses.replace(config.validation, degraded="", reference="")
-    recipe = dataclasses.replace(config, data=bare, model=model, loss=loss, validation=validation)
-    legs = about["legs"]
-    machines = dict.fromkeys(leg["hardware"] for leg in legs)
-    trained = dict.fromkeys(
-        ", ".join(f"{name} {version}" for name, version in leg["versions"].items()) for leg in legs
-    )
-    return {
-        "recipe": to_toml(recipe),
-        "data": f"{about['data']['images']} images, list's SHA-256 {about['data']['sha256']}",
-        "step": str(step),
-        "metrics": last_validation(out),
-        "licence": LICENCE,
-        "seed": str(config.seed),
-        "trained_with": "; ".join(trained),
-        "hardware": "; ".join(machines),
-    }
 
 
 def export_run(run: Path, out: Path | None = None, *, tables: str = "") -> list[Path]:
@@ -266,25 +185,38 @@ def complete_checkpoint(
     )
 
 
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="devudp-train export",
+        description="Writes the weights of a run's last state as a checkpoint that the node and\n"
+        "the command line load, with its SHA-256 and a model card beside it. Where the run\n"
+        "averaged its weights, they are taken, and the plain ones go to NAME-raw.safetensors.\n"
+        "A .safetensors file keeps its weights and gets what the options below add to it.",
+        epilog="examples:\n"
+        "  devudp-train export runs/mine --out ComfyUI/models/devudp/mine.safetensors\n"
+        "  devudp-train export runs/mine/states/state-00004000.pt --out early.safetensors\n"
+        "  devudp-train export mine.safetensors --images my/dark --licence CC-BY-4.0",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="a run, one of its states, or a .safetensors file")
+    add("--out", type=Path, metavar="FILE",
+        help="the .safetensors file to write; default: it lies in the run's folder")  # fmt: skip
+    add("--tables", type=Path, metavar="FILE", help="Markdown to put into the model card")
+    add("--onnx", action="store_true", help="also write an .onnx file beside it, and check it")
+    add = parser.add_argument_group("of a .safetensors file").add_argument
+    add("--licence", default="", metavar="TEXT", help="the licence of the weights")
+    add("--sharp", type=Path, metavar="DIR",
+        help="fit the scene model on the sharp photographs of this folder")  # fmt: skip
+    add("--images", type=Path, nargs="+", default=[], metavar="DIR",
+        help="measure how far 16 bits are from fp32 on degraded images")  # fmt: skip
+    return parser
+
+
 def main(arguments: Sequence[str]) -> None:
     """``devudp-train export``; see the top of this file."""
-    parser = argparse.ArgumentParser(prog="devudp-train export", description=export_run.__doc__)
-    parser.add_argument("run", type=Path, help="a run, one of its states, or a .safetensors file")
-    parser.add_argument("--out", type=Path, help="the .safetensors file to write")
-    parser.add_argument("--tables", type=Path, help="Markdown to put into the model card")
-    parser.add_argument("--licence", default="", help="of a .safetensors file: its licence")
-    parser.add_argument(
-        "--sharp", type=Path, help="of a .safetensors file: fit its scene model on this folder"
-    )
-    parser.add_argument(
-        "--images",
-        type=Path,
-        nargs="+",
-        default=[],
-        help="of a .safetensors file: degraded images to measure its precisions on",
-    )
-    parser.add_argument("--onnx", action="store_true", help="an .onnx file beside it, checked")
-    options = parser.parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     if options.out and options.out.suffix != ".safetensors":
         raise ConfigError(f"--out {options.out} should end in .safetensors")
     tables = options.tables.read_text(encoding="utf-8") if options.tables else ""

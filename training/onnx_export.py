@@ -233,9 +233,15 @@ def check_onnx(generator: Generator, path: str | os.PathLike[str]) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the top of this file."""
-    parser = argparse.ArgumentParser(prog="python -m devudp_training.onnx_export")
-    parser.add_argument("checkpoints", nargs="+", help="devudp, devudp-dt or a .safetensors file")
-    parser.add_argument("--out", type=Path, required=True, help="a folder")
+    parser = argparse.ArgumentParser(
+        prog="python -m devudp_training.onnx_export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("checkpoints", nargs="+", metavar="CHECKPOINT",
+        help="devudp, devudp-dt or a .safetensors file")  # fmt: skip
+    add("--out", type=Path, required=True, metavar="DIR", help="the folder to write to")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     for name in options.checkpoints:

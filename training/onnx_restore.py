@@ -23,14 +23,17 @@ OVERLAP = 72
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # pyright: ignore[reportOptionalMemberAccess]
-    parser.add_argument("image", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--model", type=Path, required=True, help="NAME.onnx of onnx_export")
-    parser.add_argument("--tile", type=int, default=0, help="pixels a side; 0: the whole image")
-    parser.add_argument(
-        "--measure", type=int, default=0, help="measure the image at this long side at most"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add = parser.add_argument
+    add("image", type=Path, metavar="IMAGE", help="the image to restore")
+    add("out", type=Path, metavar="RESULT", help="the image to write")
+    add("--model", type=Path, required=True, metavar="FILE", help="NAME.onnx of onnx_export")
+    add("--tile", type=int, default=0, metavar="N",
+        help="tiles of so many pixels a side, a multiple of 4; default: none")  # fmt: skip
+    add("--measure", type=int, default=0, metavar="N",
+        help="for --tile: measure a smaller copy, of this long side at most")  # fmt: skip
     args = parser.parse_args()
     image = ImageOps.exif_transpose(Image.open(args.image)).convert("RGB")
     pixels = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255  # 1,3,H,W

@@ -20,6 +20,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import tyro
 
 from .config import Config, ConfigError, Stage
+from .console import showing_help
 from .stages import check, override
 
 if sys.version_info >= (3, 11):
@@ -167,13 +168,14 @@ def parse_overrides(config: Config, arguments: Sequence[str], *, program: str = 
         ConfigError: values that do not go together.
         SystemExit: an unknown option (with near ones), or --help.
     """
-    changed = tyro.cli(
-        Config,
-        default=dataclasses.replace(config, stages=()),
-        args=list(arguments),
-        prog=program or None,
-        description="Settings, with the recipe's values as defaults:",
-    )
+    with showing_help():
+        changed = tyro.cli(
+            Config,
+            default=dataclasses.replace(config, stages=()),
+            args=list(arguments),
+            prog=program or None,
+            description="Settings, with the recipe's values as defaults:",
+        )
     return check(override(config, changed, named_settings(arguments)))
 
 

@@ -6,6 +6,7 @@
     devudp-train frames clip.mp4 --out my/frames
     devudp-train export runs/mine --out mine.safetensors
     devudp-train RECIPE --help                # every setting, with the recipe's values
+    devudp-train resume --help                # the help of each command
 
 Several processes or machines:   accelerate launch -m devudp_training.train RECIPE ...
 In a clone that is not installed:   python -m training.train RECIPE ...
@@ -13,7 +14,6 @@ In a clone that is not installed:   python -m training.train RECIPE ...
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -23,6 +23,7 @@ from pathlib import Path
 from devudp_model.checkpoint import CheckpointError
 
 from .config import ConfigError
+from .console import HELP, log_lines, make_parser, parse, showing_help
 from .run.loop import Run
 from .run.state import resumable_states
 from .run.trainer import NonFiniteLoss
@@ -33,30 +34,46 @@ logger = logging.getLogger("devudp")
 
 def start(arguments: Sequence[str]) -> None:
     """RECIPE --out DIR [--section.field VALUE ...]"""
-    parser = argparse.ArgumentParser(prog="devudp-train RECIPE", add_help=False)
-    parser.add_argument("recipe")
-    parser.add_argument("--out")
-    known, rest = parser.parse_known_args(arguments)
-    config = load_recipe(known.recipe)
-    if any(word in ("-h", "--help") for word in rest):
-        logger.info("--out DIR: the run's folder (runs/%s by default)", Path(known.recipe).stem)
-    config = parse_overrides(config, rest, program=f"devudp-train {known.recipe}")
+    parser = make_parser(
+        "devudp-train",
+        "RECIPE",
+        f"Trains as a recipe says. Shipped are {', '.join(recipe_names())}.",
+        "  devudp-train unpaired --data.sharp my/sharp --data.blurry my/blurry --out runs/mine\n"
+        "  devudp-train unpaired --data.sharp my/sharp --batch 4 --schedule.length 2000",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", help="the run's folder; default: runs/ and the recipe's name"
+    )
+    known, rest = parse(parser, arguments)
+    config = parse_overrides(
+        load_recipe(known.recipe), rest, program=f"devudp-train {known.recipe}"
+    )
     with Run(config, Path(known.out or f"runs/{Path(known.recipe).stem}")) as run:
         run.train()
 
 
 def resume(arguments: Sequence[str]) -> None:
     """RUN [--section.field VALUE ...]: continues from a run's last state, or a state's file."""
-    if not arguments or arguments[0].startswith("-"):
+    parser = make_parser(
+        "devudp-train resume",
+        "RUN",
+        "Goes on with a run from its last state, or from the one that is named, with its settings\n"
+        "or others. All that it writes goes to the same folder.",
+        "  devudp-train resume runs/mine\n"
+        "  devudp-train resume runs/mine --schedule.length 20000        # further than planned\n"
+        "  devudp-train resume runs/mine/states/state-00004000.pt       # from an earlier state",
+    )
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in HELP):
         raise ConfigError("which run? devudp-train resume RUN, the folder that --out named")
-    named = Path(arguments[0])
+    known, rest = parse(parser, arguments)
+    named = Path(known.run)
     out = named.parent.parent if named.is_file() else named
     if not named.is_file() and not resumable_states(named):
         raise ConfigError(
             f"no state in {named / 'states'}: name the folder of a run that has saved one"
         )
     config = parse_overrides(
-        load_recipe(out / "config.toml"), arguments[1:], program=f"devudp-train resume {out}"
+        load_recipe(out / "config.toml"), rest, program=f"devudp-train resume {out}"
     )
     with Run(config, out, named) as run:
         run.train()
@@ -97,11 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: with status 1 after an error, which was logged; 2 for a wrong command line.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
-    logger.setLevel(logging.INFO)
+    log_lines()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        logger.info("%s\nRecipes: %s", __doc__, ", ".join(recipe_names()))
+    if not arguments or arguments[0] in HELP:
+        with showing_help():
+            print(f"{__doc__}\nRecipes: {', '.join(recipe_names())}")
         raise SystemExit(0 if arguments else 2)
     command = COMMANDS.get(arguments[0])
     try:

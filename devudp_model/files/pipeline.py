@@ -8,7 +8,6 @@ the order of the files. What is on its way is bounded in number and in bytes.
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -22,8 +21,8 @@ import torch
 
 from ..memory import free_bytes, is_out_of_memory
 from . import interrupts
+from .budget import Budget
 from .heard import HeldRecords
-from .interrupts import Cancelled
 
 Job = TypeVar("Job")
 
@@ -40,38 +39,6 @@ SHARE = 16
 
 TICK = 0.2
 """Seconds after which a thread that waits looks up: on Windows no signal would end its waiting."""
-
-
-class Budget:
-    """Bytes that several threads share. One who asks for more than there are waits to be alone."""
-
-    def __init__(self, limit: int):
-        self.limit, self.used, self.closed = limit, 0, False
-        self.changed = threading.Condition()
-
-    def take(self, nbytes: int) -> None:
-        """Waits until there is room.
-
-        Raises:
-            Cancelled: it has been closed.
-        """
-        with self.changed:
-            self.changed.wait_for(
-                lambda: self.closed or not self.used or self.used + nbytes <= self.limit
-            )
-            if self.closed:
-                raise Cancelled
-            self.used += nbytes
-
-    def give(self, nbytes: int) -> None:
-        with self.changed:
-            self.used -= nbytes
-            self.changed.notify_all()
-
-    def close(self) -> None:
-        with self.changed:
-            self.closed = True
-            self.changed.notify_all()
 
 
 @dataclass

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from pathlib import Path
 from typing import Any
 
 Source = str | Path | io.BytesIO
+
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpeg", "mpegvideo", "mpegts", "m4v", "asf",
+    "flv", "ogg", "gif",
+)  # fmt: skip
+"""FFmpeg's names of the containers that are opened. A closed list: others, such as playlists, name
+files to be read in their place, whatever their own name ends in."""
 
 
 class VideoError(ValueError):
@@ -43,18 +51,26 @@ def open_video(source: Source) -> Any:
     """A container of PyAV, with at least one video stream.
 
     Raises:
-        VideoError: there is none.
+        VideoError: there is none, or it is of a format that is not in `FORMATS`.
     """
     av = load_av()
+    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
     if isinstance(source, io.BytesIO):
-        source = io.BytesIO(source.getvalue())  # each reader has a position of its own
-    name = "the video" if isinstance(source, io.BytesIO) else str(source)
+        name, place = "the video", io.BytesIO(source.getvalue())  # each reader has its own position
+    else:
+        name, place = str(source), f"file:{source}"  # a name with a colon is no protocol
     try:
-        container = av.open(source if isinstance(source, io.BytesIO) else str(source))
+        container = av.open(place, container_options=options)
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{name} is no video that can be read: {error}") from error
+        reason = f"{error.strerror or error}."
+        if error.errno == errno.EINVAL:
+            reason = "its format is none of those that are opened (playlists never are)."
+        raise VideoError(
+            f"{name} is no video that can be read: {reason} Give a whole MP4, MOV, MKV, WebM, AVI, "
+            "MPEG or WMV file."
+        ) from error
     if not container.streams.video:
         container.close()
-        raise VideoError(f"{name} has no images in it, only sound.")
+        raise VideoError(f"{name} has no images in it, only sound. Give a file with images.")
     container.streams.video[0].thread_type = "AUTO"
     return container

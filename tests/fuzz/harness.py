@@ -253,9 +253,21 @@ def table(tallies: dict[str, Tally]) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
-    parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--attacks", nargs="+", choices=list(attacks()), default=list(attacks()))
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz",
+        description="Attacks the code with damaged files, odd names and signals: see "
+        "tests/fuzz/README.md.",
+        epilog="example: python -m tests.fuzz --minutes 10 --attacks images names",
+    )
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long; default: 1")
+    parser.add_argument(
+        "--attacks",
+        nargs="+",
+        choices=list(attacks()),
+        default=list(attacks()),
+        metavar="NAME",
+        help=f"of {', '.join(attacks())}; default: all",
+    )
     parser.add_argument("--seed", type=int, default=None, help="default: another one every day")
     parser.add_argument("--count", type=int, default=10**9, help="of cases, at the most")
     parser.add_argument("--full", action="store_true", help="a fixed number of each, however long")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from devudp_model import cli_arguments as arguments
 from devudp_model.auto import AUTO
 from devudp_model.checkpoint import bundled
 from devudp_model.files import images
+from devudp_model.files.reading import READABLE
 from devudp_model.restoration import PRECISIONS, STATISTICS
 from devudp_model.tasks import TASKS
 from tests.model.cli_files import draw
@@ -58,6 +60,13 @@ def test_choices_are_those_of_the_library() -> None:
     assert arguments.PRECISIONS == PRECISIONS
     assert set(get_args(STATISTICS) or STATISTICS) == {"each image", "shared"}
     assert set(arguments.FORMATS) - {"same"} == set(images.FORMATS)
+
+
+def test_help_names_all_kinds_of_images(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["restore", "--help"])
+    listed = re.search(r"image files \((.*?)\)", capsys.readouterr().out.upper(), re.I)
+    assert listed and set(re.findall(r"[A-Z]+", listed[1])) >= set(READABLE)
 
 
 @pytest.mark.parametrize(

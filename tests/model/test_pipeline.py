@@ -21,8 +21,10 @@ from devudp_model import auto as auto_module
 from devudp_model import filters, scene
 from devudp_model.engine import image_rows, statistics, strips
 from devudp_model.files import pipeline
+from devudp_model.files.budget import Budget
 from devudp_model.files.heard import warnings_of_this_thread
-from devudp_model.files.pipeline import Budget, Passage, Pipeline
+from devudp_model.files.interrupts import Cancelled
+from devudp_model.files.pipeline import Passage, Pipeline
 from devudp_model.files.plan import Job
 from devudp_model.files.restore_files import FileRestorer, run
 from devudp_model.generator import Generator, Variant
@@ -161,7 +163,7 @@ def test_a_budget_that_is_closed_lets_nobody_wait() -> None:
     thread.start()
     budget.close()
     thread.join(30)
-    assert ended == [pipeline.Cancelled]
+    assert ended == [Cancelled]
 
 
 def test_a_warning_belongs_to_the_thread_that_gave_it() -> None:

@@ -75,7 +75,7 @@ def test_what_the_tasks_do_beside_the_network() -> None:
 def test_the_tasks_in_words() -> None:
     """As they stand in the nodes' tooltips, and as in the command line's help."""
     assert describe_tasks().startswith("joint: remove blur and correct the exposure. deblur: ")
-    assert ". low light: correct" in describe_tasks()
+    assert ". low light: correct the exposure, keep most of the image's own" in describe_tasks()
     lines = describe_tasks("\n", words=True).splitlines()
     assert [line.split(": ")[0] for line in lines] == ["joint", "deblur", "low-light"]
 

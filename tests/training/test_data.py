@@ -303,7 +303,7 @@ def test_a_video_becomes_a_clip(tmp_path: Path):
     assert len(clip) == 10 and decode(clip[4]).mean() == pytest.approx(100, abs=4)
     assert extract(video, tmp_path / "few", every=3, limit=2) == 2
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(ValueError, match="cannot be read as a video"):
+    with pytest.raises(ValueError, match="no video that can be read"):
         extract(tmp_path / "text.mp4", tmp_path / "none")
 
 

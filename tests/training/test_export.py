@@ -15,7 +15,8 @@ import torch
 from devudp_model.checkpoint import CheckpointError, load_checkpoint
 from devudp_model.generator import Generator, Variant
 from tests.training.training_run import ROOT, unpaired
-from training.export import LICENCE, export_weights
+from training.export import export_weights
+from training.model_card import LICENCE
 from training.onnx_export import check_onnx, export_onnx
 from training.run.records import read_run
 from training.settings import load_recipe

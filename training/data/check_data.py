@@ -6,7 +6,7 @@
 
 Errors end it with status 1: images that cannot be read or have more than 8 bits, the same image in
 both domains, files that differ from a manifest. Images that are too small, and would be
-enlarged, cause a warning. For manifests see `training/data/manifest.py`.
+enlarged, cause a warning. Manifests list names, sizes, sources and hashes: see docs/training.md.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 
 from ..config import Config
+from ..console import make_parser, parse
 from ..settings import load_recipe, parse_overrides
 from ..stages import stage_configs
 from .dataset import UNUSED_FROM, Key, UnpairedImages
@@ -260,32 +261,33 @@ def list_files(config: Config) -> list[Path]:
     return [path for group in group_images(config) for path in group.paths]
 
 
-def make_parser() -> argparse.ArgumentParser:
+def own_options() -> argparse.ArgumentParser:
     """The command's own options; the others are settings of the recipe."""
-    program = "devudp-train check-data"
-    parser = argparse.ArgumentParser(prog=program, add_help=False, allow_abbrev=False)
-    parser.add_argument("recipe", metavar="RECIPE")
-    parser.add_argument("--sheet", type=Path, default=Path("check-data.png"))
-    parser.add_argument("--manifest", type=Path)
-    parser.add_argument("--write-manifest", type=Path)
-    parser.add_argument("--sources", type=Path)
+    _, examples, more = str(__doc__).split("\n\n", 2)
+    about = f"Lists the images that a run would use and reports what is wrong.\n\n{more.strip()}"
+    parser = make_parser("devudp-train check-data", "RECIPE", about, examples)
+    add = parser.add_argument
+    add("--sheet", type=Path, default=Path("check-data.png"), metavar="FILE",
+        help="an image of crops as the training sees them; default: %(default)s")  # fmt: skip
+    add("--manifest", type=Path, metavar="FILE", help="compare the files with this list")
+    add("--write-manifest", type=Path, metavar="FILE", help="write such a list, with hashes")
+    add("--sources", type=Path, metavar="FILE",
+        help="for --write-manifest: a table of prefix, source and licence")  # fmt: skip
     return parser
 
 
 def main(arguments: Sequence[str]) -> None:
-    """RECIPE [--sheet FILE] [--manifest FILE] [--write-manifest FILE [--sources FILE]]
-    [--section.field VALUE ...]
+    """``devudp-train check-data``; see the top of this file.
 
     Raises:
         SystemExit: with status 1 after errors in the data.
     """
-    parser = make_parser()
-    known, rest = parser.parse_known_args(arguments)
+    parser = own_options()
+    known, rest = parse(parser, arguments)
     if known.sources and not known.write_manifest:
         parser.error("--sources is for --write-manifest")
-    if any(word in ("-h", "--help") for word in rest):
-        logger.info("%s\n%s", __doc__, parser.format_usage())
-    config = parse_overrides(load_recipe(known.recipe), rest, program="devudp-train check-data")
+    program = f"devudp-train check-data {known.recipe}"
+    config = parse_overrides(load_recipe(known.recipe), rest, program=program)
     errors = check(config, known.sheet)
     if known.manifest:
         errors += check_manifest(config, known.manifest)

@@ -14,6 +14,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from devudp_model.files.pyav import VideoError, load_av, open_video
+
 from ..config import ConfigError
 
 logger = logging.getLogger("devudp")
@@ -23,7 +25,7 @@ def extract(video: Path, folder: Path, every: int = 1, limit: int = 0) -> int:
     """Writes the frames of a video as 000000.png, 000001.png, ...; returns their number.
 
     Args:
-        video: anything that FFmpeg reads.
+        video: MP4, MOV, MKV, ...: see `open_video`.
         folder: created if it does not exist.
         every: keep every N-th frame.
         limit: keep at most this many frames; 0: all.
@@ -34,36 +36,47 @@ def extract(video: Path, folder: Path, every: int = 1, limit: int = 0) -> int:
     if every < 1:
         raise ConfigError(f"--every {every}: it must be at least 1, which keeps every frame")
     try:
-        import av
-    except ImportError as error:
+        load_av()
+    except VideoError as error:
         raise ConfigError(
             "Reading videos needs PyAV: pip install 'devudp[video]'. Or extract the frames "
             f"yourself: ffmpeg -i {video} {folder / '%06d.png'}"
         ) from error
+    try:
+        opened = open_video(video)
+    except VideoError as error:
+        raise ConfigError(str(error)) from error
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
     try:
-        with av.open(str(video)) as container:
+        with opened as container:
             for number, frame in enumerate(container.decode(video=0)):
                 if number % every == 0:
                     frame.to_image().save(folder / f"{count:06d}.png")
                     count += 1
                 if limit and count >= limit:
                     break
-    except (OSError, ValueError, IndexError) as error:  # PyAV's errors; no video stream
+    except (OSError, ValueError) as error:  # PyAV's, of a damaged video
         raise ConfigError(f"{video} cannot be read as a video: {error}") from error
     return count
 
 
 def main(arguments: Sequence[str]) -> None:
     """``devudp-train frames``; see the top of this file."""
-    parser = argparse.ArgumentParser(prog="devudp-train frames")
-    parser.add_argument("videos", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="gets one folder per video")
-    parser.add_argument("--every", type=int, default=1, help="keep every N-th frame")
-    parser.add_argument(
-        "--limit", type=int, default=0, help="at most this many frames of each video (0: all)"
+    parser = argparse.ArgumentParser(
+        prog="devudp-train frames",
+        description="Writes the frames of videos as images, to be averaged into blur. Use clips\n"
+        "with a high frame rate, whose single frames are sharp.",
+        epilog="examples:\n  devudp-train frames clip1.mp4 clip2.mov --out my/frames\n"
+        "  devudp-train unpaired --data.frames my/frames --data.frames-share 0.5 ...",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add = parser.add_argument
+    add("videos", nargs="+", type=Path, metavar="VIDEO", help="a video file; needs PyAV")
+    add("--out", type=Path, required=True, metavar="DIR", help="gets a folder for each video")
+    add("--every", type=int, default=1, metavar="N", help="keep every N-th frame; default: all")
+    add("--limit", type=int, default=0, metavar="N",
+        help="at most so many frames of each video; default: all")  # fmt: skip
     options = parser.parse_args(arguments)
     for video in options.videos:
         folder = options.out / video.stem

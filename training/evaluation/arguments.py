@@ -40,6 +40,13 @@ METHOD_WORDS = [*TASK_WORDS, AUTO, MODEL]
 INPUT, REFERENCE = "input", "reference"
 """Folders of a set's own images, next to those of the methods."""
 
+NAMES: dict[LayoutName, str] = {
+    "gopro": "GoPro",
+    "realblur-j": "RealBlur-J",
+    "lol": "LOL",
+    "lol-blur": "LOL-Blur",
+}
+
 FORBIDDEN = frozenset('<>:"/\\|?*')
 """Characters that a folder's name cannot have on every system."""
 
@@ -52,27 +59,37 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--weights", help="a checkpoint, a run's folder, devudp or devudp-dt (default: the task's)")
+    add(
+        "--weights",
+        metavar="FILE",
+        help="a checkpoint, a run's folder, devudp or devudp-dt; default: the task's own",
+    )
     add("--task", nargs="*", choices=METHOD_WORDS, default=["joint"],
         help="one row each; auto: what each image needs; model: the network's plain output, as the "
         "paper measures")  # fmt: skip
     for layout in get_args(LayoutName):
-        add(f"--{layout}", metavar="ROOT", help=f"the official tree of {layout}")
-    add("--pairs", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"))
+        add(f"--{layout}", metavar="ROOT", help=f"the folder of {NAMES[layout]}, as unpacked")
+    add("--pairs", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"),
+        help="two folders with images of the same names; may be given several times")  # fmt: skip
     add("--scaled", action="store_true", help="also GoPro at 640x360, RealBlur-J at 320x360")
-    add("--size", type=size, help="scale --pairs to WxH first")
+    add("--size", type=size, metavar="WxH", help="scale --pairs to this size first")
     add("--cascade", nargs="+", action="append", metavar=("NAME", "STAGE"),
         help="stages in order: a task, or a command with {input} and {output}")  # fmt: skip
-    add("--gamma", type=float, default=0.26, help="the fixed gamma of a baseline row; 0: none")
-    add("--strength", type=float, default=1.0)
-    add("--exposure", type=float, help="0: the input's exposure, 1: the model's")
-    add("--precision", choices=PRECISIONS, default="auto")
-    add("--lpips-weights", type=Path, help="a file with LPIPS weights (training/method/lpips.py)")
-    add("--no-lpips", action="store_true")
-    add("--limit", type=int, default=0, help="at most this many images of each set")
-    add("--out", type=Path, required=True, help="a folder for all that is written")
+    add("--gamma", type=float, default=0.26, metavar="NUMBER",
+        help="the fixed gamma of a baseline row; 0: no such row; default: %(default)s")  # fmt: skip
+    add("--strength", type=float, default=1.0, metavar="0..1", help="of the tasks; default: 1")
+    add("--exposure", type=float, metavar="0..1",
+        help="0: of the input, 1: of the scene; default: the task's own")  # fmt: skip
+    add("--precision", choices=PRECISIONS, default="auto", help="of the network; default: auto")
+    add("--lpips-weights", type=Path, metavar="FILE",
+        help="weights of LPIPS; default: those of the package lpips")  # fmt: skip
+    add("--no-lpips", action="store_true", help="leave LPIPS out")
+    add("--limit", type=int, default=0, metavar="N",
+        help="at most so many images of each set; default: all")  # fmt: skip
+    add("--out", type=Path, required=True, metavar="DIR", help="a folder for all that is written")
     add("--overwrite", action="store_true", help="replace the results of an earlier run in --out")
-    add("--summary", type=Path, help="also write the means, without images and local paths, here")
+    add("--summary", type=Path, metavar="FILE",
+        help="also write the means here, without images and local paths")  # fmt: skip
     return parser
 
 

@@ -20,7 +20,6 @@ import importlib.metadata
 import json
 import logging
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from devudp_model.checkpoint import CheckpointError
 from devudp_model.metrics import mae, psnr, ssim
 
 from ..config import ConfigError
+from ..console import log_lines, showing_help
 from ..data.image_cache import decode
 from ..method.lpips import AlexLpips, load_lpips
 from .arguments import INPUT, REFERENCE, Tasks, make_methods, make_parser, make_sets
@@ -234,9 +234,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: with status 1 after an error, which was logged; 2 for a wrong command line.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
-    logger.setLevel(logging.INFO)
-    options = make_parser(__doc__).parse_args(arguments)
+    log_lines()
+    with showing_help():
+        options = make_parser(__doc__).parse_args(arguments)
     try:
         logger.info("\n%s", run(options))
     except (ConfigError, CheckpointError, OSError, ValueError) as error:

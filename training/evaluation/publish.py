@@ -114,9 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: with a message if results or tables are wrong, or --check finds an old table.
     """
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m training.evaluation.publish",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--check", action="store_true", help="change nothing")
+    parser.add_argument("--check", action="store_true", help="change nothing, see above")
     options = parser.parse_args(arguments)
     for path in DOCUMENTS:
         try:

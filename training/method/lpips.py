@@ -11,9 +11,9 @@ makes that file.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import logging
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -144,4 +144,11 @@ def package_weights() -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
-    save_file({k: v.contiguous() for k, v in package_weights().items()}, sys.argv[1])
+    parser = argparse.ArgumentParser(
+        prog="python -m devudp_training.method.lpips",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", help="the .safetensors file to write")
+    file = parser.parse_args().file
+    save_file({k: v.contiguous() for k, v in package_weights().items()}, file)

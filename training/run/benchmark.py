@@ -10,7 +10,6 @@ what else the machine does.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import logging
 import sys
@@ -21,6 +20,7 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 
 from ..config import Config
+from ..console import log_lines, make_parser, parse
 from ..data.dataset import UnpairedImages
 from ..settings import load_recipe, parse_overrides
 from .distributed import make_accelerator
@@ -94,14 +94,23 @@ def run(config: Config, seconds: float) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """RECIPE [--seconds N] [--section.field VALUE ...]"""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
-    logger.setLevel(logging.INFO)
-    parser = argparse.ArgumentParser(prog="benchmark RECIPE", add_help=False)
-    parser.add_argument("recipe")
-    parser.add_argument("--seconds", type=float, default=10, help="how long each is timed")
-    known, rest = parser.parse_known_args(arguments)
-    run(parse_overrides(load_recipe(known.recipe), rest, program="benchmark"), known.seconds)
+    """The command line; see the top of this file."""
+    log_lines()
+    program = "python -m training.run.benchmark"
+    parser = make_parser(
+        program,
+        "RECIPE",
+        "Times a recipe's step with each speed setting in turn, then the loader alone, then both.\n"
+        "Compare ratios within one output: times depend on what else the machine does.",
+        f"  {program} unpaired --data.sharp my/sharp --data.blurry my/blurry\n"
+        f"  {program} paper-gopro --data.root GOPRO_Large --seconds 30",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=10, metavar="N", help="how long each is timed; default: 10"
+    )
+    known, rest = parse(parser, sys.argv[1:] if arguments is None else arguments)
+    config = parse_overrides(load_recipe(known.recipe), rest, program=f"{program} {known.recipe}")
+    run(config, known.seconds)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from devudp_model.checkpoint import save_checkpoint
 from ..config import Config, ConfigError
 from ..data.dataset import UnpairedImages
 from ..data.loader import Loaded
-from ..export import describe_checkpoint, export_run
+from ..export import export_run
 from ..method.lpips import load_lpips
+from ..model_card import describe_checkpoint
 from .distributed import make_accelerator, shutdown_distributed
 from .records import Log, check_places, check_same_data, claim_folder, describe_run, lock, read_run
 from .schedule import duration
