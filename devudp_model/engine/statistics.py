@@ -159,8 +159,8 @@ class FeatureStatistics:
     def __init__(self, rows: int):
         self.rows = rows
         self.parts: dict[int, Moments] = {}
-        self.sums: dict[int, Any] = {}
-        self.squares: dict[int, Any] = {}
+        self.sums: dict[int, bytes] = {}
+        self.squares: dict[int, bytes] = {}
         self.sizes: dict[int, int] = {}
         self.origin: Tensor | None = None
         self.begun = threading.Event()
@@ -188,7 +188,8 @@ class FeatureStatistics:
         origin = self.origin if strip.dtype == torch.float32 else None
         group_sums = kernels_for(strip.device).group_sums
         sums, squares = group_sums(pixels, origin, self.rows, self.own.buffer)
-        self.sums[index], self.squares[index] = small(sums), small(squares)
+        # Not as tensors (see `small`), nor as lists, which are slow to make and to read.
+        self.sums[index], self.squares[index] = sums.numpy().tobytes(), squares.numpy().tobytes()
 
     def stop(self) -> None:
         """Lets nobody wait for a strip 0 that will not come."""
@@ -200,7 +201,9 @@ class FeatureStatistics:
         size = sum(self.sizes.values())
         assert self.origin is not None
         sums, squares = (
-            torch.tensor([row for rows in sorted_values(found) for row in rows]).double()
+            torch.frombuffer(bytearray(b"".join(sorted_values(found))), dtype=torch.float32)
+            .view(-1, len(self.origin))
+            .double()
             for found in (self.sums, self.squares)
         )
         mean, square = in_order(sums) / size, in_order(squares) / size
