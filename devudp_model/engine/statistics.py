@@ -11,14 +11,14 @@ float64 in the order of the image.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .kernels import kernels_for
-from .workers import Stopped
+from .workers import Stopped, in_parallel
 
 BATCH_NORM_STATS = frozenset(["cuda"])
 """Types of devices that have `torch.batch_norm_stats`."""
@@ -108,21 +108,25 @@ def channel_moments(x: Tensor) -> Moments:
     return Moments(x.numel() // x.shape[1], mean, var)
 
 
-def moments_of(bands: Iterable[Tensor], count: int) -> Moments:
-    """`join` of the `channel_moments` of `count` bands.
+def moments_of(read: Callable[[int], Tensor], count: int) -> Moments:
+    """`join` of the `channel_moments` of `count` bands, which `read` gets by their numbers.
 
     They are written into one block; see `small` for why.
     """
-    sizes: list[int] = []
-    found = torch.empty(0)
-    for band in bands:
-        moments = channel_moments(band)
-        if count == 1:
-            return moments
-        if not sizes:
-            found = torch.empty(2, count, *moments.mean.shape, device=band.device)
-        found[0, len(sizes)], found[1, len(sizes)] = moments.mean, moments.var
-        sizes.append(moments.size)
+    first = channel_moments(read(0))
+    if count == 1:
+        return first
+    found = first.mean.new_empty(2, count, *first.mean.shape)
+    sizes = [first.size] * count
+    found[0, 0], found[1, 0] = first.mean, first.var
+
+    def work(index: int) -> float:
+        moments = channel_moments(read(index + 1))
+        found[0, index + 1], found[1, index + 1] = moments.mean, moments.var
+        sizes[index + 1] = moments.size
+        return 0.0
+
+    in_parallel(work, count - 1)
     return join_stacked(sizes, *found)
 
 
