@@ -22,7 +22,8 @@ from torch import Tensor
 from .coarse_to_fine import shrink
 from .degrade import to_linear
 from .depth import to_unit
-from .engine.image_rows import bands_of, sampled, write_rows
+from .engine.image_rows import in_bands, sampled, write_rows
+from .engine.workers import working
 from .filters import noise_variance
 from .inputs import is_flat
 from .restoration import Options
@@ -115,10 +116,11 @@ def choose(image: Tensor) -> Choice:
         image: B,C,H,W in [0, 1], C = 1, 3 or 4 (alpha does not count), any type of image (see
             depth.py), finite. Of several images (a video's frames) the means count.
     """
-    if is_flat(image):
-        light = float(to_unit(sampled(image[:, :3], every(*image.shape[2:]))).mean())
-        return Choice(None, 0.0, 0.0, light, 0, 0, 0, 0, "no contrast")
-    measured = torch.tensor([measure(frame) for frame in image.split(1) if not is_flat(frame)])
+    with working(image.device):
+        if is_flat(image):
+            light = float(to_unit(sampled(image[:, :3], every(*image.shape[2:]))).mean())
+            return Choice(None, 0.0, 0.0, light, 0, 0, 0, 0, "no contrast")
+        measured = torch.tensor([measure(frame) for frame in image.split(1) if not is_flat(frame)])
     light, sharpness, noise = measured.mean(0).tolist()
     dark = share_below(light, *DARK, logarithmic=True)
     blur = share_below(sharpness, *BLURRED) if min(image.shape[-2:]) >= LEAST_PIXELS else 0.0
@@ -130,9 +132,12 @@ def measure(image: Tensor) -> tuple[float, float, float]:
     scale = -(-max(image.shape[-2:]) // MOST_PIXELS)
     height, width = (-(-size // scale) for size in image.shape[-2:])
     colour = torch.empty(1, min(image.shape[1], 3), height, width, device=image.device)
-    for _, start, stop in bands_of(image, scale):
+
+    def make_smaller(frame: int, start: int, stop: int) -> None:
         band = to_unit(image[:, :3, start:stop]).nan_to_num().clamp(0, 1)
-        write_rows(colour, 0, start // scale, shrink(band, scale))
+        write_rows(colour, frame, start // scale, shrink(band, scale))
+
+    in_bands(make_smaller, image, scale)
     light = float(to_linear(colour).mean())
     grey = colour.mean(1, keepdim=True)
     if min(grey.shape[-2:]) <= FAR:

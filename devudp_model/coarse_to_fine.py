@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .engine.image_rows import AnyImage, bands_of, read_rows, write_rows
+from .engine.image_rows import AnyImage, in_bands, read_rows, write_rows
 from .filters import GREY_LEVEL, window_mean
 
 Run = Callable[[Any], Any]
@@ -81,16 +81,20 @@ def smaller(image: AnyImage, scale: int, room: Room | None = None) -> AnyImage:
         small = torch.empty(shape, dtype=image.dtype, device=image.device)
     else:
         small = room(shape)
-    for frame, start, stop in bands_of(image, scale):
+
+    def make(frame: int, start: int, stop: int) -> None:
         rows = shrink(read_rows(image, frame, start, stop), scale)
         write_rows(small, frame, start // scale, rows)
+
+    in_bands(make, image, scale)
     return small
 
 
 def add_change(image: AnyImage, small: AnyImage, restored: AnyImage, scale: int) -> None:
     """Adds what was changed in the smaller image, enlarged, to the image; clipped to [0, 1]."""
     width = image.shape[3]
-    for frame, start, stop in bands_of(image, scale):
+
+    def add(frame: int, start: int, stop: int) -> None:
         top, bottom = max(start // scale - HALO, 0), min(-(-stop // scale) + HALO, small.shape[2])
         change = read_rows(restored, frame, top, bottom) - read_rows(small, frame, top, bottom)
         first = start - top * scale
@@ -98,16 +102,21 @@ def add_change(image: AnyImage, small: AnyImage, restored: AnyImage, scale: int)
         rows = (read_rows(image, frame, start, stop) + enlarged).clamp_(0, 1)
         write_rows(image, frame, start, rows)
 
+    in_bands(add, image, scale)
+
 
 def where_blurred(run: Run) -> Run:
     """`run`, limited to blurred places; see `blurred_share`. What it returns is written to."""
 
     def limited(image: AnyImage) -> AnyImage:
         share, output = blurred_share(image), run(image)
-        for frame, start, stop in bands_of(image, BLOCK):
+
+        def limit(frame: int, start: int, stop: int) -> None:
             before, after = (read_rows(each, frame, start, stop) for each in (image, output))
             some = share_of_rows(share, frame, start, stop)[..., : before.shape[3]]
             write_rows(output, frame, start, before + some * (after - before))
+
+        in_bands(limit, image, BLOCK)
         return output
 
     return limited
@@ -130,7 +139,8 @@ def blurred_share(image: AnyImage) -> Tensor:
     frames, _, height, width = image.shape
     shape = (frames, 1, -(-height // BLOCK), -(-width // BLOCK))
     squares, greys = (torch.empty(shape, device=image.device) for _ in range(2))
-    for frame, start, stop in bands_of(image, BLOCK):
+
+    def measure(frame: int, start: int, stop: int) -> None:
         top = max(start - 2 * HALO, 0)
         bottom = min(stop + 2 * HALO, image.shape[2])
         grey = read_rows(image, frame, top, bottom).mean(1, keepdim=True)
@@ -138,6 +148,8 @@ def blurred_share(image: AnyImage) -> Tensor:
         place = start // BLOCK
         write_rows(squares, frame, place, shrink(finest(grey)[:, :, inner].square(), BLOCK))
         write_rows(greys, frame, place, shrink(grey[:, :, inner], BLOCK))
+
+    in_bands(measure, image, BLOCK)
     fine = window_mean(squares, SHARE_RADIUS)
     coarse = window_mean(finest(greys).square(), SHARE_RADIUS)
     ratio = ((fine + GREY_LEVEL**2 / 4) / (coarse + 4 * GREY_LEVEL**2)).sqrt()

@@ -31,9 +31,6 @@ DETAIL_RADIUS = 2
 The smaller, the more comes from the model's image, which has less noise than a dark input.
 """
 
-MOST_ADDED = 4
-"""The largest radius of a window whose pixels are added up one after the other."""
-
 DOT_RADIUS = 2
 """The largest radius of the dots that `fill_dots` fills."""
 
@@ -52,7 +49,7 @@ COLOUR_SHARE = 0.5
 
 def window_mean(x: Tensor, radius: int) -> Tensor:
     """Mean over windows of 2 `radius` + 1 pixels, at the borders over what there is of them."""
-    if x.device.type == "cpu" and radius <= MOST_ADDED:
+    if x.device.type == "cpu":
         return mean_along(mean_along(x, radius, 2), radius, 3)
     side = 2 * radius + 1
     for window, padding in (((side, 1), (radius, 0)), ((1, side), (0, radius))):

@@ -18,11 +18,12 @@ from .depth import from_unit, to_unit
 from .engine.image_rows import AnyImage, bands_of, less_bytes, new_image, read_rows
 from .engine.network import Network
 from .engine.precision import retry_in_fp32
+from .engine.workers import working
+from .finish import finish
 from .generator import STRIDE, Generator
 from .inputs import check_image, fit_mask, is_flat
 from .restoration import (
     Options,
-    finish,
     make_network,
     match_images,
     network_input,
@@ -96,13 +97,14 @@ class FrozenRestorer(nn.Module):
         """Takes the statistics from the sample and keeps them."""
         generator, sample = self.source
         network, options = make_network(generator, self.options.precision), self.options
-        given, memory = network_input(
-            network, sample, options, options.memory, in_file=not self.pieces
-        )
-        shape = torch.Size((len(sample), 3, *sample.shape[2:]))
-        output, memory = new_image(shape, network.device, memory)
-        network(given, memory=memory, keep=True, out=output)
-        self.matched = match_images(sample, output, options, network)
+        with working(network.device):
+            given, memory = network_input(
+                network, sample, options, options.memory, in_file=not self.pieces
+            )
+            shape = torch.Size((len(sample), 3, *sample.shape[2:]))
+            output, memory = new_image(shape, network.device, memory)
+            network(given, memory=memory, keep=True, out=output)
+            self.matched = match_images(sample, output, options, network)
         self.network, self.given = network, given if isinstance(given, Tensor) else sample
 
     def measure_in_fp32(self) -> None:
@@ -114,7 +116,8 @@ class FrozenRestorer(nn.Module):
     def coarser(self, image: Tensor) -> Tensor:
         """What coarser scales make of a whole image, 1,C,H,W, for `forward` of its pieces."""
         options = self.options
-        given, _ = network_input(self.network, image, options, options.memory, in_file=False)
+        with working(self.network.device):
+            given, _ = network_input(self.network, image, options, options.memory, in_file=False)
         assert isinstance(given, Tensor)
         return given
 
@@ -131,7 +134,8 @@ class FrozenRestorer(nn.Module):
                 `image` is a whole image.
         """
         run = partial(self.restore_piece, image, given)
-        return retry_in_fp32(run, self.network.dtype, self.measure_in_fp32)
+        with working(self.network.device):
+            return retry_in_fp32(run, self.network.dtype, self.measure_in_fp32)
 
     def restore_piece(self, image: Tensor, given: Tensor | None) -> Tensor:
         """`forward` in the network's dtype."""
@@ -149,7 +153,7 @@ class FrozenRestorer(nn.Module):
             exposure=None if exposure is None else Affine(*(x.to(device) for x in exposure)),
             floor=floor.to(device),
         )
-        finish(image, output, matched, options, None, result)
+        finish(image, output, matched, options.task, options.strength, None, result)
         return result
 
 

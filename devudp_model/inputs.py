@@ -21,8 +21,11 @@ def is_flat(image: Tensor) -> bool:
     Each channel is looked at on its own: a coloured area is as flat as a grey one.
     """
     bands, total = list(bands_of(image)), image[:, 0].numel()
-    colours = (to_unit(read_rows(image, *band)[:, :3]) for band in bands)
-    first = channel_moments(to_unit(read_rows(image, *bands[0])[:, :3]))
+
+    def colours(number: int) -> Tensor:
+        return to_unit(read_rows(image, *bands[number])[:, :3])
+
+    first = channel_moments(colours(0))
     # The variance within a part is a part of the whole's: as a rule the first one tells.
     if (first.var * first.size > 2 * total * FLAT**2).any():
         return False

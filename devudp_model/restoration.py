@@ -17,16 +17,26 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from .apply_task import Match, apply_task, is_bounded, match, reach
+from .apply_task import Match, is_bounded, match
 from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
-from .depth import from_colour, from_unit, to_colour, to_unit
-from .engine.image_rows import AnyImage, bands_of, less_bytes, new_image, read_rows, write_rows
+from .depth import to_colour
+from .engine.image_rows import (
+    AnyImage,
+    bands_of,
+    in_bands,
+    less_bytes,
+    new_image,
+    read_rows,
+    write_rows,
+)
 from .engine.network import Network
 from .engine.precision import PRECISIONS, Precision, choose_dtype, retry_in_fp32
 from .engine.statistics import moments_of
-from .engine.watch import Finished, current
+from .engine.watch import current
 from .engine.whole import fits_whole
+from .engine.workers import working
 from .filters import noise_variance
+from .finish import finish
 from .generator import Generator
 from .inputs import check_image, fit_mask, is_flat
 from .scene import tone_for
@@ -123,19 +133,20 @@ def restore(
     """
     options = options or Options()
     check_image(image)
-    mask = None if mask is None else fit_mask(mask, image)
     network = make_network(generator, options.precision)
-    result = image.clone()
-    total = len(image)
-    parts = [slice(0, total)] if options.shared else [slice(i, i + 1) for i in range(total)]
-    for part in parts if total else []:
-        masks = None if mask is None else mask[part if len(mask) > 1 else slice(0, 1)]
-        if not is_flat(image[part]):
-            run = partial(restore_together, network, image[part], masks, options, result[part])
-            retry_in_fp32(run, network.dtype, network.switch_to_fp32)
-        for index in range(part.start, part.stop):
-            if progress is not None:
-                progress(index + 1, total)
+    with working(network.device):
+        result = image.clone()
+        mask = None if mask is None else fit_mask(mask, image)
+        total = len(image)
+        parts = [slice(0, total)] if options.shared else [slice(i, i + 1) for i in range(total)]
+        for part in parts if total else []:
+            masks = None if mask is None else mask[part if len(mask) > 1 else slice(0, 1)]
+            if not is_flat(image[part]):
+                run = partial(restore_together, network, image[part], masks, options, result[part])
+                retry_in_fp32(run, network.dtype, network.switch_to_fp32)
+            for index in range(part.start, part.stop):
+                if progress is not None:
+                    progress(index + 1, total)
     return result
 
 
@@ -150,7 +161,16 @@ def restore_together(
     given, memory = network_input(network, image, options, memory)
     network(given, memory=memory, out=output, check=False)
     matched = match_images(image, output, options, network, scene_of=taken)
-    finish(image, output, matched, options, mask, result, current().finished)
+    finish(
+        image,
+        output,
+        matched,
+        options.task,
+        options.strength,
+        mask,
+        result,
+        current().finished,
+    )
     network.check()
 
 
@@ -163,51 +183,6 @@ def output_room(
         return result[:, :3], memory
     shape = torch.Size((len(result), 3, *result.shape[2:]))
     return new_image(shape, network.device, memory)
-
-
-def finish(
-    image: Tensor,
-    output: AnyImage,
-    matched: Match,
-    options: Options,
-    mask: Tensor | None,
-    result: Tensor,
-    finished: Finished | None = None,
-) -> None:
-    """Runs the task on the model's images, band by band, into `result`.
-
-    Args:
-        image: B,C,H,W.
-        output: B,3,H,W; may lie in the memory of `result`.
-        matched: from the whole images.
-        mask: 1 or B,1,H,W, from `fit_mask`.
-        result: of the shape of `image`; its first three channels are written.
-        finished: is shown each band.
-    """
-    around, device = reach(options.task), output.device
-    above = torch.empty(0)  # the rows above a band, which may have been replaced already
-    for frame, start, stop in bands_of(image):
-        top, bottom = max(start - around, 0), min(stop + around, image.shape[2])
-        rows = read_rows(output, frame, start, bottom)
-        if start > top:
-            rows = torch.cat([above[:, :, above.shape[2] - (start - top) :], rows], 2)
-        above = rows[:, :, : stop - top][:, :, -around:].clone() if around else above
-        share = None
-        if mask is not None:
-            share = to_unit(mask[min(frame, len(mask) - 1), None, :, top:bottom]).to(device)
-        restored = apply_task(
-            to_colour(read_rows(image, frame, top, bottom), device),
-            rows,
-            options.task,
-            matched,
-            strength=options.strength,
-            mask=share,
-        )
-        place = read_rows(result, frame, start, stop)[:, :3]
-        restored = from_colour(restored[:, :, start - top : stop - top], place.shape[1])
-        place.copy_(from_unit(restored, place.dtype))
-        if finished is not None:
-            finished(place, start, image.shape[2])
 
 
 def make_network(generator: Generator, precision: Precision) -> Network:
@@ -244,9 +219,12 @@ def network_input(
     else:
         given = torch.empty(shape, device=network.device)
         left = less_bytes(memory, given)
-    for frame, start, stop in bands_of(image):
+
+    def copy(frame: int, start: int, stop: int) -> None:
         rows = to_colour(read_rows(image, frame, start, stop), given.device)
         write_rows(given, frame, start, rows)
+
+    in_bands(copy, image)
 
     def room(shape: torch.Size) -> AnyImage:
         return new_image(shape, network.device, left)[0]
@@ -284,9 +262,14 @@ def match_images(
         floor = torch.zeros(1, 3, 1, 1, device=output.device)
         return Match(None, floor, bounded=bounded, tone=tone)
     bands = list(bands_of(image))
-    before = (to_colour(read_rows(image, *band), output.device) for band in bands)
-    after = (read_rows(output, *band) for band in bands)
-    taken, made = (moments_of(each, len(bands)) for each in (before, after))
+
+    def before(number: int) -> Tensor:
+        return to_colour(read_rows(image, *bands[number]), output.device)
+
+    def after(number: int) -> Tensor:
+        return read_rows(output, *bands[number])
+
+    taken, made = (moments_of(read, len(bands)) for read in (before, after))
     noise = noise_variance(image[:, :3]).to(output.device) if detail else 0.0
     matched = match(taken, made, exposure, detail, noise=noise, tone=tone)
     return matched._replace(bounded=bounded)

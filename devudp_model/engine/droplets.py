@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..depth import to_colour
-from ..filters import window_mean
+from ..filters import window_max, window_mean
 from .image_rows import AnyImage, FileImage, read_rows
 
 LIMIT = (7.0, 10.0)
@@ -92,7 +92,9 @@ def heal(output: Tensor, image: Tensor, beyond: Tensor) -> Tensor:
 
 def grow(x: Tensor, radius: int) -> Tensor:
     """The maximum over windows of 2 `radius` + 1 pixels."""
-    return F.max_pool2d(x, 2 * radius + 1, stride=1, padding=radius)
+    if x.device.type == "cpu":
+        return window_max(x, radius)  # up to 50 times as fast
+    return F.max_pool2d(x, 2 * radius + 1, stride=1, padding=radius)  # one operation
 
 
 class Droplets:

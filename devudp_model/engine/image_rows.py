@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from .spill_file import SpillFile
+from .workers import in_parallel
 
 SHARE = 4
 """An image is kept in memory if it takes less than one part in so many of the memory limit."""
@@ -79,13 +80,22 @@ def write_rows(image: AnyImage, frame: int, start: int, rows: Tensor) -> None:
         image[frame : frame + 1, :, start : start + rows.shape[2]].copy_(rows)
 
 
-def bands_of(image: AnyImage, multiple: int = 1) -> Iterator[tuple[int, int, int]]:
+def bands_of(
+    image: AnyImage, multiple: int = 1, parts: int = 1, least: int = 1
+) -> Iterator[tuple[int, int, int]]:
     """Frame, first and last row (exclusive) of bands that take little memory.
 
     All but a frame's last one have a multiple of `multiple` rows.
+
+    Args:
+        parts: for so many workers at once, the bands are that much smaller, ...
+        least: ... but have at least so many rows.
     """
     height, width = image.shape[2:]
     pixels = BAND_PIXELS if image.device.type == "cpu" else GPU_BAND_PIXELS
+    if parts > 1:
+        pixels = min(pixels, image.shape[2] * width) // parts
+        pixels = max(pixels, least * width)
     rows = max(1, pixels // (width * multiple)) * multiple
     for frame in range(image.shape[0]):
         for start in range(0, height, rows):
@@ -103,6 +113,17 @@ def extremes(image: AnyImage) -> Tensor:
         torch.minimum(low, found.min, out=low)
         torch.maximum(high, found.max, out=high)
     return torch.stack([low, high])
+
+
+def in_bands(work: Callable[[int, int, int], object], image: AnyImage, multiple: int = 1) -> None:
+    """`work(frame, start, stop)` for each of `bands_of`, by all workers there are."""
+    bands = list(bands_of(image, multiple))
+
+    def one(number: int) -> float:
+        work(*bands[number])
+        return 0.0
+
+    in_parallel(one, len(bands))
 
 
 def sampled(image: AnyImage, step: int) -> Tensor:

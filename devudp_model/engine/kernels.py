@@ -56,28 +56,25 @@ def signed(x: Tensor) -> Tensor:
 
 def compute_rows(
     out: Tensor,
-    part: Tensor,
     found: list[Tensor],
     base: list[Tensor],
     mean: Tensor | None,
     var: Tensor | None,
     eps: float,
     rectified: Tensor | None,
-    add: bool,
 ) -> None:
     """Rows of a feature: out = [base +] [ReLU of] what was found, normalised.
 
     Args:
-        out, part: 1,C,h,W; if something is added, the other part of the sum is made in `part`, else
-            both are the same.
-        found, base: their rows, in pieces one below the other; none that are in `part` or `out`
-            already.
-        rectified: `signed` of `part`, for a ReLU; None for none.
+        out: 1,C,h,W.
+        found, base: their rows, in pieces one below the other; nothing found if that is in `out`
+            already, nothing as base if nothing is added.
+        rectified: `signed` of `out`, for a ReLU; None for none.
         mean, var: of what was found, vectors of C, float32; None to leave it as it is.
     """
     row = 0
     for piece in found:
-        place = part[:, :, row : row + piece.shape[2]]
+        place = out[:, :, row : row + piece.shape[2]]
         row += piece.shape[2]
         if mean is not None and var is not None:
             normalize_into(place, piece, mean, var, eps)
@@ -87,11 +84,8 @@ def compute_rows(
         rectified.clamp_(min=0)
     row = 0
     for piece in base:
-        # Copied first, since nothing reads memory as fast as a copy.
-        out[:, :, row : row + piece.shape[2]].copy_(piece)
+        out[:, :, row : row + piece.shape[2]].add_(piece)
         row += piece.shape[2]
-    if add:
-        out.add_(part)
 
 
 def interleave(even: Tensor, odd: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ class FeatureReader:
         return index > 0 and self.spans[index].frame == self.spans[index - 1].frame
 
     def own_buffers(self) -> tuple[Tensor, Tensor]:
-        """The thread's: for a strip, and for a feature's part.
+        """The thread's: for a strip, and for what is read from a file to be added to it.
 
         The same memory all the time: short lives between the features' long ones would leave holes
         in the process's memory.
@@ -154,18 +154,18 @@ class FeatureReader:
         """Rows beyond the image are zeros, as the convolutions' padding is."""
         start, (top, bottom) = self.spans[index].start, self.inside(index)
         done = max(self.inside(index - 1)[1], top) if self.follows(index) else top
-        strip, part = self.own_buffers()
+        strip, other = self.own_buffers()
         strip = strip[:, :, : self.spans[index].stop - start]
         new = strip[:, :, done - start : bottom - start]
-        part = new if self.feature.base is None else part[:, :, : new.shape[2]]
+        other = other[:, :, : new.shape[2]]
         with self.turns.turn(index):
-            pieces = self.feature.buffer.read(part)
-            base = [] if self.feature.base is None else self.feature.base.read(new)
+            pieces = self.feature.buffer.read(new)
+            base = [] if self.feature.base is None else self.feature.base.read(other)
         if top > start:
             strip[:, :, : top - start].zero_()
         if bottom < self.spans[index].stop:
             strip[:, :, bottom - start :].zero_()
-        self.compute(new, part, pieces, base)
+        self.compute(new, pieces, base)
         if self.kept is not None:
             self.kept.write(index, self.spans[index], new, copy=True)
         share = self.shared_with_next(index)
@@ -184,17 +184,14 @@ class FeatureReader:
         following = index + 1 < len(self.spans) and self.follows(index + 1)
         return min(self.inside(index + 1)[0], bottom) if following else bottom
 
-    def compute(self, out: Tensor, part: Tensor, found: list[Tensor], base: list[Tensor]) -> None:
+    def compute(self, out: Tensor, found: list[Tensor], base: list[Tensor]) -> None:
         """The new rows of the whole feature, of what was found in its buffers."""
         feature, kernels = self.feature, kernels_for(out.device)
-        if found and found[0] is part and feature.moments is None:
+        if found and found[0] is out and feature.moments is None:
             found = []
-        if base and base[0] is out:
-            base = []
         mean, var = (None, None) if feature.moments is None else feature.moments[1:]
-        rectified = signed(part) if feature.relu else None
-        added = feature.base is not None
-        kernels.compute_rows(out, part, found, base, mean, var, NORM_EPS, rectified, added)
+        rectified = signed(out) if feature.relu else None
+        kernels.compute_rows(out, found, base, mean, var, NORM_EPS, rectified)
 
     def stop(self) -> None:
         for order in (self.turns, self.shared, self.kept):

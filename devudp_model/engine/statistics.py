@@ -11,14 +11,14 @@ float64 in the order of the image.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .kernels import kernels_for
-from .workers import Stopped
+from .workers import Stopped, in_parallel
 
 BATCH_NORM_STATS = frozenset(["cuda"])
 """Types of devices that have `torch.batch_norm_stats`."""
@@ -108,21 +108,25 @@ def channel_moments(x: Tensor) -> Moments:
     return Moments(x.numel() // x.shape[1], mean, var)
 
 
-def moments_of(bands: Iterable[Tensor], count: int) -> Moments:
-    """`join` of the `channel_moments` of `count` bands.
+def moments_of(read: Callable[[int], Tensor], count: int) -> Moments:
+    """`join` of the `channel_moments` of `count` bands, which `read` gets by their numbers.
 
     They are written into one block; see `small` for why.
     """
-    sizes: list[int] = []
-    found = torch.empty(0)
-    for band in bands:
-        moments = channel_moments(band)
-        if count == 1:
-            return moments
-        if not sizes:
-            found = torch.empty(2, count, *moments.mean.shape, device=band.device)
-        found[0, len(sizes)], found[1, len(sizes)] = moments.mean, moments.var
-        sizes.append(moments.size)
+    first = channel_moments(read(0))
+    if count == 1:
+        return first
+    found = first.mean.new_empty(2, count, *first.mean.shape)
+    sizes = [first.size] * count
+    found[0, 0], found[1, 0] = first.mean, first.var
+
+    def work(index: int) -> float:
+        moments = channel_moments(read(index + 1))
+        found[0, index + 1], found[1, index + 1] = moments.mean, moments.var
+        sizes[index + 1] = moments.size
+        return 0.0
+
+    in_parallel(work, count - 1)
     return join_stacked(sizes, *found)
 
 
@@ -159,8 +163,8 @@ class FeatureStatistics:
     def __init__(self, rows: int):
         self.rows = rows
         self.parts: dict[int, Moments] = {}
-        self.sums: dict[int, Any] = {}
-        self.squares: dict[int, Any] = {}
+        self.sums: dict[int, bytes] = {}
+        self.squares: dict[int, bytes] = {}
         self.sizes: dict[int, int] = {}
         self.origin: Tensor | None = None
         self.begun = threading.Event()
@@ -188,7 +192,8 @@ class FeatureStatistics:
         origin = self.origin if strip.dtype == torch.float32 else None
         group_sums = kernels_for(strip.device).group_sums
         sums, squares = group_sums(pixels, origin, self.rows, self.own.buffer)
-        self.sums[index], self.squares[index] = small(sums), small(squares)
+        # Not as tensors (see `small`), nor as lists, which are slow to make and to read.
+        self.sums[index], self.squares[index] = sums.numpy().tobytes(), squares.numpy().tobytes()
 
     def stop(self) -> None:
         """Lets nobody wait for a strip 0 that will not come."""
@@ -200,7 +205,9 @@ class FeatureStatistics:
         size = sum(self.sizes.values())
         assert self.origin is not None
         sums, squares = (
-            torch.tensor([row for rows in sorted_values(found) for row in rows]).double()
+            torch.frombuffer(bytearray(b"".join(sorted_values(found))), dtype=torch.float32)
+            .view(-1, len(self.origin))
+            .double()
             for found in (self.sums, self.squares)
         )
         mean, square = in_order(sums) / size, in_order(squares) / size

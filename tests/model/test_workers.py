@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from devudp_model import finish
 from devudp_model.engine import statistics as statistics
 from devudp_model.engine import strips as strips
 from devudp_model.engine.layers import Layer
@@ -16,6 +17,8 @@ from devudp_model.engine.network import Network
 from devudp_model.engine.watch import watching
 from devudp_model.engine.workers import Order, in_parallel, worker_count, workers, working
 from devudp_model.generator import VARIANTS, Variant
+from devudp_model.restoration import Options, restore
+from devudp_model.tasks import TASKS
 
 from .test_engine import generator, random_image
 
@@ -65,6 +68,22 @@ def test_slow_threads_change_no_bit(
             sleepy(patch, every)
             out = Network(generator(variant), torch.float32)(x, memory=memory)
         assert torch.equal(out, expected)
+
+
+@pytest.mark.usefixtures("small_strips")
+@pytest.mark.parametrize("task", TASKS)
+def test_bands_of_the_whole_image_change_no_bit(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = generator("devudp"), random_image(2, 3, 90, 40)
+    monkeypatch.setattr(finish, "LEAST_ROWS", 4)
+    torch.set_num_threads(1)
+    expected = restore(x, net, Options(task))
+    torch.set_num_threads(3)
+    seen: list[tuple[int, int]] = []
+    with watching(finished=lambda rows, start, height: seen.append((start, rows.shape[2]))):
+        assert torch.equal(restore(x, net, Options(task)), expected)
+    assert len(seen) > 2
+    assert sum(rows for _, rows in seen) == 2 * 90 and seen[0][0] == 0
+    assert torch.get_num_threads() == 3
 
 
 def test_each_worker_has_one_thread_and_the_callers_number_stays() -> None:
