@@ -78,6 +78,8 @@ def run_noting(args: argparse.Namespace) -> int:
 
 
 def run_restore(args: argparse.Namespace) -> int:
+    # Blocks that are given back to the system: smaller ones leave holes after the second image.
+    os.environ.setdefault("PILLOW_BLOCK_SIZE", "64m")
     if args.file_memory:
         os.environ[MEMORY_VARIABLE] = str(args.file_memory)
     from .files.launcher import Process
