@@ -67,7 +67,7 @@ MIXED = ("shared", "each image", "part")
 """Cases in which image and mask lie on two devices, too."""
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_every_option(name: str, masked: bool, device: torch.device, coarser: None) -> None:
     shape, options = CASES[name]

@@ -63,6 +63,7 @@ def test_features_do_not_depend_on_the_exposure() -> None:
     torch.testing.assert_close(bright, dark, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_shipped_model_sees_a_night() -> None:
     torch.manual_seed(0)
     day = torch.rand(1, 3, 12, 16).repeat_interleave(8, 2).repeat_interleave(8, 3) * 0.8 + 0.2

@@ -56,7 +56,7 @@ def sleepy(monkeypatch: pytest.MonkeyPatch, every: Callable[[int], bool]) -> Non
 def test_slow_threads_change_no_bit(
     variant: Variant, memory: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x = random_image(2, 3, 48, 40)
+    x = random_image(2, 3, 32, 28)
     torch.set_num_threads(1)
     expected = Network(generator(variant), torch.float32)(x)
     torch.set_num_threads(3)
