@@ -34,7 +34,9 @@ def generator_for(task: Task) -> Generator:
     return small_generator(TASK_SPECS[task].variant)
 
 
-@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize(
+    "precision", ["fp32", *(pytest.param(p, marks=pytest.mark.slow) for p in ("fp16", "bf16"))]
+)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_and_precision(
     task: Task, precision: Precision, device: torch.device, coarser: None

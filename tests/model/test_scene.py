@@ -85,6 +85,7 @@ def test_predictions_only_darken_and_not_without_end(predicted: float, mean: flo
     assert constant(predicted).target_mean(night()) == pytest.approx(mean)
 
 
+@pytest.mark.slow
 def test_frames_have_a_common_mean() -> None:
     frames = torch.cat([night(), night().flip(3)])
     assert shipped().target_mean(frames) == pytest.approx(

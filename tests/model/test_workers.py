@@ -52,7 +52,7 @@ def sleepy(monkeypatch: pytest.MonkeyPatch, every: Callable[[int], bool]) -> Non
 
 @pytest.mark.usefixtures("small_strips")
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("memory", [None, 1])
+@pytest.mark.parametrize("memory", [None, pytest.param(1, marks=pytest.mark.slow)])
 def test_slow_threads_change_no_bit(
     variant: Variant, memory: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
