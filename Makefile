@@ -15,6 +15,8 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 MINUTES ?= 10
 RUN := .venv/bin/python
+# Tests are compiled once, not by each run, and each process, again.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test test-fast fuzz check clean
 .NOTPARALLEL:
@@ -23,11 +25,12 @@ demo: .venv/standalone.stamp
 	$(RUN) -m devudp_model.cli restore samples --out demo --compare --overwrite
 	@echo "Results: demo/*.png   Before and after, side by side: demo/*.compare.jpg"
 
+# One process has ComfyUI's tests, the other the rest, file by file: tests/conftest.py.
 test: .venv/test.stamp
-	$(RUN) -m pytest $(PYTEST)
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 test-fast: .venv/test.stamp
-	$(RUN) -m pytest -m "not comfyui and not slow" $(PYTEST)
+	$(RUN) -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not comfyui and not slow" $(PYTEST)
 
 fuzz: .venv/test.stamp
 	$(RUN) -m tests.fuzz --minutes $(MINUTES)

@@ -166,7 +166,10 @@ def test_issue_forms_know_the_tasks() -> None:
 def test_what_starts_a_process_is_marked_slow() -> None:
     """`make test-fast` promises it."""
     for path in [*ROOT.glob("tests/*.py"), *ROOT.glob("tests/[mt]*/*.py")]:
-        body = ast.parse(path.read_text(encoding="utf-8")).body
+        text = path.read_text(encoding="utf-8")
+        if not re.search("subprocess|launch", text):
+            continue
+        body = ast.parse(text).body
         if "pytestmark = pytest.mark.slow" in map(ast.unparse, body):
             continue
         for node in body:
@@ -233,6 +236,7 @@ def test_api_page_is_current() -> None:
     assert read("docs/api.md") == script("docs/make_api.py").page(), "run python docs/make_api.py"
 
 
+@pytest.mark.slow
 def test_figure_is_current() -> None:
     """What its boxes and its table say is the generator's."""
     module = script("docs/make_architecture.py")

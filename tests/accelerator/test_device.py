@@ -66,6 +66,7 @@ def test_operations_copies_and_waits_are_counted(device: torch.device) -> None:
         assert counts.waits == 1, counts.table()
 
 
+@pytest.mark.slow
 def test_modules_move_train_and_are_copied(device: torch.device) -> None:
     torch.manual_seed(0)
     here = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 3))

@@ -34,7 +34,9 @@ def generator_for(task: Task) -> Generator:
     return small_generator(TASK_SPECS[task].variant)
 
 
-@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize(
+    "precision", ["fp32", *(pytest.param(p, marks=pytest.mark.slow) for p in ("fp16", "bf16"))]
+)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_and_precision(
     task: Task, precision: Precision, device: torch.device, coarser: None
@@ -67,7 +69,7 @@ MIXED = ("shared", "each image", "part")
 """Cases in which image and mask lie on two devices, too."""
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_every_option(name: str, masked: bool, device: torch.device, coarser: None) -> None:
     shape, options = CASES[name]

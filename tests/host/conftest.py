@@ -15,7 +15,7 @@ from PIL import Image
 
 from devudp_model.checkpoint import save_checkpoint
 from devudp_model.generator import Generator
-from tests.host.environment import COMFYUI, HERE, Host, prepare
+from tests.host.environment import HERE, Host, prepare
 from tests.host.fakes import Pack, load_pack
 from tests.host.server import Server, install_pack, make_base, serve
 
@@ -30,19 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "host" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.comfyui)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says how many tests ran in the real host."""
-    counts = []
-    for outcome in ("passed", "failed", "error", "skipped"):
-        reports = terminalreporter.stats.get(outcome, [])
-        # A file that cannot be collected has a report without keywords.
-        count = sum("comfyui" in getattr(report, "keywords", ()) for report in reports)
-        if count:
-            counts.append(f"{count} {outcome}")
-    if counts:
-        terminalreporter.write_line(f"In a real ComfyUI {COMFYUI}: {', '.join(counts)}")
 
 
 @pytest.fixture(scope="session")

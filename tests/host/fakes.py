@@ -200,6 +200,10 @@ class Pack:
         return sys.modules[f"{self.name}.{name}"]
 
 
+LIBRARIES: dict[Shape, dict[str, ModuleType]] = {}
+"""The pack's devudp_model is imported once, not for each test: it knows nothing of its host."""
+
+
 def load_pack(monkeypatch: pytest.MonkeyPatch, shape: Shape, models: str) -> Pack:
     """Imports the pack as the host does: by its folder's path, whatever that is called."""
     calls = Calls()
@@ -228,6 +232,8 @@ def load_pack(monkeypatch: pytest.MonkeyPatch, shape: Shape, models: str) -> Pac
     name = f"/custom_nodes/De-V_x_udp {shape}"
     for known in [known for known in sys.modules if known.startswith(name)]:
         monkeypatch.delitem(sys.modules, known)
+    for known, library in LIBRARIES.setdefault(shape, {}).items():
+        monkeypatch.setitem(sys.modules, known, library)
     spec = importlib.util.spec_from_file_location(name, ROOT / "__init__.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -235,6 +241,8 @@ def load_pack(monkeypatch: pytest.MonkeyPatch, shape: Shape, models: str) -> Pac
     spec.loader.exec_module(module)
     extension: Any = asyncio.run(module.comfy_entrypoint())
     nodes = asyncio.run(extension.get_node_list())
+    for known in [known for known in sys.modules if known.startswith(f"{name}.devudp_model")]:
+        LIBRARIES[shape][known] = sys.modules[known]
     return Pack(name, calls, management, {node.__name__: node for node in nodes})
 
 

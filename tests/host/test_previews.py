@@ -48,7 +48,9 @@ def test_the_host_sees_what_is_finished(
 
 
 @pytest.mark.usefixtures("small_weights")
-@pytest.mark.parametrize("change", ["kept", "mask", "deblur"])
+@pytest.mark.parametrize(
+    "change", ["kept", *(pytest.param(c, marks=pytest.mark.slow) for c in ("mask", "deblur"))]
+)
 def test_a_first_look_is_only_taken_where_it_tells_something(pack: Pack, change: str) -> None:
     image = torch.rand(1, 320, 320, 3, generator=torch.Generator().manual_seed(0)) * 0.2
     more = {"kept": {}, "mask": {"mask": torch.ones(1, 320, 320)}, "deblur": {"task": "deblur"}}

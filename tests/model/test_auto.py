@@ -103,6 +103,7 @@ def test_what_is_asked_for_goes_on_top() -> None:
     assert deblur.options(Options(exposure=0.5)).exposure is None
 
 
+@pytest.mark.slow
 def test_noise_is_measured_and_does_not_look_sharp(good: Tensor) -> None:
     blurred = made_worse(good, blur=16.0)
     noisy = made_worse(good, blur=16.0, noise=0.02)

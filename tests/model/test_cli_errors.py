@@ -20,6 +20,7 @@ from devudp_model.restoration import Options
 from tests.model.cli_files import draw, names
 
 
+@pytest.mark.slow
 def test_bad_files_are_listed_and_the_others_done(
     tmp_path: Path, devudp: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -140,6 +140,7 @@ def test_other_kinds_of_images_are_named(
     assert any("1 .nef file skipped" in text for text in said)
 
 
+@pytest.mark.slow
 def test_file_memory(
     tmp_path: Path,
     devudp: Callable[..., int],

@@ -89,6 +89,7 @@ strip_bytes = st.integers(1, 300_000)
 memories = st.sampled_from([None, 1, 50_000, 200_000, 10_000_000])
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(sizes, sizes, strip_bytes, memories, st.sampled_from(VARIANTS), st.integers(1, 2))
 def test_any_size_strip_and_memory_gives_the_generators_image(

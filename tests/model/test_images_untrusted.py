@@ -112,6 +112,7 @@ def test_a_tiny_file_that_claims_a_large_image(
         read_image(tmp_path / "b.png")
 
 
+@pytest.mark.slow
 def test_a_jpeg_too_small_for_its_pixels(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), 5).save(tmp_path / "a.jpg")
     content = bytearray((tmp_path / "a.jpg").read_bytes())

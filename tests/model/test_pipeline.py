@@ -216,12 +216,13 @@ def tiny(variant: Variant) -> Generator:
     return Generator(variant, width=1, depth=1).eval().requires_grad_(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [*TASKS, "auto"])
 def test_no_copy_of_a_whole_image_in_float32(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a memory limit, a file's image is held twice in its own depth: as read, as restored."""
-    width, height = 500, 700
+    width, height = 400, 500
     monkeypatch.setattr(image_rows, "BAND_PIXELS", 2**13)
     monkeypatch.setattr(strips, "CACHE_BYTES", 2**17)
     monkeypatch.setattr(statistics, "GROUP_NUMBERS", 2**13)

@@ -197,7 +197,7 @@ def test_any_memory_gives_the_same(
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
+@pytest.mark.parametrize("dtype", [torch.uint8, pytest.param(torch.uint16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_an_image_in_its_files_own_depth_gives_the_same_to_the_bit(
     task: Task, dtype: torch.dtype, channels: int
@@ -272,7 +272,9 @@ def test_a_broken_generator_is_told_even_in_float32() -> None:
         restoration.restore(random_image(1, 3, 16, 16), net, FP32)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(t, marks=[pytest.mark.slow] * (t == "deblur")) for t in TASKS]
+)
 def test_frozen_tiles_are_pieces_of_the_whole(task: Task) -> None:
     if task == "deblur":  # large and blurred enough to begin with a smaller image
         net = generator("devudp-dt")

@@ -63,6 +63,7 @@ def test_features_do_not_depend_on_the_exposure() -> None:
     torch.testing.assert_close(bright, dark, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_shipped_model_sees_a_night() -> None:
     torch.manual_seed(0)
     day = torch.rand(1, 3, 12, 16).repeat_interleave(8, 2).repeat_interleave(8, 3) * 0.8 + 0.2
@@ -84,6 +85,7 @@ def test_predictions_only_darken_and_not_without_end(predicted: float, mean: flo
     assert constant(predicted).target_mean(night()) == pytest.approx(mean)
 
 
+@pytest.mark.slow
 def test_frames_have_a_common_mean() -> None:
     frames = torch.cat([night(), night().flip(3)])
     assert shipped().target_mean(frames) == pytest.approx(

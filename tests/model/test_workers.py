@@ -55,11 +55,11 @@ def sleepy(monkeypatch: pytest.MonkeyPatch, every: Callable[[int], bool]) -> Non
 
 @pytest.mark.usefixtures("small_strips")
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("memory", [None, 1])
+@pytest.mark.parametrize("memory", [None, pytest.param(1, marks=pytest.mark.slow)])
 def test_slow_threads_change_no_bit(
     variant: Variant, memory: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x = random_image(2, 3, 48, 40)
+    x = random_image(2, 3, 32, 28)
     torch.set_num_threads(1)
     expected = Network(generator(variant), torch.float32)(x)
     torch.set_num_threads(3)

@@ -78,12 +78,14 @@ def run(folder: Path) -> None:
     main([*unpaired(folder), "--schedule.length", "1", "--out", str(folder / "run")])
 
 
+@pytest.mark.slow
 def test_a_run_measures_its_checkpoint(tmp_path: Path) -> None:
     run(tmp_path)
     measured = load_checkpoint(tmp_path / "run" / "devudp.safetensors").generator.measured
     assert set(measured) == {"bf16", "fp16"} and measured["bf16"].largest > 0
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_measured_afterwards(tmp_path: Path) -> None:
     run(tmp_path)
     file, out = tmp_path / "run" / "devudp.safetensors", tmp_path / "out.safetensors"

@@ -72,6 +72,7 @@ def test_orthogonalised_matrices_have_singular_values_near_1():
         assert values.min() > 0.3 and values.max() < 1.3, shape
 
 
+@pytest.mark.slow
 def test_a_network_that_rests_does_not_move():
     """G_inv has no gradient where eqs. 6 and 9 are left out, and its kernels have G's shapes."""
     G, resting = networks(), networks()

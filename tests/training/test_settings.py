@@ -109,16 +109,27 @@ WRONG = [
 ]
 
 
+@pytest.fixture(scope="module")
+def shipped_recipe(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A run's arguments, to which one that is wrong is added."""
+    return staged("devudp", tmp_path_factory.mktemp("data"), 0.002)
+
+
 @pytest.mark.parametrize(("option", "values", "words"), WRONG, ids=[w[0] for w in WRONG])
 def test_what_is_wrong_is_said_before_anything_is_written(
-    option: str, values: str, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    option: str,
+    values: str,
+    words: str,
+    shipped_recipe: list[str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ):
     given = [values] if option == "--data.exposure" else values.split()
     if option == "--data.coarse-inputs":
         option, given = "--data.coarse-inputs", []
-    out, arguments = tmp_path / "run", staged("devudp", tmp_path, 0.002)
+    out = tmp_path / "run"
     with pytest.raises(SystemExit) as ended:
-        main([*arguments, "--out", str(out), option, *given])
+        main([*shipped_recipe, "--out", str(out), option, *given])
     assert ended.value.code == 1 and words in caplog.messages[-1]
     assert not out.exists()
 

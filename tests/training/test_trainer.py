@@ -77,6 +77,7 @@ def test_steps_are_those_of_a_plain_loop(variant: str, accelerator: Accelerator,
             assert torch.equal(state[key][name], value), (key, name)
 
 
+@pytest.mark.slow
 def test_D_of_a_trainer_learns_from_its_pool(accelerator: Accelerator, tmp_path: Path):
     """With a full pool, D is shown earlier images in place of half of the new ones."""
     with_pool, without = (
