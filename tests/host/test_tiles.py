@@ -16,11 +16,11 @@ from tests.host.test_nodes import difference
 @pytest.mark.parametrize(
     ("task", "checkpoint", "size"),
     [
-        ("joint", "small.safetensors", (2000, 700)),
+        ("joint", "small.safetensors", (1300, 700)),
         ("deblur", "small.safetensors", (700, 400)),
         ("deblur", "small-dt.safetensors", (1300, 640)),
         ("low light", "small.safetensors", (700, 400)),
-        ("joint", "bundled", (2000, 96)),
+        ("joint", "bundled", (1300, 96)),
     ],
 )
 def test_tiles_make_the_same_image_without_seams(
