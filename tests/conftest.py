@@ -6,13 +6,13 @@ import gc
 from typing import Any
 
 import pytest
-import torch
-
-torch.set_num_threads(1)  # the networks here are too small to share out
 
 
 def pytest_collection_finish() -> None:
     """What is imported by now stays: without it, a collection takes a tenth of the time."""
+    import torch  # not above: the process that only shares tests out does without it
+
+    torch.set_num_threads(1)  # the networks here are too small to share out
     gc.collect()
     gc.freeze()
 

@@ -1,5 +1,6 @@
 """The ONNX files and the script that runs them: whole images and tiles."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from devudp_model.generator import Variant
 from devudp_model.restoration import make_network
 from tests.training.test_export import NEEDS_EXPORTER, make_generator
 
-pytest.importorskip("onnxruntime")
-pytest.importorskip("onnxscript")
+if not (find_spec("onnxruntime") and find_spec("onnxscript")):  # seconds, to import them
+    pytest.skip("needs onnxruntime and onnxscript", allow_module_level=True)
 
 from training import onnx_export, onnx_restore
 
