@@ -1,10 +1,19 @@
 """Signals: where they are raised, and where they wait."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from devudp_model.files import interrupts
+
+
+@pytest.fixture(autouse=True)
+def not_ignored() -> Iterator[None]:
+    """SIGINT is ignored in what a shell has started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_signal_is_raised_at_once() -> None:
