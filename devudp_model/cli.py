@@ -78,8 +78,7 @@ def run_noting(args: argparse.Namespace) -> int:
 
 
 def run_restore(args: argparse.Namespace) -> int:
-    # Blocks that are given back to the system: smaller ones leave holes after the second image.
-    os.environ.setdefault("PILLOW_BLOCK_SIZE", "64m")
+    os.environ.setdefault("PILLOW_BLOCK_SIZE", "64m")  # smaller blocks of memory leave holes
     if args.file_memory:
         os.environ[MEMORY_VARIABLE] = str(args.file_memory)
     from .files.launcher import Process
