@@ -97,7 +97,7 @@ def make_weights(path: Path, width: int) -> Path:
     """A network that changes images."""
     torch.manual_seed(0)
     generator = Generator("devudp", width)
-    torch.nn.init.normal_(generator.head.weight, std=0.1)
+    torch.nn.init.normal_(generator.head.weight, std=0.02)  # no droplets to heal
     save_checkpoint(path, generator, {}, dtype=torch.float32)
     return path
 
