@@ -19,7 +19,7 @@ from devudp_model import untrusted
 from devudp_model.files.images import ImageError, RasterImage, to_array
 from devudp_model.files.reading import read_image
 from devudp_model.files.writing import write_image
-from tests.model.test_images import (
+from tests.model.image_files import (
     SRGB,
     camera_exif,
     png_chunk,
