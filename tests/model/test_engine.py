@@ -1,32 +1,13 @@
 """Whole images in strips, in any memory: always the same image."""
 
-import errno
-import gc
-import io
-import weakref
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from devudp_model.engine import buffers as buffers
 from devudp_model.engine import statistics as statistics
 from devudp_model.engine import strips as strips
-from devudp_model.engine.buffers import (
-    BlockBuffer,
-    BufferPool,
-    BufferShape,
-    FileBuffer,
-    MemoryBuffer,
-    RowBuffer,
-    empty_strip,
-)
-from devudp_model.engine.image_rows import FileImage
-from devudp_model.engine.kernels import EAGER, kernels_for, normalize_into, signed
-from devudp_model.engine.layers import forget_layers
 from devudp_model.engine.network import Network
 from devudp_model.engine.statistics import (
     FeatureStatistics,
@@ -35,34 +16,11 @@ from devudp_model.engine.statistics import (
     channel_moments,
     join,
 )
-from devudp_model.generator import NORM_EPS, Generator, InstanceNorm, Variant, fold_batchnorm
+from devudp_model.generator import Generator, InstanceNorm, Variant
+from tests.model.engine_network import generator, random_image
 
 CPU = torch.device("cpu")
 VARIANTS: list[Variant] = ["devudp", "devudp-dt"]
-
-
-def random_image(*shape: int, seed: int = 0) -> Tensor:
-    """Random images in [0, 1] with coarse and fine structure, so that all scales matter."""
-    rng = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(*shape[:2], 3, 4, generator=rng)
-    coarse = nn.functional.interpolate(coarse, shape[2:], mode="bilinear")
-    return (0.7 * coarse + 0.3 * torch.rand(shape, generator=rng)) * 0.9
-
-
-def generator(variant: Variant, depth: int = 1) -> Generator:
-    """Small, with weights of a size that keeps the numbers where a trained network has them."""
-    torch.manual_seed(2)
-    net = Generator(variant, width=8, depth=depth).eval().requires_grad_(False)
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            fan = module.weight[0].numel()
-            nn.init.normal_(module.weight, std=(1 if variant == "devudp" else 0.5) * fan**-0.5)
-        elif isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.8, 1.2)
-            nn.init.uniform_(module.bias, -0.1, 0.1)
-            nn.init.uniform_(module.running_var, 0.8, 1.2)  # pyright: ignore[reportArgumentType]
-            nn.init.uniform_(module.running_mean, -0.1, 0.1)  # pyright: ignore[reportArgumentType]
-    return net
 
 
 def reference(net: Generator, x: Tensor) -> Tensor:
@@ -268,126 +226,6 @@ def test_what_overflows_with_kept_statistics_is_told() -> None:
     assert network.dtype == torch.float16
 
 
-def test_layers_are_made_once_for_a_generator() -> None:
-    net = generator("devudp")
-    net.requires_grad_(False)
-    x = random_image(1, 3, 16, 16)
-    network = Network(net, torch.float32)
-    assert Network(net, torch.float32).layers is network.layers
-    assert Network(net, torch.bfloat16).layers is not network.layers
-    before = network(x)
-    network(x, keep=True)
-    assert torch.equal(Network(net, torch.float32)(x / 2), Network(net, torch.float32)(x / 2))
-    assert not Network(net, torch.float32).local, "statistics are not kept with the layers"
-    net.get_parameter("encode1.0.conv1.weight").mul_(2)
-    changed = Network(net, torch.float32)
-    assert changed.layers is not network.layers and not torch.equal(changed(x), before)
-    net.head = torch.nn.Conv2d(net.head.in_channels, 3, 7, padding=3).requires_grad_(False)
-    assert Network(net, torch.float32).layers is not changed.layers
-    net.requires_grad_(True)
-    assert Network(net, torch.float32).layers is not Network(net, torch.float32).layers
-
-
-def test_layers_go_with_their_generator() -> None:
-    net = generator("devudp").requires_grad_(False)
-    layers = weakref.ref(Network(net, torch.float32).layers)
-    gc.collect()
-    assert layers() is not None
-    forget_layers(net)
-    gc.collect()
-    assert layers() is None
-    layers = weakref.ref(Network(net, torch.float32).layers)
-    del net
-    gc.collect()
-    assert layers() is None
-
-
-def test_few_buffers_are_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most three full-size feature maps: 384 bytes a pixel with width 64 in 16 bits."""
-    sizes: list[float] = []
-
-    class Counting(BufferPool):
-        def allocate(self, shape: BufferShape) -> RowBuffer:
-            if not hasattr(self, "start"):
-                self.start = self.left = 1e12
-            buffer = super().allocate(shape)
-            sizes.append(self.start - self.left)
-            return buffer
-
-    monkeypatch.setattr(strips, "BufferPool", Counting)
-    Network(generator("devudp", 2), torch.bfloat16)(random_image(1, 3, 64, 64))
-    assert max(sizes) / 64**2 == 3 * 8 * 2
-
-
-@pytest.mark.parametrize("kind", ["memory", "block", "file"])
-def test_buffers_are_queues_of_rows(kind: str) -> None:
-    """Frames 2, height 6: rows come back in order whatever the strips, also while written anew."""
-    shape = BufferShape(2, 3, 6, 5)
-    buffer = {
-        "memory": lambda: MemoryBuffer(shape, CPU, CPU),
-        "block": lambda: BlockBuffer(shape, torch.bfloat16, CPU),
-        "file": lambda: FileBuffer(shape, torch.bfloat16),
-    }[kind]()
-    rows = torch.arange(12.0).view(1, 1, 12, 1).expand(1, 3, 12, 5).bfloat16()
-    rows = rows.contiguous(memory_format=torch.channels_last)
-
-    def read(count: int) -> list[float]:
-        place = empty_strip(shape, count, torch.bfloat16, CPU)
-        return torch.cat(buffer.read(place), 2)[0, 0, :, 0].tolist()
-
-    def write(strip: Tensor) -> None:
-        buffer.append(buffer.own(strip))
-
-    for start, stop in ((0, 4), (4, 6), (6, 7), (7, 12)):
-        write(rows[:, :, start:stop].clone())
-    assert read(3) == [0, 1, 2]
-    write(rows[:, :, :2] + 100)
-    assert read(3) == [3, 4, 5]
-    assert read(6) == [6, 7, 8, 9, 10, 11]
-    write(rows[:, :, 2:12] + 100)
-    assert read(6) == [100, 101, 102, 103, 104, 105]
-    buffer.close()
-
-
-def test_workspace_spills_what_does_not_fit() -> None:
-    space, shape = (
-        BufferPool(torch.float32, CPU, 1000),
-        BufferShape(1, 2, 5, 10),
-    )  # 400 bytes a buffer
-    first, second, third = (space.allocate(shape) for _ in range(3))
-    # Each takes much of the limit.
-    assert [type(p) for p in (first, second, third)] == [BlockBuffer, BlockBuffer, FileBuffer]
-    assert space.spilled == 400
-    space.free(third)
-    space.free(first)
-    assert isinstance(space.allocate(shape), BlockBuffer)
-    assert isinstance(BufferPool(torch.float32, CPU, 40_000).allocate(shape), MemoryBuffer)
-
-
-def test_a_bound_that_cannot_be_kept_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    net, x = Network(generator("devudp"), torch.float32), random_image(1, 3, 40, 40)
-    outs = [net(x, memory=memory) for memory in (None, 10_000_000, 10_000_000)]
-    assert all(torch.equal(out, outs[0]) for out in outs)
-    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert len(warnings) == 1 and "limit is too low: it leaves 10 MB" in warnings[0]
-    caplog.clear()
-    Network(generator("devudp"), torch.float32)(x, memory=200_000_000)
-    assert not caplog.records
-
-
-def test_a_full_disk_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full(io.BytesIO):
-        def write(self, data: Any) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(buffers.tempfile, "TemporaryFile", lambda **options: Full())
-    with pytest.raises(OSError, match="TMPDIR") as caught:
-        Network(generator("devudp"), torch.float32)(random_image(1, 3, 16, 16), memory=1)
-    assert caught.value.errno == errno.ENOSPC
-    with pytest.raises(OSError, match="TMPDIR"):
-        FileImage(torch.Size((1, 3, 4, 5))).write(0, 0, torch.rand(1, 3, 4, 5))
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 1000))
 def test_moments_of_pieces_join_to_those_of_the_whole(heights: list[int], seed: int) -> None:
@@ -398,48 +236,3 @@ def test_moments_of_pieces_join_to_those_of_the_whole(heights: list[int], seed: 
     torch.testing.assert_close(joined.mean, whole.mean((0, 2, 3), keepdim=True))
     var = whole.double().var((0, 2, 3), correction=0, keepdim=True).float()
     torch.testing.assert_close(joined.var, var, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_feature_moments_and_normalisation_are_float32(dtype: torch.dtype) -> None:
-    x = (torch.randn(1, 6, 33, 17) + 2).to(dtype).contiguous(memory_format=torch.channels_last)
-    gathered = FeatureStatistics(33)
-    gathered.add(0, x)
-    found = gathered.moments()
-    assert found.mean.dtype == found.var.dtype == torch.float32
-    var, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
-    torch.testing.assert_close(found.mean, mean, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found.var, var, rtol=1e-4, atol=1e-5)
-    out = torch.empty_like(x)
-    normalize_into(out, x, found.mean, found.var, NORM_EPS)
-    expected = (
-        (x.float() - mean.view(1, -1, 1, 1)) * (var + NORM_EPS).rsqrt().view(1, -1, 1, 1)
-    ).to(dtype)
-    torch.testing.assert_close(
-        out, expected, rtol=1e-2 if dtype != torch.float32 else 1e-4, atol=1e-4
-    )
-
-
-def test_relu_of_bfloat16_as_integers() -> None:
-    x = torch.tensor([-3.0, -0.0, 0.0, 1e-30, -1e-30, 2.5, -torch.inf, torch.inf]).bfloat16()
-    expected = x.relu()
-    signed(x).clamp_(min=0)
-    assert torch.equal(x, expected)
-
-
-def test_folded_or_not_is_the_same() -> None:
-    net, x = generator("devudp-dt"), random_image(1, 3, 20, 20)
-    a, b = (Network(n, torch.float32)(x) for n in (net, fold_batchnorm(net)))
-    assert torch.equal(a, b)
-
-
-def test_kernels_are_scripted_and_give_what_they_do_in_python() -> None:
-    fast = kernels_for(CPU)
-    assert all(isinstance(function, torch.jit.ScriptFunction) for function in fast)
-    even, odd = torch.randn(2, 6, 4, 9).contiguous(memory_format=torch.channels_last).split(1)
-    assert torch.equal(fast.interleave(even, odd), EAGER.interleave(even, odd))
-    pixels, buffer = torch.randn(11, 5, 3), torch.empty(4, 5, 3)
-    for origin in (None, torch.ones(3)):
-        sums = fast.group_sums(pixels, origin, 4, buffer)
-        for mine, theirs in zip(sums, EAGER.group_sums(pixels, origin, 4, buffer), strict=True):
-            assert torch.equal(mine, theirs)

@@ -19,8 +19,7 @@ from devudp_model.engine.workers import Order, in_parallel, worker_count, worker
 from devudp_model.generator import VARIANTS, Variant
 from devudp_model.restoration import Options, restore
 from devudp_model.tasks import TASKS
-
-from .test_engine import generator, random_image
+from tests.model.engine_network import generator, random_image
 
 CPU = torch.device("cpu")
 
