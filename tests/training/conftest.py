@@ -1,4 +1,4 @@
-"""Fixtures that several files of the evaluation's tests share."""
+"""Fixtures that several files share, of the evaluation's tests and of the data's."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from devudp_model.generator import Generator
-from tests.training.training_run import make_images
+from tests.training.training_run import make_both, make_images
+from training.config import Config, DataConfig
 from training.export import export_weights
 
 
@@ -29,3 +30,21 @@ def pairs(tmp_path: Path) -> list[str]:
         with Image.open(path) as image:
             image.point(lambda value: value // 4).save(tmp_path / "dark" / path.name)
     return ["--pairs", "mine", str(tmp_path / "dark"), str(tmp_path / "gt")]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    make_both(tmp_path)
+    data = DataConfig(
+        sharp=(str(tmp_path / "sharp"),),
+        blurry=(str(tmp_path / "blurry"),),
+        synthetic_blur_share=0.5,
+        crop=32,
+        short_side=(36, 48),
+        blur_length=(2.0, 5.0),
+        noise=0.2,
+        tone=(0.7, 2.0),
+        exposure="common",
+        cache_gb=0.01,
+    )
+    return Config(data=data)
