@@ -204,3 +204,29 @@ def test_each_image_of_a_long_batch_has_its_own_mask(pack: Pack) -> None:
     restored = restore_images(pack, image, masks)
     changed = (restored.float() - image).abs().amax((1, 2, 3)) > 0.01
     assert changed.nonzero().flatten().tolist() == [13, 17]
+
+
+def test_outputs_of_four_images_are_kept_the_last_used(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, images = pack.module("nodes.kept"), [torch.zeros(1) for _ in range(5)]
+    monkeypatch.setattr(module, "_kept", {})
+    first, second, *_ = (module.kept_for(image) for image in images[:4])
+    assert module.kept_for(images[0]) is first  # the one used last, from now on
+    module.kept_for(images[4])
+    assert module.kept_for(images[0]) is first
+    assert module.kept_for(images[1]) is not second
+
+
+@pytest.mark.parametrize(("numbers", "stays"), [(125, True), (126, False)])
+def test_more_than_half_of_the_bytes_make_room_for_another_image(
+    numbers: int, stays: bool, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, images = pack.module("nodes.kept"), [torch.zeros(1) for _ in range(2)]
+    monkeypatch.setattr(module, "_kept", {})
+    monkeypatch.setattr(module, "LIMIT", 1000)
+    first = module.kept_for(images[0])
+    first.outputs.put("key", torch.zeros(numbers))  # of four bytes
+    other = module.kept_for(images[1])
+    assert other.outputs.limit == (500 if stays else 1000)
+    assert (module.kept_for(images[0]) is first) == stays
