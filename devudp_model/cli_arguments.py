@@ -163,8 +163,8 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         type=memory_size,
         metavar="SIZE",
         help="limit, such as 4GB, of what is used beside two copies of the image as its file has "
-        "it, and one more with --mask and --statistics shared; on a GPU, of the GPU's memory; "
-        "default: most of what is free",
+        "it (more with --mask or --statistics shared); on a GPU, of the GPU's memory; default: "
+        "most of what is free",
     )
     add(
         MEMORY_OPTION,

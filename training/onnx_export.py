@@ -183,7 +183,9 @@ def write_onnx(
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ConfigError("ONNX export needs more packages: pip install 'devudp[onnx]'") from error
+        raise ConfigError(
+            "ONNX export needs more packages: pip install '.[onnx]' in the project's folder"
+        ) from error
     # It warns that torchvision is missing, which does not matter.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     dynamic = torch.export.Dim.DYNAMIC

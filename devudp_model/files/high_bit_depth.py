@@ -1,6 +1,6 @@
 """Images with 16 bits a channel and more, which Pillow would silently reduce to 8.
 
-Their pixels go through libvips (`pip install "pyvips[binary]"`, part of `devudp[standalone]`),
+Their pixels go through libvips (`pip install "pyvips[binary]"`, part of the extra `standalone`),
 loaded when the first such image comes.
 """
 

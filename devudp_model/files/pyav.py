@@ -30,9 +30,7 @@ def load_av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise VideoError(
-            'Videos need PyAV: pip install "devudp[video]", or pip install av.'
-        ) from error
+        raise VideoError("Videos need PyAV: pip install av.") from error
     return av
 
 

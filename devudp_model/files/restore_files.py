@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import ImageOps
 from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -42,7 +42,6 @@ log = logging.getLogger("devudp")
 
 GAP = 4
 """White pixels between before and after, on a sheet."""
-
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
 """A number of images tells nothing within a large one."""
@@ -283,14 +282,10 @@ def write_sheet(
 ) -> None:
     """Before and after side by side (one above the other if that is squarer), as JPEG."""
     height, width = before.pixels.shape[-2:]
-    stacked = width > 2 * height
-    place = (0, height + GAP) if stacked else (width + GAP, 0)
-    sheet: Image.Image | None = None
-    for each, corner in ((before, (0, 0)), (after, place)):
-        part = to_pillow(dataclasses.replace(each, alpha=None))
-        sheet = sheet or Image.new(part.mode, (place[0] + width, place[1] + height), "white")
-        sheet.paste(part, corner)
-    assert sheet is not None
+    place = (0, height + GAP) if width > 2 * height else (width + GAP, 0)
+    left = to_pillow(dataclasses.replace(before, alpha=None))
+    sheet = ImageOps.expand(left, (0, 0, *place), fill="white")
+    sheet.paste(to_pillow(dataclasses.replace(after, alpha=None)), place)
     longest = LONGEST_SIDES["jpeg"]
     sheet.thumbnail((longest, longest))
     options = {"icc_profile": before.metadata.icc} if before.metadata.icc else {}

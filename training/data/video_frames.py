@@ -39,7 +39,7 @@ def extract(video: Path, folder: Path, every: int = 1, limit: int = 0) -> int:
         load_av()
     except VideoError as error:
         raise ConfigError(
-            "Reading videos needs PyAV: pip install 'devudp[video]'. Or extract the frames "
+            "Reading videos needs PyAV: pip install av. Or extract the frames "
             f"yourself: ffmpeg -i {video} {folder / '%06d.png'}"
         ) from error
     try:
