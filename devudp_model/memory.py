@@ -29,7 +29,7 @@ SHARE = 0.8
 UNKNOWN_BYTES = 2 * 2**30
 """Taken for the free memory where the system does not tell."""
 
-PROGRAM_BYTES = 300 * 10**6
+PROGRAM_BYTES = 350 * 10**6
 """What Python, PyTorch and its kernels take by themselves in a process of their own, about."""
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")

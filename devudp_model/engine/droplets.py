@@ -107,7 +107,9 @@ class Droplets:
     def __init__(self, pixels: int) -> None:
         self.most = max(int(MOST_SHARE * pixels), CELL * CELL)
         self.count, self.lock = 0, threading.Lock()
-        self.found: list[tuple[int, Tensor, Tensor]] = []
+        # For each frame row, column and value of every pixel beyond the limit, 4 bytes each: in one
+        # block, as small tensors between the strips' large ones would leave holes in the memory.
+        self.found: dict[int, bytearray] = {}
 
     def look(self, frame: int, start: int, rows: Tensor) -> None:
         """Rows of the output from `start` on, 1,3,rows,W, float32, before the activation.
@@ -116,22 +118,27 @@ class Droplets:
         """
         beyond = excess(rows)[0, 0]
         places = beyond.nonzero()
+        values = beyond[places[:, 0], places[:, 1]].float()
+        places[:, 0] += start
+        points = torch.cat([places.int(), values.view(torch.int32)[:, None]], 1).cpu()
         with self.lock:
-            self.count += len(places)
-        if self.count > self.most:
-            self.found.clear()
-        elif len(places):
-            values = beyond[places[:, 0], places[:, 1]]
-            places[:, 0] += start
-            self.found.append((frame, places, values))
+            self.count += len(points)
+            if self.count > self.most:
+                self.found.clear()
+            elif len(points):
+                self.found.setdefault(frame, bytearray()).extend(points.numpy().tobytes())
+
+    def points(self, frame: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """What was found in a frame: rows and columns, n,2, and how far beyond the limit, n."""
+        points = torch.frombuffer(self.found[frame], dtype=torch.int32).view(-1, 3).to(device)
+        return points[:, :2].long(), points[:, 2].contiguous().view(torch.float32)
 
     def heal(self, output: AnyImage, image: AnyImage) -> None:
         """Heals the model's B,3,H,W in [0, 1], float32, in place; `image` is the input."""
         if self.count > self.most:
             return
-        for frame in sorted({frame for frame, _, _ in self.found}):
-            places = torch.cat([places for at, places, _ in self.found if at == frame])
-            values = torch.cat([values for at, _, values in self.found if at == frame])
+        for frame in sorted(self.found):
+            places, values = self.points(frame, output.device)
             for top, bottom, left, right in boxes(places, *output.shape[2:]):
                 rows = read_rows(output, frame, top, bottom)
                 box = rows[..., left:right]
@@ -140,7 +147,7 @@ class Droplets:
                 inside = ((places >= places.new_tensor([top, left])) &
                           (places < places.new_tensor([bottom, right]))).all(1)  # fmt: skip
                 y, x = places[inside].unbind(1)
-                beyond[0, 0, y - top, x - left] = values[inside].to(box.device)
+                beyond[0, 0, y - top, x - left] = values[inside]
                 box.copy_(heal(box, given, beyond))
                 if isinstance(output, FileImage):  # else the rows are its own
                     output.write(frame, top, rows)
