@@ -61,7 +61,7 @@ function show(node, output) {
 showOutputs({ name: 'DEvUDP.Compare', comfyClass: NODE, show })
 
 // While a node works, the page shows previews on it, and leaves the last one there: the same image
-// again, which makes the node too tall for its place. So it goes once the node has run.
+// again, which makes the node too tall for its place. So it goes once the node has run or was stopped.
 const heights = new Map() // by the node's name in the run: as tall as before the first preview
 const LATE = 700 // milliseconds: the page is still loading the last preview, and is slow to revoke
 
@@ -91,3 +91,6 @@ api.addEventListener('b_preview_with_metadata', ({ detail }) => {
 api.addEventListener('executed', ({ detail }) =>
   forgetPreview(String(detail.display_node ?? detail.node))
 )
+for (const end of ['execution_error', 'execution_interrupted']) {
+  api.addEventListener(end, () => [...heights.keys()].forEach(forgetPreview))
+}
