@@ -5,6 +5,7 @@ import { addWidget, find, findWidget, removeWidget, showOutputs } from './node_o
 const NODE = 'DEvUDPRestore'
 const WIDGET = 'before_after'
 const HEIGHT = 220 // pixels, at least
+const MARGIN = 10 // of the page's own, above and below
 const PREVIEW = '$$canvas-image-preview' // the page's own widget
 
 function url(image) {
@@ -14,6 +15,7 @@ function url(image) {
 function makeView() {
   const view = document.createElement('div')
   view.style.cssText = 'position:relative;overflow:hidden;width:100%;height:100%;cursor:ew-resize'
+  view.style.minHeight = `${HEIGHT - 2 * MARGIN}px` // Nodes 2.0 asks the element, not the widget
   const images = [0, 1].map(() => {
     const image = document.createElement('img')
     image.draggable = false

@@ -13,6 +13,9 @@ function makeWidget(node) {
   box.style.cssText = 'white-space:pre-wrap;overflow:auto;font-size:12px;padding:2px 4px;opacity:.8'
   const options = { getMinHeight: () => HEIGHT, hideOnZoom: true }
   const widget = addWidget(node, WIDGET, 'devudp_found', box, options)
+  // One height only: Nodes 2.0 would give it half of the room that the view beside it needs.
+  widget.computeLayoutSize = undefined
+  widget.computeSize = () => [0, HEIGHT]
   widget.box = box
   return widget
 }
