@@ -48,6 +48,7 @@ def look(
     nodes2: bool = False,
     tabs: Sequence[str] = (),
     search: Sequence[str] = (),
+    cancel: Path | None = None,
 ) -> dict[str, Any]:
     """Opens workflows (and the help of nodes) in the page; screenshots go to `out`.
 
@@ -57,6 +58,7 @@ def look(
         nodes2: draw nodes as Nodes 2.0 does.
         tabs: two of the workflows; the second's tab is left for the first's, and opened again.
         search: words to look for in the node search.
+        cancel: a workflow to stop as soon as it shows a preview.
     """
     out.mkdir(parents=True, exist_ok=True)
     request = {
@@ -74,6 +76,7 @@ def look(
         "nodes2": nodes2,
         "tabs": list(tabs),
         "search": list(search),
+        "cancel": str(cancel or ""),
     }
     done = subprocess.run(
         [str(host.python), str(HERE / "page.py")],

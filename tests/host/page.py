@@ -65,6 +65,10 @@ PREVIEWS = """() => window.app.graph._nodes.filter((n) => n.type == 'DEvUDPResto
   .map((n) => n.title)"""
 """The nodes that still show the last preview of a run."""
 
+VIEWS = """() => window.app.graph._nodes.flatMap((n) => (n.widgets ?? [])
+  .filter((w) => w.name == 'before_after').map((w) => w.element.offsetHeight))"""
+"""How tall each node's view of before and after is, in the page's pixels without zoom."""
+
 NAMES = """(type) => {
   const node = window.app.graph._nodes.find((n) => n.type == type)
   return [node.title, ...node.inputs.map((i) => i.label ?? i.localized_name ?? i.name)]
@@ -130,6 +134,8 @@ def visit(page: Page, request: dict[str, Any]) -> dict[str, Any]:
     report["help"] = {kind: open_help(page, kind, out) for kind in request["help"]}
     if request["tabs"]:
         report["tabs"] = switch_tabs(page, *request["tabs"])
+    if request["cancel"]:
+        report["cancelled"] = cancel(page, Path(request["cancel"]))
     report["search"] = {word: search(page, word) for word in request["search"]}
     report["errors"] = errors
     return report
@@ -147,6 +153,7 @@ def open_workflow(page: Page, path: Path, out: Path, *, run: bool) -> dict[str, 
         page.wait_for_timeout(2500)  # until the images are on the nodes, and previews gone
     answer["texts"] = page.evaluate(TEXTS)
     answer["previews"] = page.evaluate(PREVIEWS)
+    answer["views"] = page.evaluate(VIEWS)
     answer["alerts"] = page.locator(".p-toast-message").all_inner_texts()
     answer["boxes"] = page.evaluate(BOXES)
     page.screenshot(path=out / f"{path.stem}.png")
@@ -198,6 +205,23 @@ def queue(page: Page) -> str:
         if new:
             return next(iter(new.values()))["status"]["status_str"]
     return "no result in time"
+
+
+def cancel(page: Page, path: Path) -> dict[str, Any]:
+    """Runs a workflow until it shows a preview, then stops it; returns what is left of that."""
+    page.evaluate(LOAD, [json.loads(path.read_text(encoding="utf-8")), path.stem])
+    history = "async () => Object.keys(await (await fetch('/api/history')).json()).length"
+    before = page.evaluate(history)
+    page.evaluate("() => window.app.queuePrompt(0, 1)")
+    shown = f"() => ({PREVIEWS})().length > 0"
+    page.wait_for_function(shown, timeout=SLOW_MS)
+    page.evaluate("async () => { await fetch('/api/interrupt', { method: 'POST' }) }")
+    for _ in range(RUN_S * 2):
+        page.wait_for_timeout(500)
+        if page.evaluate(history) > before:
+            break
+    page.wait_for_timeout(2500)
+    return {"previews": page.evaluate(PREVIEWS), "views": page.evaluate(VIEWS)}
 
 
 def open_help(page: Page, node_type: str, out: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.host import make_workflows
 from tests.host.browser import find_chromium, look
@@ -60,7 +61,7 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="module")
-def page(host: Host, plain_server: Server, chromium: str) -> dict[str, Any]:
+def page(host: Host, plain_server: Server, chromium: str, photo: np.ndarray) -> dict[str, Any]:
     """What was found in it: every workflow opened and run, a help page read."""
     return look(
         host,
@@ -71,7 +72,29 @@ def page(host: Host, plain_server: Server, chromium: str) -> dict[str, Any]:
         help=NODES,
         tabs=[make_workflows.FIRST, make_workflows.MEASURED],
         search=WORDS,
+        cancel=slow_workflow(plain_server, photo),
     )
+
+
+def first_workflow(image: str = "", **widgets: Any) -> dict[str, Any]:
+    """The first of the shipped workflows, with another image and values of `DEvUDPRestore`."""
+    workflow = load(next(p for p in workflow_files() if p.stem == make_workflows.FIRST))
+    names = ["task", "checkpoint", "strength"]
+    for node in workflow["nodes"]:
+        if node["type"] == "LoadImage" and image:
+            node["widgets_values"][0] = image
+        if node["type"] == "DEvUDPRestore":
+            for name, value in widgets.items():
+                node["widgets_values"][names.index(name)] = value
+    return workflow
+
+
+def slow_workflow(server: Server, photo: np.ndarray) -> Path:
+    """Takes so long that it can be stopped."""
+    Image.fromarray(photo).resize((1024, 768)).save(server.base / "input" / "large.png")
+    path = CACHE / "slow.json"
+    path.write_text(json.dumps(first_workflow("large.png", task="joint")), encoding="utf-8")
+    return path
 
 
 def small_workflows() -> list[Path]:
@@ -190,6 +213,10 @@ def test_no_preview_stays_on_a_node_that_has_run(page: dict[str, Any]) -> None:
     assert not any(seen["previews"] for seen in page["workflows"].values())
 
 
+def test_no_preview_stays_on_a_node_that_was_stopped(page: dict[str, Any]) -> None:
+    assert page["cancelled"] == {"previews": [], "views": []}
+
+
 def test_the_numbers_are_shown_on_the_node(page: dict[str, Any]) -> None:
     texts = page["workflows"][make_workflows.MEASURED]["texts"]
     assert len(texts) == 2
@@ -222,3 +249,20 @@ def test_the_page_in_another_language(host: Host, plain_server: Server, chromium
     )
     assert german["names"][1:4] == ["Bild", "Maske", "Aufgabe"]
     assert "Welche Aufgabe?" in german["help"]["DEvUDPRestore"]["text"]
+
+
+def test_the_view_is_large_enough(page: dict[str, Any]) -> None:
+    seen = page["workflows"]
+    assert len(seen[make_workflows.FIRST]["views"]) == 1
+    assert all(height >= 200 for one in seen.values() for height in one["views"])
+
+
+def test_the_view_is_as_large_in_nodes_2(host: Host, plain_server: Server, chromium: str) -> None:
+    """Beside the text of `auto`, which would take half of the room."""
+    path = SCREENSHOTS / "nodes2" / "Fix it again.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    again = first_workflow(strength=0.9)  # what has been run before is not run again
+    path.write_text(json.dumps(again), encoding="utf-8")
+    seen = look(host, plain_server, chromium, path.parent, [path], nodes2=True)
+    [height] = seen["workflows"][path.stem]["views"]
+    assert 200 <= height < 300
