@@ -73,6 +73,27 @@ def make_norm(norm: Norm, channels: int) -> nn.Module:
     return InstanceNorm() if norm == "instance" else nn.BatchNorm2d(channels, eps=NORM_EPS)
 
 
+def gain_and_bias(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """BatchNorm in eval mode as x gain + bias, a number per channel each; float64."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    return gain, norm.bias.double() - norm.running_mean.double() * gain
+
+
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """B,C,H,W through a convolution without bias and the norm after it.
+
+    On a CPU without compiling, a frozen BatchNorm is trained as a part of the convolution: its own
+    passes over all features, forward and backward, take longer than those over the weights.
+    """
+    eager = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    trained = eager and torch.is_grad_enabled()
+    if not trained or norm.training or not isinstance(norm, nn.BatchNorm2d):
+        return norm(conv(x))
+    gain, bias = (each.to(conv.weight.dtype) for each in gain_and_bias(norm))
+    return conv._conv_forward(x, conv.weight * gain[:, None, None, None], bias)
+
+
 class ConvNorm(nn.Module):
     """Convolution without bias (a norm would take it out again), norm, ReLU."""
 
@@ -93,7 +114,7 @@ class ConvNorm(nn.Module):
         self.norm = make_norm(norm, outer)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(x)))
+        return F.relu(conv_norm(self.conv, self.norm, x))
 
 
 class ResidualBlock(nn.Module):
@@ -107,7 +128,8 @@ class ResidualBlock(nn.Module):
         self.norm2 = make_norm(norm, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        inner = F.relu(conv_norm(self.conv1, self.norm1, x))
+        return x + conv_norm(self.conv2, self.norm2, inner)
 
 
 class Upsample(ConvNorm):
@@ -238,9 +260,7 @@ def fold_batchnorm(generator: Generator) -> Generator:
             continue
         conv = owner.get_submodule(conv_name)
         assert isinstance(conv, nn.Conv2d)
-        assert norm.running_mean is not None and norm.running_var is not None
-        gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-        bias = norm.bias.double() - norm.running_mean.double() * gain
+        gain, bias = gain_and_bias(norm)
         weight = conv.weight.double() * gain[:, None, None, None]
         grad, dtype = conv.weight.requires_grad, conv.weight.dtype
         conv.weight = nn.Parameter(weight.to(dtype), requires_grad=grad)

@@ -23,6 +23,10 @@ WINDOW = 11
 
 SIGMA = 1.5
 
+PRODUCT_SIDE = 512
+"""Up to this side, means are a matrix product: for a training's crops six times as fast, with the
+gradient, as convolutions of one channel. For large images it would be more work than those."""
+
 
 def psnr(a: Tensor, b: Tensor) -> float:
     """Peak signal-to-noise ratio in dB; infinite for equal images.
@@ -93,8 +97,17 @@ def as_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def blur(x: Tensor) -> Tensor:
     """C,H,W to C,H-10,W-10: the Gaussian window's means, where the window fits."""
-    offsets = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
-    window = torch.exp(-0.5 * (offsets / SIGMA) ** 2)
-    window = window / window.sum()
+    height, width = x.shape[-2:]
+    if max(height, width) <= PRODUCT_SIDE:
+        return window_at_each(height, x) @ x @ window_at_each(width, x).mT
+    window = window_at_each(WINDOW, x)
     down = F.conv2d(x[:, None], window.view(1, 1, -1, 1))
     return F.conv2d(down, window.view(1, 1, 1, -1))[:, 0]
+
+
+def window_at_each(side: int, like: Tensor) -> Tensor:
+    """S-10,S: the Gaussian window at each of its places along a side."""
+    places = torch.arange(side, dtype=like.dtype, device=like.device)
+    offsets = places - places[: side - WINDOW + 1, None] - WINDOW // 2
+    window = torch.exp(-0.5 * (offsets / SIGMA) ** 2) * (offsets.abs() <= WINDOW // 2)
+    return window / window.sum(1, keepdim=True)

@@ -190,6 +190,28 @@ def test_gradients_reach_every_parameter(variant: Variant) -> None:
     assert x.grad is not None and x.grad.abs().min() >= 0 and x.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_frozen_batchnorm_is_trained_as_a_part_of_the_convolution(frozen: bool) -> None:
+    """Same output, same gradients: of the input, the kernels, BatchNorm's gains and biases."""
+    generator = trained("devudp-dt").double().train(not frozen)
+    x = random_image(2, 3, 20, 24).double().requires_grad_()
+    norm = generator.encode2[0].get_submodule("norm1")
+    calls = []
+    norm.register_forward_hook(lambda *_: calls.append(1))
+
+    def gradients(out: Tensor) -> list[Tensor]:
+        return list(torch.autograd.grad(out.square().sum(), [x, *generator.parameters()]))
+
+    out = generator(x)
+    assert len(calls) == (0 if frozen else 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("devudp_model.generator.conv_norm", lambda conv, norm, x: norm(conv(x)))
+        expected = generator(x)
+    torch.testing.assert_close(out, expected)
+    for mine, its in zip(gradients(out), gradients(expected), strict=True):
+        torch.testing.assert_close(mine, its)
+
+
 def test_images_of_a_batch_do_not_influence_each_other() -> None:
     generator, x = trained("devudp"), random_image(3, 3, 24, 20)
     with torch.no_grad():

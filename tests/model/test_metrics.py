@@ -9,14 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from devudp_model.metrics import mae, psnr, ssim
+from devudp_model.metrics import PRODUCT_SIDE, mae, psnr, ssim
 
 sides = st.integers(11, 40)
 
 
-@settings(max_examples=25, deadline=None)
-@given(sides, sides, st.integers(0, 10**6), st.floats(0, 80))
-def test_equal_to_skimage(height: int, width: int, seed: int, noise: float):
+def check_against_skimage(height: int, width: int, seed: int, noise: float):
     rng = np.random.default_rng(seed)
     ramp = np.linspace(0, 255, width)[None, :, None] * rng.uniform(0.2, 1, 3)
     a = np.broadcast_to(ramp, (height, width, 3)).round().astype(np.uint8)
@@ -29,6 +27,18 @@ def test_equal_to_skimage(height: int, width: int, seed: int, noise: float):
     assert mae(x, y) == pytest.approx(np.abs(a.astype(float) - b).mean(), abs=1e-9)
     if not np.array_equal(a, b):
         assert psnr(x, y) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=255), abs=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(sides, sides, st.integers(0, 10**6), st.floats(0, 80))
+def test_equal_to_skimage(height: int, width: int, seed: int, noise: float):
+    check_against_skimage(height, width, seed, noise)
+
+
+@pytest.mark.parametrize(("height", "width"), [(11, PRODUCT_SIDE + 1), (PRODUCT_SIDE + 30, 40)])
+def test_equal_to_skimage_for_large_images(height: int, width: int):
+    """Those whose means are convolutions, not a product of matrices."""
+    check_against_skimage(height, width, seed=0, noise=20)
 
 
 def test_values_computed_by_hand():

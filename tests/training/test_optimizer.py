@@ -35,10 +35,13 @@ pass that on a few times. A wrong factor or momentum is off by far more."""
 
 
 @needs_muon
-@pytest.mark.parametrize("steps", [1, 4])
-def test_kernels_move_as_torchs_muon_moves_matrices(steps: int):
+@pytest.mark.parametrize(
+    ("steps", "layout"),
+    [(1, torch.contiguous_format), (4, torch.contiguous_format), (4, torch.channels_last)],
+)
+def test_kernels_move_as_torchs_muon_moves_matrices(steps: int, layout: torch.memory_format):
     """Each layer by itself, though those of one shape are worked on together."""
-    G = networks()
+    G = networks(layout)
     names = [n for n, p in G.named_parameters() if p.ndim == 4 and p.shape[0] > 3]
     start = {name: G.get_parameter(name).detach().flatten(1).clone() for name in names}
     matrices = {name: nn.Parameter(start[name].clone()) for name in names}
@@ -122,6 +125,37 @@ def test_goes_on_from_its_state():
     train(broken, second, 2)
     for name, weight in G.named_parameters():
         assert torch.equal(weight, broken.get_parameter(name)), name
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_state_does_not_depend_on_the_memory_format(layout: torch.memory_format):
+    """Rows of a kernel in the order I,H,W, as states of 0.7 have them."""
+    G, other = networks(layout), networks()
+    optimizer = make_optimizer(G.parameters(), MUON)
+    train(G, optimizer, 1)
+    state = optimizer.state_dict()
+    kernel = G.get_parameter("encode2.0.conv1.weight")
+    assert kernel.grad is not None
+    (rows,) = [m for m in state["muon"] if m.shape[1:] == (16, 144)]
+    assert (rows == 0.05 * kernel.grad.flatten(1)).all((1, 2)).sum() == 1
+    loaded = make_optimizer(other.parameters(), MUON)
+    loaded.load_state_dict(state)
+    for mine, its in zip(loaded.state_dict()["muon"], state["muon"], strict=True):
+        assert torch.equal(mine, its)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_kernels_with_more_outputs_than_inputs(layout: torch.memory_format):
+    """The stem of a wide network: Newton-Schulz works on the transposed matrix."""
+    torch.manual_seed(0)
+    kernel = nn.Parameter(torch.randn(40, 2, 3, 3).to(memory_format=layout))
+    before, kernel.grad = kernel.detach().clone(), torch.randn_like(kernel)
+    make_optimizer([kernel, nn.Parameter(torch.zeros(1))], MUON).step()
+    moved = (before - kernel.detach()).flatten(1)
+    nesterov = kernel.grad.flatten(1) * (0.05 + 0.95 * 0.05)
+    rate = MUON.lr * MUON.muon * 0.2 * 40**0.5
+    expected = orthogonalise(nesterov[None])[0].float() * rate
+    assert (moved - expected).norm() < TOLERANCE * expected.norm()
 
 
 def test_follows_the_learning_rate():

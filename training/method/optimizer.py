@@ -50,6 +50,16 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
+def in_memory_order(x: Tensor, kernel: Tensor) -> Tensor:
+    """A view of O,I,H,W with its dimensions in the order of `kernel`'s memory.
+
+    The order of a matrix's columns makes no difference to Muon; putting those of a channels_last
+    kernel into another one and back would take as long as the rest of its step.
+    """
+    last = kernel.is_contiguous(memory_format=torch.channels_last)
+    return x.permute(0, 2, 3, 1) if last else x
+
+
 class MuonAdam(torch.optim.Optimizer):
     """Muon for the convolutions' weights, Adam for everything else.
 
@@ -79,10 +89,7 @@ class MuonAdam(torch.optim.Optimizer):
         for kernel in kernels:
             groups.setdefault(kernel.shape, []).append(kernel)
         self.kernels = list(groups.values())
-        self.momentum = [
-            torch.zeros(len(g), len(g[0]), g[0][0].numel(), device=g[0].device)
-            for g in self.kernels
-        ]
+        self.momentum = [[torch.zeros_like(kernel) for kernel in g] for g in self.kernels]
         own = set(map(id, kernels))
         self.adam = make_adam([p for p in params if id(p) not in own], lr, betas)
 
@@ -93,24 +100,30 @@ class MuonAdam(torch.optim.Optimizer):
         self.adam.param_groups[0]["lr"] = lr
         self.adam.step()
         for kernels, momentum in zip(self.kernels, self.momentum, strict=True):
-            rows = [n for n, k in enumerate(kernels) if k.grad is not None]
-            if not rows:  # none of this shape has a gradient
+            pairs = zip(kernels, momentum, strict=True)
+            moved = [(k, average, k.grad) for k, average in pairs if k.grad is not None]
+            if not moved:  # none of this shape has a gradient
                 continue
-            moved = [kernels[n] for n in rows]
-            grad = torch.stack([k.grad.flatten(1) for k in moved])  # pyright: ignore
-            average = momentum[rows].lerp_(grad, 1 - MOMENTUM)
-            momentum[rows] = average
-            update = orthogonalise(grad.lerp(average, MOMENTUM))  # Nesterov's momentum
-            rate = lr * self.factor * 0.2 * math.sqrt(max(update.shape[1:]))
-            shaped = [u.view_as(k) for u, k in zip(update.to(grad.dtype), moved, strict=True)]
-            torch._foreach_add_(moved, shaped, alpha=-rate)  # pyright: ignore
+            shape = (len(moved), len(kernels[0]), kernels[0][0].numel())
+            update = torch.empty(shape, dtype=torch.bfloat16, device=kernels[0].device)
+            # One kernel after the other, whose gradient is then still in the processor's cache.
+            for (kernel, average, grad), rows in zip(moved, update, strict=True):
+                average.lerp_(grad, 1 - MOMENTUM)
+                nesterov = in_memory_order(grad.lerp(average, MOMENTUM), kernel)
+                rows.view(nesterov.shape).copy_(nesterov)
+            rate = lr * self.factor * 0.2 * math.sqrt(max(shape[1:]))
+            for (kernel, *_), rows in zip(moved, orthogonalise(update), strict=True):
+                place = in_memory_order(kernel, kernel)
+                place.add_(rows.to(kernel.dtype).reshape(place.shape), alpha=-rate)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of both optimizers."""
-        return {"muon": list(self.momentum), "adam": self.adam.state_dict()}
+        """The state of both optimizers; Muon's is N,O,I*H*W for the N kernels of each shape."""
+        muon = [torch.stack([average.flatten(1) for average in group]) for group in self.momentum]
+        return {"muon": muon, "adam": self.adam.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What `state_dict` returned."""
         for mine, loaded in zip(self.momentum, state_dict["muon"], strict=True):
-            mine.copy_(loaded)
+            for average, rows in zip(mine, loaded, strict=True):
+                average.copy_(rows.view_as(average))
         self.adam.load_state_dict(state_dict["adam"])
