@@ -13,6 +13,7 @@ from functools import partial
 
 import torch
 
+from devudp_model.engine.workers import in_parallel, working
 from devudp_model.frozen import VideoRestorer
 from devudp_model.restoration import Options, restore
 
@@ -48,6 +49,17 @@ def median_time(run: Callable[[], object], times: int) -> float:
     return statistics.median(seconds)
 
 
+def products(matrix: torch.Tensor, count: int) -> None:
+    """`count` matrix products, one thread each, which wait for nothing: the machine's own share."""
+
+    def work(number: int) -> float:
+        torch.mm(matrix, matrix)
+        return 0.0
+
+    with working(matrix.device):
+        in_parallel(work, count)
+
+
 def table_of_loads(runs: Mapping[tuple[str, str], Callable[[], object]], times: int) -> Table:
     """A row for each of `runs`, whose keys are what is done, and in which precision."""
     found: dict[tuple[str, str], list[float]] = {name: [] for name in runs}
@@ -65,15 +77,20 @@ def table_of_loads(runs: Mapping[tuple[str, str], Callable[[], object]], times: 
     header += [f"beside {load} busy process{'es'[: 2 * (load > 1)]} a core" for load in LOADS[1:]]
     note = (
         "As many times as long as alone, the median of several runs. A fair share of the cores "
-        "would be 2 and 3. Textbook: the same network in plain PyTorch, whose threads share every "
-        "operation and wait for each other after each."
+        "would be 2 and 3; matrix products of one thread each, which wait for nothing, show what "
+        "the machine makes of it. Textbook: the same network in plain PyTorch, whose threads share "
+        "every operation and wait for each other after each."
     )
     return Table("Beside other programs", header, rows, note)
 
 
 def beside_others(plan: Plan) -> list[Table]:
     """What a busy machine costs."""
-    runs: dict[tuple[str, str], Callable[[], object]] = {}
+    runs: dict[tuple[str, str], Callable[[], object]] = {
+        ("matrix products", "fp32"): partial(
+            products, torch.rand(1024, 1024), 64 if plan.effort == "full" else 4
+        )
+    }
     for height, width in plan.sizes([(256, 256), (720, 1280)], [(256, 256)]):
         net, image = plan.net(), torch.rand(1, 3, height, width)
         for precision in plan.precisions:
