@@ -118,7 +118,7 @@ class Droplets:
         """
         beyond = excess(rows)[0, 0]
         places = beyond.nonzero()
-        values = beyond[places[:, 0], places[:, 1]].float()
+        values = beyond[places[:, 0], places[:, 1]]
         places[:, 0] += start
         points = torch.cat([places.int(), values.view(torch.int32)[:, None]], 1).cpu()
         with self.lock:

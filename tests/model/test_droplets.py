@@ -104,6 +104,20 @@ def test_more_than_a_share_is_no_droplet_and_takes_no_memory(side: int, healed: 
     assert torch.equal(output, before) != healed
 
 
+def test_what_strips_found_lies_in_one_block_a_frame():
+    """Small tensors kept of each strip, between large ones, left 600 MB of holes in the memory."""
+    found, rows = Droplets(2 * 300 * 40), torch.zeros(1, 3, 10, 40)
+    rows[0, 1, 4, 7], rows[0, 2, 4, 9] = 8.5, -20
+    for frame, start in ((1, 20), (0, 290), (1, 0)):
+        found.look(frame, start, rows)
+    assert {frame: type(block) for frame, block in found.found.items()} == dict.fromkeys(
+        (0, 1), bytearray
+    )
+    places, values = found.points(1, torch.device("cpu"))
+    assert places.tolist() == [[24, 7], [24, 9], [4, 7], [4, 9]]
+    assert values.tolist() == [0.5, 1, 0.5, 1]
+
+
 def test_runs():
     assert list(runs({1, 2, 4, 7, 11})) == [(1, 4), (7, 7), (11, 11)]
     assert list(runs({0, 3})) == [(0, 0), (3, 3)]
