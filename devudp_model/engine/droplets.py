@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -46,11 +47,14 @@ MOST_GAIN = 20.0
 LEAST_AROUND = 0.05
 """What has fewer sound pixels around it, as a share of the window, is not fully healed."""
 
+REACH = SKIRT + 2 * SOFT + AROUND + 1
+"""Healing looks at so many pixels around what is beyond the limit."""
+
 CELL = 64
-"""Droplets are healed in boxes of cells of this many pixels, with one more on each side."""
+"""Droplets in the same or nearby cells of this many pixels are healed together."""
 
 MOST_PIXELS = 2**20
-"""A larger box holds no droplets: it is left as it is."""
+"""A larger box of cells holds no droplets: it is left as it is."""
 
 MOST_SHARE = 1 / 64
 """Of an image's pixels; with more beyond the limit, it is no matter of droplets."""
@@ -139,34 +143,62 @@ class Droplets:
             return
         for frame in sorted(self.found):
             places, values = self.points(frame, output.device)
-            for top, bottom, left, right in boxes(places, *output.shape[2:]):
+            for box in boxes(places, *output.shape[2:]):
+                inside = within(places, box)
+                top, bottom, left, right = surroundings(places[inside], box)
                 rows = read_rows(output, frame, top, bottom)
-                box = rows[..., left:right]
-                given = to_colour(read_rows(image, frame, top, bottom)[..., left:right], box.device)
-                beyond = torch.zeros_like(box[:, :1])
-                inside = ((places >= places.new_tensor([top, left])) &
-                          (places < places.new_tensor([bottom, right]))).all(1)  # fmt: skip
-                y, x = places[inside].unbind(1)
-                beyond[0, 0, y - top, x - left] = values[inside]
-                box.copy_(heal(box, given, beyond))
+                part = rows[..., left:right]
+                given = to_colour(
+                    read_rows(image, frame, top, bottom)[..., left:right], part.device
+                )
+                beyond = torch.zeros_like(part[:, :1])
+                y, x = (places[inside] - places.new_tensor([top, left])).unbind(1)
+                beyond[0, 0, y, x] = values[inside]
+                part.copy_(heal(part, given, beyond))
                 if isinstance(output, FileImage):  # else the rows are its own
                     output.write(frame, top, rows)
 
 
-def boxes(places: Tensor, height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
-    """Top, bottom, left and right of boxes around all places (row and column), each with a cell on
-    every side that is empty, so that no box looks at what another one changes."""
+class Box(NamedTuple):
+    """Rows and columns of an image; `bottom` and `right` are the first ones beyond."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def within(places: Tensor, box: Box) -> Tensor:
+    """Which places (n, row and column) are in a box: n, bool."""
+    first, last = places.new_tensor(box).view(2, 2).T
+    return ((places >= first) & (places < last)).all(1)
+
+
+def surroundings(places: Tensor, box: Box) -> Box:
+    """What healing these places (row and column) looks at, of a `box` around them."""
+    (top, left), (bottom, right) = places.amin(0).tolist(), places.amax(0).tolist()
+    return Box(
+        max(top - REACH, box.top),
+        min(bottom + 1 + REACH, box.bottom),
+        max(left - REACH, box.left),
+        min(right + 1 + REACH, box.right),
+    )
+
+
+def boxes(places: Tensor, height: int, width: int) -> Iterator[Box]:
+    """Boxes around all places (row and column), each with a cell on every side that is empty, so
+    that no box looks at what another one changes."""
     cells = torch.unique(places // CELL, dim=0).tolist()
     for top, bottom in runs({row for row, _ in cells}):
         columns = {column for row, column in cells if top <= row <= bottom}
         for left, right in runs(columns):
-            box = (
+            box = Box(
                 max(top - 1, 0) * CELL,
                 min((bottom + 2) * CELL, height),
                 max(left - 1, 0) * CELL,
                 min((right + 2) * CELL, width),
             )
-            if (box[1] - box[0]) * (box[3] - box[2]) <= MOST_PIXELS:
+            if (box.bottom - box.top) * (box.right - box.left) <= MOST_PIXELS:
                 yield box
 
 

@@ -85,6 +85,21 @@ def test_boxes_hold_every_place_and_do_not_touch():
         assert window.min() == 1
 
 
+@pytest.mark.parametrize("place", [(100, 130), (1, 3), (199, 150)])
+def test_healing_looks_no_further_than_its_surroundings(place: tuple[int, int]):
+    """To the last bit what healing the whole image gives."""
+    torch.manual_seed(0)
+    image, output = torch.rand(2, 1, 3, 200, 260)
+    rows = torch.zeros(1, 3, 200, 260)
+    top, left = (max(at - 3, 0) for at in place)
+    rows[..., top : top + 7, left : left + 6] = 20
+    right = heal(output, image, excess(rows))
+    found = Droplets(200 * 260)
+    found.look(0, 0, rows)
+    found.heal(output, image)
+    assert torch.equal(output, right)
+
+
 def test_what_is_everywhere_is_no_droplet():
     places = torch.cartesian_prod(torch.arange(0, 2000, 50), torch.arange(0, 2000, 50))
     assert list(boxes(places, 2000, 2000)) == []
