@@ -6,10 +6,12 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -20,6 +22,7 @@ from devudp_model.restoration import Options, restore
 from .networks import textbook
 from .plan import DTYPES, Plan
 from .tables import Cell, Table
+from .train_step import RECIPE, make_step
 
 LOADS = (0, 1, 2)
 """Busy processes for each core."""
@@ -84,6 +87,36 @@ def table_of_loads(runs: Mapping[tuple[str, str], Callable[[], object]], times: 
     return Table("Beside other programs", header, rows, note)
 
 
+def with_threads(run: Callable[[], object], count: int) -> None:
+    """`run`, with this many of PyTorch's threads in every operation."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        run()
+    finally:
+        torch.set_num_threads(before)
+
+
+def table_of_training(plan: Plan) -> Table:
+    """A step of the training, with all of PyTorch's threads and with one."""
+    crop, batch = (96, 4) if plan.effort == "full" else (32, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        step = make_step(Path(folder), plan.width, crop, batch)
+        counts = sorted({torch.get_num_threads(), 1}, reverse=True)
+        runs = {
+            (f"{count} thread{'s'[: count - 1]}", "bf16"): partial(with_threads, step, count)
+            for count in counts
+        }
+        table = table_of_loads(runs, 1 if plan.effort == "tiny" else 10)
+    table.title = "Training beside other programs"
+    table.note = (
+        f"A step of `{RECIPE}`, {batch} crops of {crop}x{crop}, eager; as many times as long as "
+        "alone. With several threads an operation is shared among them, and each waits for the "
+        "slowest: `--speed.threads 1` is faster on a busy machine."
+    )
+    return table
+
+
 def beside_others(plan: Plan) -> list[Table]:
     """What a busy machine costs."""
     runs: dict[tuple[str, str], Callable[[], object]] = {
@@ -104,4 +137,4 @@ def beside_others(plan: Plan) -> list[Table]:
     frames = torch.rand(2, 3, height, width)
     video = VideoRestorer(plan.net(), frames, Options(precision=plan.half))
     runs[f"a video's frame, {width}x{height}", plan.half] = partial(video, frames[:1])
-    return [table_of_loads(runs, 1 if plan.effort == "tiny" else 5)]
+    return [table_of_loads(runs, 1 if plan.effort == "tiny" else 5), table_of_training(plan)]

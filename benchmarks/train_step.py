@@ -1,0 +1,47 @@
+"""One step of the training, on random images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from training.data.dataset import UnpairedImages
+from training.run.distributed import make_accelerator
+from training.run.trainer import Trainer
+from training.settings import load_recipe, parse_overrides
+
+RECIPE = "devudp-dt"
+
+IMAGES = 8
+
+
+def make_step(folder: Path, width: int, crop: int, batch: int) -> Callable[[], None]:
+    """A step of the recipe's first stage, eager, on one batch of crops.
+
+    Args:
+        folder: for the images that it is trained with.
+        width: of the network.
+        crop: side of the crops, in pixels.
+        batch: crops in a step.
+    """
+    torch.manual_seed(0)
+    for number in range(IMAGES):
+        pixels = (torch.rand(4 * crop, 4 * crop, 3) * 255).byte().numpy()
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    settings = {
+        "--data.sharp": folder, "--data.crop": crop, "--data.held-out": 0, "--batch": batch,
+        "--model.width": width, "--validation.every": 0, "--loss.lpips": 0, "--speed.workers": 0,
+    }  # fmt: skip
+    words = [str(word) for setting in settings.items() for word in setting]
+    words.append("--speed.no-compile")
+    config = parse_overrides(load_recipe(RECIPE), words, program="benchmarks")
+    trainer = Trainer(config, make_accelerator(config), UnpairedImages(config))
+    loaded = next(iter(trainer.loader()))
+
+    def step() -> None:
+        trainer.advance(loaded)
+
+    return step
