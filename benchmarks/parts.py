@@ -40,7 +40,7 @@ def speed_table(title: str, plan: Plan, sizes: list[Size], *, with_textbook: boo
     net, device = plan.net(), plan.device
     rows: list[list[Cell]] = []
     for height, width in sizes:
-        for batch in (1, 16) if plan.cuda and height == 720 else (1,):
+        for batch in (1, 16) if height == (720 if plan.cuda else 256) else (1,):
             images = torch.rand(batch, 3, height, width, device=device)
             simple: dict[Precision, float] = {}
             for precision in plan.precisions if with_textbook and batch == 1 else []:
