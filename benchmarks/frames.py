@@ -35,9 +35,9 @@ def table_of_frames(
     header = ["processes", "precision", "frames a second"]
     header += [f"peak MB, {count} frames" for count in (few, many)]
     note = (
-        "`devudp restore FOLDER --statistics shared`, reading and writing PNG; with two processes "
-        "each has half of the threads, started by torchrun. Peak of the largest process, Python "
-        "and torch included."
+        "`devudp restore FOLDER --task joint --statistics shared`, reading and writing PNG; with "
+        "two processes each has half of the threads, started by torchrun. Peak of the largest "
+        "process, Python and torch included."
     )
     return Table(f"Videos of {size[1]}x{size[0]}", header, rows, note, labels=2)
 
@@ -58,8 +58,8 @@ def restore_video(
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    command += ["-m", "devudp_model.cli", "restore", str(video), "--statistics", "shared"]
-    command += ["--precision", precision, "--device", device.type]
+    command += ["-m", "devudp_model.cli", "restore", str(video), "--task", "joint"]
+    command += ["--statistics", "shared", "--precision", precision, "--device", device.type]
     command += ["--out", str(video.with_name(f"{video.name}-by-{processes}"))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads // processes)}
     quiet = subprocess.DEVNULL
