@@ -19,6 +19,9 @@ from .spill_file import SpillFile
 LARGE_SHARE = 32
 """On a CPU, a buffer that takes at least one part in so many of the limit is a `BlockBuffer`."""
 
+LARGE_BYTES = 2**28
+"""The same without a limit."""
+
 
 class BufferShape(NamedTuple):
     """Of a buffer."""
@@ -32,7 +35,7 @@ class BufferShape(NamedTuple):
 class RowBuffer(Protocol):
     """Features of some frames: a queue of rows.
 
-    Rows are written from top to bottom, frame after frame, and read in the same order, once. What
+    Rows are read from top to bottom, frame after frame, once, and written to the same places. What
     has been read may be followed by other rows at once, so a layer can read from a buffer and write
     to it.
     """
@@ -47,12 +50,20 @@ class RowBuffer(Protocol):
         """
         ...
 
-    def own(self, strip: Tensor, *, copy: bool = False) -> Tensor:
-        """A strip, 1,C,h,W, as `append` wants it; `copy` it if the caller reuses its memory."""
+    def take(self, row: int, strip: Tensor, *, copy: bool = False) -> Tensor | None:
+        """A strip, 1,C,h,W. Strips may come in any order, from any thread.
+
+        Args:
+            row: its first one, counted through all frames.
+            copy: the caller uses the strip's memory again.
+
+        Returns:
+            What `append` wants.
+        """
         ...
 
-    def append(self, strip: Tensor) -> None:
-        """Appends a strip that `own` has returned."""
+    def append(self, taken: Tensor | None) -> None:
+        """Appends what `take` has returned, in the order of the rows."""
         ...
 
     def close(self) -> None:
@@ -89,11 +100,12 @@ class MemoryBuffer:
             pieces.append(strip.to(self.device))
         return pieces
 
-    def own(self, strip: Tensor, *, copy: bool = False) -> Tensor:
+    def take(self, row: int, strip: Tensor, *, copy: bool = False) -> Tensor | None:
         return strip.to(self.storage_device, copy=copy)
 
-    def append(self, strip: Tensor) -> None:
-        self.strips.append(strip)
+    def append(self, taken: Tensor | None) -> None:
+        assert taken is not None
+        self.strips.append(taken)
 
     def close(self) -> None:
         self.strips.clear()
@@ -110,7 +122,7 @@ class BlockBuffer:
         self.shape, self.storage_device = shape, device
         rows = shape.frames * shape.height
         self.block = torch.empty(rows, shape.width, shape.channels, dtype=dtype, device=device)
-        self.rows_read = self.rows_written = 0
+        self.rows_read = 0
 
     def rows(self, start: int, count: int) -> Tensor:
         """1,C,`count`,W, a view."""
@@ -123,13 +135,11 @@ class BlockBuffer:
         self.rows_read += count
         return [found] if count else []
 
-    def own(self, strip: Tensor, *, copy: bool = False) -> Tensor:
-        # A copy already here: `append` may come later, from another thread.
-        return strip.clone(memory_format=torch.channels_last) if copy else strip
+    def take(self, row: int, strip: Tensor, *, copy: bool = False) -> Tensor | None:
+        self.rows(row, strip.shape[2]).copy_(strip)
 
-    def append(self, strip: Tensor) -> None:
-        self.rows(self.rows_written, strip.shape[2]).copy_(strip)
-        self.rows_written += strip.shape[2]
+    def append(self, taken: Tensor | None) -> None:
+        pass
 
     def close(self) -> None:
         self.block = torch.empty(0)
@@ -142,7 +152,7 @@ class FileBuffer:
         self.shape = shape
         self.row_bytes = shape.width * shape.channels * dtype.itemsize
         self.rows = shape.frames * shape.height
-        self.rows_read = self.rows_written = 0
+        self.rows_read = 0
         self.file = SpillFile()
 
     def read(self, place: Tensor) -> list[Tensor]:
@@ -152,13 +162,11 @@ class FileBuffer:
         self.rows_read += place.shape[2]
         return [place]
 
-    def own(self, strip: Tensor, *, copy: bool = False) -> Tensor:
-        # A copy although it is not kept: `append` may come later, from another thread.
-        return strip.clone(memory_format=torch.channels_last) if copy else strip
+    def take(self, row: int, strip: Tensor, *, copy: bool = False) -> Tensor | None:
+        self.file.write(row * self.row_bytes, strip)
 
-    def append(self, strip: Tensor) -> None:
-        self.file.write(self.rows_written % self.rows * self.row_bytes, strip)
-        self.rows_written += strip.shape[2]
+    def append(self, taken: Tensor | None) -> None:
+        pass
 
     def close(self) -> None:
         self.file.close()
@@ -177,8 +185,8 @@ class BufferPool:
 
     def __init__(self, dtype: torch.dtype, device: torch.device, memory: int | None):
         self.dtype, self.device = dtype, device
-        self.large = math.inf if memory is None or device.type != "cpu" else memory / LARGE_SHARE
         self.left: float = math.inf if memory is None else memory
+        self.large: float = LARGE_BYTES if memory is None else memory / LARGE_SHARE
         self.spilled = 0
 
     @property
@@ -191,7 +199,7 @@ class BufferPool:
         nbytes = math.prod(shape) * self.dtype.itemsize
         if nbytes <= self.left:
             self.left -= nbytes
-            if nbytes >= self.large:
+            if nbytes >= self.large and self.device.type == "cpu":
                 return BlockBuffer(shape, self.dtype, self.device)
             return MemoryBuffer(shape, self.device, storage_device=self.device)
         self.spilled += nbytes

@@ -101,7 +101,8 @@ class FeatureWriter:
 
     def write(self, index: int, span: Span, strip: Tensor, *, copy: bool = False) -> None:
         """`copy` a strip whose memory the caller uses again."""
-        self.order.put(index, self.buffer.own(strip, copy=copy))
+        row = span.frame * self.buffer.shape.height + span.start
+        self.order.put(index, self.buffer.take(row, strip, copy=copy))
 
     def stop(self) -> None:
         self.order.stop()
@@ -167,7 +168,7 @@ class FeatureReader:
             strip[:, :, bottom - start :].zero_()
         self.compute(new, pieces, base)
         if self.kept is not None:
-            self.kept.write(index, self.spans[index], new, copy=True)
+            self.kept.write(index, Span(self.spans[index].frame, done, bottom), new, copy=True)
         share = self.shared_with_next(index)
         early = share >= done  # as a rule: then the next strip need not wait for this one's top
         if early:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from devudp_model.engine import buffers as buffers
 from devudp_model.engine import strips as strips
@@ -45,7 +44,8 @@ def test_few_buffers_are_alive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["memory", "block", "file"])
 def test_buffers_are_queues_of_rows(kind: str) -> None:
-    """Frames 2, height 6: rows come back in order whatever the strips, also while written anew."""
+    """Frames 2, height 6: rows come back in order whatever the strips, also while written anew, and
+    as they were taken, also when the strip's memory is used again."""
     shape = BufferShape(2, 3, 6, 5)
     buffer = {
         "memory": lambda: MemoryBuffer(shape, CPU, CPU),
@@ -59,16 +59,22 @@ def test_buffers_are_queues_of_rows(kind: str) -> None:
         place = empty_strip(shape, count, torch.bfloat16, CPU)
         return torch.cat(buffer.read(place), 2)[0, 0, :, 0].tolist()
 
-    def write(strip: Tensor) -> None:
-        buffer.append(buffer.own(strip))
+    def write(more: int, *spans: tuple[int, int]) -> None:
+        """Taken from the last to the first, appended in order."""
+        taken = []
+        for start, stop in reversed(spans):
+            strip = rows[:, :, start:stop] + more
+            taken.append(buffer.take(start, strip, copy=True))
+            strip.zero_()
+        for strip in reversed(taken):
+            buffer.append(strip)
 
-    for start, stop in ((0, 4), (4, 6), (6, 7), (7, 12)):
-        write(rows[:, :, start:stop].clone())
+    write(0, (0, 4), (4, 6), (6, 7), (7, 12))
     assert read(3) == [0, 1, 2]
-    write(rows[:, :, :2] + 100)
+    write(100, (0, 2))
     assert read(3) == [3, 4, 5]
     assert read(6) == [6, 7, 8, 9, 10, 11]
-    write(rows[:, :, 2:12] + 100)
+    write(100, (2, 9), (9, 12))
     assert read(6) == [100, 101, 102, 103, 104, 105]
     buffer.close()
 
@@ -86,6 +92,14 @@ def test_workspace_spills_what_does_not_fit() -> None:
     space.free(first)
     assert isinstance(space.allocate(shape), BlockBuffer)
     assert isinstance(BufferPool(torch.float32, CPU, 40_000).allocate(shape), MemoryBuffer)
+
+
+def test_without_a_limit_only_large_buffers_are_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strips of large images would leave holes: up to 13 GB in place of 9 for 24 megapixels."""
+    monkeypatch.setattr(buffers, "LARGE_BYTES", 4000)
+    space = BufferPool(torch.float32, CPU, None)
+    assert isinstance(space.allocate(BufferShape(1, 2, 50, 10)), BlockBuffer)
+    assert isinstance(space.allocate(BufferShape(1, 2, 49, 10)), MemoryBuffer)
 
 
 def test_a_bound_that_cannot_be_kept_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
