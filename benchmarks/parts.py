@@ -24,7 +24,6 @@ from .plan import DTYPES, Plan, Size
 from .shares import table_of_shares
 from .tables import Cell, Table
 
-
 ROUNDS = 2
 
 
