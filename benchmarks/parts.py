@@ -30,7 +30,25 @@ ROUNDS = 2
 def speed(plan: Plan) -> list[Table]:
     """Small images, compared with a textbook version too, which takes minutes for large ones."""
     sizes = plan.sizes([(256, 256), (720, 1280)], [(256, 256)])
-    return [speed_table("Speed", plan, sizes, with_textbook=True)]
+    return [speed_table("Speed", plan, sizes, with_textbook=True), table_of_batches(plan)]
+
+
+def table_of_batches(plan: Plan) -> Table:
+    """Small images one by one, and all in one call, in turns."""
+    height, width = plan.sizes([(256, 256)], [(256, 256)])[0]
+    count = 16 if plan.effort == "full" else 2
+    net, images = plan.net(), torch.rand(count, 3, height, width, device=plan.device)
+    rows: list[list[Cell]] = []
+    for precision in plan.precisions:
+        run = partial(restore, generator=net, options=Options(precision=precision))
+        apart, together = math.inf, math.inf
+        for _ in range(ROUNDS):
+            one_by_one = best_time(lambda r=run: [r(x) for x in images.split(1)], plan.device)
+            apart = min(apart, one_by_one / count)
+            together = min(together, best_time(partial(run, images), plan.device) / count)
+        rows.append([f"{width}x{height}", precision, apart, together, together / apart])
+    header = ["images", "precision", "seconds each, one by one", f"{count} in one call", "ratio"]
+    return Table("Many small images", header, rows)
 
 
 def speed_large(plan: Plan) -> list[Table]:
@@ -44,7 +62,7 @@ def speed_table(title: str, plan: Plan, sizes: list[Size], *, with_textbook: boo
     net, device = plan.net(), plan.device
     rows: list[list[Cell]] = []
     for height, width in sizes:
-        for batch in (1, 16) if height == (720 if plan.cuda else 256) else (1,):
+        for batch in (1, 16) if plan.cuda and height == 720 else (1,):
             images = torch.rand(batch, 3, height, width, device=device)
             simple: dict[Precision, float] = {}
             for precision in plan.precisions if with_textbook and batch == 1 else []:
