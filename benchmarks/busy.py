@@ -63,7 +63,9 @@ def products(matrix: torch.Tensor, count: int) -> None:
         in_parallel(work, count)
 
 
-def table_of_loads(runs: Mapping[tuple[str, str], Callable[[], object]], times: int) -> Table:
+def table_of_loads(
+    title: str, note: str, runs: Mapping[tuple[str, str], Callable[[], object]], times: int
+) -> Table:
     """A row for each of `runs`, whose keys are what is done, and in which precision."""
     found: dict[tuple[str, str], list[float]] = {name: [] for name in runs}
     for run in runs.values():
@@ -78,13 +80,7 @@ def table_of_loads(runs: Mapping[tuple[str, str], Callable[[], object]], times: 
     ]
     header = ["what", "precision", "seconds alone"]
     header += [f"beside {load} busy process{'es'[: 2 * (load > 1)]} a core" for load in LOADS[1:]]
-    note = (
-        "As many times as long as alone, the median of several runs. A fair share of the cores "
-        "would be 2 and 3; matrix products of one thread each, which wait for nothing, show what "
-        "the machine makes of it. Textbook: the same network in plain PyTorch, whose threads share "
-        "every operation and wait for each other after each."
-    )
-    return Table("Beside other programs", header, rows, note)
+    return Table(title, header, rows, note)
 
 
 def with_threads(run: Callable[[], object], count: int) -> None:
@@ -107,14 +103,13 @@ def table_of_training(plan: Plan) -> Table:
             (f"{count} thread{'s'[: count - 1]}", "bf16"): partial(with_threads, step, count)
             for count in counts
         }
-        table = table_of_loads(runs, 1 if plan.effort == "tiny" else 10)
-    table.title = "Training beside other programs"
-    table.note = (
-        f"A step of `{RECIPE}`, {batch} crops of {crop}x{crop}, eager; as many times as long as "
-        "alone. With several threads an operation is shared among them, and each waits for the "
-        "slowest: `--speed.threads 1` is faster on a busy machine."
-    )
-    return table
+        note = (
+            f"A step of `{RECIPE}`, {batch} crops of {crop}x{crop}, eager; as many times as long "
+            "as alone. With several threads an operation is shared among them, and each waits for "
+            "the slowest: `--speed.threads 1` is faster on a busy machine."
+        )
+        times = 1 if plan.effort == "tiny" else 10
+        return table_of_loads("Training beside other programs", note, runs, times)
 
 
 def beside_others(plan: Plan) -> list[Table]:
@@ -137,4 +132,12 @@ def beside_others(plan: Plan) -> list[Table]:
     frames = torch.rand(2, 3, height, width)
     video = VideoRestorer(plan.net(), frames, Options(precision=plan.half))
     runs[f"a video's frame, {width}x{height}", plan.half] = partial(video, frames[:1])
-    return [table_of_loads(runs, 1 if plan.effort == "tiny" else 5), table_of_training(plan)]
+    note = (
+        "As many times as long as alone, the median of several runs. A fair share of the cores "
+        "would be 2 and 3; matrix products of one thread each, which wait for nothing, show what "
+        "the machine makes of it. Textbook: the same network in plain PyTorch, whose threads share "
+        "every operation and wait for each other after each."
+    )
+    times = 1 if plan.effort == "tiny" else 5
+    table = table_of_loads("Beside other programs", note, runs, times)
+    return [table, table_of_training(plan)]

@@ -42,6 +42,16 @@ def best_time(run: Callable[[], object], device: torch.device, *, share: float =
     return min(times)
 
 
+ROUNDS = 2
+
+
+def in_turns(*measures: Callable[[], float]) -> list[float]:
+    """The least that each of them returns. They are called in turns, as a machine's speed may
+    change within minutes."""
+    found = [[measure() for measure in measures] for _ in range(ROUNDS)]
+    return [min(each) for each in zip(*found, strict=True)]
+
+
 def processor() -> str:
     """The processor's name, from the operating system."""
     cpuinfo = Path("/proc/cpuinfo")

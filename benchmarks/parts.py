@@ -18,13 +18,11 @@ from .busy import beside_others
 from .folders import table_of_folders, table_of_large_file
 from .frames import table_of_frames
 from .loading import loading
-from .measure import best_time, in_new_process
+from .measure import best_time, in_new_process, in_turns
 from .networks import matrix_rate, multiply_adds, textbook, time_of_convolutions
 from .plan import DTYPES, Plan, Size
 from .shares import table_of_shares
 from .tables import Cell, Table
-
-ROUNDS = 2
 
 
 def speed(plan: Plan) -> list[Table]:
@@ -41,12 +39,12 @@ def table_of_batches(plan: Plan) -> Table:
     rows: list[list[Cell]] = []
     for precision in plan.precisions:
         run = partial(restore, generator=net, options=Options(precision=precision))
-        apart, together = math.inf, math.inf
-        for _ in range(ROUNDS):
-            one_by_one = best_time(lambda r=run: [r(x) for x in images.split(1)], plan.device)
-            apart = min(apart, one_by_one / count)
-            together = min(together, best_time(partial(run, images), plan.device) / count)
-        rows.append([f"{width}x{height}", precision, apart, together, together / apart])
+        apart, together = in_turns(
+            partial(best_time, lambda r=run: [r(x) for x in images.split(1)], plan.device),
+            partial(best_time, partial(run, images), plan.device),
+        )
+        row: list[Cell] = [f"{width}x{height}", precision, apart / count, together / count]
+        rows.append([*row, together / apart])
     header = ["images", "precision", "seconds each, one by one", f"{count} in one call", "ratio"]
     return Table("Many small images", header, rows)
 
@@ -72,12 +70,11 @@ def speed_table(title: str, plan: Plan, sizes: list[Size], *, with_textbook: boo
             large: list[Precision] = [plan.half]
             for precision in large if height * width > 8e6 else plan.precisions:
                 options, dtype = Options(precision=precision), DTYPES[precision]
-                own = alone = math.inf
-                for _ in range(ROUNDS):  # in turns, as a machine's speed changes within minutes
-                    run = partial(restore, images, net, options)
-                    own = min(own, best_time(run, device) / batch)
-                    again = time_of_convolutions(plan.width, height, width, dtype, device)
-                    alone = min(alone, again)
+                own, alone = in_turns(
+                    partial(best_time, partial(restore, images, net, options), device),
+                    partial(time_of_convolutions, plan.width, height, width, dtype, device),
+                )
+                own /= batch
                 rate = 2 * multiply_adds(plan.width, height, width) / own
                 share = 100 * rate / matrix_rate(dtype, device)
                 row = [f"{width}x{height}" + (f", {batch} at once" if batch > 1 else ""), precision]
@@ -108,14 +105,11 @@ def memory(plan: Plan) -> list[Table]:
     wanted: list[tuple[Precision, list[Size]]] = [(plan.half, half), ("fp32", half[:5])]
     middle = plan.sizes(half[1:2], half[1:2])[0]
     for precision, full in wanted:
-
-        def reference(name: Precision = precision) -> float:
-            return one(plan, middle, name)["seconds"] / math.prod(middle)
-
-        before = reference()
+        reference = partial(one, plan, middle, precision)
+        before = reference()["seconds"] / math.prod(middle)
         for height, width in plan.sizes(full, half[:2]):
             found = one(plan, (height, width), precision)
-            pixels, after = height * width, reference()
+            pixels, after = height * width, reference()["seconds"] / math.prod(middle)
             seconds = found["seconds"] / pixels
             row: list[Cell] = [f"{pixels / 1e6:.2g} MP", precision, 1e6 * seconds]
             rows.append([*row, 2 * seconds / (before + after), found["peak"] / pixels])

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from training.data.dataset import UnpairedImages
 from training.run.distributed import make_accelerator
 from training.run.trainer import Trainer
 from training.settings import load_recipe, parse_overrides
+
+from .frames import make_video
 
 RECIPE = "devudp-dt"
 
@@ -28,11 +29,9 @@ def make_step(folder: Path, width: int, crop: int, batch: int) -> Callable[[], N
         batch: crops in a step.
     """
     torch.manual_seed(0)
-    for number in range(IMAGES):
-        pixels = (torch.rand(4 * crop, 4 * crop, 3) * 255).byte().numpy()
-        Image.fromarray(pixels).save(folder / f"{number}.png")
+    images = make_video(folder / "sharp", IMAGES, (4 * crop, 4 * crop))
     settings = {
-        "--data.sharp": folder, "--data.crop": crop, "--data.held-out": 0, "--batch": batch,
+        "--data.sharp": images, "--data.crop": crop, "--data.held-out": 0, "--batch": batch,
         "--model.width": width, "--validation.every": 0, "--loss.lpips": 0, "--speed.workers": 0,
     }  # fmt: skip
     words = [str(word) for setting in settings.items() for word in setting]

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import __main__, measure, parts
+from benchmarks import __main__, frames, measure, parts
 from benchmarks.networks import textbook, time_of_convolutions
 from benchmarks.parts import PARTS
 from benchmarks.plan import Plan
 from benchmarks.tables import Part, Table, load_part
+from devudp_model import read_image
 from devudp_model.restoration import Options, restore
 
 pytestmark = pytest.mark.slow
@@ -40,6 +41,15 @@ def test_a_part_makes_tables(name: str, monkeypatch: pytest.MonkeyPatch) -> None
         assert table.rows and all(len(row) == len(table.header) for row in table.rows)
         assert not table.chart or table.chart in table.header
         assert table.markdown().count("\n| ") == len(table.rows) + 2  # header and rule
+
+
+@LINUX
+def test_frames_of_a_video_are_restored_and_not_left_as_they_are(tmp_path: Path) -> None:
+    """`auto` once left these as they are, and the benchmark timed the copying of files."""
+    video = frames.make_video(tmp_path / "1", 1, (64, 64))
+    frames.restore_video(video, 1, 2, "fp32", PLAN.device)
+    before, after = (read_image(f / "0000.png").pixels for f in (video, tmp_path / "1-by-1"))
+    assert (before - after).abs().mean() > 0.01
 
 
 @LINUX

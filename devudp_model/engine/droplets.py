@@ -145,14 +145,15 @@ class Droplets:
             places, values = self.points(frame, output.device)
             for box in boxes(places, *output.shape[2:]):
                 inside = within(places, box)
-                top, bottom, left, right = surroundings(places[inside], box)
+                spots = places[inside]
+                top, bottom, left, right = surroundings(spots, box)
                 rows = read_rows(output, frame, top, bottom)
                 part = rows[..., left:right]
                 given = to_colour(
                     read_rows(image, frame, top, bottom)[..., left:right], part.device
                 )
                 beyond = torch.zeros_like(part[:, :1])
-                y, x = (places[inside] - places.new_tensor([top, left])).unbind(1)
+                y, x = (spots - spots.new_tensor([top, left])).unbind(1)
                 beyond[0, 0, y, x] = values[inside]
                 part.copy_(heal(part, given, beyond))
                 if isinstance(output, FileImage):  # else the rows are its own

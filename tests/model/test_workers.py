@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from devudp_model import finish
+from devudp_model.engine import buffers as buffers
 from devudp_model.engine import statistics as statistics
 from devudp_model.engine import strips as strips
 from devudp_model.engine.layers import Layer
@@ -54,10 +55,14 @@ def sleepy(monkeypatch: pytest.MonkeyPatch, every: Callable[[int], bool]) -> Non
 
 @pytest.mark.usefixtures("small_strips")
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("memory", [None, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kept_in", ["strips", "blocks", pytest.param("files", marks=pytest.mark.slow)]
+)
 def test_slow_threads_change_no_bit(
-    variant: Variant, memory: int | None, monkeypatch: pytest.MonkeyPatch
+    variant: Variant, kept_in: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    memory = 1 if kept_in == "files" else None
+    monkeypatch.setattr(buffers, "LARGE_BYTES", 0 if kept_in == "blocks" else 2**28)
     x = random_image(2, 3, 32, 28)
     torch.set_num_threads(1)
     expected = Network(generator(variant), torch.float32)(x)
