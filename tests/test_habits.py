@@ -15,7 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 from PIL import Image
 
-from devudp_model.tasks import TASKS
+from devudp_model.restoring.tasks import TASKS
 from tests.host.server import git, packed_files
 
 if sys.version_info >= (3, 11):
