@@ -106,6 +106,15 @@ class HasGenerator(Protocol):
     def generator(self) -> Generator: ...
 
 
+Model = Generator | HasGenerator
+"""What can restore."""
+
+
+def generator_of(model: Model) -> Generator:
+    """Returns a checkpoint's generator, or the generator itself."""
+    return model if isinstance(model, Generator) else model.generator
+
+
 @torch.inference_mode()
 def restore(
     image: Tensor,
@@ -140,8 +149,7 @@ def restore(
     """
     options = options or Options()
     check_image(image)
-    own = generator if isinstance(generator, Generator) else generator.generator
-    network = make_network(own, options.precision)
+    network = make_network(generator_of(generator), options.precision)
     with working(network.device):
         result = image.clone()
         mask = None if mask is None else fit_mask(mask, image)
