@@ -61,19 +61,19 @@ def speed_table(title: str, plan: Plan, sizes: list[Size], *, with_textbook: boo
                 if with_textbook:
                     rows[-1] += [simple[p] / own if simple else "" for p in (precision, "fp32")]
     header = ["image", "precision", "seconds", "TFLOP/s", "of the matrix rate"]
-    header.append("over its convolutions")
+    header.append("overhead against bare convolutions")
     note = (
-        "Of the matrix rate: TFLOP/s over those of a large matrix product in this precision. Over "
-        "its convolutions: the time of `restore` over that of the network's convolutions, each "
-        "called alone on the whole image."
+        "Of the matrix rate: TFLOP/s over those of a large matrix product in this precision. "
+        "Overhead against bare convolutions: the time of `restore` over that of the network's "
+        "convolutions, each called alone on the whole image."
     )
     if with_textbook:
-        header += ["textbook over it", "textbook in fp32 over it"]
+        header += ["plain PyTorch / DEvUDP", "plain PyTorch in fp32 / DEvUDP"]
         note += (
-            " Textbook over it: how many times as long the same network takes as one writes it "
-            "down in PyTorch, in the same precision or in fp32."
+            " Plain PyTorch / DEvUDP: how many times as long the same network takes, written down "
+            "in PyTorch."
         )
-    return Table(title, header, rows, note, chart="over its convolutions")
+    return Table(title, header, rows, note)
 
 
 def bounded(plan: Plan) -> list[Table]:
@@ -133,7 +133,7 @@ def table_of_differences(title: str, rows: list[list[Cell]]) -> Table:
         'Absolute differences of the restored images from those in fp32, of 255; "below" in the '
         "worst image."
     )
-    return Table(title, header, rows, note, chart="mean")
+    return Table(title, header, rows, note)
 
 
 def starting(plan: Plan) -> list[Table]:

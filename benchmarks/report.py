@@ -26,8 +26,7 @@ def write_report(path: Path, parts: Sequence[Part]) -> None:
             origin = part.origin
         pieces += [table.markdown() for table in part.tables]
     numbers = "\n\n".join(pieces)
-    image = "![The same as a chart](performance.png)"
-    block = f"{MARKS[0]}\n{numbers}\n\n{image}\n{MARKS[1]}"
+    block = f"{MARKS[0]}\n{numbers}\n{MARKS[1]}"
     before, begin, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     if not begin or not end:
