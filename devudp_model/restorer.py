@@ -55,11 +55,12 @@ class Restorer:
         options: everything else; its own task does not count. The defaults of `Options` if None.
         device: where to work; None for the fastest of this machine. Weights that are loaded stay
             where they are.
-        memory: how to ask for memory.
+        memory: how to ask for memory; None for PyTorch's way.
 
     Attributes:
         choices: with `auto`, what was found by the last call: one for each image, or each scene of
             a video.
+        reason: the same in words, and what was done, a line for each.
         limit: bytes that the next image may take; None to ask for what is free.
 
     Raises:
@@ -73,13 +74,13 @@ class Restorer:
         options: Options | None = None,
         *,
         device: torch.device | str | None = None,
-        memory: MemoryApi = TORCH,
+        memory: MemoryApi | None = None,
     ):
         self.auto = task == AUTO
         options = options or Options()
         self.options = options if self.auto else replace(options, task=task_of_word(task))
         self.weights = weights_of(checkpoint, device)
-        self.memory, self.limit = memory, options.memory
+        self.memory, self.limit = memory or TORCH, options.memory
         self.choices: list[Choice] = []
 
     @property
