@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from devudp_model.metrics import psnr
-from tests.training.training_run import make_images
+from tests.training.training_run import ROOT, make_images
 from training.config import ConfigError
 from training.data.layouts import Pair
 from training.data.manifest import Entry, read_manifest, sha256_of, write_manifest
@@ -21,6 +21,7 @@ from training.evaluation.tables import Result
 from training.evaluation.untuned import (
     DAMAGES,
     LIST,
+    NO_DAMAGE,
     STRENGTHS,
     UntunedSet,
     set_name,
@@ -59,6 +60,15 @@ def test_the_shipped_list():
     assert all(len(e.sha256) == 64 and min(e.width, e.height) >= 256 for e in entries)
     assert len({name.partition("_")[0] for name in names}) > 30  # of many origins
     assert set(DAMAGES) == set(TASKS) and all(len(x) == len(STRENGTHS) for x in DAMAGES.values())
+
+
+def test_the_documentation_states_the_strengths():
+    text = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    for task, damages in DAMAGES.items():
+        varied = [k for k in range(3) if damages[0][k] != NO_DAMAGE[k]]
+        cells = " | ".join(", ".join(f"{d[k]:g}" for k in varied) for d in damages)
+        assert any(row.startswith(f"| {set_name(task)}: ") and row.endswith(f" | {cells} |")
+                   for row in text.splitlines())  # fmt: skip
 
 
 def test_rows_of_each_task_and_strength(weights: str, photographs: Path, tmp_path: Path):
