@@ -10,14 +10,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from devudp_model.degrade import to_linear
+from devudp_model.degrade import draw_shake, to_linear
 from tests.training.samples import change, plain, seen
 from training.batch import Batch
 from training.config import Config, DataConfig
 from training.data.dataset import Key, UnpairedImages
 from training.data.exposure import COMMON_MEAN, exposure_of
 from training.data.looks import BRIGHTER, PLAIN, WEAK, WIDEST, Look, draw_look, is_night
-from training.data.synthesis import MARGIN, CropPlan, NoisePlan, render_batch, stack_plans
+from training.data.synthesis import (
+    MARGIN,
+    CropPlan,
+    NoisePlan,
+    cut_sides,
+    render_batch,
+    stack_plans,
+)
 
 CPU = torch.device("cpu")
 DATA = DataConfig(crop=32, exposure="common")
@@ -78,23 +85,42 @@ def test_a_night_keeps_its_exposure_in_the_losses_alone():
     assert own.B_input.mean().item() == pytest.approx(COMMON_MEAN, abs=1e-3)
 
 
-def test_the_target_of_a_blurred_night_stays_dark_as_well():
-    from devudp_model.degrade import draw_shake
-    from training.data.synthesis import cut_sides
-
+def reblurred(look: Look) -> Batch:
+    """A with this look and a second blur."""
     data = replace(DATA, reblur_length=(1.0, 9.0), reblur_scale=0.5)
     A_side, B_side = cut_sides(data)
     shake = draw_shake(seeded(1), extent=5.0)
-    found = []
-    for own in (False, True):
-        A = CropPlan(scene(A_side), None, shake, False, look=Look(own=own))
-        B = CropPlan(scene(B_side), None, None, False)
-        found.append(render_batch(stack_plans([A]), stack_plans([B]), data, CPU))
-    common, night = found
+    A = CropPlan(scene(A_side), None, shake, False, look=look)
+    B = CropPlan(scene(B_side), None, None, False)
+    return render_batch(stack_plans([A]), stack_plans([B]), data, CPU)
+
+
+def test_the_target_of_a_blurred_night_stays_dark_as_well():
+    common, night = reblurred(PLAIN), reblurred(Look(own=True))
     assert common.reblur_target is not None and night.reblur_target is not None
     assert night.reblur_target.min() == -1 and night.reblur_target.mean() < -0.4
     assert common.reblur_target.mean() > night.reblur_target.mean() + 0.2
     assert torch.equal(night.B, common.B)
+
+
+def test_the_target_of_a_blurred_crop_has_its_light_and_border():
+    plain, special = reblurred(PLAIN), reblurred(Look(light=(1.0, 0.1, 0.1), border=(0, 0, 4, 0)))
+    assert plain.reblur_target is not None and special.reblur_target is not None
+    before, after = ((x + 1) / 2 for x in (plain.reblur_target, special.reblur_target))
+    assert (after[..., :4] == 0).all()
+    gains = torch.tensor([1.0, 0.1, 0.1]).view(1, 3, 1, 1)
+    torch.testing.assert_close(
+        to_linear(after[..., 4:]), to_linear(before[..., 4:]) * gains, atol=1e-4, rtol=0
+    )
+
+
+def test_looks_can_be_sent_to_a_device():
+    look = Look(True, (1.0, 0.1, 0.1), (1.2, 1.0, 0.9), (4, 4, 0, 0), 0.5, 2.0)
+    crops = stack_plans([CropPlan(scene(32), None, None, False, look=look)])
+    there = crops.to(CPU)
+    assert crops.looks is not None and there.looks is not None
+    for one, other in zip(crops.looks, there.looks, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_light_of_one_colour_is_in_inputs_and_losses():
