@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from devudp_model.degrade import draw_shake, to_linear
+from devudp_model.ops.degrade import draw_shake, to_linear
 from tests.training.samples import change, plain, seen
 from training.batch import Batch
 from training.config import Config, DataConfig

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from devudp_model.metrics import psnr
+from devudp_model.ops.metrics import psnr
 from tests.training.training_run import ROOT, make_images
 from training.config import ConfigError
 from training.data.layouts import Pair

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from devudp_model.degrade import to_linear, to_srgb, uniform
+from devudp_model.ops.degrade import to_linear, to_srgb, uniform
 
 from ..config import DataConfig
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from devudp_model.degrade import Shake
+from devudp_model.ops.degrade import Shake
 
 
 class Motion(NamedTuple):

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from devudp_model.degrade import degrade
-from devudp_model.depth import from_unit
+from devudp_model.ops.degrade import degrade
+from devudp_model.ops.dtypes import from_unit
 
 from ..config import ConfigError
 from ..data.image_cache import decode
@@ -31,7 +31,7 @@ LIST = Path(__file__).parents[1] / "recipes" / "untuned.tsv"
 
 
 class Damage(NamedTuple):
-    """Arguments of `devudp_model.degrade.degrade`: pixels, share of the light, deviation."""
+    """Arguments of `devudp_model.ops.degrade.degrade`: pixels, share of the light, deviation."""
 
     blur: float = 0.0
     light: float = 1.0
