@@ -81,7 +81,7 @@ def test_a_table_of_exclusions_that_cannot_be_used(data: DataConfig, tmp_path: P
         find_domains(Config(data=replace(data, exclude=str(tmp_path / "x.tsv"))))
 
 
-@pytest.mark.parametrize("recipe", ["devudp", "devudp-dt"])
+@pytest.mark.parametrize("recipe", ["devudp", "devudp-dt", "devudp-night"])
 def test_shipped_recipes_leave_the_untuned_set_out(recipe: str, tmp_path: Path):
     names = excluded_names("untuned.tsv")
     assert len(names) == 60
