@@ -187,7 +187,7 @@ def test_shared_statistics_are_those_of_all_frames(memory: int | None) -> None:
 def test_kept_statistics_make_a_local_network() -> None:
     """A tile with enough around it comes out as in the whole image, and only then."""
     net, x = Network(generator("devudp"), torch.float32), random_image(1, 3, 140, 136)
-    whole = net(x, keep=True)
+    whole = net(x, freeze=True)
     tile = net(x[:, :, 40:, 44:])  # 44: the receptive field of depth 1, up to a multiple of 4
     assert (tile[:, :, 44:, 44:] - whole[:, :, 84:, 88:]).abs().max() < 1e-5
     assert (tile[:, :, :4, :4] - whole[:, :, 40:44, 44:48]).abs().max() > 1e-3
@@ -219,7 +219,7 @@ def test_what_overflows_with_kept_statistics_is_told() -> None:
     """They were measured in 16 bits; who keeps them has to measure them again."""
     net, x = generator("devudp"), random_image(1, 3, 16, 16)
     network = Network(net, torch.float16)
-    network(x, keep=True)
+    network(x, freeze=True)
     network.layers.stem.weight.fill_(6e4)
     with pytest.raises(FloatingPointError, match="float16"):
         network(x)
