@@ -31,14 +31,16 @@ HOST_HAS = {"torch", "numpy", "pillow", "safetensors", "tqdm"}
 """What every ComfyUI installation brings along."""
 
 THIRD_PARTY = {
-    "devudp_model": {"torch", "numpy", "PIL", "safetensors", "tqdm", *("pyvips", "av")},
+    "devudp_model": {"torch", "numpy", "PIL", "safetensors", "tqdm", *("pyvips", "av", "psutil")},
     "nodes": {
         *("torch", "numpy", "PIL"),
         *("comfy", "comfy_api", "comfy_execution", "folder_paths", "server"),
     },
 }
-"""Top-level modules that a folder may import, beside the standard library. pyvips and av are extras
-and imported when the first file comes that needs them; the nodes' others are the host's own."""
+"""Top-level modules that a folder may import, beside the standard library. pyvips, av and psutil
+are extras, imported where they are first needed; the nodes' others are the host's own."""
+
+LAZY = {"pyvips", "av", "psutil"}
 
 
 class Import(NamedTuple):
@@ -91,6 +93,17 @@ def test_what_the_host_loads_imports_nothing_unusual(folder: str) -> None:
         if found.level == 0 and top(found) not in allowed
     ]
     assert not wrong
+
+
+def test_extras_are_imported_when_they_are_needed() -> None:
+    """Inside of functions, or for types only: they may be missing."""
+    tops = [
+        node.names[0].name if isinstance(node, ast.Import) else node.module or ""
+        for file in sources("devudp_model")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert not LAZY & {name.split(".")[0] for name in tops}
 
 
 def test_the_model_never_looks_up() -> None:
