@@ -238,7 +238,7 @@ import sys, resource
 from pathlib import Path
 import torch
 from devudp_model.videos.video import restore_video
-from devudp_model.frozen import VideoRestorer
+from devudp_model.restoring.frozen import VideoRestorer
 from devudp_model.network.generator import Generator
 from devudp_model.restoring.restoration import Options
 torch.set_num_threads(1)
