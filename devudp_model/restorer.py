@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from .restoring.auto import AUTO, Choice, choose
+from .restoring.facts import Model, generator_of
 from .restoring.frozen import VideoRestorer, sampled
 from .restoring.progress import ImageProgress, Report, as_progress, begin_images, watched
-from .restoring.restoration import Model, Options, generator_of, restore
+from .restoring.restoration import Options, restore
 from .restoring.tasks import Task, task_of_word
 from .restoring.validate import check_image
 from .system.memory import TORCH, Attempt, MemoryApi, attempts, first_limit

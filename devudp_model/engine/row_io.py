@@ -15,7 +15,7 @@ from ..bands.workers import AHEAD, Order, worker_count
 from ..network.generator import NORM_EPS
 from .buffers import BufferPool, RowBuffer, empty_strip
 from .kernels import kernels_for, signed
-from .padded_image import STEM_REACH, PaddedImage, stem_input
+from .padded_image import PaddedImage, stem_input
 from .statistics import Moments
 
 
@@ -68,7 +68,8 @@ class StemReader:
 
     def strip(self, index: int) -> Tensor:
         frame, start, stop = self.spans[index]
-        strip = self.image.read(frame, start + STEM_REACH, stop - STEM_REACH, STEM_REACH)
+        reach = self.image.reach
+        strip = self.image.read(frame, start + reach, stop - reach, reach)
         return stem_input(strip, self.moments, self.dtype)
 
     def stop(self) -> None:

@@ -35,8 +35,8 @@ def from_unit(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.float().clamp(0, 1).mul_(LARGEST[dtype]).round_().to(dtype)
 
 
-def movable(x: Tensor) -> Tensor:
-    """The same bits in a type that can be joined and indexed everywhere: uint16 can not."""
+def indexable(x: Tensor) -> Tensor:
+    """Returns the same bits in a type that can be joined and indexed everywhere: uint16 can not."""
     return x.view(torch.int16) if x.dtype == torch.uint16 else x
 
 

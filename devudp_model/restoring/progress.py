@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor
 
-from ..engine.hooks import Finished, current, watching
+from ..engine.hooks import Finished, watching
 from ..network.generator import Generator
-from .restoration import Model, Options, coarse_scales, generator_of
+from .facts import Model, generator_of
+from .restoration import Options, coarse_scales
 
 Report = Callable[[float], None]
 """Gets the number of images done, with a fraction; what it raises goes through."""
@@ -89,4 +90,4 @@ def watched(progress: ImageProgress | None) -> AbstractContextManager[None]:
     """Within the block, the network tells of its progress."""
     if progress is None:
         return nullcontext()
-    return watching(progress.advance, current().kept, progress.finished)
+    return watching(progress.advance, progress.finished)
