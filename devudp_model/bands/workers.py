@@ -1,7 +1,7 @@
 """Threads that work on strips, one strip each at a time.
 
 PyTorch's own way is the other one: all threads inside every small operation, each of which then
-waits for the slowest thread. On a busy machine that is a thread that is not running, some thousand
+waits for the slowest thread. On a busy machine that is a thread that is not running, a thousand
 times in an image. Here a thread that the system has stopped holds up its own strip only.
 """
 
@@ -21,7 +21,7 @@ import torch
 Item = TypeVar("Item")
 
 AHEAD = 2
-"""How many strips for each worker may be done before one that is not."""
+"""Strips for each worker that may be done before one that is not."""
 
 
 def nothing() -> None:
@@ -33,7 +33,7 @@ class Stopped(Exception):
 
 
 class Order(Generic[Item]):
-    """What has to happen from strip to strip, in their order.
+    """Lets things happen from strip to strip, in their order.
 
     Args:
         pass_on: gets what `put` is given, in order.
@@ -226,7 +226,7 @@ def working(device: torch.device) -> Iterator[None]:
 
 
 def worker_count() -> int:
-    """How many work on strips now."""
+    """Counts those that work on strips now."""
     active = _active.get()
     return 1 if active is None else active.count
 
