@@ -150,29 +150,29 @@ class Workers:
             halted = True
             stop()
 
-        def loop(tell: Callable[[], None] = nothing) -> None:
+        def loop(report: Callable[[], None] = nothing) -> None:
             try:
                 with mode():
                     while (number := take()) is not None:
                         done.put(work(number))
-                        tell()
+                        report()
             except BaseException:
                 halt()
                 raise
 
-        def tell() -> None:
+        def report() -> None:
             if advance is not None:
                 advance(sum(done.get() for _ in range(done.qsize())))
 
         helpers = [self.helpers.submit(loop) for _ in range(min(self.count, jobs) - 1)]
         try:
-            loop(tell)
+            loop(report)
         except Stopped:
             pass  # what a helper raised comes below
         finally:
             wait(helpers)
         raise_first(helpers)
-        tell()
+        report()
 
 
 def set_own_threads(count: int) -> None:
