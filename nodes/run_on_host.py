@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..devudp_model.engine.hooks import watching
+from ..devudp_model.engine.hooks import hooked
 from ..devudp_model.engine.layers import forget_layers
 from ..devudp_model.engine.output_cache import OutputCache
 from ..devudp_model.network.generator import Generator
@@ -86,7 +86,7 @@ def restore_images(
                 progress.done(first + part.start + count)
 
             progress.begin(pixels)
-            with host.cancellable(), watching(progress.advance, progress.finished):
+            with host.cancellable(), hooked(progress.advance, progress.finished):
                 if video:
                     video.set_memory(memory)
                     restored = restore_frames(video, frames, masks, progress, done)
