@@ -1,6 +1,6 @@
-"""What a caller may attach to all that runs within a block: progress and results.
+"""Attaches progress and finished rows to all that runs within a block.
 
-    with watching(advance=bar.update):
+    with hooked(advance=bar.update):
         restore(image, generator)
 
 It is not among the arguments of `restore`, since nothing of the result depends on it.
@@ -24,32 +24,30 @@ from top to bottom, one image after the other."""
 
 
 @dataclass(frozen=True)
-class Watch:
-    """See `watching`."""
+class Hooks:
+    """See `hooked`."""
 
     advance: Advance | None = None
     finished: Finished | None = None
 
 
-NOTHING = Watch()
-
-_watch: ContextVar[Watch] = ContextVar("devudp_watch", default=NOTHING)
+_hooks: ContextVar[Hooks] = ContextVar("devudp_hooks", default=Hooks())  # noqa: B039
 
 
-def current() -> Watch:
-    """What is attached to a network that runs now."""
-    return _watch.get()
+def current_hooks() -> Hooks:
+    """Returns what is attached to a network that runs now."""
+    return _hooks.get()
 
 
 @contextmanager
-def watching(
+def hooked(
     advance: Advance | None = None,
     finished: Finished | None = None,
 ) -> Iterator[None]:
     """Within the block, networks tell `advance` of their progress, and `restore` shows `finished`
     what it has done."""
-    token = _watch.set(Watch(advance, finished))
+    token = _hooks.set(Hooks(advance, finished))
     try:
         yield
     finally:
-        _watch.reset(token)
+        _hooks.reset(token)

@@ -26,7 +26,7 @@ from ..network.topology import (
 from .kernels import kernels_for
 
 PHASES = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
-"""Which taps of a kernel of 3 fall on one pixel and the next, once every pixel is there twice: for
+"""Taps of a kernel of 3 that fall on one pixel and the next, once every pixel is there twice: for
 the even output pixels, which begin at the pixel before their own, and for the odd ones."""
 
 
@@ -79,8 +79,8 @@ class Layer(nn.Module):
         self.register_buffer("bias", bias)
 
     def parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Of the weight or bias, for one convolution each: of an upsampling for even rows, and odd
-        ones."""
+        """Splits the weight or bias, for one convolution each: of an upsampling for even rows, and
+        odd ones."""
         return x.chunk(2) if self.kind == "up" else (x,)
 
     def needs(self, start: int, stop: int) -> tuple[int, int]:
@@ -92,7 +92,7 @@ class Layer(nn.Module):
         return start - self.reach, stop + self.reach
 
     def bytes_per_row(self, width: int) -> int:
-        """What one output row of `width` pixels takes, with the input that it is made of."""
+        """Returns what one output row of `width` pixels takes, with its input."""
         inputs = {"down": 4.0, "up": 0.25}.get(self.kind, 1.0) * self.inner
         return round((inputs + self.outer) * width * self.weight.itemsize)
 
@@ -167,7 +167,7 @@ class Layers(nn.ModuleList):
 
     @property
     def radius(self) -> int:
-        """How many pixels around a pixel all layers together look at.
+        """Pixels around a pixel that all layers together look at.
 
         The pixel may lie anywhere in its cell at the coarsest scale.
         """

@@ -68,12 +68,12 @@ class Network(nn.Module, Generic[SomeNetwork]):
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """The device that it runs on."""
         return self.layers.stem.weight.device
 
     @property
     def nbytes(self) -> int:
-        """Of all its tensors."""
+        """Size of all its tensors."""
         return sum(buffer.nbytes for buffer in self.buffers())
 
     def switch_to_fp32(self) -> None:

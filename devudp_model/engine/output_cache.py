@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..bands.rows import AnyImage
 from ..network.topology import SomeNetwork
-from .hooks import current
+from .hooks import current_hooks
 from .network import Network
 
 
@@ -37,7 +37,7 @@ class OutputCache:
 
     @property
     def nbytes(self) -> int:
-        """Of all outputs."""
+        """Size of all outputs."""
         return sum(output.nbytes for output in self.outputs.values())
 
     def get(self, key: Hashable) -> Tensor | None:
@@ -93,7 +93,7 @@ class CachedNetwork(Network[SomeNetwork]):
             made = super().forward(image, memory=memory, out=out)
             self.cache.put(key, made)
             return made
-        advance = current().advance
+        advance = current_hooks().advance
         if advance is not None:
             advance(image[:, 0].numel())
         return known.to(self.device, copy=True) if out is None else out.copy_(known)  # pyright: ignore

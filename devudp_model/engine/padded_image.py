@@ -51,7 +51,7 @@ class PaddedImage:
         return self.in_range(select(self.image[:, :3], self.rows, self.columns))
 
     def gather(self, frame: int, rows: Tensor, columns: Tensor, reach: int) -> Tensor:
-        """These rows and columns; what lies within the image is copied, not looked up."""
+        """Returns these rows and columns; what lies within the image is copied, not looked up."""
         first, last = int(rows.min()), int(rows.max()) + 1
         block = read_rows(self.image, frame, first, last)[:, :3]
         strip = indexable(block)
@@ -70,7 +70,7 @@ class PaddedImage:
 
 
 def select(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """These rows and columns of B,C,H,W of any type."""
+    """Returns these rows and columns of B,C,H,W of any type."""
     return indexable(image).index_select(2, rows).index_select(3, columns).view(image.dtype)
 
 
@@ -83,8 +83,8 @@ def padded_indices(size: int, stride: int, min_side: int, reach: int) -> Tensor:
 
 
 def stem_input(image: Tensor, moments: Moments | None, dtype: torch.dtype) -> Tensor:
-    """What the stem reads, of B,3,H,W in [-1, 1]: standardized with these moments, in the dtype (in
-    two parts if it has 16 bits, see `Layer`), channels_last."""
+    """Makes what the stem reads of B,3,H,W in [-1, 1]: standardized with the moments, in the dtype
+    (in two parts if it has 16 bits, see `Layer`), channels_last."""
     if moments is not None:
         image = (image - moments.mean) * torch.rsqrt(moments.var + STANDARDIZE_EPS)
     if dtype != torch.float32:

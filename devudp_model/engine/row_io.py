@@ -1,4 +1,4 @@
-"""What layers read from and write to: images and features, in strips of rows."""
+"""Readers and writers of layers: images and features, in strips of rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Span(NamedTuple):
 
 
 class Reader(Protocol):
-    """What a layer reads from: strips of rows, by several threads."""
+    """Gives a layer its input: strips of rows, for several threads."""
 
     def expect(self, spans: list[Span]) -> None:
         """Tells which strips there will be, from top to bottom, frame after frame."""
@@ -44,7 +44,7 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
-    """Where a layer's output goes: strips of rows, by several threads."""
+    """Takes a layer's output: strips of rows, from several threads."""
 
     def write(self, index: int, span: Span, strip: Tensor) -> None:
         """1,C,h,W."""
@@ -124,7 +124,7 @@ class FeatureReader:
         self.feature, self.space = feature, space
         self.spans: list[Span] = []
         self.turns, self.shared = Order[None](), Order[Tensor]()
-        self.kept = None if keep is None else FeatureWriter(keep)
+        self.copy = None if keep is None else FeatureWriter(keep)
         self.own = threading.local()
 
     def expect(self, spans: list[Span]) -> None:
@@ -137,7 +137,7 @@ class FeatureReader:
         return max(start, 0), min(stop, self.feature.buffer.shape.height)
 
     def follows(self, index: int) -> bool:
-        """Whether the strip before it is of the same frame."""
+        """True if the strip before it is of the same frame."""
         return index > 0 and self.spans[index].frame == self.spans[index - 1].frame
 
     def own_buffers(self) -> tuple[Tensor, Tensor]:
@@ -168,8 +168,8 @@ class FeatureReader:
         if bottom < self.spans[index].stop:
             strip[:, :, bottom - start :].zero_()
         self.compute(new, pieces, base)
-        if self.kept is not None:
-            self.kept.write(index, Span(self.spans[index].frame, done, bottom), new, copy=True)
+        if self.copy is not None:
+            self.copy.write(index, Span(self.spans[index].frame, done, bottom), new, copy=True)
         share = self.shared_with_next(index)
         early = share >= done  # as a rule: then the next strip need not wait for this one's top
         if early:
@@ -196,7 +196,7 @@ class FeatureReader:
         kernels.compute_rows(out, found, base, mean, var, NORM_EPS, rectified)
 
     def stop(self) -> None:
-        for order in (self.turns, self.shared, self.kept):
+        for order in (self.turns, self.shared, self.copy):
             if order is not None:
                 order.stop()
 
@@ -229,8 +229,8 @@ class OutputWriter:
             self.look(frame, start, head[inside])
         result = self.activate(head, self.image.read(frame, start, stop))[inside].mul_(0.5)
         if isinstance(self.out, Tensor) and self.out.device == result.device:
-            place = read_rows(self.out, frame, start, start + result.shape[2])
-            torch.add(result, 0.5, out=place)
+            region = read_rows(self.out, frame, start, start + result.shape[2])
+            torch.add(result, 0.5, out=region)
         else:
             write_rows(self.out, frame, start, result.add_(0.5))
 

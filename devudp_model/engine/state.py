@@ -1,4 +1,4 @@
-"""What the executions need of a network: types only, so that they need not know `Network`."""
+"""The side of a network that the executions see: types only, so that these import no `Network`."""
 
 from __future__ import annotations
 

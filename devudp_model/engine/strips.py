@@ -1,4 +1,7 @@
-"""One run of a network strip by strip: on a CPU, and wherever whole features have no room."""
+"""One run of a network strip by strip: on a CPU, and wherever whole features do not fit.
+
+A strip is a few rows of a feature over its full width: the unit that one worker computes at a time.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from ..bands.rows import AnyImage, extremes
 from ..bands.workers import in_parallel, worker_count
 from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
-from .hooks import current
+from .hooks import current_hooks
 from .layers import Layer
 from .padded_image import PaddedImage
 from .row_io import (
@@ -29,10 +32,10 @@ from .statistics import FeatureStatistics, FrozenMoments, ImageStatistics, Momen
 log = logging.getLogger("devudp")
 
 CACHE_BYTES, GPU_STRIP_BYTES = 4 * 2**20, 64 * 2**20
-"""Of a layer's input and output strip together; on the CPU for each thread, for its cache."""
+"""Size of a layer's input and output strip together; on the CPU for each thread, for its cache."""
 
 LIBRARIES_BYTES = 48 * 2**20
-"""What PyTorch's kernels take for themselves, about."""
+"""Taken by PyTorch's kernels for themselves, about."""
 
 
 class StripExecution:
@@ -54,17 +57,17 @@ class StripExecution:
             self.threads, self.strip_bytes = worker_count(), CACHE_BYTES
         left = None if memory is None else self.left_for_buffers(memory)
         self.space = BufferPool(network.dtype, network.device, left)
-        self.advance = current().advance
+        self.advance = current_hooks().advance
         total = sum(layer.work * self.size_of(layer) for layer in self.layers)
         self.pixels_per_work = image.shape[2] * image.shape[3] / total
 
     def size_of(self, layer: Layer) -> int:
-        """Pixels of a frame of its output."""
+        """Returns the pixels of a frame of its output."""
         height, width = self.image.size
         return height * width // layer.scale**2
 
     def left_for_buffers(self, memory: int) -> int:
-        """Of a memory limit; where little is left, strips become smaller too."""
+        """Returns what a memory limit leaves; where that is little, strips become smaller too."""
         network = self.network
         row = self.layers.width * self.image.size[1]
         sums = 4 * row * group_rows(row) * self.threads
@@ -81,7 +84,7 @@ class StripExecution:
         return max(memory - least - 4 * self.strip_bytes * self.threads, 0)
 
     def run(self, out: AnyImage) -> None:
-        """The whole network, into `out` (B,3,H,W, float32)."""
+        """Runs the whole network, into `out` (B,3,H,W, float32)."""
         *inner, head = self.layers
         pixels = out.shape.numel() // out.shape[1]
         droplets = Droplets(pixels) if self.network.has_droplets else None
@@ -99,7 +102,7 @@ class StripExecution:
             )
 
     def features(self, layers: list[Layer]) -> Feature:
-        """What the head reads: the network's operations up to there."""
+        """Runs the network's operations but for the head; returns what that reads."""
         stem, *others = layers
         feature = self.convolve(stem, self.standardized(), self.allocate(stem))
         kept: list[RowBuffer] = []
@@ -119,12 +122,12 @@ class StripExecution:
         return feature
 
     def shape_of(self, layer: Layer) -> BufferShape:
-        """Of its output."""
+        """Returns the shape of a layer's output."""
         height, width = (side // layer.scale for side in self.image.size)
         return BufferShape(self.frames, layer.outer, height, width)
 
     def allocate(self, layer: Layer) -> RowBuffer:
-        """A new buffer for a layer's output."""
+        """Returns a new buffer for a layer's output."""
         return self.space.allocate(self.shape_of(layer))
 
     def read(self, feature: Feature, keep: RowBuffer | None = None) -> FeatureReader:
@@ -132,11 +135,11 @@ class StripExecution:
         return FeatureReader(feature, keep, self.space)
 
     def buffer_to_keep(self, feature: Feature) -> RowBuffer:
-        """Where a feature is to be kept: where a part of it was, as far as that is free."""
+        """Returns the buffer to keep a feature in: its own base, which is free once it is read."""
         return feature.base or self.space.allocate(feature.buffer.shape)
 
     def convolve(self, layer: Layer, reader: Reader, target: RowBuffer) -> Feature:
-        """Convolution into `target`; normalisation (and ReLU) are left to who reads it."""
+        """Convolves into `target`; normalisation (and ReLU) are left to who reads it."""
         size = target.shape.height, target.shape.width
         moments = self.stream(layer, reader, FeatureWriter(target), size)
         return Feature(target, moments, layer.operation.relu)
@@ -190,7 +193,7 @@ class StripExecution:
         return [Span(f, *strip) for f in range(self.frames) for strip in cut(height, rows, group)]
 
     def standardized(self) -> StemReader:
-        """What the stem reads: see `generator.standardize`."""
+        """Returns what the stem reads: see `generator.standardize`."""
         network, image = self.network, self.image
         if not network.standardized:
             return StemReader(image, None, network.dtype)

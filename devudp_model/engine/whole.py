@@ -14,7 +14,7 @@ from ..bands.rows import AnyImage
 from ..network.instance_norm import NORM_EPS
 from ..system.memory import first_limit, free_bytes
 from .droplets import excess, heal
-from .hooks import current
+from .hooks import current_hooks
 from .layers import Layer
 from .padded_image import PaddedImage, stem_input
 from .state import NetworkState
@@ -45,12 +45,12 @@ class WholeExecution:
         self.image = PaddedImage(network, image)
         self.seen: list[Tensor] = []
         self.to_freeze: list[tuple[FrozenMoments, Moments]] = []
-        self.advance = current().advance
+        self.advance = current_hooks().advance
         sizes = [layer.work / layer.scale**2 for layer in network.layers]
         self.pixels_per_work = image.shape.numel() // image.shape[1] / sum(sizes)
 
     def run(self, out: AnyImage) -> None:
-        """The whole network, into `out` (B,3,H,W, float32)."""
+        """Runs the whole network, into `out` (B,3,H,W, float32)."""
         assert isinstance(out, Tensor)  # where features have room, the image has
         size, reach = self.image.size, self.image.reach
         around = self.image.read_all()
@@ -63,7 +63,7 @@ class WholeExecution:
         self.seen.append(torch.stack(torch.aminmax(out)))
 
     def features(self, x: Tensor) -> Tensor:
-        """From what the stem reads to what the head gives: the network's operations."""
+        """Runs the network's operations: from what the stem reads to what the head gives."""
         kept: list[Tensor] = []
         for layer in self.network.layers:
             if layer.operation.keep:
@@ -74,14 +74,14 @@ class WholeExecution:
         return x
 
     def layer(self, layer: Layer, x: Tensor) -> Tensor:
-        """Convolution, normalisation and ReLU."""
+        """Convolves, normalises and rectifies."""
         y = self.normalized(layer, layer.whole(x))
         if self.advance is not None:
             self.advance(layer.work / layer.scale**2 * self.pixels_per_work)
         return y.relu_() if layer.operation.relu else y
 
     def normalized(self, layer: Layer, x: Tensor) -> Tensor:
-        """With the statistics of all frames, or those that are frozen."""
+        """Normalises with the statistics of all frames, or those that are frozen."""
         if not layer.normalized:
             return x
         own = self.network.frozen[layer.index]
@@ -97,7 +97,7 @@ class WholeExecution:
         return y
 
     def stem_input(self, image: Tensor, around: Tensor) -> Tensor:
-        """What the stem reads (see `generator.standardize`); `around` is the padded image."""
+        """Makes what the stem reads (see `generator.standardize`); `around` is the padded image."""
         network = self.network
         found = network.frozen_image.moments
         if network.standardized and found is None:

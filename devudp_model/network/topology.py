@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .instance_norm import InstanceNorm
 
 Kind = Literal["stem", "same", "down", "up"]
-"""What a convolution does to the size of its input: the `stem` reads the image and pads it by
+"""Change of size by a convolution: the `stem` reads the image and pads it by
 reflection, the others pad with zeros; `down` has stride 2, `up` doubles the size before, by
 repeating pixels."""
 
@@ -44,7 +44,7 @@ Operations = tuple[Operation, ...]
 
 
 class Architecture(Protocol):
-    """What the engine needs of a network, which is an `nn.Module` with the operations' modules.
+    """The side of a network that the engine needs: an `nn.Module` with the operations' modules.
 
     Attributes:
         stride: sides inside the network are multiples of this many pixels.

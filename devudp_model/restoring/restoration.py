@@ -27,7 +27,7 @@ from ..bands.rows import (
     write_rows,
 )
 from ..bands.workers import working
-from ..engine.hooks import current
+from ..engine.hooks import current_hooks
 from ..engine.network import Network
 from ..engine.precision import PRECISIONS, Precision, choose_dtype
 from ..engine.statistics import moments_of
@@ -176,7 +176,7 @@ def restore_together(
         options.strength,
         mask,
         result,
-        current().finished,
+        current_hooks().finished,
     )
 
 

@@ -62,7 +62,7 @@ def test_steps_are_those_of_a_plain_loop(variant: str, accelerator: Accelerator,
         if step >= 3:
             G.eval()
             G_inv.eval()
-        mine = collate([(0, images[Key(0, 2 * step + k)]) for k in range(2)])
+        mine = collate([images[Key(0, 2 * step + k)] for k in range(2)])
         batch = render_batch(mine.A, mine.B, config.data, CPU)
         train_step(Networks(G, G_inv, D, opt_G, opt_D), [batch], config.loss)
         decay = min(0.9, (1 + step) / (10 + step))
