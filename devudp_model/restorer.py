@@ -24,11 +24,11 @@ from .restoring.facts import Model, generator_of
 from .restoring.frozen import VideoRestorer, sampled
 from .restoring.progress import ImageProgress, Report, as_progress, begin_images, watched
 from .restoring.restoration import Options, restore
+from .restoring.scenes import find_scenes, thumbnail
 from .restoring.tasks import Task, task_of_word
 from .restoring.validate import check_image
 from .system.memory import TORCH, Attempt, MemoryApi, attempts, first_limit
 from .task_weights import Weights, weights_of
-from .videos.scenes import find_scenes, thumbnail
 
 
 class FrameRestorer(Protocol):

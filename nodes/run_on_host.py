@@ -59,19 +59,24 @@ def restorer_on_host(
                 placed.pop_all().close()
                 generator = found.generator
                 placed.enter_context(on_device(generator, room(generator, options)))
-                here[:] = [(found, found if cache is None else cached(found, cache, options))]
                 restorer.limit = None  # the host has made room
+                model = found if cache is None else cached(found, cache, restorer)
+                here[:] = [(found, model)]
             return here[0][1]
 
         restorer = Restorer(weights, task, options, memory=host.MEMORY)
         yield restorer
 
 
-def cached(checkpoint: Checkpoint, cache: ImageCache, options: Options) -> Model:
+def cached(checkpoint: Checkpoint, cache: ImageCache, restorer: Restorer) -> Model:
     """A network that uses and fills the cache, which keeps the weights in memory, too."""
     cache.hold(checkpoint)
-    generator = checkpoint.generator
-    return cache.network(generator, make_network(generator, options.precision).dtype)
+    generator, model = checkpoint.generator, checkpoint
+    for attempt in restorer.attempts(generator):
+        with attempt:
+            dtype = make_network(generator, restorer.options.precision).dtype
+            model = cache.network(generator, dtype)
+    return model
 
 
 def working_bytes(image: Tensor, generator: Generator, options: Options) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -145,8 +144,9 @@ def restore(
         for part in parts if total else []:
             masks = None if mask is None else mask[part if len(mask) > 1 else slice(0, 1)]
             if not is_flat(image[part]):
-                run = partial(restore_together, network, image[part], masks, options, result[part])
-                network.checked(run)
+                for attempt in network.checked():
+                    with attempt:
+                        restore_together(network, image[part], masks, options, result[part])
             for index in range(part.start, part.stop):
                 if progress is not None:
                     progress(index + 1, total)
