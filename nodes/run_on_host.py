@@ -92,12 +92,12 @@ def restore_images(
                     restored = restore_frames(video, frames, masks, progress, done)
                 else:
                     bounded = replace(options, memory=memory)
-                    restored = restore(frames, model, bounded, mask=masks, progress=done)
+                    network = make_network(generator, options.precision)
+                    if cache is not None:
+                        network = cache.network(generator, network.dtype)
+                    restored = restore(frames, network, bounded, mask=masks, progress=done)
             return channels_last(restored).to(intermediate_device(), intermediate_dtype())
 
-        model = generator
-        if cache is not None:
-            model = cache.network(generator, make_network(generator, options.precision).dtype)
         result = empty_like(image)
         for start in range(0, len(image), CHUNK):
             part = slice(start, start + CHUNK)
