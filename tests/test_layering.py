@@ -117,8 +117,8 @@ def test_the_model_never_looks_up() -> None:
 
 
 ROOMS = (
-    *("__init__", "__main__", "cli", "batch", "videos", "images", "restorer", "checkpoint"),
-    *("restoring", "engine", "network", "bands", "ops", "system"),
+    *("__init__", "__main__", "cli", "batch", "restorer", "task_weights", "videos", "images"),
+    *("checkpoint", "restoring", "engine", "network", "bands", "ops", "system"),
 )
 """Folders and single files of devudp_model: each imports only from those behind it."""
 
