@@ -31,7 +31,14 @@ HOST_HAS = {"torch", "numpy", "pillow", "safetensors", "tqdm"}
 """What every ComfyUI installation brings along."""
 
 THIRD_PARTY = {
-    "devudp_model": {"torch", "numpy", "PIL", "safetensors", "tqdm", *("pyvips", "av", "psutil")},
+    "devudp_model": {
+        "torch",
+        "numpy",
+        "PIL",
+        "safetensors",
+        "tqdm",
+        *("pyvips", "av", "gradio", "psutil"),
+    },
     "nodes": {
         *("torch", "numpy", "PIL"),
         *("comfy", "comfy_api", "comfy_execution", "folder_paths", "server"),
@@ -117,7 +124,17 @@ def test_the_model_never_looks_up() -> None:
 
 
 ROOMS = (
-    *("__init__", "__main__", "cli", "batch", "videos", "images", "restorer", "task_weights"),
+    *(
+        "__init__",
+        "__main__",
+        "cli",
+        "web",
+        "batch",
+        "videos",
+        "images",
+        "restorer",
+        "task_weights",
+    ),
     *("checkpoint", "restoring", "engine", "network", "bands", "ops", "system"),
 )
 """Folders and single files of devudp_model: each imports only from those behind it."""

@@ -54,7 +54,9 @@ command with --skip-existing does the rest:
 """
 
 
-def make_parser(run_restore: Command, run_info: Command, run_web: Command) -> argparse.ArgumentParser:
+def make_parser(
+    run_restore: Command, run_info: Command, run_web: Command
+) -> argparse.ArgumentParser:
     """The parser; `run` of what it returns is the command to run."""
     parser = argparse.ArgumentParser(
         prog="devudp",

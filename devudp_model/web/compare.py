@@ -1,4 +1,4 @@
-"""Before and after in one view: a few lines of HTML, for which no component has 100 % and a label."""
+"""Before and after in one view. No component of the library has 100 % and a label."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ VIEW = """<div class="compare {size}" style="--at: 50%">
 <img src="{before}" alt="{name}, before"><img class="after" src="{after}" alt="{name}, restored">
 <span class="line"></span></div>
 <label><span>Left of the line: before. Right of it: restored.</span>
-<input type="range" min="0" max="100" value="50" aria-label="Where the line is, percent from the left"
+<input type="range" min="0" max="100" value="50"
+aria-label="Where the line is, percent from the left"
 oninput="this.closest('.compare').style.setProperty('--at', this.value + '%')"></label></div>"""
 
 CSS = """
@@ -30,6 +31,8 @@ CSS = """
 .compare input[type=range] {width: 100%; margin: 0}
 .compare label span {font-size: .9rem}
 .devudp-note {font-size: .95rem}
+#photos [title="common.upload"] {display: none}  /* a button within a button, without a name */
+#photos a {color: inherit}
 """
 
 

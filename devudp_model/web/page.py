@@ -23,11 +23,22 @@ TITLE = "DEvUDP"
 
 INTRODUCTION = """# DEvUDP: deblur and brighten photos
 
-Drop photos below. Each is restored on this computer; nothing is uploaded. Results are saved in **{out}**."""
+Drop photos below. They are restored on this computer; nothing is uploaded. Results are saved in
+**{out}**."""
 
 TASKS = [("auto: picks the task for each photo, or leaves it alone", AUTO)] + [
     (f"{spec.word}: {spec.help}", spec.name) for spec in ROWS
 ]
+
+BLEND = "0 = original, 1 = fully restored"
+EXPOSURE = "0 keeps the photo's exposure, 1 corrects it"
+DENOISE = "0 keeps grain, 1 = the task's default, 2 = smoothest"
+
+CLICK = """() => setTimeout(() => {{
+  const place = document.getElementById("{}");
+  (place.closest("a") || place.querySelector("a, button") || place).click();
+}}, 100)"""
+"""Presses a hidden button once its file is there."""
 
 FONTS = ["system-ui", "sans-serif"]
 """Of the machine: the library's own themes would load theirs from the network."""
@@ -87,7 +98,8 @@ class Page:
         restored = [photo for photo in photos if photo.result]
         shown = next((p for p in restored if str(p.source) == chosen), None)
         shown = shown or (restored[0] if restored else None)
-        yield self.shown(shown, size), gallery(restored), text + told(photos), name_of(shown)
+        several = gr.update(value=gallery(restored), visible=len(restored) > 1)
+        yield self.shown(shown, size), several, text + told(photos), name_of(shown)
 
     def change(
         self,
@@ -181,7 +193,23 @@ def name_of(photo: Photo | None) -> str | None:
 
 def theme() -> Any:
     """Fonts of the machine only."""
-    return gr.themes.Soft(font=FONTS, font_mono=["monospace"])
+    soft = gr.themes.Soft(  # pyright: ignore[reportPrivateImportUsage]
+        font=FONTS, font_mono=["monospace"]
+    )
+    return soft.set(  # the theme's own have too little contrast
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+        checkbox_label_background_fill_selected="*primary_600",
+        checkbox_label_background_fill_selected_dark="*primary_600",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_300",
+        block_label_text_color="*primary_700",
+        block_title_text_color="*primary_700",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+    )
 
 
 def make_page(page: Page) -> gr.Blocks:
@@ -192,7 +220,11 @@ def make_page(page: Page) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 files = gr.File(
-                    label="Photos", file_count="multiple", file_types=[*SUFFIXES], height=180
+                    label="Photos",
+                    file_count="multiple",
+                    file_types=[*SUFFIXES],
+                    height=180,
+                    elem_id="photos",
                 )
                 if page.samples:
                     gr.Examples(
@@ -201,29 +233,33 @@ def make_page(page: Page) -> gr.Blocks:
                         label="Samples",
                         example_labels=[path.stem.replace("_", " ") for path in page.samples],
                     )
-                task = gr.Radio(TASKS, value=AUTO, label="Task")
-                strength = gr.Slider(0, 1, 1, step=0.05, label="Blend: 0 = original, 1 = restored")
-                own = gr.Checkbox(True, label="The task's own exposure")
-                exposure = gr.Slider(
-                    0, 1, 1, step=0.05, label="Exposure: 0 = the photo's, 1 = corrected",
-                    interactive=False,
-                )  # fmt: skip
-                denoise = gr.Slider(
-                    0, MOST_DENOISE, 1, step=0.05, label="Denoise: 0 = keep grain, 2 = smoothest"
-                )
                 with gr.Row():
                     start = gr.Button("Restore", variant="primary")
                     stop = gr.Button("Cancel")
+                task = gr.Radio(TASKS, value=AUTO, label="Task")
+                strength = gr.Slider(0, 1, 1, step=0.05, label="Blend", info=BLEND)
+                own = gr.Checkbox(True, label="The task's own exposure")
+                exposure = gr.Slider(
+                    0, 1, 1, step=0.05, label="Exposure", info=EXPOSURE, interactive=False
+                )
+                denoise = gr.Slider(0, MOST_DENOISE, 1, step=0.05, label="Denoise", info=DENOISE)
             with gr.Column(scale=3, min_width=320):
                 size = gr.Radio([FITTED, FULL], value=FITTED, label="Size", container=False)
                 compared = gr.HTML(label="Before and after")
                 found = gr.Markdown(elem_classes="devudp-note")
                 thumbnails = gr.Gallery(
-                    label="Restored photos", columns=6, height="auto", allow_preview=False
+                    label="Restored photos",
+                    columns=4,
+                    height="auto",
+                    allow_preview=False,
+                    buttons=[],
+                    visible=False,
                 )
                 with gr.Row():
-                    one = gr.DownloadButton("Download this photo")
-                    every = gr.DownloadButton("Download all (zip)")
+                    one = gr.Button("Download this photo")
+                    every = gr.Button("Download all (zip)")
+                one_file = gr.DownloadButton(visible="hidden", elem_id="one-file")
+                every_file = gr.DownloadButton(visible="hidden", elem_id="every-file")
         controls = [task, strength, own, exposure, denoise, size]
         hidden: dict[str, Any] = {"api_visibility": "private"}
         start.click(
@@ -241,8 +277,11 @@ def make_page(page: Page) -> gr.Blocks:
             control.input(page.change, [chosen, *controls], [compared, found], **hidden)
         thumbnails.select(page.choose, [size], [compared, chosen], **hidden)
         size.input(page.show_again, [chosen, size], compared, **hidden)
-        one.click(page.one, [chosen], one, **hidden)
-        every.click(page.zip_all, None, every, **hidden)
+        # The library's button downloads what it had before its click is answered.
+        made = one.click(page.one, [chosen], one_file, **hidden)
+        made.success(None, js=CLICK.format("one-file"), **hidden)
+        made = every.click(page.zip_all, None, every_file, **hidden)
+        made.success(None, js=CLICK.format("every-file"), **hidden)
         blocks.unload(page.close)
     return blocks
 

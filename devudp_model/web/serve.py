@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import logging
 import os
 import sys
 import tempfile
@@ -38,6 +39,7 @@ def serve(args: argparse.Namespace) -> int:
 
     auth = None if args.listen is None else (USER, read_password())
     args.out.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
     with tempfile.TemporaryDirectory(prefix="devudp-web-") as folder:
         os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(folder) / "given"))
         weights = weights_of(args.checkpoint, args.device)

@@ -1,7 +1,7 @@
 """What the page does, without the page: photographs in, results and previews out.
 
-It restores by the same steps as `devudp restore`, so a result has the same bytes. The outputs of the
-network are kept for the photographs looked at last: changing strength, exposure or denoise does not
+It restores by the same steps as `devudp restore`, so a result has the same bytes. The network's
+outputs are kept for the photographs looked at last: changing strength, exposure or denoise does not
 run it again.
 """
 
@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..batch.plan import SAME, Job
+from ..batch.plan import SAME, Job, plan
 from ..batch.restore_files import ImageFiles
 from ..engine.output_cache import OutputCache
 from ..images.raster import RasterImage
 from ..images.writing import to_pillow
 from ..restorer import Restorer
+from ..restoring.facts import Model, generator_of
 from ..restoring.progress import ImageProgress
 from ..restoring.restoration import Options, make_network
-from ..restoring.facts import Model, generator_of
 from ..restoring.tasks import Task
 from ..system.untrusted import printable
 from ..task_weights import Weights
@@ -141,12 +141,12 @@ class Session:
         """
         photo = self.photos.setdefault(source, Photo(source))
         photo.error, photo.reason = "", ""
-        job = Job(source, photo.result or self.free_name(source), SAME)
         cache = self.cache_of(source)
         weights = CachedWeights(self.weights, cache)
         restorer = Restorer(weights, settings.task, settings.options())
         files = ImageFiles(restorer, overwrite=photo.result is not None)
         try:
+            job = self.job_for(photo)
             image = files.read(job, lambda size: None)
             assert image is not None
             result, _ = files.work(job, image, ImageProgress(report))
@@ -167,15 +167,24 @@ class Session:
             self.caches.popitem(last=False)
         return cache
 
-    def free_name(self, source: Path) -> Path:
-        """Where a result goes: the photograph's name, with a number if there is such a file."""
-        taken = {photo.result for photo in self.photos.values()}
-        names = [source.name, *(f"{source.stem} ({n}){source.suffix}" for n in range(2, 10000))]
-        for name in names:
-            target = self.out / name
+    def job_for(self, photo: Photo) -> Job:
+        """The job of `devudp restore` for a photograph; its name with a number if it is taken.
+
+        Raises:
+            ValueError: it is no image.
+        """
+        jobs, problems = plan([photo.source], self.out, format=SAME)
+        if not jobs:
+            raise ValueError(next(iter(problems.values()), "It is no image."))
+        if photo.result:
+            return replace(jobs[0], target=photo.result)
+        first = jobs[0].target
+        taken = {other.result for other in self.photos.values()}
+        names = (first.name, *(f"{first.stem} ({n}){first.suffix}" for n in range(2, 10000)))
+        for target in map(self.out.joinpath, names):
             if target not in taken and not target.exists():
-                return target
-        raise OSError(f"{self.out} has 10,000 files named {source.name}: choose another with --out")
+                return replace(jobs[0], target=target)
+        raise OSError(f"{self.out} has 10,000 files named {first.name}: choose another with --out")
 
     def preview(self, source: Path, image: RasterImage, kind: str) -> Path:
         """A JPEG of an image for the page, under a name that no other image has."""
