@@ -23,8 +23,10 @@ from torch import Tensor
 
 from ..bands.rows import sampled
 from ..bands.workers import working
+from ..ops.degrade import to_linear
 from ..ops.dtypes import to_unit
 from .blur import blur_score, is_moved
+from .content import content_of
 from .exposure import every
 from .first_look import LEAST_PIXELS, Look, look_at, telling_frames
 from .restoration import Options
@@ -41,11 +43,11 @@ Well exposed photographs have about 0.2, one and a half stops around it are usua
 BLACK = (0.004, 0.0075)
 """As `DARK`, for a sharp image with bright lights: nights as they should be have 0.008 and more."""
 
-LIGHTS = (0.12, 0.17)
+LIGHTS = (0.13, 0.18)
 """Level of the brightest places: below the first they are certainly no bright lights, above the
-second certainly. In photographs with three stops too little light, white is 0.12."""
+second certainly. In photographs with three stops too little light, white is 0.125."""
 
-BLURRED = (0.0, 4.0)
+BLURRED = (-0.7, 3.3)
 """`blur_score`: above the second certainly blurred, below the first certainly not. Between them a
 task takes part of its strength, so that a sharp photograph that is taken for a blurred one hardly
 changes."""
@@ -124,11 +126,19 @@ def choose(image: Tensor) -> Choice:
             are not faded out.
     """
     with working(image.device):
-        if is_flat(image[:, :3]):
-            light = float(to_unit(sampled(image[:, :3], every(*image.shape[2:]))).mean())
-            return unchanged("a single colour", Look(light, light, 0, 1, 0, 0, 0, False, False))
-        frames = [frame for frame in image[:, :3].split(1) if not is_flat(frame)]
-        looks = [look_at(frame) for frame in frames]
+        content = content_of(image)
+        if content is None:
+            return unchanged("nothing is to be seen", Look(0, 0, 0, 1, 1, 0, 1, 0, False, False))
+        image, weights = content.image, content.weights
+        if is_flat(image):
+            light = float(to_linear(to_unit(sampled(image, every(*image.shape[2:])))).mean())
+            return unchanged("a single colour", Look(light, light, 0, 1, 1, 0, 1, 0, False, False))
+        every_weight = [None] * len(image) if weights is None else weights.split(1)
+        looks = [
+            look_at(frame, weight)
+            for frame, weight in zip(image.split(1), every_weight, strict=True)
+            if not is_flat(frame)
+        ]
     telling = telling_frames(looks)
     small = min(image.shape[-2:]) < LEAST_PIXELS
     return decide(mean_of([looks[i] for i in telling] or looks), bool(telling), small)
@@ -160,6 +170,19 @@ def darkness_of(look: Look, blurred: bool) -> float:
     return max(dark * without_lights, share_below(look.light, *BLACK, logarithmic=True))
 
 
+def is_dim(look: Look) -> bool:
+    """True if the mean is that of a dark image, with bright lights or without."""
+    return share_below(look.light, *DARK, logarithmic=True) >= LEAST_SHARE
+
+
+def blur_of(look: Look) -> float:
+    """How certainly an image is blurred, 0 to 1."""
+    among_lamps = is_dim(look) and look.lights >= LIGHTS[0]
+    steepness = look.usual if among_lamps else look.steepness
+    none, full = BLURRED
+    return share_below(-blur_score(steepness, look.direction), -full, -none)
+
+
 def decide(look: Look, telling: bool = True, small: bool = False) -> Choice:
     """The task for what was seen; see `Choice`.
 
@@ -167,11 +190,11 @@ def decide(look: Look, telling: bool = True, small: bool = False) -> Choice:
         telling: there is something in the image.
         small: it is too small to tell blur.
     """
-    if not telling:
-        return unchanged(without_information(look), look)
     if look.drawn:
         return unchanged("a page of text, a drawing or a screenshot", look)
-    blur = 0.0 if small else share_below(-blur_score(look.steepness, look.direction, look.sharpness), -BLURRED[1], -BLURRED[0])
+    if not telling:
+        return unchanged(without_information(look), look)
+    blur = 0.0 if small else blur_of(look)
     blurred = blur >= LEAST_SHARE
     darkness = darkness_of(look, blurred)
     dark = darkness >= LEAST_SHARE
@@ -223,7 +246,7 @@ def in_words(look: Look, dark: bool, darkness: float) -> str:
     """What to say of an image's light."""
     if dark:
         return "very dark" if look.light < VERY else "dark" if darkness > 0.5 else "rather dark"
-    if share_below(look.light, *DARK, logarithmic=True) >= LEAST_SHARE:
+    if is_dim(look):
         return "dark with bright lights"
     return "bright enough"
 

@@ -10,10 +10,11 @@ the finest detail alone, but by three measures, all of them pure functions of a 
   detail along its path, and does so everywhere: what all parts of the image have in common is the
   movement, what differs is the scene (edges of houses, fences, letters).
 - sharpness: how much neighbours differ, compared with pixels four apart. Natural images look alike
-  at all scales (Field 1987), so the ratio is about the same for all sharp ones; blur lowers it.
+  at all scales (Field 1987), so the ratio is about the same for all sharp ones; blur lowers it, but
+  ghosts hardly do. It only tells shake from defocus.
 
-`blur_score` weighs them. The weights are a logistic regression on photographs that were blurred on
-purpose, see `benchmarks/auto_choices.py`.
+`blur_score` weighs the first two. Its weights are a logistic regression, fitted by
+`python -m benchmarks.blur_weights` on sharp photographs and on others that were shaken on purpose.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from ..ops.filters import noise_variance
 WINDOW = 16
 """Pixels of the side of the windows in which steps are compared with contrast, a power of 2."""
 
-CONTRASTS = 0.9
-"""Windows whose contrast is in the upper part from here on count: edges, and no surfaces."""
+CONTRASTS = (0.9, 0.7)
+"""Windows whose contrast is in the upper part from here on count: edges, and no surfaces. In the
+dark the first are all lamps, whose streaks have sharp sides; then the second tell more."""
 
 STEEPEST = 0.8
 """The quantile of their steepness that is taken: defocused or moving parts do not count, as long as
@@ -60,17 +62,18 @@ FAR = 4
 """How many pixels apart the coarser differences are."""
 
 
-WEIGHTS = (-15.0, 2.5, 0.0, -11.0)
-"""Of log steepness, direction, log sharpness, and 1."""
+WEIGHTS = (-14.7, 3.36, -13.08)
+"""Of log steepness, of direction, and of 1."""
 
 MOVED, EDGES = 0.5, 0.38
 """Direction and sharpness from which on blur is called shake."""
 
 
 class BlurMeasures(NamedTuple):
-    """What is measured; see the module."""
+    """What is measured; see the module. `usual` is the steepness where contrast is not so high."""
 
     steepness: float
+    usual: float
     direction: float
     sharpness: float
 
@@ -88,16 +91,15 @@ def measure_blur(grey: Tensor, hidden: Tensor | None = None) -> BlurMeasures:
     toned = (grey.clamp(max=white) / white + TOE) ** TONE
     noise = noise_variance(toned).sqrt().item()
     return BlurMeasures(
-        steepness_of(toned[0, 0], noise, None if hidden is None else hidden[0, 0]),
+        *steepness_of(toned[0, 0], noise, None if hidden is None else hidden[0, 0]),
         direction_of(toned[0, 0], noise, None if hidden is None else hidden[0, 0]),
         near_and_far,
     )
 
 
-def blur_score(steepness: float, direction: float, sharpness: float) -> float:
+def blur_score(steepness: float, direction: float) -> float:
     """The logarithm of the odds that an image is blurred, which is taken to be as likely as not."""
-    steep, fine = (math.log(max(x, 0.05)) for x in (min(steepness, 1.2), sharpness))
-    parts = (steep, min(direction, 2.0), min(fine, 0.0), 1.0)
+    parts = (math.log(min(max(steepness, 0.05), 1.2)), min(direction, 2.0), 1.0)
     return sum(weight * part for weight, part in zip(WEIGHTS, parts, strict=True))
 
 
@@ -119,8 +121,11 @@ def window_max_forward(x: Tensor, reach: int) -> Tensor:
     return torch.maximum(x[:-reach], x[reach:])
 
 
-def steepness_of(grey: Tensor, noise: float, hidden: Tensor | None = None) -> float:
-    """Steepness of H,W, about 0 to 1; see the module. 1 where nothing has contrast."""
+def steepness_of(grey: Tensor, noise: float, hidden: Tensor | None = None) -> tuple[float, float]:
+    """Steepness of H,W, about 0 to 1, for each of `CONTRASTS`; see the module.
+
+    1 where nothing has contrast.
+    """
     step = (grey[1:, 1:] - grey[1:, :-1]).abs()
     step = torch.maximum(step, (grey[1:, 1:] - grey[:-1, 1:]).abs())
     high, low = grey, -grey
@@ -136,9 +141,15 @@ def steepness_of(grey: Tensor, noise: float, hidden: Tensor | None = None) -> fl
     if hidden is not None:
         seen = hidden[:height:2, :width:2] == 0
         contrast, steps = contrast[seen], steps[seen]
+    first, second = (steepest(steps, contrast, share, noise) for share in CONTRASTS)
+    return first, second
+
+
+def steepest(steps: Tensor, contrast: Tensor, share: float, noise: float) -> float:
+    """The share of the contrast that steps take where it is high; 1 where there is none."""
     if not contrast.numel():
         return 1.0
-    edges = contrast >= max(quantile(contrast, CONTRASTS), 2 * noise, 1e-4)
+    edges = contrast >= max(quantile(contrast, share), 2 * noise, 1e-4)
     if not edges.any():
         return 1.0
     shares = steps[edges].clamp(min=0) / contrast[edges]

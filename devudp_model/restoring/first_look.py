@@ -29,6 +29,10 @@ BRIGHTEST = 0.999
 """The quantile of the linear values, means of 2x2 pixels, that is taken as the lights' level: a
 lamp or a lit sign is larger than that, hot pixels are not."""
 
+MARGIN = 8
+"""One part in so many at the top and at the bottom is not searched for lights: dates, captions and
+logos stand there."""
+
 BLOCK = 8
 """Pixels of the side of the blocks whose medians are compared: what is left of noise, single stars
 and hot pixels in them is little."""
@@ -53,7 +57,7 @@ class Look(NamedTuple):
         light: mean of the linear values, 0 to 1.
         lights: linear level of its brightest places, see `BRIGHTEST`.
         noise: its standard deviation, from 0 (none) to 1 (white).
-        steepness, direction, sharpness: see blur.py.
+        steepness, usual, direction, sharpness: see blur.py.
         spread: range of the grey values of its blocks, 0 to 1.
         telling: there is more in it than noise.
         drawn: a screenshot or the like.
@@ -63,6 +67,7 @@ class Look(NamedTuple):
     lights: float
     noise: float
     steepness: float
+    usual: float
     direction: float
     sharpness: float
     spread: float
@@ -84,18 +89,24 @@ def look_at(image: Tensor, weights: Tensor | None = None) -> Look:
         light = float(linear.mean())
     else:
         light = float((linear * seen).sum() / seen.sum().clamp(min=1e-9)) / linear.shape[1]
-    pooled = F.avg_pool2d(linear.mean(1, keepdim=True), 2, ceil_mode=True)
+    lights = lights_of(linear if seen is None else linear * seen)
     noise = noise_variance(grey).sqrt().item()
     if min(grey.shape[-2:]) <= FAR:
-        return Look(light, quantile(pooled, BRIGHTEST), noise, 1.0, 0.0, 1.0, 1.0, True, False)
+        return Look(light, lights, noise, 1.0, 1.0, 0.0, 1.0, 1.0, True, False)
     hidden = None if seen is None else (seen < 1).float()
     blur = measure_blur(grey, hidden)
     spread, alike = blocks_of(grey)
     telling = spread >= NOISE_RANGE or (spread >= LEAST_RANGE and alike >= ALIKE)
     drawn = blur.steepness >= DRAWN_STEEPNESS and same_share(image) >= DRAWN_SHARE
-    lights = quantile(pooled, BRIGHTEST)
     small = min(grey.shape[-2:]) < LEAST_PIXELS
     return Look(light, lights, noise, *blur, spread, telling or small, drawn)
+
+
+def lights_of(linear: Tensor) -> float:
+    """The level of the brightest places of 1,C,H,W."""
+    margin = linear.shape[2] // MARGIN
+    middle = linear[:, :, margin : linear.shape[2] - margin].mean(1, keepdim=True)
+    return quantile(F.avg_pool2d(middle, 2, ceil_mode=True), BRIGHTEST)
 
 
 def made_small(image: Tensor) -> Tensor:
