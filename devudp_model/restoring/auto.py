@@ -4,7 +4,7 @@ It is looked at, shrunk to at most 1280 pixels a side (first_look.py, blur.py), 
 
 - Where there is hardly any information (a lens cap, a black pause, noise), and in what is drawn or
   written and no photograph, nothing is done.
-- Blurred or shaken: by `blur_score`.
+- Blurred or shaken: by `blur_score`, or by an echo.
 - Dark: by the mean of the linear values. Mean, not median: a bright subject before a black
   background is well exposed. A sharp image with bright lights is a night as it should be, and
   stays one, unless all else is black; a shaken one was taken in too little light.
@@ -52,6 +52,12 @@ BLURRED = (-0.7, 3.3)
 task takes part of its strength, so that a sharp photograph that is taken for a blurred one hardly
 changes."""
 
+ECHO = (0.19, 0.27)
+"""As `BLURRED`, for the echo: up to 0.18 in sharp photographs, 0.25 to 0.34 in ghosts."""
+
+HALF = 0.55
+"""Steepness up to which an echo counts: a ghost takes about half of each step."""
+
 LEAST_SHARE = 0.25
 """Of darkness or blur: weaker ones are left alone, as an image that is fine must stay as it is."""
 
@@ -78,6 +84,7 @@ class Choice:
         steepness: of its edges; about 0.5 to 0.9 in sharp photographs.
         direction: how much detail is missing in one direction; see blur.py.
         lights: linear level of its brightest places, 0 to 1.
+        echo: how much all of it is there twice; see blur.py.
     """
 
     task: Task | None
@@ -92,6 +99,7 @@ class Choice:
     steepness: float = 1.0
     direction: float = 0.0
     lights: float = 0.0
+    echo: float = 0.0
 
     def options(self, options: Options) -> Options:
         """The options with this task; strength and exposure asked for go on top.
@@ -122,17 +130,19 @@ def choose(image: Tensor) -> Choice:
 
     Args:
         image: B,C,H,W in [0, 1], C = 1, 3 or 4 (hidden pixels do not count), any type of image (see
-            dtypes.py), finite. Of several images (a video's frames) the means count, of those that
-            are not faded out.
+            dtypes.py), finite. Of several images (a video's frames) the medians count, of those
+            that are not faded out.
     """
     with working(image.device):
         content = content_of(image)
         if content is None:
-            return unchanged("nothing is to be seen", Look(0, 0, 0, 1, 1, 0, 1, 0, False, False))
+            return unchanged("nothing is to be seen", Look(0, 0, 0, 1, 1, 0, 0, 1, 0, False, False))
         image, weights = content.image, content.weights
         if is_flat(image):
             light = float(to_linear(to_unit(sampled(image, every(*image.shape[2:])))).mean())
-            return unchanged("a single colour", Look(light, light, 0, 1, 1, 0, 1, 0, False, False))
+            return unchanged(
+                "a single colour", Look(light, light, 0, 1, 1, 0, 0, 1, 0, False, False)
+            )
         every_weight = [None] * len(image) if weights is None else weights.split(1)
         looks = [
             look_at(frame, weight)
@@ -141,16 +151,16 @@ def choose(image: Tensor) -> Choice:
         ]
     telling = telling_frames(looks)
     small = min(image.shape[-2:]) < LEAST_PIXELS
-    return decide(mean_of([looks[i] for i in telling] or looks), bool(telling), small)
+    return decide(median_of([looks[i] for i in telling] or looks), bool(telling), small)
 
 
-def mean_of(looks: list[Look]) -> Look:
-    """The means of what was seen of some images, rounded.
+def median_of(looks: list[Look]) -> Look:
+    """The medians of what was seen of some images, rounded.
 
     A sum of many numbers differs in its last digits with the number of threads; what is done with
     the image must not.
     """
-    numbers = torch.tensor([look[:-2] for look in looks], dtype=torch.float64).mean(0)
+    numbers = torch.tensor([look[:-2] for look in looks], dtype=torch.float64).median(0).values
     return Look(*(round(v, 5) for v in numbers.tolist()), looks[0].telling, looks[0].drawn)
 
 
@@ -159,6 +169,11 @@ def share_below(value: float, full: float, none: float, logarithmic: bool = Fals
     if logarithmic:
         value, full, none = (math.log(max(x, 1e-6)) for x in (value, full, none))
     return min(max((none - value) / (none - full), 0.0), 1.0)
+
+
+def share_above(value: float, none: float, full: float) -> float:
+    """0 below `none`, 1 above `full`, between on a line."""
+    return min(max((value - none) / (full - none), 0.0), 1.0)
 
 
 def darkness_of(look: Look, blurred: bool) -> float:
@@ -179,8 +194,9 @@ def blur_of(look: Look) -> float:
     """How certainly an image is blurred, 0 to 1."""
     among_lamps = is_dim(look) and look.lights >= LIGHTS[0]
     steepness = look.usual if among_lamps else look.steepness
-    none, full = BLURRED
-    return share_below(-blur_score(steepness, look.direction), -full, -none)
+    score = share_above(blur_score(steepness, look.direction), *BLURRED)
+    ghosts = share_above(look.echo, *ECHO) if look.steepness <= HALF else 0.0
+    return max(score, ghosts)
 
 
 def decide(look: Look, telling: bool = True, small: bool = False) -> Choice:
@@ -223,7 +239,7 @@ def chosen(
     look: Look,
 ) -> Choice:
     """A choice with what was seen beside it."""
-    seen = (look.steepness, look.direction, look.lights)
+    seen = (look.steepness, look.direction, look.lights, look.echo)
     return Choice(task, strength, exposure, *numbers, reason, *seen)
 
 

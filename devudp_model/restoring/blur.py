@@ -1,7 +1,7 @@
 """Tells whether an image is blurred or shaken, from its edges and from its spectrum.
 
 A shaken photograph has edges, too: several faint ones for each that there was. So it is not told by
-the finest detail alone, but by three measures, all of them pure functions of a small grey image:
+the finest detail alone, but by four measures, all of them pure functions of a small grey image:
 
 - steepness: within small windows of high contrast, the largest step between two neighbours, as a
   share of the contrast. A sharp edge takes most of it in one step. Blur spreads the step, and a
@@ -9,6 +9,10 @@ the finest detail alone, but by three measures, all of them pure functions of a 
 - direction: how much detail is missing in the direction where most is missing. A movement takes the
   detail along its path, and does so everywhere: what all parts of the image have in common is the
   movement, what differs is the scene (edges of houses, fences, letters).
+- echo: how much all parts of the image are there twice at one and the same distance: a peak of the
+  cepstrum (Rom: On the cepstrum of two-dimensional functions, 1975). A hand that held still twice
+  leaves two images, each of which may be sharp. Windows and lines of text repeat more than
+  twice, so that there is a peak at twice the distance as well.
 - sharpness: how much neighbours differ, compared with pixels four apart. Natural images look alike
   at all scales (Field 1987), so the ratio is about the same for all sharp ones; blur lowers it, but
   ghosts hardly do. It only tells shake from defocus.
@@ -23,6 +27,7 @@ import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..ops.filters import noise_variance
@@ -52,6 +57,15 @@ FREQUENCIES = (0.05, 0.12)
 """Cycles per pixel in which directions are compared: streaks of 8 to 40 pixels show, noise and
 JPEG's blocks do not."""
 
+DISTANCES = (5, 31)
+"""Pixels between echoes; twice as much is less than half of a tile."""
+
+ECHO_BAND = 0.4
+"""Cycles per pixel at which the weights of frequencies fall to 1/e, for the echo."""
+
+AROUND = 3
+"""An echo is a peak over the mean of 2 n + 1 by 2 n + 1 values around it."""
+
 RINGS = 24
 """Up to 0.5 cycles per pixel: the spectrum's fall with frequency is no matter of direction."""
 
@@ -62,7 +76,7 @@ FAR = 4
 """How many pixels apart the coarser differences are."""
 
 
-WEIGHTS = (-14.7, 3.36, -13.08)
+WEIGHTS = (-14.72, 3.66, -13.22)
 """Of log steepness, of direction, and of 1."""
 
 MOVED, EDGES = 0.5, 0.38
@@ -75,6 +89,7 @@ class BlurMeasures(NamedTuple):
     steepness: float
     usual: float
     direction: float
+    echo: float
     sharpness: float
 
 
@@ -92,7 +107,7 @@ def measure_blur(grey: Tensor, hidden: Tensor | None = None) -> BlurMeasures:
     noise = noise_variance(toned).sqrt().item()
     return BlurMeasures(
         *steepness_of(toned[0, 0], noise, None if hidden is None else hidden[0, 0]),
-        direction_of(toned[0, 0], noise, None if hidden is None else hidden[0, 0]),
+        *common_of(toned[0, 0], noise, None if hidden is None else hidden[0, 0]),
         near_and_far,
     )
 
@@ -169,14 +184,14 @@ def tiles_of(grey: Tensor, hidden: Tensor | None) -> Tensor:
     return torch.stack(tiles) if tiles else grey.new_zeros(0, TILE, TILE)
 
 
-def direction_of(grey: Tensor, noise: float, hidden: Tensor | None = None) -> float:
-    """How much is missing in the direction where most is, in natural logarithms of power.
+def common_of(grey: Tensor, noise: float, hidden: Tensor | None = None) -> tuple[float, float]:
+    """What the spectra of all parts of H,W have in common: direction and echo, see the module.
 
-    Mean logarithms of the tiles' power are compared with the mean over all directions. 0 for H,W
-    that is too small.
+    The first says how much is missing in the direction where most is, in natural logarithms of
+    power; the second is about 0.3 for two images of the same strength. 0 where H,W is too small.
     """
     if min(grey.shape) < TILE:
-        return 0.0
+        return 0.0, 0.0
     tiles = tiles_of(grey, hidden)
     ramp = torch.hann_window(TILE, periodic=False, device=grey.device)
     window = ramp[:, None] * ramp
@@ -184,25 +199,41 @@ def direction_of(grey: Tensor, noise: float, hidden: Tensor | None = None) -> fl
     energy = window.square().sum()
     variance = tiles.square().sum((1, 2)) / energy
     if not len(tiles):
-        return 0.0
+        return 0.0, 0.0
     tiles = tiles[variance >= max((4 * noise) ** 2, float(variance.median()) / 4)]
     if not len(tiles):
-        return 0.0
+        return 0.0, 0.0
     power = torch.fft.rfft2(tiles).abs().square_()
     level = (power + (2 * noise**2 + 1e-7) * energy).log_().mean(0)
-    return -float(sectors_of(level).min())
-
-
-def sectors_of(level: Tensor) -> Tensor:
-    """By how much the mean of each direction differs from that of all; `level` as rfft2 gives."""
-    down = torch.fft.fftfreq(TILE, device=level.device)[:, None]
-    right = torch.fft.rfftfreq(TILE, device=level.device)[None]
+    down, right = places(1 / TILE, level.device)
+    right = right[:, : TILE // 2 + 1].abs()
     frequency = (down.square() + right.square()).sqrt()
     ring = (frequency * 2 * RINGS).long().clamp(max=RINGS - 1)
     rest = level - mean_by(level, ring, RINGS)[ring]
     sector = (torch.atan2(down, right) % math.pi * SECTORS / math.pi).long().clamp(max=SECTORS - 1)
     within = (frequency >= FREQUENCIES[0]) & (frequency < FREQUENCIES[1])
-    return mean_by(rest[within], sector[within], SECTORS)
+    return -float(mean_by(rest[within], sector[within], SECTORS).min()), echo_of(rest, frequency)
+
+
+def places(step: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Coordinates in the order of a Fourier transform of `TILE` x `TILE`: `TILE`,1 and 1,`TILE`."""
+    line = torch.fft.fftfreq(TILE, d=1 / (TILE * step), device=device)
+    return line[:, None], line[None]
+
+
+def echo_of(rest: Tensor, frequency: Tensor) -> float:
+    """The highest peak of the cepstrum, of the logarithm of power without its fall."""
+    weight = torch.exp(-(frequency / ECHO_BAND).square())
+    size = (TILE, TILE)
+    full = torch.fft.irfft2(weight, s=size)[0, 0]
+    cepstrum = torch.fft.irfft2(rest * weight, s=size) / full
+    padded = F.pad(cepstrum[None, None], [AROUND] * 4, mode="circular")
+    peaks = cepstrum - F.avg_pool2d(padded, 2 * AROUND + 1, 1)[0, 0]
+    down, right = places(1.0, rest.device)
+    distance = (down.square() + right.square()).sqrt()
+    twice = (2 * down.flatten().round().long()) % TILE
+    peaks = peaks - peaks[twice][:, twice].clamp(min=0)
+    return float(peaks[(distance >= DISTANCES[0]) & (distance <= DISTANCES[1])].max())
 
 
 def mean_by(values: Tensor, group: Tensor, groups: int) -> Tensor:

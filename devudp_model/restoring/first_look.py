@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..bands.rows import in_bands, write_rows
 from ..ops.degrade import to_linear
-from ..ops.dtypes import to_unit
+from ..ops.dtypes import movable, to_unit
 from ..ops.filters import noise_variance
 from .blur import FAR, measure_blur, quantile
 from .coarse_to_fine import shrink
@@ -57,7 +57,7 @@ class Look(NamedTuple):
         light: mean of the linear values, 0 to 1.
         lights: linear level of its brightest places, see `BRIGHTEST`.
         noise: its standard deviation, from 0 (none) to 1 (white).
-        steepness, usual, direction, sharpness: see blur.py.
+        steepness, usual, direction, echo, sharpness: see blur.py.
         spread: range of the grey values of its blocks, 0 to 1.
         telling: there is more in it than noise.
         drawn: a screenshot or the like.
@@ -69,6 +69,7 @@ class Look(NamedTuple):
     steepness: float
     usual: float
     direction: float
+    echo: float
     sharpness: float
     spread: float
     telling: bool
@@ -92,7 +93,7 @@ def look_at(image: Tensor, weights: Tensor | None = None) -> Look:
     lights = lights_of(linear if seen is None else linear * seen)
     noise = noise_variance(grey).sqrt().item()
     if min(grey.shape[-2:]) <= FAR:
-        return Look(light, lights, noise, 1.0, 1.0, 0.0, 1.0, 1.0, True, False)
+        return Look(light, lights, noise, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, True, False)
     hidden = None if seen is None else (seen < 1).float()
     blur = measure_blur(grey, hidden)
     spread, alike = blocks_of(grey)
@@ -146,7 +147,7 @@ def blocks_of(grey: Tensor) -> tuple[float, float]:
 def same_share(image: Tensor) -> float:
     """The share of pixels of 1,C,H,W that are exactly as the two right of them."""
     step = max(1, image[0, 0].numel() // 2**20)
-    rows = to_unit(image[..., ::step, :])
+    rows = movable(image[..., ::step, :])
     same = (rows[..., 1:] == rows[..., :-1]).all(1)
     return float((same[..., 1:] & same[..., :-1]).float().mean())
 
