@@ -45,6 +45,10 @@ NOISE_RANGE, ALIKE = 10 / 255, 0.3
 """Within this larger range there is nothing either if blocks side by side are not alike (their
 correlation is below the second; 0.0 to 0.15 for noise, 0.7 and more for all photographs)."""
 
+STROKES, STROKE_CONTRAST = 0.03, 10 / 255
+"""Share of pixels that differ by so much, and by six times the noise, from the image's median: text
+on paper is information, too, though the blocks' medians are all paper. Stars are fewer."""
+
 DRAWN_SHARE, DRAWN_STEEPNESS = 0.5, 0.95
 """Share of pixels exactly like the two beside them, and steepness of edges, from which on an image
 is drawn or written, as screenshots are."""
@@ -98,6 +102,7 @@ def look_at(image: Tensor, weights: Tensor | None = None) -> Look:
     blur = measure_blur(grey, hidden)
     spread, alike = blocks_of(grey)
     telling = spread >= NOISE_RANGE or (spread >= LEAST_RANGE and alike >= ALIKE)
+    telling = telling or strokes_of(grey, noise) >= STROKES
     drawn = blur.steepness >= DRAWN_STEEPNESS and same_share(image) >= DRAWN_SHARE
     small = min(grey.shape[-2:]) < LEAST_PIXELS
     return Look(light, lights, noise, *blur, spread, telling or small, drawn)
@@ -142,6 +147,12 @@ def blocks_of(grey: Tensor) -> tuple[float, float]:
     across = float((rest[:, 1:] * rest[:, :-1]).mean()) if width > 1 else 0.0
     down = float((rest[1:] * rest[:-1]).mean()) if height > 1 else 0.0
     return spread, (across + down) / 2 / variance
+
+
+def strokes_of(grey: Tensor, noise: float) -> float:
+    """The share of pixels of 1,1,H,W that stand out from its median."""
+    distance = (grey - quantile(grey, 0.5)).abs()
+    return float((distance > max(STROKE_CONTRAST, 6 * noise)).float().mean())
 
 
 def same_share(image: Tensor) -> float:
