@@ -161,7 +161,8 @@ def median_of(looks: list[Look]) -> Look:
     the image must not.
     """
     numbers = torch.tensor([look[:-2] for look in looks], dtype=torch.float64).median(0).values
-    return Look(*(round(v, 5) for v in numbers.tolist()), looks[0].telling, looks[0].drawn)
+    rounded = (round(number, 5) for number in numbers.tolist())
+    return Look._make([*rounded, looks[0].telling, looks[0].drawn])
 
 
 def share_below(value: float, full: float, none: float, logarithmic: bool = False) -> float:
