@@ -22,13 +22,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.images.reading import read_image
 from devudp_model.ops.dtypes import from_unit, to_unit
 from devudp_model.ops.metrics import psnr
-from devudp_model.restoring.auto import Choice, choose
-from devudp_model.restoring.restoration import Options, restore
-from devudp_model.restoring.tasks import bundled_variant
+from devudp_model.restorer import Restorer
+from devudp_model.restoring.auto import choose
 
 from .shaken import KINDS, held_out, made_worse, names_in, photographs
 
@@ -80,6 +78,7 @@ def main() -> None:
     heads = [*CHOICES, "right", "found"]
     print(f"| needs | of | images | {' | '.join(heads)} |\n|{' --- |' * (len(heads) + 3)}")
     wrong: list[str] = []
+    restorer = Restorer(device="cpu")
     for argument in args.needs:
         needs, place = argument.split("=", 1)
         kind, folder = place.split(":", 1) if place.split(":")[0] in KINDS else ("", place)
@@ -89,7 +88,7 @@ def main() -> None:
             choice = choose(image)
             counts[choice.task or NOTHING] += 1
             if needs == NOTHING and choice.task and not args.unrestored:
-                wrong.append(f"{name}: {choice.reason}: {change(image, choice):.1f} dB")
+                wrong.append(f"{name}: {choice.reason}: {change(image, restorer(image)):.1f} dB")
             elif (choice.task or NOTHING) != needs:
                 wrong.append(f"{name}: {choice.reason}")
         total = max(sum(counts.values()), 1)
@@ -100,12 +99,9 @@ def main() -> None:
     print("\n".join(["", *wrong]))
 
 
-def change(image: Tensor, choice: Choice) -> float:
+def change(image: Tensor, restored: Tensor) -> float:
     """PSNR between an image and what is made of it."""
-    options = choice.options(Options())
-    generator = load_checkpoint(bundled(bundled_variant(options.task))).generator
-    both = restore(image, generator, options), image
-    return psnr(*(from_unit(x[0], torch.uint8) for x in both))
+    return psnr(*(from_unit(x[0], torch.uint8) for x in (restored, image)))
 
 
 if __name__ == "__main__":
