@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..bands.rows import bands_of, read_rows
-from ..ops.dtypes import from_unit, movable, to_unit
+from ..ops.dtypes import from_unit, indexable, to_unit
 
 UNIFORM = 2.5 / 255
 """A frame's pixels are that close to its colour, in each channel."""
@@ -150,8 +150,8 @@ def fill_hidden(colour: Tensor, alpha: Tensor) -> Tensor:
         mean = from_unit(visible_mean(colour[one], alpha[one]), colour.dtype)
         for band in bands_of(colour[one]):
             hidden = to_unit(read_rows(alpha[one], *band)) <= 0
-            place = movable(read_rows(filled[one], *band))
-            place.copy_(torch.where(hidden, movable(mean), place))
+            place = indexable(read_rows(filled[one], *band))
+            place.copy_(torch.where(hidden, indexable(mean), place))
     return filled
 
 

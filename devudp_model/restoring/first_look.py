@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..bands.rows import in_bands, write_rows
 from ..ops.degrade import to_linear
-from ..ops.dtypes import movable, to_unit
+from ..ops.dtypes import indexable, to_unit
 from ..ops.filters import noise_variance
 from .blur import FAR, measure_blur, quantile
 from .coarse_to_fine import shrink
@@ -158,7 +158,7 @@ def strokes_of(grey: Tensor, noise: float) -> float:
 def same_share(image: Tensor) -> float:
     """The share of pixels of 1,C,H,W that are exactly as the two right of them."""
     step = max(1, image[0, 0].numel() // 2**20)
-    rows = movable(image[..., ::step, :])
+    rows = indexable(image[..., ::step, :])
     same = (rows[..., 1:] == rows[..., :-1]).all(1)
     return float((same[..., 1:] & same[..., :-1]).float().mean())
 
