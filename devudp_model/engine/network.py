@@ -82,6 +82,7 @@ class Network(nn.Module):
         keep: bool = False,
         check: bool = True,
         out: AnyImage | None = None,
+        weights: Tensor | None = None,
     ) -> Any:
         """Restores frames with statistics that all of them share.
 
@@ -93,6 +94,8 @@ class Network(nn.Module):
             check: whether to look now that all numbers are finite; else `check` has to be called
                 after this run and others. On a GPU looking takes as long as all that it has to do.
             out: where to put the result, instead of a new tensor.
+            weights: B,1,H,W in [0, 1], any type of image: how much each pixel counts in the
+                statistics; None: all alike.
 
         Returns:
             B,3,H,W in [0, 1], float32: `out`, or else a tensor on the network's device.
@@ -107,9 +110,9 @@ class Network(nn.Module):
 
         def run() -> AnyImage:
             if fits_whole(self, image, memory):
-                execution = WholeExecution(self, image, keep)
+                execution = WholeExecution(self, image, keep, weights)
             else:
-                execution = StripExecution(self, image, memory, keep)
+                execution = StripExecution(self, image, memory, keep, weights)
             with working(self.device):
                 execution.run(out)
             self.unchecked += execution.seen
@@ -122,8 +125,9 @@ class Network(nn.Module):
             result = run() if self.local else retry_in_fp32(run, self.dtype, self.switch_to_fp32)
             self.local = True
             return result
-        # What lies in a file is too large to be kept.
-        kept = None if isinstance(image, FileImage) or isinstance(out, FileImage) else watch.kept
+        # What lies in a file is too large to be kept; and weights are no part of the key.
+        in_file = isinstance(image, FileImage) or isinstance(out, FileImage)
+        kept = None if in_file or weights is not None else watch.kept
         if kept is None:
             return retry_in_fp32(run, self.dtype, self.switch_to_fp32)
         assert isinstance(image, Tensor) and isinstance(out, Tensor)

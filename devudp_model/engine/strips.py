@@ -13,7 +13,7 @@ from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
 from .hooks import current
 from .layers import Layer
-from .padded_image import PaddedImage
+from .padded_image import PaddedImage, Weights
 from .row_io import (
     Feature,
     FeatureReader,
@@ -46,9 +46,17 @@ class StripExecution:
     upsampling, the two of the middle scale, half as large.
     """
 
-    def __init__(self, network: Network, image: AnyImage, memory: int | None, keep: bool):
+    def __init__(
+        self,
+        network: Network,
+        image: AnyImage,
+        memory: int | None,
+        keep: bool,
+        weights: Tensor | None = None,
+    ):
         self.network, self.layers, self.keep = network, network.layers, keep
         self.image = PaddedImage(image, network.device)
+        self.weights = None if weights is None else Weights(weights, network.device)
         self.frames = image.shape[0]
         self.seen: list[Tensor] = []
         self.to_keep: list[tuple[KeptMoments, Moments]] = []
@@ -164,7 +172,7 @@ class StripExecution:
         self, layer: Layer, reader: Reader, writer: Writer, size: tuple[int, int]
     ) -> Moments | None:
         """Convolves strip by strip; `size` of the output. The moments are those of all frames."""
-        spans = self.spans(layer, size)
+        spans, scale = self.spans(layer, size), self.layers.scale_of(layer)
         reader.expect([Span(frame, *layer.needs(i, j)) for frame, i, j in spans])
         place = self.network.kept[layer.index]
         assert isinstance(place, KeptMoments)
@@ -175,7 +183,7 @@ class StripExecution:
         def work(index: int) -> float:
             strip, span = layer(reader.strip(index)), spans[index]
             if statistics is not None:
-                statistics.add(index, strip)
+                statistics.add(index, strip, self.weights_of(span, scale))
             writer.write(index, span, strip)
             pixels = (span.stop - span.start) * size[1]
             return layer.work * pixels * self.pixels_per_work
@@ -193,6 +201,10 @@ class StripExecution:
         if self.keep:
             self.to_keep.append((place, found))
         return found
+
+    def weights_of(self, span: Span, scale: int) -> Tensor | None:
+        """Of these rows of a feature at this scale; None where all pixels count alike."""
+        return None if self.weights is None else self.weights.read(*span, scale)
 
     def group_of(self, layer: Layer, size: tuple[int, int]) -> int:
         """Rows of a group, for statistics and as the unit of strips."""
@@ -225,7 +237,7 @@ class StripExecution:
             ]
 
             def work(index: int) -> float:
-                statistics.add(index, image.read(*spans[index]))
+                statistics.add(index, image.read(*spans[index]), self.weights_of(spans[index], 1))
                 return 0.0
 
             in_parallel(work, len(spans))

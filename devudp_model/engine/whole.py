@@ -18,8 +18,8 @@ from ..system.memory import first_limit, free_bytes
 from .droplets import excess, heal
 from .hooks import current
 from .layers import Layer
-from .padded_image import STEM_REACH, PaddedImage, stem_input
-from .statistics import KeptMoments, Moments, wide
+from .padded_image import STEM_REACH, PaddedImage, Weights, stem_input
+from .statistics import KeptMoments, Moments, strip_moments, weighted_moments, wide
 
 if TYPE_CHECKING:
     from .network import Network
@@ -44,9 +44,12 @@ def fits_whole(network: Network, image: AnyImage, memory: int | None) -> bool:
 class WholeExecution:
     """See the module. Arguments: as of `Network.forward`."""
 
-    def __init__(self, network: Network, image: AnyImage, keep: bool):
+    def __init__(
+        self, network: Network, image: AnyImage, keep: bool, weights: Tensor | None = None
+    ):
         self.network, self.keep = network, keep
         self.image = PaddedImage(image, network.device)
+        self.weights = None if weights is None else Weights(weights, network.device)
         self.seen: list[Tensor] = []
         self.to_keep: list[tuple[KeptMoments, Moments]] = []
         self.advance = current().advance
@@ -97,6 +100,12 @@ class WholeExecution:
         kept = place.moments
         if kept is not None:
             return F.batch_norm(x, kept.mean, kept.var, training=False, eps=NORM_EPS)
+        if self.weights is not None:
+            found = strip_moments(x, self.weights.read_all(self.network.layers.scale_of(layer)))
+            self.seen.append(found.var)
+            if self.keep:
+                self.to_keep.append((place, found))
+            return F.batch_norm(x, found.mean, found.var, training=False, eps=NORM_EPS)
         y, mean, rstd = torch.native_batch_norm(x, None, None, None, None, True, 0.0, NORM_EPS)
         self.seen.append(rstd)
         if self.keep:
@@ -109,9 +118,18 @@ class WholeExecution:
         network = self.network
         found = network.kept_image.moments
         if network.standardized and found is None:
-            exact = wide(image)
-            var, mean = torch.var_mean(exact, correction=0)
-            found = Moments(exact.numel(), mean.to(image), var.to(image))
+            found = self.image_moments(image)
             if self.keep:
                 self.to_keep.append((network.kept_image, found))
         return stem_input(around, found, network.dtype)
+
+    def image_moments(self, image: Tensor) -> Moments:
+        """One mean and variance of all channels of B,3,H,W."""
+        exact = wide(image)
+        if self.weights is None:
+            var, mean = torch.var_mean(exact, correction=0)
+            return Moments(exact.numel(), mean.to(image), var.to(image))
+        weights = self.weights.read_all(1)
+        flat = exact.flatten(0, 1)[:, None]  # a pixel's channels as so many pixels
+        size, mean, var = weighted_moments(flat, weights.repeat_interleave(3, 0))
+        return Moments(size, mean.to(image).view(()), var.to(image).view(()))

@@ -74,8 +74,10 @@ def mean_along(x: Tensor, radius: int, dim: int) -> Tensor:
     return total.div_(count.to(x.dtype).view(shape))
 
 
-def noise_variance(image: Tensor) -> Tensor:
+def noise_variance(image: Tensor, weights: Tensor | None = None) -> Tensor:
     """Variance of the noise in B,C,H,W, for each channel (1,C,1,1).
+
+    Squares with a pixel whose weight (B,1,H,W) is 0 do not count.
 
     From the median of the finest diagonal detail (Donoho, Johnstone: Ideal spatial adaptation by
     wavelet shrinkage, 1994): of squares of 2x2 pixels, evenly spaced over the image.
@@ -89,6 +91,14 @@ def noise_variance(image: Tensor) -> Tensor:
         for y, x in ((0, 0), (0, 1), (1, 0), (1, 1))
     )
     detail = ((a - b - c + d) / 2).abs().transpose(0, 1).flatten(1)
+    if weights is not None:
+        seen = torch.stack([
+            to_unit(weights[:, 0, y:height:step, x:width:step]) > 0
+            for y, x in ((0, 0), (0, 1), (1, 0), (1, 1))
+        ]).all(0).flatten()  # fmt: skip
+        if not seen.any():
+            return torch.zeros(1, image.shape[1], 1, 1, device=image.device)
+        detail = detail[:, seen]
     sigma = detail.median(1).values / MEDIAN_OF_NORMAL
     return sigma.square().view(1, -1, 1, 1)
 

@@ -13,13 +13,13 @@ All functions are pure and give the same numbers whatever the number of threads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..bands.rows import bands_of, read_rows
+from ..engine.hooks import Finished
 from ..ops.dtypes import from_unit, movable, to_unit
 
 UNIFORM = 2.5 / 255
@@ -68,8 +68,7 @@ class Region(NamedTuple):
         return self == (0, x.shape[-2], 0, x.shape[-1])
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """What counts of a batch.
 
     Attributes:
@@ -82,6 +81,11 @@ class Content:
     image: Tensor
     weights: Tensor | None
     region: Region
+
+
+def whole(image: Tensor) -> Content:
+    """All of B,C,H,W."""
+    return Content(image[:, :3], None, Region(0, image.shape[2], 0, image.shape[3]))
 
 
 def content_of(image: Tensor) -> Content | None:
@@ -112,6 +116,35 @@ def content_of(image: Tensor) -> Content | None:
         region.left + inner.right,
     )
     return Content(inner.of(colour), weights, region)
+
+
+def show_whole(finished: Finished | None, result: Tensor, region: Region) -> Finished | None:
+    """What is shown rows of the region of B,C,H,W, and passes on whole rows, with the frame."""
+    if finished is None or region.is_whole(result):
+        return finished
+    frame, height = -1, result.shape[2]
+
+    def show(rows: Tensor, start: int, inner_height: int) -> None:
+        nonlocal frame
+        frame += start == 0
+        last = start + rows.shape[2] == inner_height
+        top = region.top + start if start else 0
+        bottom = height if last else region.top + start + rows.shape[2]
+        finished(read_rows(result, frame, top, bottom)[:, :3], top, height)
+
+    return show
+
+
+def keep_hidden(image: Tensor, mask: Tensor | None, strength: float, result: Tensor) -> None:
+    """Gives hidden pixels their own colour back where nothing was to be restored."""
+    for frame, start, stop in bands_of(image):
+        rows = read_rows(image, frame, start, stop)
+        kept = rows[:, 3:] <= 0
+        if strength and mask is not None:
+            number = min(frame, len(mask) - 1)
+            kept &= read_rows(mask, number, start, stop).to(kept.device) <= 0
+        place = movable(read_rows(result, frame, start, stop))
+        place.copy_(torch.where(kept, movable(rows), place))
 
 
 def is_opaque(alpha: Tensor) -> bool:
