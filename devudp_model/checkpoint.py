@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .engine.precision import from_json
 from .network.generator import Generator, Norm, Variant, conv_norm_pairs, fold_batchnorm
 from .network.tensor_files import CheckpointError, encode_safetensors, read_tensors
-from .restoring.exposure import SceneModel
+from .restoring.scene import SceneModel
 from .system.atomic import replacing
 
 __all__ = [

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..engine.precision import Measured
-from ..restoring.exposure import SceneModel
+from ..restoring.scene import SceneModel
 from .instance_norm import NORM_EPS, InstanceNorm
 
 Variant = Literal["devudp", "devudp-dt"]

@@ -1,118 +1,94 @@
-"""How bright the result should be, judged from the scene: a night stays a night.
+"""How bright the result should be: a night stays a night, and black stays black.
 
-The generator forgets its input's exposure and brings every image to that of an average photograph.
-A street at night becomes fog that way. What a dark image still has of its scene is the shape of its
-brightness: how bright its lights are beside the rest, where it is bright, its colours. A ridge
-regression on such numbers, none of which depends on the exposure, predicts the mean of a good
-photograph of the scene. The training fits it on its sharp photographs and keeps it in the
-checkpoint's metadata.
+The generator forgets its input's exposure and brings every image to that of an average photograph,
+and each channel to full contrast. A street at night becomes fog that way, and red light grey. So
+the model's image goes through a `Curve` of each channel: monotone, the same for all pixels, tiles
+and frames. It does three things:
 
-The prediction only ever darkens, and only where there is something as bright as a lamp: an
-underexposed image without any says too little of how dark the scene was.
+- It gives the result the scene's mean. What a dark image still has of its scene is the shape of its
+  brightness: how bright its lights are beside the rest, where it is bright, its colours. A ridge
+  regression on such numbers, none of which depends on the exposure, predicts the mean of a good
+  photograph of the scene (see scene.py).
+- It holds black places down, and their noise with them. In a scene that is predicted to be dark,
+  these are all that hold no information (`NO_INFORMATION`); else the darkest hundredth. Lamps stay,
+  as the upper part of the curve is straight.
+- It leaves a channel that is hardly there without full contrast: light of one colour keeps it.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..bands.rows import bands_of, read_rows
 from ..ops.degrade import to_linear
 from ..ops.dtypes import to_unit
 from .blocks import Blocks
 
-SIDE = 96
-"""Images are averaged to this many squares a side, which also takes their noise."""
-
-QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
-GRID = 3
-
 USUAL_MEAN = 0.45
 """Mean of an average photograph, and of the generator's result, in [0, 1]."""
 
-NIGHT_BELOW = 0.30
-"""Predicted means below this darken the result."""
+CALM, TRUST_DOWN, TRUST_UP = 0.03, 0.9, 1.0
+"""Predictions that near to `USUAL_MEAN` change nothing; beyond, the result's mean follows them by
+these shares, down and up."""
 
-DARKENING = 1.6
-"""The result's mean falls by this much for each 1 that the prediction is below `NIGHT_BELOW`."""
-
-DARKEST_MEAN = 0.16
-"""The result's mean is not taken below this."""
+DARKEST_MEAN, DARKEST_UNLIT, BRIGHTEST_MEAN = 0.16, 0.24, 0.62
+"""The result's mean is not taken below the first, or below the second where there are no lights,
+nor above the third."""
 
 LIGHTS, LIGHTS_FULL = 0.6, 0.9
 """Brightness of the brightest 0.2 % from which an image has lights, and surely has."""
+
+LAMP, LAMPS = 3, 4
+"""Of small lamps and stars, so many squares of so many pixels are that bright. (A hot pixel alone
+is not.)"""
 
 SAMPLED_PIXELS = 2**16
 """Quantiles are those of about this many pixels, evenly spaced."""
 
 MIN_TONE, MAX_TONE = 0.6, 4.0
-"""Smallest and largest exponent of the tone curve."""
+"""Smallest and largest exponent of the curve."""
+
+BLACK, LEAST_HELD = 0.06, 0.4
+"""Black places come down to the first, but in scenes that are not dark at most to this share of
+what they are in the model's image."""
+
+LEAST_BLACK, MOST_BLACK = 0.004, 0.8
+"""Limits of that level in the model's image."""
+
+NO_INFORMATION = 4 / 255
+"""In a dark scene, places that are not brighter are black."""
+
+NIGHT, MEDIAN_SHARE = (0.35, 0.39), 0.5
+"""Predicted means: up to the first a scene is dark. From the second on, black is at most this share
+of the image's median."""
+
+DARK_SCENE, DARKEST_SHARE = (0.38, 0.43), 0.01
+"""Predicted means: from the second on, only this share of the places, the darkest, is black."""
+
+NOISE_HELD = 1.0
+"""In dark scenes so many standard deviations of the noise in black places are held down with them:
+above the black places, the curve is steep."""
 
 KEPT = 0.4
-BLACK = 0.06
-BLACK_FLOOR, MOST_BLACK = 0.004, 0.8
-MOST_LIFT = 3.0
-NO_INFORMATION = 4 / 255
-DARKEST_SHARE = 0.01
-NIGHT = 0.35, 0.39
-RELATIVE = 0.5
-DARK_SCENE = 0.38, 0.43
-MOST_COLOUR_GAIN = 6.0
-COLOUR_QUANTILES = 0.02, 0.995
-NOISE_HELD = 1.0
-CALM, TRUST, TRUST_UP = 0.03, 0.9, 1.0
-DARKEST_UNLIT = 0.24
-BRIGHTEST_MEAN = 0.62
+"""This share of the levels above black, the brightest, is left as it is."""
+
+MOST_COLOUR_GAIN, COLOUR_QUANTILES = 6.0, (0.02, 0.995)
+"""A channel gets at most so many times the contrast, beside the strongest, that it has in the
+input's linear light between these quantiles."""
+
+HALF_LEVEL = 0.5 / 255 / 12.92
+"""In linear light; less contrast is rounding."""
 
 
 def every(height: int, width: int) -> int:
     """Every N-th row and column leave about `SAMPLED_PIXELS` pixels."""
     return max(math.isqrt(height * width // SAMPLED_PIXELS), 1)
-
-
-def features(image: Tensor, weights: Tensor | None = None) -> Tensor:
-    """What describes a scene whatever its exposure: C,H,W in [0, 1], C = 1 or 3, to 1 dimension.
-
-    Of weighted pixels (1,H,W), squares of which less than half is visible do not count.
-    """
-    small = squares(image[None]).clamp(0, 1)
-    light = to_linear(small.expand(-1, 3, -1, -1))[0].cpu()
-    grey = light.mean(0)
-    seen = torch.ones_like(grey, dtype=torch.bool)
-    if weights is not None:
-        visible = squares(weights[None])[0, 0].cpu() >= 0.5
-        seen = visible if visible.any() else seen
-    some, colours = grey[seen], light[:, seen]
-    mean = some.mean().clamp(min=1e-5)
-    quantiles = torch.quantile(some, torch.tensor(QUANTILES)) / mean
-    saturation = (colours.amax(0) - colours.amin(0)).mean() / mean
-    grid = F.adaptive_avg_pool2d(torch.where(seen, grey, mean)[None], GRID).flatten() / mean
-    return torch.cat([
-        (quantiles + 0.02).log(),
-        (some.std() / mean + 0.02).log()[None],
-        saturation[None],
-        colours.mean(1) / mean,
-        (grid + 0.05).log(),
-    ])  # fmt: skip
-
-
-def squares(image: Tensor) -> Tensor:
-    """The means of `SIDE` x `SIDE` parts of 1,C,H,W, float32."""
-    if image.dtype == torch.float32:
-        return F.adaptive_avg_pool2d(image, SIDE)
-    height = image.shape[2]  # by rows of parts: never all of it in float32
-    found = torch.empty(*image.shape[:2], SIDE, SIDE, device=image.device)
-    for row in range(SIDE):
-        start, stop = row * height // SIDE, -(-(row + 1) * height // SIDE)
-        part = to_unit(image[:, :, start:stop])
-        found[:, :, row : row + 1] = F.adaptive_avg_pool2d(part, (1, SIDE))
-    return found
 
 
 def has_lights(image: Tensor, weights: Tensor | None = None) -> float:
@@ -123,68 +99,19 @@ def has_lights(image: Tensor, weights: Tensor | None = None) -> float:
         seen = to_unit(weights[..., ::step, ::step]).flatten() > 0
         brightest = brightest[seen] if bool(seen.any()) else brightest
     level = torch.quantile(brightest[: 2**24], 0.998).item()
+    level = max(level, lamp_level(image))
     return min(max((level - LIGHTS) / (LIGHTS_FULL - LIGHTS), 0.0), 1.0)
 
 
-@dataclass(frozen=True)
-class SceneModel:
-    """A linear model of a photograph's mean.
-
-    Attributes:
-        center, scale: of each feature; the model sees (feature - center) / scale.
-        weights, bias: of the prediction.
-    """
-
-    center: tuple[float, ...]
-    scale: tuple[float, ...]
-    weights: tuple[float, ...]
-    bias: float
-
-    def predict(self, image: Tensor, seen: Tensor | None = None) -> float:
-        """The mean in [0, 1] that a good photograph of the scene in C,H,W would have; `seen`: how
-        far its pixels are visible, 1,H,W."""
-        center, scale, weights = map(torch.tensor, (self.center, self.scale, self.weights))
-        return ((features(image, seen) - center) / scale @ weights).item() + self.bias
-
-    def predict_all(self, images: Tensor, seen: Tensor | None = None) -> float:
-        """The common mean of B,C,H,W, C = 1 or 3; `seen`: B,1,H,W."""
-        alphas = [None] * len(images) if seen is None else seen
-        return sum(map(self.predict, images, alphas)) / len(images)
-
-    def to_json(self) -> str:
-        """For a checkpoint's metadata."""
-        rounded = {
-            "center": [round(v, 5) for v in self.center],
-            "scale": [round(v, 5) for v in self.scale],
-            "weights": [round(v, 6) for v in self.weights],
-            "bias": round(self.bias, 5),
-        }
-        return json.dumps(rounded)
-
-    @classmethod
-    def from_json(cls, text: str) -> SceneModel:
-        """What `to_json` wrote.
-
-        Raises:
-            ValueError: something else.
-        """
-        try:
-            content = json.loads(text)
-            center, scale, weights = (
-                tuple(map(float, content[k])) for k in ("center", "scale", "weights")
-            )
-            model = cls(center, scale, weights, float(content["bias"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"no scene model: {error}") from error
-        count = len(QUANTILES) + 5 + GRID**2
-        numbers = (*model.center, *model.scale, *model.weights, model.bias)
-        if {len(center), len(scale), len(weights)} != {count} or not all(
-            map(math.isfinite, numbers)
-        ):
-            raise ValueError(f"no scene model: it needs 3 x {count} finite numbers")
-        if min(model.scale) <= 0:
-            raise ValueError("no scene model: a scale is not above 0")
-        return model
+def lamp_level(image: Tensor) -> float:
+    """The brightness that `LAMPS` squares of `LAMP` pixels of B,C,H,W have; 0 in small images."""
+    found = torch.zeros(LAMPS, device=image.device)
+    for band in bands_of(image, LAMP):
+        grey = to_unit(read_rows(image, *band)).mean(1)
+        if min(grey.shape[1:]) >= LAMP:
+            means = F.avg_pool2d(grey, LAMP).flatten()
+            found = torch.cat([found, means]).topk(LAMPS).values
+    return found[-1].item()
 
 
 class Curve(NamedTuple):
@@ -221,7 +148,7 @@ def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -
 
     Args:
         source, output: the blocks of the input and of the model's image.
-        predicted: mean of a good photograph of the scene; see `SceneModel`.
+        predicted: mean of a good photograph of the scene (see scene.py).
         lights: see `has_lights`.
     """
     grey = source.means.mean(1)
@@ -229,9 +156,9 @@ def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -
     gain = channel_gain(source.means)
     black, noise = (x[places].median(0).values for x in output)
     black = black + between(predicted, NIGHT[0], DARK_SCENE[1], NOISE_HELD, 0.0) * noise
-    black = (gain * black).clamp(BLACK_FLOOR, MOST_BLACK)
+    black = (gain * black).clamp(LEAST_BLACK, MOST_BLACK)
     mean = target_mean(predicted, lights, float(grey.mean()))
-    low, high = MIN_TONE if mean > USUAL_MEAN else 1.0, MAX_TONE
+    low, high = MIN_TONE if mean >= USUAL_MEAN else 1.0, MAX_TONE
     gain, black = gain.view(1, 3, 1, 1), black.view(1, 3, 1, 1)
 
     def curve(exponent: float) -> Curve:
@@ -249,11 +176,9 @@ def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -
 
 
 def hold(black: Tensor, held: Tensor, predicted: float) -> Tensor:
-    """What the level of black places becomes: lower as a rule, in bright scenes up to a little
-    higher, where the model has drowned what is there."""
-    if predicted < DARK_SCENE[0]:
-        return torch.minimum(held, black)
-    return torch.minimum(held, MOST_LIFT * black)
+    """What the level of black places becomes: `held`, if that is lower; but see `LEAST_HELD`."""
+    least = between(predicted, *DARK_SCENE, 0.0, LEAST_HELD) * black
+    return torch.minimum(torch.maximum(held, least), black)
 
 
 def channel_gain(source: Tensor) -> Tensor:
@@ -262,8 +187,9 @@ def channel_gain(source: Tensor) -> Tensor:
     The network standardizes each channel. Light of one colour would turn grey, and its noise green.
     """
     light = to_linear(source)
-    low, high = torch.quantile(light, torch.tensor(COLOUR_QUANTILES), dim=0)
-    contrast = (high - low) / (high - low).max().clamp(min=1e-6)
+    low, high = torch.quantile(light[: 2**22], torch.tensor(COLOUR_QUANTILES), dim=0)
+    found = (high - low - HALF_LEVEL).clamp(min=0)
+    contrast = found / found.max().clamp(min=HALF_LEVEL)
     return (contrast * MOST_COLOUR_GAIN).clamp(max=1) ** (1 / 2.2)
 
 
@@ -272,8 +198,8 @@ def black_limit(grey: Tensor, predicted: float) -> float:
 
     In dark scenes all that is so dark that it holds no information; in others the darkest places.
     """
-    darkest = torch.quantile(grey, DARKEST_SHARE).item()
-    relative = min(NO_INFORMATION, RELATIVE * grey.median().item())
+    darkest = torch.quantile(grey[: 2**24], DARKEST_SHARE).item()
+    relative = min(NO_INFORMATION, MEDIAN_SHARE * grey.median().item())
     limit = between(predicted, *NIGHT, NO_INFORMATION, relative)
     return max(between(predicted, *DARK_SCENE, limit, darkest), darkest)
 
@@ -287,6 +213,6 @@ def between(value: float, low: float, high: float, first: float, second: float) 
 def target_mean(predicted: float, lights: float, own: float) -> float:
     """Mean that the result should have, where the input's is `own`."""
     change = predicted - USUAL_MEAN
-    change = max(change - CALM, 0.0) * TRUST_UP + min(change + CALM, 0.0) * TRUST
+    change = max(change - CALM, 0.0) * TRUST_UP + min(change + CALM, 0.0) * TRUST_DOWN
     least = DARKEST_MEAN + (1 - lights) * (DARKEST_UNLIT - DARKEST_MEAN)
     return max(min(max(USUAL_MEAN + change, least), BRIGHTEST_MEAN), min(own, USUAL_MEAN))
