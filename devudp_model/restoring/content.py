@@ -135,16 +135,13 @@ def show_whole(finished: Finished | None, result: Tensor, region: Region) -> Fin
     return show
 
 
-def keep_hidden(image: Tensor, mask: Tensor | None, strength: float, result: Tensor) -> None:
-    """Gives hidden pixels their own colour back where nothing was to be restored."""
+def keep_hidden(image: Tensor, mask: Tensor, result: Tensor) -> None:
+    """Gives hidden pixels of B,4,H,W their own colour back where the mask (B,1,H,W) is 0."""
     for frame, start, stop in bands_of(image):
         rows = read_rows(image, frame, start, stop)
-        kept = rows[:, 3:] <= 0
-        if strength and mask is not None:
-            number = min(frame, len(mask) - 1)
-            kept &= read_rows(mask, number, start, stop).to(kept.device) <= 0
+        off = read_rows(mask, min(frame, len(mask) - 1), start, stop).to(rows.device) <= 0
         place = movable(read_rows(result, frame, start, stop))
-        place.copy_(torch.where(kept, movable(rows), place))
+        place.copy_(torch.where((rows[:, 3:] <= 0) & off, movable(rows), place))
 
 
 def is_opaque(alpha: Tensor) -> bool:
@@ -177,15 +174,19 @@ def visible_mean(colour: Tensor, alpha: Tensor) -> Tensor:
 
 def fill_hidden(colour: Tensor, alpha: Tensor) -> Tensor:
     """B,C,H,W with the mean of each image's visible pixels where B,1,H,W is 0: a copy."""
-    filled = colour.clone()
+    return fill_in_place(colour.clone(), alpha)
+
+
+def fill_in_place(colour: Tensor, alpha: Tensor) -> Tensor:
+    """`fill_hidden` of B,C,H,W itself, which is returned."""
     for frame in range(len(colour)):
         one = slice(frame, frame + 1)
         mean = from_unit(visible_mean(colour[one], alpha[one]), colour.dtype)
         for band in bands_of(colour[one]):
             hidden = to_unit(read_rows(alpha[one], *band)) <= 0
-            place = movable(read_rows(filled[one], *band))
+            place = movable(read_rows(colour[one], *band))
             place.copy_(torch.where(hidden, movable(mean), place))
-    return filled
+    return colour
 
 
 def within_frames(colour: Tensor) -> Region:

@@ -20,7 +20,7 @@ from ..engine.precision import retry_in_fp32
 from ..network.generator import STRIDE, Generator
 from ..ops.dtypes import from_unit, to_unit
 from .compose import Affine, Match, compose_in_bands, reach
-from .content import Region, content_of, fill_hidden, is_opaque, whole
+from .content import Region, content_of, fill_in_place, is_opaque, whole
 from .restoration import (
     Options,
     make_network,
@@ -144,11 +144,12 @@ class FrozenRestorer(nn.Module):
         device, options = self.network.device, self.options
         restored, memory = image.clone(), options.memory
         result = restored
+        if image.shape[1] == 4 and not is_opaque(image[:, 3:]):
+            fill_in_place(restored[:, :3], image[:, 3:])
+            image = restored[:, :3].clone()
+            memory = less_bytes(memory, image)
         if given is None and image.shape[2:] == self.source[1].shape[2:]:
             image, result = self.region.of(image), self.region.of(restored)
-        if image.shape[1] == 4 and not is_opaque(image[:, 3:]):
-            image = fill_hidden(image[:, :3], image[:, 3:])
-            memory = less_bytes(memory, image)
         taken: AnyImage = image
         if given is None:
             taken, memory = network_input(self.network, image, options, memory)

@@ -38,7 +38,7 @@ from ..ops.filters import noise_variance
 from .blocks import blocks_of
 from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
 from .compose import Match, compose_in_bands, is_bounded, match
-from .content import Content, content_of, keep_hidden, show_whole
+from .content import Content, content_of, fill_in_place, keep_hidden, show_whole
 from .exposure import curve_for, has_lights
 from .tasks import MOST_DENOISE, TASK_SPECS, TASKS, Task
 from .validate import check_image, fit_mask, is_flat
@@ -144,11 +144,13 @@ def restore(
         for part in parts if total else []:
             masks = None if mask is None else mask[part if len(mask) > 1 else slice(0, 1)]
             content = content_of(image[part])
-            if content is not None and not is_flat(content.image):
+            if content is not None and options.strength and not is_flat(content.image):
+                if content.weights is not None:
+                    fill_in_place(result[part][:, :3], image[part][:, 3:])
                 run = partial(restore_content, network, content, masks, options, result[part])
                 retry_in_fp32(run, network.dtype, network.switch_to_fp32)
-                if content.weights is not None and (masks is not None or not options.strength):
-                    keep_hidden(image[part], masks, options.strength, result[part])
+                if content.weights is not None and masks is not None:
+                    keep_hidden(image[part], masks, result[part])
             for index in range(part.start, part.stop):
                 if progress is not None:
                     progress(index + 1, total)
