@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..bands.rows import bands_of, read_rows
 from ..engine.hooks import Finished
-from ..ops.dtypes import from_unit, movable, to_unit
+from ..ops.dtypes import from_unit, indexable, to_unit
 
 UNIFORM = 2.5 / 255
 """A frame's pixels are that close to its colour, in each channel."""
@@ -140,8 +140,8 @@ def keep_hidden(image: Tensor, mask: Tensor, result: Tensor) -> None:
     for frame, start, stop in bands_of(image):
         rows = read_rows(image, frame, start, stop)
         off = read_rows(mask, min(frame, len(mask) - 1), start, stop).to(rows.device) <= 0
-        place = movable(read_rows(result, frame, start, stop))
-        place.copy_(torch.where((rows[:, 3:] <= 0) & off, movable(rows), place))
+        place = indexable(read_rows(result, frame, start, stop))
+        place.copy_(torch.where((rows[:, 3:] <= 0) & off, indexable(rows), place))
 
 
 def is_opaque(alpha: Tensor) -> bool:
@@ -184,8 +184,8 @@ def fill_in_place(colour: Tensor, alpha: Tensor) -> Tensor:
         mean = from_unit(visible_mean(colour[one], alpha[one]), colour.dtype)
         for band in bands_of(colour[one]):
             hidden = to_unit(read_rows(alpha[one], *band)) <= 0
-            place = movable(read_rows(colour[one], *band))
-            place.copy_(torch.where(hidden, movable(mean), place))
+            place = indexable(read_rows(colour[one], *band))
+            place.copy_(torch.where(hidden, indexable(mean), place))
     return colour
 
 

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from devudp_model.engine import statistics as statistics_module
 from devudp_model.engine import strips
-from devudp_model.engine.hooks import watching
+from devudp_model.engine.hooks import hooked
 from devudp_model.engine.network import Network
 from devudp_model.engine.statistics import Moments, channel_moments, moments_of, weighted_moments
 from devudp_model.engine.whole import WholeExecution
 from devudp_model.network.generator import Generator
 from devudp_model.ops.dtypes import from_unit
+from devudp_model.restoring.facts import Facts
 from devudp_model.restoring.frozen import FrozenRestorer, VideoRestorer
 from devudp_model.restoring.restoration import Options, restore
 from devudp_model.restoring.scene import SceneModel, features
@@ -30,7 +31,8 @@ def with_scene() -> Generator:
     """A network whose results get the curve of a dark scene."""
     net = generator()
     count = len(features(torch.rand(3, 8, 8)))
-    net.scene = SceneModel((0.0,) * count, (1.0,) * count, (0.01,) * count, 0.2)
+    scene = SceneModel((0.0,) * count, (1.0,) * count, (0.01,) * count, 0.2)
+    net.facts = Facts(scene=scene)
     return net
 
 
@@ -137,7 +139,7 @@ def test_whole_rows_are_shown_frame_by_frame() -> None:
     def finished(rows: Tensor, start: int, height: int) -> None:
         shown.append((rows.clone(), start, height))
 
-    with watching(finished=finished):
+    with hooked(finished=finished):
         result = restore(image, with_scene(), dataclasses.replace(FP32, statistics="shared"))
     frames: list[list[Tensor]] = []
     for rows, start, height in shown:
@@ -230,18 +232,16 @@ def test_weighted_moments_are_those_of_what_is_visible() -> None:
     assert weighted_moments(x, weights * 0).mean.abs().max() == 0
 
 
-class Kept:
-    """The statistics that a run of a network keeps."""
-
-    def __init__(self, network: Network) -> None:
-        found = [kept.moments for kept in (*network.kept, network.kept_image)]  # pyright: ignore[reportAttributeAccessIssue]
-        self.moments: list[Moments] = [each for each in found if each is not None]
+def frozen_in(network: Network) -> list[Moments]:
+    """The statistics that a run of a network has kept."""
+    places: list[Any] = [*network.frozen, network.frozen_image]
+    return [place.moments for place in places if place.moments is not None]
 
 
 def kept_of(image: Tensor, weights: Tensor, **changes: Any) -> list[Moments]:
     network = Network(generator(), torch.float32)
-    network(image, weights=weights, keep=True, **changes)
-    return Kept(network).moments
+    network(image, weights=weights, freeze=True, **changes)
+    return frozen_in(network)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -269,7 +269,9 @@ def test_whole_features_have_the_same_weighted_statistics() -> None:
     network = Network(generator(), torch.float32)
     execution = WholeExecution(network, image, True, weights)
     execution.run(torch.empty(2, 3, 36, 44))
-    found, expected = Kept(network).moments, kept_of(image, weights)
+    for place, moments in execution.to_freeze:
+        place.freeze(moments)
+    found, expected = frozen_in(network), kept_of(image, weights)
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.mean, other.mean, rtol=1e-3, atol=1e-4)

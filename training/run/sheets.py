@@ -28,6 +28,9 @@ LOSSES = {
     "ssim": "1 - SSIM", "lpips": "LPIPS",
 }  # fmt: skip
 
+MARKED = 12
+"""A line through fewer points than this shows each of them."""
+
 
 def draw_curve(out: Path) -> Path:
     """Draws log.jsonl into curve.png: the losses, and below them the validations."""
@@ -57,7 +60,9 @@ def plot(axis, lines: Sequence[dict], name: str, label: str) -> None:
     """One value over the steps, where it was logged."""
     points = [(line["step"], line[name]) for line in lines if line.get(name)]
     if points:
-        axis.plot(*zip(*points, strict=True), label=label, linewidth=1)
+        few = len(points) < MARKED  # a line through one point is not to be seen
+        marker = "o" if few else None
+        axis.plot(*zip(*points, strict=True), label=label, linewidth=1, marker=marker, markersize=4)
 
 
 @torch.no_grad()
@@ -68,7 +73,7 @@ def sample_sheet(trainer: Trainer) -> Tensor:
     """
     span = trainer.schedule.at(trainer.step - 1)
     keys = [Key(span.index, UNUSED_FROM + k) for k in range(SHOWN)]
-    loaded = collate([(span.index, trainer.images[key]) for key in keys])
+    loaded = collate([trainer.images[key] for key in keys])
     batch = render_batch(loaded.A, loaded.B, span.config.data, trainer.accelerator.device)
     G, G_inv = trainer.restored_by, trainer.G_inv
     networks = [n for n in (G, G_inv) if n is not None]
