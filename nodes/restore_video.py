@@ -31,7 +31,7 @@ from .images import channels_first, channels_last, empty_like
 from .inputs import (
     ALIASES,
     CATEGORY,
-    ESSENTIALS,
+    SHOWS_WHAT_IT_DID,
     ChecksCheckpoint,
     checkpoint_input,
     denoise_input,
@@ -86,8 +86,8 @@ class DEvUDPRestoreVideo(ChecksCheckpoint, io.ComfyNode):
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The restored video.")],
             newer={
-                "search_aliases": [*ALIASES, "video"],
-                "essentials_category": ESSENTIALS,
+                "search_aliases": ["video", "fix video", *ALIASES],
+                **SHOWS_WHAT_IT_DID,
             },
         )
 

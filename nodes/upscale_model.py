@@ -22,9 +22,8 @@ from . import checkpoints, host
 from .host import make, show_text
 from .images import channels_first, check_image
 from .inputs import (
-    ALIASES,
     CATEGORY,
-    ESSENTIALS,
+    SHOWS_WHAT_IT_DID,
     ChecksCheckpoint,
     checkpoint_input,
     denoise_input,
@@ -189,8 +188,8 @@ class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
                 )
             ],
             newer={
-                "search_aliases": [*ALIASES, "upscale model"],
-                "essentials_category": ESSENTIALS,
+                "search_aliases": ["upscale model"],
+                **SHOWS_WHAT_IT_DID,
             },
         )
 
