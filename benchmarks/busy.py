@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from devudp_model.engine.workers import in_parallel, working
-from devudp_model.frozen import VideoRestorer
-from devudp_model.restoration import Options, restore
+from devudp_model.bands.workers import in_parallel, working
+from devudp_model.restoring.frozen import VideoRestorer
+from devudp_model.restoring.restoration import Options, restore
 
 from .networks import textbook
 from .plan import DTYPES, Plan

@@ -10,8 +10,8 @@ from functools import partial
 import torch
 
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.generator import VARIANTS
-from devudp_model.restoration import Options, Precision, restore
+from devudp_model.network.generator import VARIANTS
+from devudp_model.restoring.restoration import Options, Precision, restore
 from training.differences import measure_differences, tasks_of
 
 from .busy import beside_others
@@ -157,7 +157,7 @@ def folders(plan: Plan) -> list[Table]:
 
 def precision(plan: Plan) -> list[Table]:
     """How far 16 bits are from float32 in restored images, with the bundled weights."""
-    from devudp_model.files.reading import read_image
+    from devudp_model.images.reading import read_image
 
     paths = sorted(p for p in plan.images.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
     images = [read_image(path).pixels[:, :3] for path in paths]

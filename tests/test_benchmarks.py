@@ -12,7 +12,7 @@ from benchmarks.parts import PARTS
 from benchmarks.plan import Plan
 from benchmarks.tables import Part, Table, load_part
 from devudp_model import read_image
-from devudp_model.restoration import Options, restore
+from devudp_model.restoring.restoration import Options, restore
 
 pytestmark = pytest.mark.slow
 

@@ -21,9 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from devudp_model.atomic import replacing
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.generator import (
+from devudp_model.network.generator import (
     MIN_SIDE,
     NORM_EPS,
     STANDARDIZE_EPS,
@@ -32,6 +31,7 @@ from devudp_model.generator import (
     Generator,
     InstanceNorm,
 )
+from devudp_model.system.atomic import replacing
 
 from .config import ConfigError
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from devudp_model.checkpoint import load_checkpoint, save_checkpoint
-from devudp_model.generator import Variant
-from devudp_model.restoration import make_network
+from devudp_model.network.generator import Variant
+from devudp_model.restoring.restoration import make_network
 from tests.training.test_export import NEEDS_EXPORTER, make_generator
 
 if not (find_spec("onnxruntime") and find_spec("onnxscript")):  # seconds, to import them
