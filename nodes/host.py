@@ -12,6 +12,8 @@ schema                 no `search_aliases`,         has them
 upscale models         `.to(device)` is called      `.patcher`, a `CoreModelPatcher`, is loaded
 videos                 in `comfy_api.input_impl`    in `comfy_api.latest.InputImpl`, can be cut
 text on a node         in the log only              `PromptServer.send_progress_text`
+after a reload         texts and views are gone     `has_intermediate_output` in the schema
+replacing a node       `is_deprecated` only         `ComfyAPI().node_replacement`
 =====================  ===========================  =============================================
 """
 
@@ -201,6 +203,25 @@ def video_types() -> tuple[type, ...]:
         if all(kinds):
             return tuple(kinds)  # pyright: ignore[reportReturnType]
     return ()
+
+
+async def suggest_instead(old: str, new: str, widgets: list[str], inputs: list[str]) -> None:
+    """Tells the host which node replaces one that goes, if it has a place for that.
+
+    Args:
+        old: the node that goes.
+        new: the node in its place, whose inputs have the same names.
+        widgets: of the old one, in the order in which workflows hold their values.
+        inputs: those whose values are taken over.
+    """
+    try:
+        from comfy_api.latest import ComfyAPI, io  # pyright: ignore[reportMissingImports]
+
+        register, kind = ComfyAPI().node_replacement.register, io.NodeReplace
+    except (ImportError, AttributeError):
+        return
+    taken_over = [{"new_id": name, "old_id": name} for name in inputs]
+    await register(kind(new, old, old_widget_ids=widgets, input_mapping=taken_over))
 
 
 def show_text(text: str) -> None:

@@ -44,6 +44,8 @@ from .inputs import (
 from .restore_chosen import in_two_lines
 from .run_on_host import host_precision, on_device
 
+VIDEO_ALIASES = ["video", "fix video", "shaky video", "dark video"]
+
 ROOM = 2 * 2**30
 """Bytes that the host is asked for: about what a frame of 1920 by 1080 takes in fp32."""
 
@@ -86,7 +88,7 @@ class DEvUDPRestoreVideo(ChecksCheckpoint, io.ComfyNode):
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The restored video.")],
             newer={
-                "search_aliases": ["video", "fix video", *ALIASES],
+                "search_aliases": [*VIDEO_ALIASES, *ALIASES],
                 **SHOWS_WHAT_IT_DID,
             },
         )

