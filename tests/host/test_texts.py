@@ -169,6 +169,13 @@ WORDS = (
 )  # fmt: skip
 
 
+COMPLAINTS = (
+    "motion blur", "camera shake", "shaky", "unblur photo", "restoration", "underexposed", "night",
+    "noise", "shaky video", "dark",
+)  # fmt: skip
+"""What people look for whose photo or video is bad."""
+
+
 @pytest.mark.parametrize("word", WORDS)
 def test_a_node_or_blueprint_is_called_what_people_look_for(word: str) -> None:
     """The search reads names only, and of them no word that begins after the 30th letter."""
