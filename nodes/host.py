@@ -10,7 +10,8 @@ out of memory          `OOM_EXCEPTION` to catch     `raise_non_oom(error)` to ca
 schema                 no `search_aliases`,         has them
                        no input `advanced`
 upscale models         `.to(device)` is called      `.patcher`, a `CoreModelPatcher`, is loaded
-videos                 in `comfy_api.input_impl`    in `comfy_api.latest.InputImpl`, can be cut
+videos                 in `comfy_api.input_impl`    in `comfy_api.latest.InputImpl`, can be cut,
+                                                    know their bits and colours
 text on a node         in the log only              `PromptServer.send_progress_text`
 after a reload         texts and views are gone     `has_intermediate_output` in the schema
 replacing a node       `is_deprecated` only         `ComfyAPI().node_replacement`
@@ -189,6 +190,29 @@ def progress(total: int) -> Report:
 def video_from_file(path: str) -> Any:
     """A VIDEO of the host, of a file."""
     return video_types()[0](path)
+
+
+def trim_window(video: Any) -> tuple[float, float] | None:
+    """Start and length in seconds of the part that a VIDEO is of its file; (0, 0): all of it.
+
+    None: a part, but this host does not tell which (versions that cut, but do not say where).
+    """
+    if hasattr(video, "get_active_trim_window"):
+        return video.get_active_trim_window()
+    whole = video_types()[0](video.get_stream_source()).get_duration()
+    return (0.0, 0.0) if abs(whole - video.get_duration()) < 0.01 else None
+
+
+def video_from_frames(components: Any, like: Any) -> Any:
+    """A VIDEO of frames in memory, to be saved with as many bits as `like`, another VIDEO."""
+    depth = like.get_bit_depth() if hasattr(like, "get_bit_depth") else 8
+    return make(video_types()[1], components, newer={"bit_depth": depth})
+
+
+def is_hdr(video: Any) -> bool:
+    """True if the host says so of a VIDEO; frames in memory never are, whatever they came from."""
+    told = video.get_color_space() if hasattr(video, "get_color_space") else "auto"
+    return told not in ("auto", "sRGB")
 
 
 def video_types() -> tuple[type, ...]:

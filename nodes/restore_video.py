@@ -21,7 +21,7 @@ from ..devudp_model.restoring.auto import AUTO
 from ..devudp_model.restoring.restoration import Options, Precision
 from ..devudp_model.restoring.tasks import Task
 from ..devudp_model.system.memory import first_limit
-from ..devudp_model.videos.pyav import open_video
+from ..devudp_model.videos.pyav import WHOLE, Window, open_video
 from ..devudp_model.videos.scenes import SceneRestorer
 from ..devudp_model.videos.video import THUMBNAIL, find_scenes, restore_video
 from ..devudp_model.videos.video_writer import FORMAT
@@ -107,8 +107,9 @@ class DEvUDPRestoreVideo(ChecksCheckpoint, io.ComfyNode):
         precision = host_precision(precision)
         options = make_options(task, strength, exposure, precision, "shared", denoise)
         with scene_restorer(checkpoint, options, auto=task == AUTO) as scenes:
-            if is_file(video):
-                restored = restore_file(video, scenes)
+            window = window_of(video)
+            if window is not None:
+                restored = restore_file(video, scenes, window)
             else:
                 restored = restore_frames(video, scenes)
         text = scenes.reason()
@@ -138,21 +139,24 @@ def scene_restorer(checkpoint: str, options: Options, *, auto: bool) -> Iterator
         yield scenes
 
 
-def is_file(video: Any) -> bool:
-    """Whether a VIDEO is a whole file; newer hosts can cut a part out of one.
+def window_of(video: Any) -> Window | None:
+    """The part of its file that a VIDEO is; None where its frames have to be taken out of memory.
 
     Raises:
         VideoError: it is a file that is not to be opened.
     """
-    kind = host.video_types()[0]
-    if not isinstance(video, kind) or not hasattr(video, "get_stream_source"):
-        return False
+    if not hasattr(video, "get_stream_source"):
+        return None
+    if not isinstance(video, host.video_types()[0]):
+        # Another pack's: frames would lose what HDR is told by.
+        return WHOLE if host.is_hdr(video) else None
     source = video.get_stream_source()
     open_video(source).close()  # refuses what the host would open: playlists that name other files
-    return abs(kind(source).get_duration() - video.get_duration()) < 0.01
+    part = host.trim_window(video)
+    return None if part is None else Window(*part)
 
 
-def restore_file(video: Any, scenes: SceneRestorer) -> Any:
+def restore_file(video: Any, scenes: SceneRestorer, window: Window) -> Any:
     """A VIDEO that is a file; the restored one lies in the host's temporary folder."""
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
@@ -164,7 +168,7 @@ def restore_file(video: Any, scenes: SceneRestorer) -> Any:
         report = report or host.progress(max(total, 1))
         report(done)
 
-    restore_video(video.get_stream_source(), target, scenes, progress)
+    restore_video(video.get_stream_source(), target, scenes, progress, window)
     return host.video_from_file(str(target))
 
 
@@ -190,4 +194,4 @@ def restore_frames(video: Any, scenes: SceneRestorer) -> Any:
             result[i : i + 1, ..., :3] = channels_last(restore_one(tensor(images[i])))
             result[i : i + 1, ..., 3:] = images[i : i + 1, ..., 3:]
             report(i + 1)
-    return host.video_types()[1](replace(components, images=result))
+    return host.video_from_frames(replace(components, images=result), video)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,12 +11,12 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.host import make_workflows
 from tests.host.browser import find_chromium, look
 from tests.host.conftest import fill_base
 from tests.host.environment import CACHE, ROOT, Host, version
+from tests.host.page_workflows import again, blueprints_in_use, slow_workflow, small_workflows
 from tests.host.prompts import Builder
 from tests.host.server import Server, install_pack, serve
 from tests.host.test_nodes import NODES
@@ -81,66 +80,6 @@ def page(host: Host, plain_server: Server, chromium: str, photo: np.ndarray) -> 
 def aliases_are_searched(server: Server) -> bool:
     """Whether this is a ComfyUI of 2026, whose page looks for more than names."""
     return "search_aliases" in server.get("/object_info/DEvUDPRestore")["DEvUDPRestore"]
-
-
-def again(strength: float) -> Path:
-    """The first workflow with another strength: what has been run before is not run again."""
-    path = CACHE / f"Fix it again, {strength}.json"
-    path.write_text(json.dumps(first_workflow(strength=strength)), encoding="utf-8")
-    return path
-
-
-def first_workflow(image: str = "", **widgets: Any) -> dict[str, Any]:
-    """The first of the shipped workflows, with another image and values of `DEvUDPRestore`."""
-    workflow = load(next(p for p in workflow_files() if p.stem == make_workflows.FIRST))
-    names = ["task", "checkpoint", "strength"]
-    for node in workflow["nodes"]:
-        if node["type"] == "LoadImage" and image:
-            node["widgets_values"][0] = image
-        if node["type"] == "DEvUDPRestore":
-            for name, value in widgets.items():
-                node["widgets_values"][names.index(name)] = value
-    return workflow
-
-
-def slow_workflow(server: Server, photo: np.ndarray) -> Path:
-    """Takes so long that it can be stopped."""
-    Image.fromarray(photo).resize((1024, 768)).save(server.base / "input" / "large.png")
-    path = CACHE / "slow.json"
-    path.write_text(json.dumps(first_workflow("large.png", task="joint")), encoding="utf-8")
-    return path
-
-
-def small_workflows() -> list[Path]:
-    """The shipped workflows; the video's frames are made smaller, to save time."""
-    folder = CACHE / "small-workflows"
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in workflow_files():
-        workflow = load(path)
-        for node in workflow["nodes"]:
-            if node["type"] == "ImageScale":
-                node["widgets_values"][1:3] = 64, 48
-        (folder / path.name).write_text(json.dumps(workflow), encoding="utf-8")
-    return sorted(folder.glob("*.json"))
-
-
-def blueprints_in_use() -> list[Path]:
-    """Each blueprint between a loaded and a shown image, as a user would put it."""
-    folder = CACHE / "blueprints-in-use"
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted((ROOT / "subgraphs").glob("*.json")):
-        blueprint = load(path)
-        graph = make_workflows.Graph("")
-        loaded = make_workflows.load(graph, make_workflows.BAD, (0, 0))
-        shown = graph.add("PreviewImage", (800, 0), "Fixed photo", [], size=(320, 340))
-        [node] = blueprint["nodes"]
-        node.update(id=3, pos=[400, 0], order=2)
-        graph.nodes.append(node)
-        graph.link((loaded, 0), 3, 0)
-        graph.link((3, 0), shown, 0)
-        workflow = graph.workflow(path.stem) | {"definitions": blueprint["definitions"]}
-        (folder / path.name).write_text(json.dumps(workflow), encoding="utf-8")
-    return sorted(folder.glob("*.json"))
 
 
 def test_weights_in_the_users_own_folders_are_found(plain_server: Server) -> None:
@@ -235,9 +174,7 @@ def test_who_has_a_bad_photo_does_not_find_what_makes_bad_ones(
     assert "Restore" in page["filtered"][word][0]
 
 
-def test_what_nodes_show_is_back_after_a_reload(
-    page: dict[str, Any], plain_server: Server
-) -> None:
+def test_what_nodes_show_is_back_after_a_reload(page: dict[str, Any], plain_server: Server) -> None:
     shown = page["reloaded"]
     assert "a view" in shown["before"]["Restore"]
     info = plain_server.get("/object_info/DEvUDPRestore")["DEvUDPRestore"]

@@ -88,7 +88,9 @@ def test_saved_workflows_open_in_the_page(host: Host, server: Server, tmp_path: 
     for name, workflow in SAVED.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(workflow), encoding="utf-8")
     files = sorted(tmp_path.glob("*.json"))
-    page = look(host, server, chromium, CACHE / "screenshots" / version() / "0.6.1", files, run=False)
+    page = look(
+        host, server, chromium, CACHE / "screenshots" / version() / "0.6.1", files, run=False
+    )
     assert page["workflows"].keys() == SAVED.keys()
     for name, seen in page["workflows"].items():
         assert seen["unknown"] == [] and seen["alerts"] == [], name

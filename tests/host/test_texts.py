@@ -35,7 +35,7 @@ CORES_NAMES = {
 }
 """What the host's own page calls Upscale Image (using Model); in English, just that."""
 INFO: dict[str, Any] = json.loads((HERE / "object_info.json").read_text(encoding="utf-8"))
-"""The nodes as frozen; `test_nodes.py` compares this with the running host."""
+"""The nodes as frozen; `test_object_info.py` compares this with the running host."""
 
 ARCHIVE_BYTES = 33_000_000
 FORBIDDEN_MODULES = {"subprocess", "pickle", "urllib", "requests", "http", "socket", "ctypes"}
