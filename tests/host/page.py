@@ -71,7 +71,8 @@ VIEWS = """() => window.app.graph._nodes.flatMap((n) => (n.widgets ?? [])
 
 SHOWN = """() => Object.fromEntries(window.app.graph._nodes.map((n) => [n.title,
   (n.widgets ?? []).filter((w) => ['before_after', 'found', '$$node-text-preview'].includes(w.name))
-  .map((w) => w.name == 'before_after' ? 'a view' : String(w.box?.textContent ?? w.value))])
+  .map((w) => w.name == 'before_after' ? 'a view' : String(w.box?.textContent ?? w.value))
+  .sort()])
   .filter(([, shown]) => shown.length))"""
 """What nodes show of their last run: a view of before and after, and texts."""
 
