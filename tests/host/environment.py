@@ -154,7 +154,8 @@ def build(folder: Path) -> None:
     run(*pip, "--no-deps", "-r", str(HERE / "requirements-no-deps.txt"))
     if tree:
         run(*pip, "--no-deps", *(text for name, text in wanted if name.startswith("comfy")))
-        run(*pip, "--no-deps", *run(str(host.python), "-c", TEMPLATE_LISTS).split())
+        if lists := run(str(host.python), "-c", TEMPLATE_LISTS).split():
+            run(*pip, "--no-deps", *lists)
     else:
         hashed = str(HERE / "requirements-hashed.txt")
         run(*pip, "--no-deps", "--require-hashes", "-r", hashed)
