@@ -35,6 +35,17 @@ def again(strength: float) -> Path:
     return path
 
 
+def blueprint_again(strength: float) -> Path:
+    """The first blueprint in use, likewise."""
+    workflow = load(next(p for p in blueprints_in_use() if p.stem == "Fix this photo"))
+    for node in workflow["definitions"]["subgraphs"][0]["nodes"]:
+        if node["type"] == "DEvUDPRestore":
+            node["widgets_values"][2] = strength
+    path = CACHE / f"Blueprint again, {strength}.json"
+    path.write_text(json.dumps(workflow), encoding="utf-8")
+    return path
+
+
 def slow_workflow(server: Server, photo: np.ndarray) -> Path:
     """Takes so long that it can be stopped."""
     Image.fromarray(photo).resize((1024, 768)).save(server.base / "input" / "large.png")

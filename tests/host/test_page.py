@@ -16,7 +16,13 @@ from tests.host import make_workflows
 from tests.host.browser import find_chromium, look
 from tests.host.conftest import fill_base
 from tests.host.environment import CACHE, ROOT, Host, version
-from tests.host.page_workflows import again, blueprints_in_use, slow_workflow, small_workflows
+from tests.host.page_workflows import (
+    again,
+    blueprint_again,
+    blueprints_in_use,
+    slow_workflow,
+    small_workflows,
+)
 from tests.host.prompts import Builder
 from tests.host.server import Server, install_pack, serve
 from tests.host.test_nodes import NODES
@@ -242,7 +248,10 @@ def test_the_view_is_large_enough(page: dict[str, Any]) -> None:
 
 def test_the_view_is_as_large_in_nodes_2(host: Host, plain_server: Server, chromium: str) -> None:
     """Beside the text of `auto`, which would take half of the room."""
-    path = again(0.9)
-    seen = look(host, plain_server, chromium, SCREENSHOTS / "nodes2", [path], nodes2=True)
-    [height] = seen["workflows"][path.stem]["views"]
-    assert 200 <= height < 300
+    paths = [again(0.9), blueprint_again(0.9)]
+    seen = look(host, plain_server, chromium, SCREENSHOTS / "nodes2", paths, nodes2=True)
+    for path in paths:
+        [height] = seen["workflows"][path.stem]["views"]
+        assert 200 <= height < 300, path.stem
+        [shown] = seen["workflows"][path.stem]["shown"].values()
+        assert len(shown) == 2, "what auto did, too"
