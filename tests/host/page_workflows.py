@@ -81,6 +81,8 @@ def blueprints_in_use() -> list[Path]:
         graph.nodes.append(node)
         graph.link((loaded, 0), 3, 0)
         graph.link((3, 0), shown, 0)
-        workflow = graph.workflow(path.stem) | {"definitions": blueprint["definitions"]}
+        # Not called as the blueprint: one id for both would confuse the page (1.58.1).
+        workflow = graph.workflow(f"{path.stem} in use")
+        workflow["definitions"] = blueprint["definitions"]
         (folder / path.name).write_text(json.dumps(workflow), encoding="utf-8")
     return sorted(folder.glob("*.json"))
