@@ -4,7 +4,7 @@ The protocol of the paper's tables: 8-bit outputs against 8-bit references. Equa
 ``structural_similarity(channel_axis=2, gaussian_weights=True, use_sample_covariance=False,
 data_range=255)`` and ``peak_signal_noise_ratio(data_range=255)``, which the tests show.
 
-    from devudp_model.metrics import psnr, ssim, mae
+    from devudp_model.ops.metrics import psnr, ssim, mae
     psnr(restored, reference)        # both 3,H,W uint8
 """
 
@@ -106,8 +106,8 @@ def blur(x: Tensor) -> Tensor:
 
 
 def window_at_each(side: int, like: Tensor) -> Tensor:
-    """S-10,S: the Gaussian window at each of its places along a side."""
-    places = torch.arange(side, dtype=like.dtype, device=like.device)
-    offsets = places - places[: side - WINDOW + 1, None] - WINDOW // 2
+    """Returns S-10,S: the Gaussian window at each of its positions along a side."""
+    positions = torch.arange(side, dtype=like.dtype, device=like.device)
+    offsets = positions - positions[: side - WINDOW + 1, None] - WINDOW // 2
     window = torch.exp(-0.5 * (offsets / SIGMA) ** 2) * (offsets.abs() <= WINDOW // 2)
     return window / window.sum(1, keepdim=True)
