@@ -38,12 +38,17 @@ def again(strength: float) -> Path:
 def blueprint_again(strength: float) -> Path:
     """The first blueprint in use, likewise."""
     workflow = load(next(p for p in blueprints_in_use() if p.stem == "Fix this photo"))
+    path = CACHE / f"Blueprint again, {strength}.json"
+    path.write_text(json.dumps(with_strength(workflow, strength)), encoding="utf-8")
+    return path
+
+
+def with_strength(workflow: dict[str, Any], strength: float) -> dict[str, Any]:
+    """The same workflow; what is restored inside its blueprint has this strength."""
     for node in workflow["definitions"]["subgraphs"][0]["nodes"]:
         if node["type"] == "DEvUDPRestore":
-            node["widgets_values"][2] = strength
-    path = CACHE / f"Blueprint again, {strength}.json"
-    path.write_text(json.dumps(workflow), encoding="utf-8")
-    return path
+            node["widgets_values"][2] = round(strength, 2)
+    return workflow
 
 
 def slow_workflow(server: Server, photo: np.ndarray) -> Path:
@@ -68,11 +73,14 @@ def small_workflows() -> list[Path]:
 
 
 def blueprints_in_use() -> list[Path]:
-    """Each blueprint between a loaded and a shown image, as a user would put it."""
+    """Each blueprint between a loaded and a shown image, as a user would put it.
+
+    Each has another strength: what one has computed, older hosts would not tell the next one.
+    """
     folder = CACHE / "blueprints-in-use"
     folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted((ROOT / "subgraphs").glob("*.json")):
-        blueprint = load(path)
+    for number, path in enumerate(sorted((ROOT / "subgraphs").glob("*.json"))):
+        blueprint = with_strength(load(path), 0.75 - 0.05 * number)
         graph = make_workflows.Graph("")
         loaded = make_workflows.load(graph, make_workflows.BAD, (0, 0))
         shown = graph.add("PreviewImage", (800, 0), "Fixed photo", [], size=(320, 340))
