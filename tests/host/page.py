@@ -94,6 +94,7 @@ SELECT = """(type) => {
 """Selects a node of a type, a new one if there is none."""
 
 SEARCH_BOX = ".comfy-vue-node-search-container input, input[role=combobox]:visible"
+TAB = ".workflow-tabs .p-togglebutton, [data-testid=workflow-tab] [role=tab]"
 FOUND = ".p-autocomplete-option, [data-testid=result-item], [data-testid=node-search-result]"
 """On pages of 2025, and of 2026."""
 
@@ -180,7 +181,7 @@ def open_workflow(page: Page, path: Path, out: Path, *, run: bool) -> dict[str, 
 def switch_tabs(page: Page, away: str, back: str) -> dict[str, str]:
     """Opens the tab of one workflow, then that of another; returns the numbers shown there."""
     for name in (away, back):
-        page.locator(".workflow-tabs .p-togglebutton", has_text=name[:12]).last.click()
+        page.locator(TAB, has_text=name[:12]).last.click()
         page.wait_for_timeout(1500)
     return page.evaluate(TEXTS)
 
