@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from devudp_model.auto import Choice, choose
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.depth import from_unit
-from devudp_model.files.reading import read_image
-from devudp_model.metrics import psnr
-from devudp_model.restoration import Options, restore
-from devudp_model.tasks import bundled_variant
+from devudp_model.images.reading import read_image
+from devudp_model.ops.dtypes import from_unit
+from devudp_model.ops.metrics import psnr
+from devudp_model.restoring.auto import Choice, choose
+from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.tasks import bundled_variant
 
 NOTHING = "nothing"
 CHOICES = (NOTHING, "deblur", "low light", "joint")

@@ -59,8 +59,8 @@ def devudp() -> Function:
     import torch
 
     from devudp_model import Options, bundled, load_checkpoint, restore
-    from devudp_model.auto import choose
-    from devudp_model.tasks import bundled_variant
+    from devudp_model.restoring.auto import choose
+    from devudp_model.restoring.tasks import bundled_variant
 
     loaded: dict[str, Any] = {}
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from devudp_model.checkpoint import save_checkpoint
-from devudp_model.generator import Generator
+from devudp_model.network.generator import Generator
 
 from .measure import ROOT
 from .tables import Cell, Table
@@ -67,7 +67,7 @@ def table_of_folders(size: tuple[int, int], few: int, many: int, width: int | No
 PEAK_OF_COMMAND = """
 import sys
 from benchmarks.measure import peak_bytes
-from devudp_model.cli import main
+from devudp_model.cli.main import main
 sys.argv[0] = "devudp"
 code = main(sys.argv[1:])
 print(peak_bytes())

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.coarse_to_fine import scales_for
-from devudp_model.generator import Generator
-from devudp_model.memory import is_out_of_memory
-from devudp_model.restoration import Options, restore
-from devudp_model.tasks import TASK_SPECS, Task
+from devudp_model.network.generator import Generator
+from devudp_model.restoring.coarse_to_fine import scales_for
+from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.tasks import TASK_SPECS, Task
+from devudp_model.system.memory import is_out_of_memory
 from training.differences import measure_differences
 
 from .measure import ROOT, best_time, machine
@@ -134,7 +134,7 @@ def speed(plan: Plan) -> Table:
 
 def differences(plan: Plan) -> Table:
     """How far results in 16 bits are from fp32, in the images that a user gets."""
-    from devudp_model.files.reading import read_image
+    from devudp_model.images.reading import read_image
 
     paths = sorted(p for p in plan.images.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
     images = [read_image(path).pixels[:, :3] for path in paths]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from devudp_model.generator import Generator, InstanceNorm
+from devudp_model.network.generator import Generator, InstanceNorm
 
 from .measure import best_time
 

@@ -12,8 +12,8 @@ import time
 
 import torch
 
-from devudp_model.generator import Generator
-from devudp_model.restoration import Options, Precision, restore
+from devudp_model.network.generator import Generator
+from devudp_model.restoring.restoration import Options, Precision, restore
 
 from .measure import forget_peak, peak_bytes, resident_bytes
 

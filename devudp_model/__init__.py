@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checkpoint import bundled, load_checkpoint
-    from .files.reading import read_image
-    from .files.writing import write_image
-    from .restoration import Options, restore
+    from .images.reading import read_image
+    from .images.writing import write_image
+    from .restoring.restoration import Options, restore
 
     __version__: str
 
@@ -31,12 +31,12 @@ __all__ = [
 ]
 
 MODULES = {
-    "Options": "restoration",
+    "Options": "restoring.restoration",
     "bundled": "checkpoint",
     "load_checkpoint": "checkpoint",
-    "read_image": "files.reading",
-    "restore": "restoration",
-    "write_image": "files.writing",
+    "read_image": "images.reading",
+    "restore": "restoring.restoration",
+    "write_image": "images.writing",
 }
 """Where each public name is defined."""
 
@@ -44,7 +44,7 @@ MODULES = {
 def __getattr__(name: str) -> Any:
     """Public names, on their first use."""
     if name == "__version__":
-        value: Any = import_module(".version", __name__).version()
+        value: Any = import_module(".system.version", __name__).version()
     elif name in MODULES:
         value = getattr(import_module(f".{MODULES[name]}", __name__), name)
     else:

@@ -18,11 +18,11 @@ from typing import TypedDict, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .atomic import replacing
 from .engine.precision import from_json
-from .generator import Generator, Norm, Variant, conv_norm_pairs, fold_batchnorm
-from .scene import SceneModel
-from .tensor_files import CheckpointError, encode_safetensors, read_tensors
+from .network.generator import Generator, Norm, Variant, conv_norm_pairs, fold_batchnorm
+from .network.tensor_files import CheckpointError, encode_safetensors, read_tensors
+from .restoring.exposure import SceneModel
+from .system.atomic import replacing
 
 __all__ = [
     "Checkpoint",
@@ -60,7 +60,7 @@ class Checkpoint:
         metadata: what the file says of itself. `variant`, `width`, `depth`, `norm` and `shortcut`
             are always there; `format_version`, `recipe`, `data`, `step`, `metrics`, `licence`,
             `seed`, `trained_with` and `hardware` in files of this project; `scene` and `precision`
-            where they were fitted and measured (see scene.py, engine/precision.py).
+            where they were fitted and measured (see exposure.py, engine/precision.py).
         path: where it was read from.
     """
 

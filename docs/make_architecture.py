@@ -17,7 +17,7 @@ import torch
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor, nn
 
-from devudp_model.generator import Generator
+from devudp_model.network.generator import Generator
 
 FIGURE = Path(__file__).parent / "architecture.png"
 SIDE = 64

@@ -10,9 +10,9 @@ from weakref import WeakValueDictionary
 import folder_paths  # pyright: ignore[reportMissingImports]
 import torch
 
-from ..devudp_model.auto import AUTO
 from ..devudp_model.checkpoint import Checkpoint, bundled, load_checkpoint
-from ..devudp_model.tasks import TASKS, Task, bundled_variant
+from ..devudp_model.restoring.auto import AUTO
+from ..devudp_model.restoring.tasks import TASKS, Task, bundled_variant
 
 FOLDER = "devudp"
 SUFFIXES = {".safetensors", ".pth"}

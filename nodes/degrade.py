@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from ..devudp_model.degrade import degrade
+from ..devudp_model.ops.degrade import degrade
 from .host import compute_device, make, progress
 from .images import channels_first, channels_last, check_image, empty_like
 from .inputs import CATEGORY

@@ -32,7 +32,7 @@ from PIL import Image
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from ..devudp_model import memory
+from ..devudp_model.system import memory
 
 
 def make(factory: Callable[..., Any], *args: Any, newer: dict[str, Any], **kwargs: Any) -> Any:

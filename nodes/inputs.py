@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 
-from ..devudp_model.auto import AUTO
-from ..devudp_model.restoration import PRECISIONS, STATISTICS, Options, Precision, Statistics
-from ..devudp_model.tasks import (
+from ..devudp_model.restoring.auto import AUTO
+from ..devudp_model.restoring.restoration import (
+    PRECISIONS,
+    STATISTICS,
+    Options,
+    Precision,
+    Statistics,
+)
+from ..devudp_model.restoring.tasks import (
     DEFAULT_TASK,
     MOST_DENOISE,
     ROWS,

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..devudp_model.engine.watch import KeptOutputs
+from ..devudp_model.engine.hooks import KeptOutputs
 
 LIMIT = 384 * 2**20
 """Bytes of all outputs together: 32 megapixels."""

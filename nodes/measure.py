@@ -8,8 +8,8 @@ import torch
 from comfy_api.latest import io, ui  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from ..devudp_model.depth import from_unit
-from ..devudp_model.metrics import mae, psnr, ssim
+from ..devudp_model.ops.dtypes import from_unit
+from ..devudp_model.ops.metrics import mae, psnr, ssim
 from .host import make, progress
 from .images import channels_first, check_image
 from .inputs import CATEGORY

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..devudp_model.depth import from_unit
-from ..devudp_model.engine.watch import watching
-from ..devudp_model.generator import Generator
-from ..devudp_model.progress import ImageProgress
-from ..devudp_model.restoration import Options, restore
-from ..devudp_model.tasks import TASK_SPECS
+from ..devudp_model.engine.hooks import watching
+from ..devudp_model.network.generator import Generator
+from ..devudp_model.ops.dtypes import from_unit
+from ..devudp_model.restoring.progress import ImageProgress
+from ..devudp_model.restoring.restoration import Options, restore
+from ..devudp_model.restoring.tasks import TASK_SPECS
 from .host import PREVIEW_PIXELS, Report
 from .images import channels_first
 

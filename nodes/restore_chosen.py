@@ -9,10 +9,10 @@ from itertools import groupby
 
 from torch import Tensor
 
-from ..devudp_model.auto import AUTO, Choice, choose
-from ..devudp_model.frozen import sampled
-from ..devudp_model.restoration import Options
-from ..devudp_model.tasks import Task
+from ..devudp_model.restoring.auto import AUTO, Choice, choose
+from ..devudp_model.restoring.frozen import sampled
+from ..devudp_model.restoring.restoration import Options
+from ..devudp_model.restoring.tasks import Task
 from . import checkpoints, host
 from .images import channels_first, empty_like
 from .kept import kept_for

@@ -16,15 +16,15 @@ import torch.nn.functional as F
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from ..devudp_model.auto import AUTO
-from ..devudp_model.files.pyav import open_video
-from ..devudp_model.files.scenes import SceneRestorer
-from ..devudp_model.files.video import THUMBNAIL, find_scenes, restore_video
-from ..devudp_model.files.video_writer import FORMAT
-from ..devudp_model.generator import Generator
-from ..devudp_model.memory import first_limit
-from ..devudp_model.restoration import Options, Precision
-from ..devudp_model.tasks import Task
+from ..devudp_model.network.generator import Generator
+from ..devudp_model.restoring.auto import AUTO
+from ..devudp_model.restoring.restoration import Options, Precision
+from ..devudp_model.restoring.tasks import Task
+from ..devudp_model.system.memory import first_limit
+from ..devudp_model.videos.pyav import open_video
+from ..devudp_model.videos.scenes import SceneRestorer
+from ..devudp_model.videos.video import THUMBNAIL, find_scenes, restore_video
+from ..devudp_model.videos.video_writer import FORMAT
 from . import checkpoints, host
 from .host import make, show_text
 from .images import channels_first, channels_last, empty_like

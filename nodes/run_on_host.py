@@ -10,13 +10,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..devudp_model.engine.hooks import KeptOutputs, watching
 from ..devudp_model.engine.layers import forget_layers
-from ..devudp_model.engine.watch import KeptOutputs, watching
-from ..devudp_model.frozen import VideoRestorer, sampled
-from ..devudp_model.generator import Generator
-from ..devudp_model.memory import first_limit, with_less_memory
-from ..devudp_model.progress import pixels_to_do
-from ..devudp_model.restoration import Options, Precision, restore
+from ..devudp_model.network.generator import Generator
+from ..devudp_model.restoring.frozen import VideoRestorer, sampled
+from ..devudp_model.restoring.progress import pixels_to_do
+from ..devudp_model.restoring.restoration import Options, Precision, restore
+from ..devudp_model.system.memory import first_limit, with_less_memory
 from . import host
 from .host import intermediate_device, intermediate_dtype
 from .images import channels_first, channels_last, check_image, empty_like

@@ -11,13 +11,13 @@ import torch
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
-from ..devudp_model.auto import AUTO, choose
 from ..devudp_model.engine.layers import forget_layers
-from ..devudp_model.frozen import FrozenRestorer
-from ..devudp_model.generator import STRIDE, Generator
-from ..devudp_model.memory import first_limit, with_less_memory
-from ..devudp_model.restoration import Options, Precision
-from ..devudp_model.tasks import TASK_SPECS, Task
+from ..devudp_model.network.generator import STRIDE, Generator
+from ..devudp_model.restoring.auto import AUTO, choose
+from ..devudp_model.restoring.frozen import FrozenRestorer
+from ..devudp_model.restoring.restoration import Options, Precision
+from ..devudp_model.restoring.tasks import TASK_SPECS, Task
+from ..devudp_model.system.memory import first_limit, with_less_memory
 from . import checkpoints, host
 from .host import make, show_text
 from .images import channels_first, check_image

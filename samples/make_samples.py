@@ -12,7 +12,7 @@ import skimage.data
 import torch
 from PIL import Image
 
-from devudp_model.degrade import degrade
+from devudp_model.ops.degrade import degrade
 
 FOLDER = Path(__file__).parent
 

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from devudp_model.checkpoint import save_checkpoint
-from devudp_model.generator import Generator
+from devudp_model.network.generator import Generator
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -185,13 +185,14 @@ module = importlib.util.module_from_spec(spec)
 sys.modules[name] = module
 spec.loader.exec_module(module)
 assert callable(module.comfy_entrypoint)
-importlib.import_module(name + ".devudp_model.restoration")
+importlib.import_module(name + ".devudp_model.restoring.restoration")
 model = importlib.import_module(name + ".devudp_model")
 assert model.__version__ == {PROJECT["version"]!r}
 for public in model.__all__:
     assert getattr(model, public) is getattr(model, public)
-assert callable(model.restore) and model.restore.__module__ == name + ".devudp_model.restoration"
-importlib.import_module(name + ".devudp_model.cli")
+assert callable(model.restore)
+assert model.restore.__module__ == name + ".devudp_model.restoring.restoration"
+importlib.import_module(name + ".devudp_model.cli.main")
 assert "devudp_model" not in sys.modules and "nodes" not in sys.modules
 """
     result = subprocess.run(
@@ -207,9 +208,9 @@ assert not {"torch", "PIL", "numpy"} & set(sys.modules), "importing the package 
 assert set(devudp_model.__all__) <= set(dir(devudp_model))
 from devudp_model import Options, __version__, bundled, load_checkpoint, read_image, restore
 from devudp_model import write_image
-import devudp_model.restoration, devudp_model.files.restore_files
+import devudp_model.restoring.restoration, devudp_model.batch.restore_files
 from devudp_model import restore as again
-assert callable(restore) and restore is again is devudp_model.restoration.restore
+assert callable(restore) and restore is again is devudp_model.restoring.restoration.restore
 try:
     devudp_model.sharpen
 except AttributeError as error:
@@ -258,7 +259,9 @@ def restore_from(site: Path, folder: Path) -> None:
     noise = torch.randint(0, 255, (24, 40, 3), dtype=torch.uint8).numpy()
     Image.fromarray(noise).save(folder / "noise.png")
     words = ["restore", "flat.png", "noise.png", "--out", "restored", "--task", "joint"]
-    code = f"import sys; sys.path.insert(0, {str(site)!r})\nfrom devudp_model.cli import main\n"
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r})\nfrom devudp_model.cli.main import main\n"
+    )
     code += f"sys.exit(main({[*words, '--checkpoint', 'own.safetensors', '--device', 'cpu']}))"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True

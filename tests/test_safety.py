@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch.torch_version import TorchVersion
 
-from devudp_model import tensor_files
-from devudp_model.tensor_files import CheckpointError, read_tensors
+from devudp_model.network import tensor_files
+from devudp_model.network.tensor_files import CheckpointError, read_tensors
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,8 +44,8 @@ NETWORK = {
 CODE = {"pickle", "marshal", "shelve", "dill", "joblib", "ctypes", "cffi", "runpy", "code"}
 FORBIDDEN_MODULES = PROGRAMS | NETWORK | CODE
 EXCEPTIONS = {
-    "devudp_model/tensor_files.py": {"pickle"},  # for `pickle.UnpicklingError`, see below
-    "devudp_model/files/launcher.py": {"torch.distributed"},  # under torchrun only
+    "devudp_model/network/tensor_files.py": {"pickle"},  # for `pickle.UnpicklingError`, see below
+    "devudp_model/batch/launcher.py": {"torch.distributed"},  # under torchrun only
 }
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "breakpoint"}
 FORBIDDEN_ATTRIBUTES = re.compile(
@@ -118,7 +118,7 @@ def test_the_check_finds_it(source: str) -> None:
 def test_the_launcher_connects_only_where_a_launcher_started_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from devudp_model.files.launcher import Process
+    from devudp_model.batch.launcher import Process
 
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from devudp_model.terminal import drop_output
+from devudp_model.system.terminal import drop_output
 
 logger = logging.getLogger("devudp")
 

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from devudp_model.engine.hooks import KeptOutputs, watching
 from devudp_model.engine.precision import HALF, Difference, Measured, Precision
-from devudp_model.engine.watch import KeptOutputs, watching
-from devudp_model.generator import Generator
-from devudp_model.restoration import Options, restore
-from devudp_model.tasks import ROWS, Task
+from devudp_model.network.generator import Generator
+from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.tasks import ROWS, Task
 
 from .config import Config
 from .data.domains import find_domains

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .config import Config, ConfigError
 
 SSIM_WINDOW = 11
-"""Pixels of a side of the smallest image that has an SSIM (devudp_model.metrics.WINDOW)."""
+"""Pixels of a side of the smallest image that has an SSIM (devudp_model.ops.metrics.WINDOW)."""
 
 ALEXNET_SIDE = 31
 """Pixels of a side of the smallest image that AlexNet, LPIPS's network, has features for."""

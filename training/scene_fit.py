@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from devudp_model.degrade import darken, uniform
-from devudp_model.scene import SceneModel, features
+from devudp_model.ops.degrade import darken, uniform
+from devudp_model.restoring.exposure import SceneModel, features
 
 from .data.image_cache import UnreadableImage, decode
 

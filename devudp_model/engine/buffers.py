@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from .spill_file import SpillFile
+from ..bands.spill_file import SpillFile
 
 LARGE_SHARE = 32
 """On a CPU, a buffer that takes at least one part in so many of the limit is a `BlockBuffer`."""

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..depth import to_colour
-from ..filters import window_max, window_mean
-from .image_rows import AnyImage, FileImage, read_rows
+from ..bands.rows import AnyImage, FileImage, read_rows
+from ..ops.dtypes import to_colour
+from ..ops.filters import window_max, window_mean
 
 LIMIT = (7.0, 10.0)
 """Before the output activation, no image needs more than the first: tanh(4) is white to 8 bits.

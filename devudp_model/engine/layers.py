@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..generator import (
+from ..network.generator import (
     ConvNorm,
     Generator,
     InstanceNorm,

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..generator import Generator
-from .image_rows import AnyImage, FileImage
+from ..bands.rows import AnyImage, FileImage
+from ..bands.workers import working
+from ..network.generator import Generator
+from .hooks import content_of, current
 from .layers import layers_of
 from .precision import retry_in_fp32
 from .statistics import KeptMoments
 from .strips import StripExecution
-from .watch import content_of, current
 from .whole import WholeExecution, fits_whole
-from .workers import working
 
 
 class Network(nn.Module):
@@ -87,7 +87,7 @@ class Network(nn.Module):
 
         Args:
             image: B,C,H,W in [0, 1], C = 1 or 3 (or 4: the last is ignored), any type of image (see
-                depth.py), device and size; or one in a temporary file.
+                dtypes.py), device and size; or one in a temporary file.
             memory: bytes of the device that the run may take; None for no limit.
             keep: keep the statistics: from now on the network is a local one.
             check: whether to look now that all numbers are finite; else `check` has to be called

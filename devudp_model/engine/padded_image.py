@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..depth import movable, to_unit
-from ..generator import STANDARDIZE_EPS, pad_to_stride
-from .image_rows import AnyImage, read_rows
+from ..bands.rows import AnyImage, read_rows
+from ..network.generator import STANDARDIZE_EPS, pad_to_stride
+from ..ops.dtypes import movable, to_unit
 from .layers import halves
 from .statistics import Moments
 

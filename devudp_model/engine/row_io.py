@@ -10,13 +10,13 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ..generator import NORM_EPS
+from ..bands.rows import AnyImage, read_rows, write_rows
+from ..bands.workers import AHEAD, Order, worker_count
+from ..network.generator import NORM_EPS
 from .buffers import BufferPool, RowBuffer, empty_strip
-from .image_rows import AnyImage, read_rows, write_rows
 from .kernels import kernels_for, signed
 from .padded_image import STEM_REACH, PaddedImage, stem_input
 from .statistics import Moments
-from .workers import AHEAD, Order, worker_count
 
 
 class Span(NamedTuple):

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..bands.workers import Stopped, in_parallel
 from .kernels import kernels_for
-from .workers import Stopped, in_parallel
 
 BATCH_NORM_STATS = frozenset(["cuda"])
 """Types of devices that have `torch.batch_norm_stats`."""

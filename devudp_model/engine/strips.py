@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from ..bands.rows import AnyImage, extremes
+from ..bands.workers import in_parallel, worker_count
 from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
-from .image_rows import AnyImage, extremes
+from .hooks import current
 from .layers import Layer
 from .padded_image import PaddedImage
 from .row_io import (
@@ -23,8 +25,6 @@ from .row_io import (
     Writer,
 )
 from .statistics import FeatureStatistics, ImageStatistics, KeptMoments, Moments, group_rows
-from .watch import current
-from .workers import in_parallel, worker_count
 
 if TYPE_CHECKING:
     from .network import Network

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..generator import NORM_EPS
-from ..memory import first_limit, free_bytes
+from ..bands.rows import AnyImage
+from ..network.generator import NORM_EPS
+from ..system.memory import first_limit, free_bytes
 from .droplets import excess, heal
-from .image_rows import AnyImage
+from .hooks import current
 from .layers import Layer
 from .padded_image import STEM_REACH, PaddedImage, stem_input
 from .statistics import KeptMoments, Moments, wide
-from .watch import current
 
 if TYPE_CHECKING:
     from .network import Network

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from devudp_model.checkpoint import save_checkpoint
-from devudp_model.cli import main
+from devudp_model.cli.main import main
 from tests.accelerator.conftest import photos, small_generator
 from tests.accelerator.counts import NAME, counting, watching_memory
 from tests.training.training_run import random_lpips_weights

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.engine import network, strips
-from devudp_model.generator import Generator
-from devudp_model.restoration import Options, restore
-from devudp_model.tasks import TASK_SPECS, Task
+from devudp_model.network.generator import Generator
+from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.tasks import TASK_SPECS, Task
 from tests.accelerator.counts import counting
 from tests.accelerator.device import KERNELS
 

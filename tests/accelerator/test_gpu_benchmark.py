@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from benchmarks import gpu, measure
-from devudp_model.tasks import TASK_SPECS
+from devudp_model.restoring.tasks import TASK_SPECS
 from tests.accelerator.conftest import photos, small_generator
 from tests.accelerator.counts import counting
 

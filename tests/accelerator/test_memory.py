@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from devudp_model.files.scenes import SceneRestorer
-from devudp_model.frozen import FrozenRestorer
-from devudp_model.memory import MemoryApi, is_out_of_memory, with_less_memory
-from devudp_model.restoration import Options, restore
-from devudp_model.tasks import TASK_SPECS, Task
+from devudp_model.restoring.frozen import FrozenRestorer
+from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.tasks import TASK_SPECS, Task
+from devudp_model.system.memory import MemoryApi, is_out_of_memory, with_less_memory
+from devudp_model.videos.scenes import SceneRestorer
 from tests.accelerator.conftest import photos, small_generator
 from tests.accelerator.counts import STATE, watching_memory
 

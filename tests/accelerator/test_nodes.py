@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from devudp_model.checkpoint import save_checkpoint
-from devudp_model.tasks import TASK_SPECS, TASKS
+from devudp_model.restoring.tasks import TASK_SPECS, TASKS
 from tests.accelerator.conftest import photos, small_generator
 from tests.accelerator.counts import NAME, STATE, watching_memory
 from tests.host.fakes import Pack, load_pack
@@ -41,7 +41,7 @@ def pack(
     )
     stats = pack.module("devudp_model.engine.statistics")
     monkeypatch.setattr(stats, "BATCH_NORM_STATS", {NAME})
-    monkeypatch.setattr(pack.module("devudp_model.coarse_to_fine"), "LEAST_SIDE", 20)
+    monkeypatch.setattr(pack.module("devudp_model.restoring.coarse_to_fine"), "LEAST_SIDE", 20)
     gc.collect()
     return pack
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from devudp_model.auto import choose
 from devudp_model.engine import statistics
+from devudp_model.engine.hooks import KeptOutputs, watching
 from devudp_model.engine.precision import Precision
-from devudp_model.engine.watch import KeptOutputs, watching
-from devudp_model.frozen import FrozenRestorer, VideoRestorer
-from devudp_model.generator import Generator, Variant
-from devudp_model.restoration import Options, Statistics, restore
-from devudp_model.tasks import TASK_SPECS, TASKS, Task
+from devudp_model.network.generator import Generator, Variant
+from devudp_model.restoring.auto import choose
+from devudp_model.restoring.frozen import FrozenRestorer, VideoRestorer
+from devudp_model.restoring.restoration import Options, Statistics, restore
+from devudp_model.restoring.tasks import TASK_SPECS, TASKS, Task
 from tests.accelerator.conftest import photos, small_generator
 
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1}

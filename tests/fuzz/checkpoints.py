@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from devudp_model import tensor_files
 from devudp_model.checkpoint import CheckpointError, load_checkpoint
-from devudp_model.generator import Generator
+from devudp_model.network import tensor_files
+from devudp_model.network.generator import Generator
 from tests.fuzz.harness import Fault
 
 DTYPES = (

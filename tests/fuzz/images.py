@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from devudp_model.files import restore_files
-from devudp_model.files.images import ImageError, RasterImage, to_array
-from devudp_model.files.plan import Job
-from devudp_model.files.reading import read_image
-from devudp_model.generator import Generator
-from devudp_model.restoration import Options
+from devudp_model.batch import restore_files
+from devudp_model.batch.plan import Job
+from devudp_model.images.raster import ImageError, RasterImage, to_array
+from devudp_model.images.reading import read_image
+from devudp_model.network.generator import Generator
+from devudp_model.restoring.restoration import Options
 from tests.fuzz.harness import Fault
 from tests.fuzz.image_files import ImageFile, make
 

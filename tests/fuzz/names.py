@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from devudp_model import cli
 from devudp_model.checkpoint import save_checkpoint
+from devudp_model.cli import main as cli
 from tests.fuzz.harness import Fault, call
 from tests.fuzz.images import UNFORESEEN, generator
 

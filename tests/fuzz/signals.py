@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from devudp_model import cli
 from devudp_model.checkpoint import save_checkpoint
-from devudp_model.files.reading import read_image
+from devudp_model.cli import main as cli
+from devudp_model.images.reading import read_image
 from tests.fuzz.harness import Fault
 from tests.fuzz.images import generator
 from tests.fuzz.names import contents, leftover

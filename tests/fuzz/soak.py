@@ -28,11 +28,11 @@ import psutil
 import torch
 from PIL import Image
 
+from devudp_model.batch.restore_files import FileRestorer
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.files.restore_files import FileRestorer
-from devudp_model.generator import Generator
-from devudp_model.restoration import Options
-from devudp_model.tasks import Task, bundled_variant
+from devudp_model.network.generator import Generator
+from devudp_model.restoring.restoration import Options
+from devudp_model.restoring.tasks import Task, bundled_variant
 from tests.fuzz.harness import Fault
 from tests.host.conftest import PACK, fill_base
 from tests.host.environment import prepare

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from devudp_model.checkpoint import save_checkpoint
-from devudp_model.generator import Generator
+from devudp_model.network.generator import Generator
 from tests.host.environment import HERE, Host, prepare
 from tests.host.fakes import Pack, load_pack
 from tests.host.server import Server, install_pack, make_base, serve

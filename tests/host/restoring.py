@@ -15,13 +15,13 @@ def shape_of(pack: Pack) -> Shape:
 
 
 def options(pack: Pack, **changes: Any) -> Any:
-    return pack.module("devudp_model.restoration").Options(**changes)
+    return pack.module("devudp_model.restoring.restoration").Options(**changes)
 
 
 def restore_images(
     pack: Pack, image: torch.Tensor, masks: torch.Tensor | None = None, **changes: Any
 ) -> torch.Tensor:
-    generator = pack.module("devudp_model.generator").Generator("devudp", 8, 1).eval()
+    generator = pack.module("devudp_model.network.generator").Generator("devudp", 8, 1).eval()
     generator.load_state_dict(small_generator(1).state_dict())
     run = pack.module("nodes.run_on_host").restore_images
     return run(image, generator, options(pack, **changes), masks)

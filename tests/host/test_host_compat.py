@@ -118,7 +118,7 @@ def test_black_masks_and_numbers_that_are_none_are_told(pack: Pack) -> None:
 def test_the_host_hears_of_progress_within_an_image(
     pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack.module("devudp_model.progress"), "SECONDS", 0.0)
+    monkeypatch.setattr(pack.module("devudp_model.restoring.progress"), "SECONDS", 0.0)
     restore_images(pack, torch.rand(2, 64, 48, 3))
     told = pack.calls.progress
     assert told == sorted(told) and told[-1] == 2 and len(told) > 30
@@ -166,7 +166,7 @@ def test_masks(pack: Pack) -> None:
 def test_an_upscale_model_for_old_and_new_hosts(pack: Pack) -> None:
     """Old hosts call `.to`, new ones load `.patcher`; both call it with tiles."""
     upscaling = pack.module("nodes.upscale_model")
-    generator = pack.module("devudp_model.generator").Generator("devudp", 8, 1).eval()
+    generator = pack.module("devudp_model.network.generator").Generator("devudp", 8, 1).eval()
     image = torch.rand(1, 3, 40, 60)
     model = upscaling.TiledRestorer(generator, options(pack, precision="fp32"), image)
     assert model.scale == 1

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from devudp_model.checkpoint import save_checkpoint
-from devudp_model.generator import Generator
+from devudp_model.network.generator import Generator
 from tests.host.fakes import Pack, load_pack
 
 

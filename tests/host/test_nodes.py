@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from devudp_model.checkpoint import bundled, load_checkpoint, save_checkpoint
-from devudp_model.cli import main as command_line
-from devudp_model.restoration import Options, restore
-from devudp_model.tasks import Task, bundled_variant
+from devudp_model.cli.main import main as command_line
+from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.tasks import Task, bundled_variant
 from tests.host.conftest import NEIGHBOURS, PACK, small_generator
 from tests.host.environment import HERE
 from tests.host.prompts import Builder

@@ -18,8 +18,8 @@ from tests.host.fakes import Pack, restore_node
 def test_the_host_sees_what_is_finished(
     pack: Pack, monkeypatch: pytest.MonkeyPatch, statistics: str
 ) -> None:
-    monkeypatch.setattr(pack.module("devudp_model.progress"), "SECONDS", 0.0)
-    monkeypatch.setattr(pack.module("devudp_model.engine.image_rows"), "BAND_PIXELS", 600 * 100)
+    monkeypatch.setattr(pack.module("devudp_model.restoring.progress"), "SECONDS", 0.0)
+    monkeypatch.setattr(pack.module("devudp_model.bands.rows"), "BAND_PIXELS", 600 * 100)
     image = torch.rand(1, 25, 38, 3, generator=torch.Generator().manual_seed(0))
     image = image.repeat_interleave(16, 1).repeat_interleave(16, 2).repeat(2, 1, 1, 1) * 0.3
     image[1] *= 0.5

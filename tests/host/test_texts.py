@@ -39,7 +39,7 @@ INFO: dict[str, Any] = json.loads((HERE / "object_info.json").read_text(encoding
 
 ARCHIVE_BYTES = 33_000_000
 FORBIDDEN_MODULES = {"subprocess", "pickle", "urllib", "requests", "http", "socket", "ctypes"}
-ONLY_TO_CATCH_ITS_ERRORS = {"devudp_model/tensor_files.py": {"pickle"}}
+ONLY_TO_CATCH_ITS_ERRORS = {"devudp_model/network/tensor_files.py": {"pickle"}}
 
 
 def inputs(node: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from devudp_model.checkpoint import load_checkpoint
-from devudp_model.restoration import Options, restore
+from devudp_model.restoring.restoration import Options, restore
 from tests.host.prompts import Builder
 from tests.host.server import Server
 from tests.host.test_nodes import difference

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from devudp_model.cli import main as command_line
+from devudp_model.cli.main import main as command_line
 from tests.host import make_workflows
 from tests.host.environment import ROOT
 from tests.host.prompts import Builder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from devudp_model.generator import Generator, Variant
+from devudp_model.network.generator import Generator, Variant
 
 
 def make_generator(variant: Variant = "devudp", *, width: int = 8, depth: int = 1) -> Generator:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from devudp_model.files.images import to_array
-from devudp_model.files.reading import read_image
+from devudp_model.images.raster import to_array
+from devudp_model.images.reading import read_image
 
 
 def draw(path: Path, size: tuple[int, int] = (16, 12), seed: int = 0, mode: str = "RGB") -> Path:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from devudp_model import cli, tensor_files
 from devudp_model.checkpoint import save_checkpoint
-from devudp_model.generator import Generator
+from devudp_model.cli import main as cli
+from devudp_model.network import tensor_files
+from devudp_model.network.generator import Generator
 from tests.model.checkpoint_files import make_generator
 
 

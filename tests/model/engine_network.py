@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from devudp_model.generator import Generator, Variant
+from devudp_model.network.generator import Generator, Variant
 
 
 def random_image(*shape: int, seed: int = 0) -> Tensor:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from devudp_model.generator import Generator, Variant
-from devudp_model.restoration import Options
+from devudp_model.network.generator import Generator, Variant
+from devudp_model.restoring.restoration import Options
 
 FP32 = Options(precision="fp32")
 

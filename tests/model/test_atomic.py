@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from devudp_model import atomic
+from devudp_model.system import atomic
 
 EARLIER, LATER = b"earlier", b"later" * 1000
 

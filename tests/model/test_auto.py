@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from devudp_model.auto import Choice, choose
-from devudp_model.degrade import degrade
-from devudp_model.files.reading import read_image
-from devudp_model.restoration import Options
+from devudp_model.images.reading import read_image
+from devudp_model.ops.degrade import degrade
+from devudp_model.restoring.auto import Choice, choose
+from devudp_model.restoring.restoration import Options
 
 ROOT = Path(__file__).parents[2]
 GOOD = ROOT / "samples/good/astronaut.jpg"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from devudp_model.bands.rows import FileImage
 from devudp_model.engine import buffers as buffers
 from devudp_model.engine import strips as strips
 from devudp_model.engine.buffers import (
@@ -18,7 +19,6 @@ from devudp_model.engine.buffers import (
     RowBuffer,
     empty_strip,
 )
-from devudp_model.engine.image_rows import FileImage
 from devudp_model.engine.network import Network
 from tests.model.engine_network import generator, random_image
 

@@ -12,7 +12,6 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from devudp_model import atomic
 from devudp_model import checkpoint as checkpoint_module
 from devudp_model.checkpoint import (
     CheckpointError,
@@ -21,7 +20,8 @@ from devudp_model.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from devudp_model.generator import VARIANTS, Generator, Variant
+from devudp_model.network.generator import VARIANTS, Generator, Variant
+from devudp_model.system import atomic
 from tests.model.checkpoint_files import make_generator
 
 pytestmark = pytest.mark.usefixtures("read_pth_with_any_torch")

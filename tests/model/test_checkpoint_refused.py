@@ -20,7 +20,7 @@ from devudp_model.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from devudp_model.generator import Generator, Variant
+from devudp_model.network.generator import Generator, Variant
 from tests.model.checkpoint_files import make_generator
 
 pytestmark = pytest.mark.usefixtures("read_pth_with_any_torch")

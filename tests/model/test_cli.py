@@ -11,14 +11,14 @@ from typing import get_args
 
 import pytest
 
-from devudp_model import cli
-from devudp_model import cli_arguments as arguments
-from devudp_model.auto import AUTO
 from devudp_model.checkpoint import bundled
-from devudp_model.files import images
-from devudp_model.files.reading import READABLE
-from devudp_model.restoration import PRECISIONS, STATISTICS
-from devudp_model.tasks import TASKS
+from devudp_model.cli import arguments
+from devudp_model.cli import main as cli
+from devudp_model.images import raster as images
+from devudp_model.images.reading import READABLE
+from devudp_model.restoring.auto import AUTO
+from devudp_model.restoring.restoration import PRECISIONS, STATISTICS
+from devudp_model.restoring.tasks import TASKS
 from tests.model.cli_files import draw
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ def test_memory_sizes(text: str, size: int) -> None:
 
 @pytest.mark.slow
 def test_help_needs_no_torch() -> None:
-    code = "import sys; from devudp_model.cli import main\ntry: main(['restore', '--help'])\n"
+    code = "import sys; from devudp_model.cli.main import main\ntry: main(['restore', '--help'])\n"
     code += "except SystemExit: assert not {'torch', 'PIL', 'numpy'} & set(sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -92,7 +92,7 @@ def test_start_is_quick(tmp_path: Path, weights: Path) -> None:
     source = draw(tmp_path / "a.png", (256, 256))
     code = (
         "import sys, time, torch; start = time.process_time()\n"
-        "from devudp_model.cli import main; status = main(sys.argv[1:])\n"
+        "from devudp_model.cli.main import main; status = main(sys.argv[1:])\n"
         "print('seconds', time.process_time() - start)\n"
         "assert 'torch._dynamo' not in sys.modules, 'the compiler is imported'; sys.exit(status)"
     )

@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from devudp_model import cli
-from devudp_model.files import images
-from devudp_model.files import restore_files as batch
-from devudp_model.memory import PROGRAM_BYTES
-from devudp_model.restoration import Options
+from devudp_model.batch import restore_files as batch
+from devudp_model.cli import main as cli
+from devudp_model.images import raster as images
+from devudp_model.restoring.restoration import Options
+from devudp_model.system.memory import PROGRAM_BYTES
 from tests.model.cli_files import draw, names
 
 

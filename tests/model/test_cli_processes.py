@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from devudp_model.files import restore_files as batch
-from devudp_model.files.launcher import Process
-from devudp_model.files.outcome import Outcome
-from devudp_model.files.plan import plan
-from devudp_model.generator import Generator
-from devudp_model.restoration import Options
+from devudp_model.batch import restore_files as batch
+from devudp_model.batch.launcher import Process
+from devudp_model.batch.outcome import Outcome
+from devudp_model.batch.plan import plan
+from devudp_model.network.generator import Generator
+from devudp_model.restoring.restoration import Options
 from tests.model.cli_files import draw, names
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def test_two_real_processes(tmp_path: Path, weights: Path) -> None:
 def test_a_process_that_waits_can_be_ended(number: signal.Signals) -> None:
     """Two processes, one of which never comes to the end; the other one waits for it."""
     code = (
-        "import time\nfrom devudp_model.files.launcher import Process\nprocess = Process.this()\n"
+        "import time\nfrom devudp_model.batch.launcher import Process\nprocess = Process.this()\n"
         "process.connect()\nprint('met', flush=True)\n"
         "process.gather(0) if process.rank == 0 else time.sleep(600)"
     )

@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from devudp_model.batch.plan import PlanError, plan
 from devudp_model.checkpoint import load_checkpoint
-from devudp_model.files import images
-from devudp_model.files.images import to_array
-from devudp_model.files.plan import PlanError, plan
-from devudp_model.files.reading import read_image
-from devudp_model.files.writing import write_image
-from devudp_model.restoration import Options, restore
+from devudp_model.images import raster as images
+from devudp_model.images.raster import to_array
+from devudp_model.images.reading import read_image
+from devudp_model.images.writing import write_image
+from devudp_model.restoring.restoration import Options, restore
 from tests.model.cli_files import draw, names, pixels_of
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from devudp_model import atomic, cli, untrusted
+from devudp_model.batch import restore_files as batch
 from devudp_model.checkpoint import load_checkpoint, save_checkpoint
-from devudp_model.files import images
-from devudp_model.files import restore_files as batch
-from devudp_model.files.writing import write_image
+from devudp_model.cli import main as cli
+from devudp_model.images import raster as images
+from devudp_model.images.writing import write_image
+from devudp_model.system import atomic, untrusted
 from tests.model.cli_files import draw, names
 
 ROOT = Path(__file__).parents[2]

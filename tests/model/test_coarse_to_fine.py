@@ -5,8 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from devudp_model import coarse_to_fine as coarse
-from devudp_model.coarse_to_fine import (
+from devudp_model.bands import rows as image_rows
+from devudp_model.bands.rows import FileImage
+from devudp_model.restoring import coarse_to_fine as coarse
+from devudp_model.restoring.coarse_to_fine import (
     LEAST_SIDE,
     add_change,
     coarse_to_fine,
@@ -15,8 +17,6 @@ from devudp_model.coarse_to_fine import (
     shrink,
     where_blurred,
 )
-from devudp_model.engine import image_rows
-from devudp_model.engine.image_rows import FileImage
 
 
 def random_image(*shape: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devudp_model.degrade import (
+from devudp_model.ops.degrade import (
     apply_shake,
     camera_shake,
     darken,

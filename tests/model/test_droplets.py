@@ -11,7 +11,7 @@ from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.engine import droplets
 from devudp_model.engine.droplets import CELL, Droplets, boxes, excess, heal, runs
 from devudp_model.engine.network import Network
-from devudp_model.generator import Generator, pad_to_stride, standardize
+from devudp_model.network.generator import Generator, pad_to_stride, standardize
 
 ROOT = Path(__file__).parents[2]
 

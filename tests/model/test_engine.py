@@ -16,7 +16,7 @@ from devudp_model.engine.statistics import (
     channel_moments,
     join,
 )
-from devudp_model.generator import Generator, InstanceNorm, Variant
+from devudp_model.network.generator import Generator, InstanceNorm, Variant
 from tests.model.engine_network import generator, random_image
 
 CPU = torch.device("cpu")

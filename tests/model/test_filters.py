@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from devudp_model.filters import (
+from devudp_model.ops.filters import (
     calm_colours,
     detail_transfer,
     fill_dots,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from devudp_model.frozen import VideoRestorer, sampled
-from devudp_model.generator import Generator
-from devudp_model.restoration import Options, restore
+from devudp_model.network.generator import Generator
+from devudp_model.restoring.frozen import VideoRestorer, sampled
+from devudp_model.restoring.restoration import Options, restore
 
 
 @pytest.fixture

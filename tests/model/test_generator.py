@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from devudp_model.engine.network import Network
-from devudp_model.frozen import receptive_radius
-from devudp_model.generator import (
+from devudp_model.network.generator import (
     MIN_SIDE,
     STRIDE,
     Generator,
@@ -16,12 +15,13 @@ from devudp_model.generator import (
     pad_to_stride,
     standardize,
 )
-from devudp_model.instance_norm import (
+from devudp_model.network.instance_norm import (
     NORM_EPS,
     InstanceNorm,
     InstanceNormFunction,
     InstanceNormOnCPU,
 )
+from devudp_model.restoring.frozen import receptive_radius
 
 
 def random_image(*shape: int, seed: int = 0) -> Tensor:
@@ -205,7 +205,9 @@ def test_frozen_batchnorm_is_trained_as_a_part_of_the_convolution(frozen: bool) 
     out = generator(x)
     assert len(calls) == (0 if frozen else 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("devudp_model.generator.conv_norm", lambda conv, norm, x: norm(conv(x)))
+        patch.setattr(
+            "devudp_model.network.generator.conv_norm", lambda conv, norm, x: norm(conv(x))
+        )
         expected = generator(x)
     torch.testing.assert_close(out, expected)
     for mine, its in zip(gradients(out), gradients(expected), strict=True):

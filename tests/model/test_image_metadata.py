@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from devudp_model.files.images import to_array
-from devudp_model.files.reading import read_image
-from devudp_model.files.writing import write_image
+from devudp_model.images.raster import to_array
+from devudp_model.images.reading import read_image
+from devudp_model.images.writing import write_image
 from tests.model.image_files import (
     LOSSLESS,
     SRGB,

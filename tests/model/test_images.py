@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from devudp_model.files.images import ImageError, RasterImage, to_array
-from devudp_model.files.reading import read_image
-from devudp_model.files.writing import write_image
+from devudp_model.images.raster import ImageError, RasterImage, to_array
+from devudp_model.images.reading import read_image
+from devudp_model.images.writing import write_image
 from tests.model.image_files import (
     LOSSLESS,
     MODES,

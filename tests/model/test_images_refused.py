@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from devudp_model import atomic as atomic
-from devudp_model.files.images import ImageError, RasterImage
-from devudp_model.files.reading import read_image
-from devudp_model.files.writing import check_format, write_image
+from devudp_model.images.raster import ImageError, RasterImage
+from devudp_model.images.reading import read_image
+from devudp_model.images.writing import check_format, write_image
+from devudp_model.system import atomic as atomic
 from tests.model.image_files import (
     LOSSLESS,
     image_of,

@@ -15,10 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from devudp_model import untrusted
-from devudp_model.files.images import ImageError, RasterImage, to_array
-from devudp_model.files.reading import read_image
-from devudp_model.files.writing import write_image
+from devudp_model.images.raster import ImageError, RasterImage, to_array
+from devudp_model.images.reading import read_image
+from devudp_model.images.writing import write_image
+from devudp_model.system import untrusted
 from tests.model.image_files import (
     SRGB,
     camera_exif,
@@ -131,7 +131,7 @@ def test_the_limit_follows_the_memory_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(random_pixels("RGB", size=(300, 300))).save(tmp_path / "a.png")
-    monkeypatch.setattr("devudp_model.memory.free_bytes", lambda _: 10**6)
+    monkeypatch.setattr("devudp_model.system.memory.free_bytes", lambda _: 10**6)
     with pytest.raises(ImageError, match=r"300x300.*0\.001GB are free"):
         read_image(tmp_path / "a.png")
     monkeypatch.setenv(untrusted.MEMORY_VARIABLE, str(10**9))

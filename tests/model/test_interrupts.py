@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from devudp_model.files import interrupts
+from devudp_model.system import interrupts
 
 
 @pytest.fixture(autouse=True)

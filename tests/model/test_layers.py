@@ -10,7 +10,7 @@ from devudp_model.engine.kernels import EAGER, kernels_for, normalize_into, sign
 from devudp_model.engine.layers import forget_layers
 from devudp_model.engine.network import Network
 from devudp_model.engine.statistics import FeatureStatistics
-from devudp_model.generator import NORM_EPS, fold_batchnorm
+from devudp_model.network.generator import NORM_EPS, fold_batchnorm
 from tests.model.engine_network import generator, random_image
 
 CPU = torch.device("cpu")

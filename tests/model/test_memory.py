@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from devudp_model import coarse_to_fine as coarse
-from devudp_model import memory
-from devudp_model.engine.image_rows import FileImage, less_bytes, new_image
+from devudp_model.bands.rows import FileImage, less_bytes, new_image
 from devudp_model.engine.network import Network
-from devudp_model.frozen import FrozenRestorer
-from devudp_model.generator import Generator, Variant
-from devudp_model.memory import MemoryApi, first_limit, is_out_of_memory, with_less_memory
-from devudp_model.restoration import Options, restore
+from devudp_model.network.generator import Generator, Variant
+from devudp_model.restoring import coarse_to_fine as coarse
+from devudp_model.restoring.frozen import FrozenRestorer
+from devudp_model.restoring.restoration import Options, restore
+from devudp_model.system import memory
+from devudp_model.system.memory import MemoryApi, first_limit, is_out_of_memory, with_less_memory
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from devudp_model.metrics import PRODUCT_SIDE, mae, psnr, ssim
+from devudp_model.ops.metrics import PRODUCT_SIDE, mae, psnr, ssim
 
 sides = st.integers(11, 40)
 

@@ -17,19 +17,21 @@ import torch
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from devudp_model import auto as auto_module
-from devudp_model import filters, scene
-from devudp_model.engine import image_rows, statistics, strips
-from devudp_model.files import pipeline
-from devudp_model.files.budget import Budget
-from devudp_model.files.heard import warnings_of_this_thread
-from devudp_model.files.interrupts import Cancelled
-from devudp_model.files.pipeline import Passage, Pipeline
-from devudp_model.files.plan import Job
-from devudp_model.files.restore_files import FileRestorer, run
-from devudp_model.generator import Generator, Variant
-from devudp_model.restoration import Options
-from devudp_model.tasks import TASKS, Task, bundled_variant
+from devudp_model.bands import rows as image_rows
+from devudp_model.batch import pipeline
+from devudp_model.batch.budget import Budget
+from devudp_model.batch.pipeline import Passage, Pipeline
+from devudp_model.batch.plan import Job
+from devudp_model.batch.restore_files import FileRestorer, run
+from devudp_model.engine import statistics, strips
+from devudp_model.network.generator import Generator, Variant
+from devudp_model.ops import filters
+from devudp_model.restoring import auto as auto_module
+from devudp_model.restoring import exposure as scene
+from devudp_model.restoring.restoration import Options
+from devudp_model.restoring.tasks import TASKS, Task, bundled_variant
+from devudp_model.system.interrupts import Cancelled
+from devudp_model.system.thread_logging import warnings_of_this_thread
 
 log = logging.getLogger("devudp")
 

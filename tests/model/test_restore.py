@@ -7,18 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from devudp_model import coarse_to_fine as coarse
-from devudp_model import restoration
-from devudp_model.apply_task import apply_task, match
-from devudp_model.depth import from_unit, to_unit
-from devudp_model.engine import image_rows
+from devudp_model.bands import rows as image_rows
 from devudp_model.engine.statistics import channel_moments
-from devudp_model.filters import calm_colours, noise_variance
-from devudp_model.frozen import FrozenRestorer, VideoRestorer, receptive_radius
-from devudp_model.generator import STRIDE, Generator
-from devudp_model.inputs import is_flat
-from devudp_model.restoration import Options
-from devudp_model.tasks import TASK_SPECS, TASKS, Task
+from devudp_model.network.generator import STRIDE, Generator
+from devudp_model.ops.dtypes import from_unit, to_unit
+from devudp_model.ops.filters import calm_colours, noise_variance
+from devudp_model.restoring import coarse_to_fine as coarse
+from devudp_model.restoring import restoration
+from devudp_model.restoring.compose import apply_task, match
+from devudp_model.restoring.frozen import FrozenRestorer, VideoRestorer, receptive_radius
+from devudp_model.restoring.restoration import Options
+from devudp_model.restoring.tasks import TASK_SPECS, TASKS, Task
+from devudp_model.restoring.validate import is_flat
 from tests.model.restore_network import FP32, generator, random_image
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from devudp_model import restoration
-from devudp_model.restoration import Options
+from devudp_model.restoring import restoration
+from devudp_model.restoring.restoration import Options
 from tests.model.restore_network import FP32, generator, random_image
 
 

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from devudp_model.checkpoint import CheckpointError, bundled, load_checkpoint, save_checkpoint
-from devudp_model.degrade import darken, to_linear, to_srgb
-from devudp_model.generator import Generator
-from devudp_model.restoration import Options, restore
-from devudp_model.scene import (
+from devudp_model.network.generator import Generator
+from devudp_model.ops.degrade import darken, to_linear, to_srgb
+from devudp_model.restoring.exposure import (
     DARKEST_MEAN,
     USUAL_MEAN,
     SceneModel,
@@ -21,6 +20,7 @@ from devudp_model.scene import (
     has_lights,
     tone_for,
 )
+from devudp_model.restoring.restoration import Options, restore
 
 
 def night(height: int = 120, width: int = 160) -> Tensor:

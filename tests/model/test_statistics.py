@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from devudp_model.bands.workers import Stopped
 from devudp_model.engine import statistics
 from devudp_model.engine.statistics import (
     GROUP_NUMBERS,
@@ -23,7 +24,6 @@ from devudp_model.engine.statistics import (
     strip_moments,
     wide,
 )
-from devudp_model.engine.workers import Stopped
 
 CPU = torch.device("cpu")
 

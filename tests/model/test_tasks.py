@@ -7,15 +7,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from devudp_model.apply_task import Affine, Match, apply_task, expose, is_bounded, match, reach
 from devudp_model.engine.statistics import Moments, channel_moments
-from devudp_model.filters import (
+from devudp_model.ops.filters import (
     GREY_LEVEL,
     fill_dots,
     keep_white,
     window_mean,
 )
-from devudp_model.tasks import (
+from devudp_model.restoring.compose import (
+    Affine,
+    Match,
+    apply_task,
+    expose,
+    is_bounded,
+    match,
+    reach,
+)
+from devudp_model.restoring.tasks import (
     DEFAULT_TASK,
     MOST_DENOISE,
     ROWS,

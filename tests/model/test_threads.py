@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.generator import VARIANTS, Variant
-from devudp_model.restoration import Options, Precision, restore
+from devudp_model.network.generator import VARIANTS, Variant
+from devudp_model.restoring.restoration import Options, Precision, restore
 
 SIZES = ((8, 8), (9, 48), (24, 24), (33, 40))
 """At these sizes a convolution takes other kernels if it may use several threads."""

@@ -17,14 +17,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from devudp_model import cli
 from devudp_model.checkpoint import bundled, load_checkpoint, save_checkpoint
-from devudp_model.files import video
-from devudp_model.files.pyav import VideoError
-from devudp_model.files.video import CutFinder, Sampler, restore_video
-from devudp_model.frozen import VideoRestorer
-from devudp_model.generator import Generator
-from devudp_model.restoration import Options, restore
+from devudp_model.cli import main as cli
+from devudp_model.network.generator import Generator
+from devudp_model.restoring.frozen import VideoRestorer
+from devudp_model.restoring.restoration import Options, restore
+from devudp_model.videos import video
+from devudp_model.videos.pyav import VideoError
+from devudp_model.videos.video import CutFinder, Sampler, restore_video
 
 av = pytest.importorskip("av")
 
@@ -237,10 +237,10 @@ MEMORY = """
 import sys, resource
 from pathlib import Path
 import torch
-from devudp_model.files.video import restore_video
-from devudp_model.frozen import VideoRestorer
-from devudp_model.generator import Generator
-from devudp_model.restoration import Options
+from devudp_model.videos.video import restore_video
+from devudp_model.restoring.frozen import VideoRestorer
+from devudp_model.network.generator import Generator
+from devudp_model.restoring.restoration import Options
 torch.set_num_threads(1)
 generator = Generator("devudp", width=1, depth=1).eval()
 make = lambda sample: VideoRestorer(generator, sample, Options())

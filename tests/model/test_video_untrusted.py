@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from devudp_model.files.pyav import VideoError, open_video
-from devudp_model.files.video import SUFFIXES
+from devudp_model.videos.pyav import VideoError, open_video
+from devudp_model.videos.video import SUFFIXES
 
 pytest.importorskip("av")
 

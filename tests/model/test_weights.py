@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.coarse_to_fine import scales_for
-from devudp_model.generator import VARIANTS, Variant
-from devudp_model.restoration import Options, restore
-from devudp_model.tasks import TASK_SPECS, TASKS, Task, bundled_variant
+from devudp_model.network.generator import VARIANTS, Variant
+from devudp_model.restoring.coarse_to_fine import scales_for
+from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.tasks import TASK_SPECS, TASKS, Task, bundled_variant
 
 GOLDEN = Path(__file__).parent / "golden"
 CARD = bundled("devudp").with_name("README.md")

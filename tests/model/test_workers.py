@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from devudp_model import finish
+from devudp_model.bands.workers import Order, in_parallel, worker_count, workers, working
 from devudp_model.engine import buffers as buffers
 from devudp_model.engine import statistics as statistics
 from devudp_model.engine import strips as strips
+from devudp_model.engine.hooks import watching
 from devudp_model.engine.layers import Layer
 from devudp_model.engine.network import Network
-from devudp_model.engine.watch import watching
-from devudp_model.engine.workers import Order, in_parallel, worker_count, workers, working
-from devudp_model.generator import VARIANTS, Variant
-from devudp_model.restoration import Options, restore
-from devudp_model.tasks import TASKS
+from devudp_model.network.generator import VARIANTS, Variant
+from devudp_model.restoring import compose
+from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.tasks import TASKS
 from tests.model.engine_network import generator, random_image
 
 CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def test_slow_threads_change_no_bit(
 @pytest.mark.parametrize("task", TASKS)
 def test_bands_of_the_whole_image_change_no_bit(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = generator("devudp"), random_image(2, 3, 90, 40)
-    monkeypatch.setattr(finish, "LEAST_ROWS", 4)
+    monkeypatch.setattr(compose, "MIN_ROWS", 4)
     torch.set_num_threads(1)
     expected = restore(x, net, Options(task))
     torch.set_num_threads(3)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from devudp_model.generator import Generator
+from devudp_model.network.generator import Generator
 from tests.training.training_run import make_both, make_images
 from training.config import Config, DataConfig
 from training.export import export_weights

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from devudp_model.generator import Generator, Variant
-from devudp_model.instance_norm import NORM_EPS, normalize
+from devudp_model.network.generator import Generator, Variant
+from devudp_model.network.instance_norm import NORM_EPS, normalize
 from tests.training.test_export import NEEDS_EXPORTER, make_generator
 from training.config import ConfigError
 from training.export import agreement

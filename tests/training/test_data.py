@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from devudp_model.degrade import Shake
+from devudp_model.ops.degrade import Shake
 from tests.training.samples import batch_of, change, plain, seen
 from tests.training.training_run import make_images
 from training.config import Config, DataConfig, Stage

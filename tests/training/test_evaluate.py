@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from devudp_model.checkpoint import load_checkpoint
-from devudp_model.generator import Generator, Variant
-from devudp_model.restoration import Options, restore
+from devudp_model.network.generator import Generator, Variant
+from devudp_model.restoring.restoration import Options, restore
 from tests.training.training_run import ROOT, make_images, random_lpips_weights
 from training.evaluation.evaluate import main
 from training.evaluation.paper import PAPER

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from devudp_model.checkpoint import CheckpointError, load_checkpoint
-from devudp_model.generator import Generator, Variant
+from devudp_model.network.generator import Generator, Variant
 from tests.training.training_run import ROOT, unpaired
 from training.export import export_weights
 from training.export.onnx_export import check_onnx, export_onnx

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from devudp_model.degrade import to_linear, to_srgb
+from devudp_model.ops.degrade import to_linear, to_srgb
 from tests.training.samples import change, plain, seen
 from tests.training.training_run import NARROW, TINY, make_both
 from training.config import Config

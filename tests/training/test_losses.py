@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from devudp_model.metrics import ssim
+from devudp_model.ops.metrics import ssim
 from training.method.losses import (
     adversarial_loss,
     discriminator_loss,

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from devudp_model.checkpoint import load_checkpoint, save_checkpoint
-from devudp_model.files.reading import read_image
-from devudp_model.generator import Variant
-from devudp_model.restoration import make_network
+from devudp_model.images.reading import read_image
+from devudp_model.network.generator import Variant
+from devudp_model.restoring.restoration import make_network
 from tests.training.test_export import NEEDS_EXPORTER, make_generator
 from tests.training.training_run import make_images
 

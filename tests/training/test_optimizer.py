@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from devudp_model.generator import Generator
+from devudp_model.network.generator import Generator
 from training.config import ScheduleConfig
 from training.method.optimizer import make_optimizer, orthogonalise
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from devudp_model.generator import Generator
+from devudp_model.network.generator import Generator
 from tests.training.training_run import changed, copied
 from training.batch import Batch
 from training.config import LossConfig, ModelConfig

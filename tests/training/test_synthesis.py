@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from devudp_model.degrade import Shake, apply_shake, draw_shake
+from devudp_model.ops.degrade import Shake, apply_shake, draw_shake
 from training.config import DataConfig
 from training.data import synthesis
 from training.data.exposure import COMMON_MEAN, COMMON_STD, exposure_of

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from devudp_model.checkpoint import load_checkpoint
-from devudp_model.restoration import restore
+from devudp_model.restoring.restoration import restore
 from tests.training.training_run import (
     NARROW,
     TINY,

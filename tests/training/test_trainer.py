@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.coarse_to_fine import coarse_to_fine
-from devudp_model.generator import Generator
+from devudp_model.network.generator import Generator
+from devudp_model.restoring.coarse_to_fine import coarse_to_fine
 from tests.training.training_run import changed, copied, staged, unpaired
 from training.config import Config, ConfigError, ModelConfig
 from training.data.dataset import Key, UnpairedImages

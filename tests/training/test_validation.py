@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from devudp_model.generator import Generator
-from devudp_model.metrics import psnr, ssim
-from devudp_model.restoration import Options, restore
+from devudp_model.network.generator import Generator
+from devudp_model.ops.metrics import psnr, ssim
+from devudp_model.restoring.restoration import Options, restore
 from tests.training.training_run import make_images, random_lpips_weights
 from training.config import Config, ConfigError, ValidationConfig
 from training.method.lpips import AlexLpips

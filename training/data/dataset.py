@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from devudp_model.degrade import Shake, draw_shake, to_linear, to_srgb, uniform
+from devudp_model.ops.degrade import Shake, draw_shake, to_linear, to_srgb, uniform
 
 from ..config import Config, DataConfig
 from ..stages import stage_configs

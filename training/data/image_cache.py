@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from devudp_model.untrusted import check_regular
+from devudp_model.system.untrusted import check_regular
 
 logger = logging.getLogger("devudp")
 

@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from devudp_model.atomic import replacing
-from devudp_model.untrusted import check_regular
+from devudp_model.system.atomic import replacing
+from devudp_model.system.untrusted import check_regular
 
 from ..config import ConfigError, DataConfig
 from .image_cache import size_of

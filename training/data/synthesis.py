@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from devudp_model.degrade import DARKEST, Shake, to_linear, to_srgb
+from devudp_model.ops.degrade import DARKEST, Shake, to_linear, to_srgb
 
 from ..batch import Batch
 from ..config import DataConfig
@@ -181,7 +181,7 @@ def affine_of(motion: Motion, height: int, width: int) -> Tensor:
 def apply_motion(image: Tensor, motion: Motion) -> Tensor:
     """Blurs N,3,H,W in [0, 1], each image by its own camera movement.
 
-    The same as `devudp_model.degrade.apply_shake` for each image, in few calls.
+    The same as `devudp_model.ops.degrade.apply_shake` for each image, in few calls.
     """
     number, _, height, width = image.shape
     curve = column(motion.curve)

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from devudp_model.files.pyav import VideoError, load_av, open_video
+from devudp_model.videos.pyav import VideoError, load_av, open_video
 
 from ..config import ConfigError
 

@@ -11,11 +11,11 @@ from typing import get_args
 
 import torch
 
-from devudp_model.auto import AUTO
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.generator import VARIANTS, Generator
-from devudp_model.restoration import PRECISIONS, Options
-from devudp_model.tasks import DEFAULT_TASK, TASKS, Task, bundled_variant
+from devudp_model.network.generator import VARIANTS, Generator
+from devudp_model.restoring.auto import AUTO
+from devudp_model.restoring.restoration import PRECISIONS, Options
+from devudp_model.restoring.tasks import DEFAULT_TASK, TASKS, Task, bundled_variant
 
 from ..config import ConfigError
 from ..data.layouts import LayoutName, folder_pairs

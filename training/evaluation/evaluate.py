@@ -8,7 +8,7 @@
 
 Below --out it writes table.md (with the paper's rows), results.json (with the values of every
 image), and for each set and method the restored images and a sheet of the best and the worst.
-PSNR, SSIM and MAE compare 8-bit images (see `devudp_model.metrics`). In a clone that is not
+PSNR, SSIM and MAE compare 8-bit images (see `devudp_model.ops.metrics`). In a clone that is not
 installed: python -m training.evaluation ...
 """
 
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from devudp_model.checkpoint import CheckpointError
-from devudp_model.metrics import mae, psnr, ssim
+from devudp_model.ops.metrics import mae, psnr, ssim
 
 from ..config import ConfigError
 from ..console import log_lines, showing_help

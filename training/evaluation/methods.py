@@ -14,12 +14,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from devudp_model.auto import AUTO, choose
-from devudp_model.depth import from_unit
 from devudp_model.engine.precision import Precision
-from devudp_model.generator import Generator
-from devudp_model.restoration import Options, make_network, restore
-from devudp_model.tasks import Task
+from devudp_model.network.generator import Generator
+from devudp_model.ops.dtypes import from_unit
+from devudp_model.restoring.auto import AUTO, choose
+from devudp_model.restoring.restoration import Options, make_network, restore
+from devudp_model.restoring.tasks import Task
 
 from ..config import ConfigError
 from ..data.image_cache import decode

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from devudp_model.generator import Generator
-from devudp_model.restoration import make_network
+from devudp_model.network.generator import Generator
+from devudp_model.restoring.restoration import make_network
 
 from ..config import ConfigError
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from devudp_model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from devudp_model.engine.precision import to_json
-from devudp_model.generator import Generator, Norm, Variant
-from devudp_model.tensor_files import PREFIXES
+from devudp_model.network.generator import Generator, Norm, Variant
+from devudp_model.network.tensor_files import PREFIXES
 
 from ..config import Config, ConfigError
 from ..data.domains import find_domains
@@ -140,7 +140,7 @@ def export_run(run: Path, out: Path | None = None, *, tables: str = "") -> list[
 
 
 def scene_metadata(config: Config) -> dict[str, str]:
-    """The scene model (devudp_model/scene.py) fitted on a run's sharp photographs."""
+    """The scene model (devudp_model/restoring/exposure.py) fitted on a run's sharp photographs."""
     try:
         domains = find_domains(config)
     except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.generator import VARIANTS
+from devudp_model.network.generator import VARIANTS
 
 from .agreement import find_runtimes, measure_agreement, table
 from .onnx_export import check_onnx, export_onnx, export_tiles

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from devudp_model.atomic import replacing
-from devudp_model.generator import MIN_SIDE, Generator
+from devudp_model.network.generator import MIN_SIDE, Generator
+from devudp_model.system.atomic import replacing
 
 from ..config import ConfigError
 from .agreement import Runtime, measure_agreement, run_onnxruntime

@@ -11,8 +11,14 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from devudp_model.generator import NORM_EPS, STANDARDIZE_EPS, STRIDE, Generator, InstanceNorm
-from devudp_model.instance_norm import normalize
+from devudp_model.network.generator import (
+    NORM_EPS,
+    STANDARDIZE_EPS,
+    STRIDE,
+    Generator,
+    InstanceNorm,
+)
+from devudp_model.network.instance_norm import normalize
 
 
 class ImageNetwork(nn.Module):

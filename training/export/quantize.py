@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from devudp_model.generator import Generator
+from devudp_model.network.generator import Generator
 
 from ..config import ConfigError
 from ..data.image_cache import decode

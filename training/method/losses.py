@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from devudp_model.metrics import similarity
+from devudp_model.ops.metrics import similarity
 
 
 def discriminator_loss(D_B: Tensor, D_L: Tensor) -> Tensor:

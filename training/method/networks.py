@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.generator import VARIANTS, Generator, InstanceNorm
+from devudp_model.network.generator import VARIANTS, Generator, InstanceNorm
 
 from ..config import ConfigError, ModelConfig
 

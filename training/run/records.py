@@ -31,8 +31,8 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from devudp_model.atomic import replacing
-from devudp_model.untrusted import check_regular
+from devudp_model.system.atomic import replacing
+from devudp_model.system.untrusted import check_regular
 
 from ..config import Config, ConfigError
 from ..data.domains import listing_hash

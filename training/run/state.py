@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from devudp_model.atomic import replacing
+from devudp_model.system.atomic import replacing
 
 from ..config import Config, ConfigError
 

@@ -25,7 +25,7 @@ from accelerate.utils import gather_object, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from devudp_model.coarse_to_fine import coarse_to_fine
+from devudp_model.restoring.coarse_to_fine import coarse_to_fine
 
 from ..batch import Batch
 from ..config import Config, ConfigError

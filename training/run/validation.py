@@ -9,12 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from devudp_model import metrics
-from devudp_model.degrade import degrade
-from devudp_model.depth import from_unit
-from devudp_model.generator import Generator
-from devudp_model.restoration import Options, restore
-from devudp_model.tasks import Task
+from devudp_model.network.generator import Generator
+from devudp_model.ops import metrics
+from devudp_model.ops.degrade import degrade
+from devudp_model.ops.dtypes import from_unit
+from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.tasks import Task
 
 from ..config import Config, ConfigError
 from ..data.image_cache import decode

@@ -1,0 +1,1 @@
+"""Images in bands of rows: reading and writing them, the workers, temporary files."""

@@ -1,0 +1,1 @@
+"""Many files in one run: the plan, the pipeline, the outcome."""

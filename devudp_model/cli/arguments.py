@@ -1,0 +1,216 @@
+"""What can be written after `devudp`: commands, options, and their help.
+
+Nothing of torch is imported here, so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from ..restoring.tasks import MOST_DENOISE, ROWS, describe_tasks
+from ..system.untrusted import MEMORY_OPTION
+
+Command = Callable[[argparse.Namespace], int]
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+FORMATS = ("png", "jpeg", "webp", "tiff", "bmp", "same")
+
+AUTO = "auto"
+"""As in auto.py, which needs torch."""
+
+TASK_WORDS = (AUTO, *(spec.word for spec in ROWS))
+
+SAME_AS = {**{spec.name: spec.word for spec in ROWS}, "jpg": "jpeg", "tif": "tiff"}
+"""Other names of tasks (the nodes') and of formats (file suffixes)."""
+
+LEAST_MEMORY = 10**6
+"""A smaller limit is a number whose unit was forgotten."""
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+
+EXAMPLES = """examples:
+  devudp restore photo.jpg --out restored
+  devudp restore holiday --out restored --recursive --compare
+  devudp restore blurry.png --out restored --task deblur --strength 0.8
+  devudp restore night.jpg --out restored --task low-light --exposure 0.7 --format jpeg
+  devudp restore large.tif --out restored --memory 2GB --format tiff
+
+videos (frames of a scene share their statistics; the sound is kept; needs PyAV, the extra "video"):
+  devudp restore clip.mp4 --out restored
+
+for scripts, one JSON object a file:
+  devudp restore holiday --out restored --json
+
+several GPUs, or several processes on one GPU to hide file I/O; if it stops half-way, the same
+command with --skip-existing does the rest:
+  accelerate launch --multi_gpu --num_processes 4 -m devudp_model.cli restore frames --out restored
+"""
+
+
+def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentParser:
+    """The parser; `run` of what it returns is the command to run."""
+    parser = argparse.ArgumentParser(
+        prog="devudp",
+        description="Deblurs photographs and corrects their exposure in one go.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    restore = commands.add_parser(
+        "restore",
+        help="restore image files, folders and videos",
+        description=(
+            "Restores image files (PNG, JPEG, WebP, TIFF, BMP, GIF without animation), folders of\n"
+            "them, and video files. GIF files in a folder are skipped: they may be animations."
+        ),
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_restore_arguments(restore)
+    restore.set_defaults(run=run_restore)
+    info = commands.add_parser(
+        "info",
+        help="show what is in a checkpoint",
+        description="Prints variant, parameters, metadata and SHA-256 of checkpoints.",
+    )
+    info.add_argument(
+        "checkpoints",
+        nargs="*",
+        type=given_path,
+        metavar="CHECKPOINT",
+        help="default: the bundled ones",
+    )
+    info.set_defaults(run=run_info)
+    for command in (restore, info):
+        command.add_argument("--verbose", action="store_true", help="log more, with tracebacks")
+    return parser
+
+
+def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("paths", nargs="+", type=given_path, metavar="PATH", help="image file, folder, video file")
+    add("--out", type=given_path, required=True, metavar="DIR", help="folder for the results")
+    add(
+        "--task",
+        type=usual_name,
+        choices=TASK_WORDS,
+        default=AUTO,
+        help=(
+            f"{AUTO}: measure each image and do what it needs; "
+            f"{describe_tasks('; ', words=True)}; default %(default)s"
+        ),
+    )
+    add(
+        "--checkpoint",
+        type=given_path,
+        metavar="FILE",
+        help="weights; default: the task's own",
+    )
+    add(
+        "--strength",
+        type=share,
+        default=1.0,
+        metavar="0..1",
+        help="of the effect; default 1",
+    )
+    add(
+        "--exposure",
+        type=share,
+        metavar="0..1",
+        help="0: of the input, 1: of the scene; default: the task's own",
+    )
+    add(
+        "--denoise",
+        type=denoise_share,
+        default=1.0,
+        metavar="0..2",
+        help="1: as the task does, 0: keep all detail and grain, 2: none of it; default 1",
+    )
+    add(
+        "--mask",
+        type=given_path,
+        metavar="FILE",
+        help="image, white where to restore; any size",
+    )
+    add(
+        "--format",
+        type=usual_name,
+        choices=FORMATS,
+        default="png",
+        help="format of the results; same: that of the input; default png",
+    )
+    add("--recursive", action="store_true", help="include the folders in the folders")
+    add("--compare", action="store_true", help="also write NAME.compare.jpg, before | after")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace existing results")
+    existing.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="restore only what is missing, for example after an interruption",
+    )
+    add(
+        "--statistics",
+        choices=("each", "shared"),
+        default="each",
+        help="shared: common to all images of a folder, for the frames of a video; default each",
+    )
+    add(
+        "--memory",
+        type=memory_size,
+        metavar="SIZE",
+        help="limit, such as 4GB, of what is used beside two copies of the image as its file has "
+        "it (more with --mask or --statistics shared); on a GPU, of the GPU's memory; default: "
+        "most of what is free",
+    )
+    add(
+        MEMORY_OPTION,
+        type=memory_size,
+        metavar="SIZE",
+        help="what one image may take when it is read; default: half of what is free, and 800MB "
+        "for a tiny file that claims to be a large image",
+    )
+    add("--json", action="store_true", help="print one JSON object a file, and nothing else")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")
+    add("--precision", choices=PRECISIONS, default="auto", help="of the network; default auto")
+
+
+def given_path(text: str) -> Path:
+    """A path; an empty one (an unset variable of a script) would mean the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; write . for the current folder")
+    return Path(text)
+
+
+def usual_name(text: str) -> str:
+    """The one in the list of choices."""
+    return SAME_AS.get(text, text)
+
+
+def share(text: str, most: float = 1.0) -> float:
+    """A number from 0 to `most`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to {most:g}")
+    return value
+
+
+def denoise_share(text: str) -> float:
+    """A number from 0 to the largest `Options.denoise`."""
+    return share(text, MOST_DENOISE)
+
+
+def memory_size(text: str) -> int:
+    """Bytes in `4GB`, `512M`, `1.5GiB`, `4000000000`."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([KMG]I?)?B?", text.strip().upper())
+    size = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
+    if size < LEAST_MEMORY:
+        problem = f"is {size} bytes, too little" if match else "is no size"
+        raise argparse.ArgumentTypeError(f"{text!r} {problem}: write it as 4GB or 512MB")
+    return size

@@ -1,0 +1,296 @@
+"""The command line.
+
+devudp restore holiday/ --out restored/          # or: python -m devudp_model.cli restore ...
+devudp info                                      # the weights that come with it
+devudp --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..system import interrupts
+from ..system.terminal import Printable, drop_output
+from ..system.untrusted import MEMORY_VARIABLE, printable
+from .arguments import make_parser
+
+# torch and Pillow take seconds to import: only where they are needed, so that --help is quick.
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ..batch.launcher import Process
+    from ..batch.outcome import Outcome
+    from ..batch.plan import Job
+    from ..batch.restore_files import FileRestorer
+    from ..checkpoint import Checkpoint
+    from ..network.generator import Generator
+    from ..restoring.tasks import Task
+
+log = logging.getLogger("devudp")
+
+FAILED, INTERRUPTED = 1, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status: 0, 1 (something failed), 2 (usage), 130."""
+    args = make_parser(run_restore, run_info).parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal has no letters for
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(Printable("%(levelname)s: %(message)s"))
+    logging.getLogger("PIL").setLevel(logging.INFO)
+    logging.getLogger("pyvips").setLevel(logging.WARNING)  # it tells about its threads
+    try:
+        with interrupts.noted():
+            return run_noting(args)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `devudp info | head`: the reader is gone
+        drop_output()
+        return FAILED
+    except (ValueError, OSError) as error:
+        log.debug("", exc_info=True)
+        print(f"devudp: {printable(error)}", file=sys.stderr)
+        return FAILED
+
+
+def run_noting(args: argparse.Namespace) -> int:
+    """Runs the command; an error that an interruption was turned into is an interruption."""
+    try:
+        return args.run(args)
+    except Exception as error:
+        if interrupts.seen():
+            raise KeyboardInterrupt from error
+        raise
+
+
+def run_restore(args: argparse.Namespace) -> int:
+    os.environ.setdefault("PILLOW_BLOCK_SIZE", "64m")  # smaller blocks of memory leave holes
+    if args.file_memory:
+        os.environ[MEMORY_VARIABLE] = str(args.file_memory)
+    from ..batch.launcher import Process
+    from ..batch.outcome import Outcome
+    from ..batch.plan import plan
+    from ..batch.restore_files import run
+    from ..batch.restore_videos import run_videos, split_videos
+
+    paths, videos = split_videos(args.paths, args.out)
+    jobs, problems = plan(
+        paths,
+        args.out,
+        format=args.format,
+        recursive=args.recursive,
+        sheets=args.compare,
+        protected=[path for path in (args.mask, args.checkpoint) if path],
+    )
+    process, outcome = Process.this(), Outcome()
+    process.connect()
+    existing = {"overwrite": args.overwrite, "skip_existing": args.skip_existing}
+    if jobs or videos:
+        prepare_folder(args.out)
+        restorer = make_restorer(args, jobs, process)
+        if jobs:
+            outcome = run(jobs, restorer, **existing, process=process)
+        if videos and not outcome.interrupted:
+            clips = run_videos(videos, restorer, **existing, process=process)
+            outcome = Outcome.sum([outcome, clips])
+    if not outcome.interrupted:
+        outcome = Outcome.sum(process.gather(outcome))
+    outcome.failed.update(problems)
+    if process.rank == 0:
+        if args.json:
+            report_json(outcome, {job.source: job.target for job in (*jobs, *videos)})
+        else:
+            report(outcome, args.out)
+    return INTERRUPTED if outcome.interrupted else FAILED if outcome.failed else 0
+
+
+def prepare_folder(out: Path) -> None:
+    """Makes the folder and checks that it is writable, before any work is done."""
+    from ..system.atomic import PREFIX, SUFFIX, discard_leftovers, replacing
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        discard_leftovers(out)
+        probe = out / f"{PREFIX}probe{SUFFIX}"
+        with replacing(probe):
+            pass
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        reason = "it is a file, not a folder" if out.is_file() else error.strerror or error
+        raise OSError(f"cannot write to {out}: {reason}. Choose another --out.") from error
+
+
+def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Process) -> FileRestorer:
+    """Generator, options and mask as the arguments say."""
+    from PIL import Image
+
+    from ..batch.restore_files import FileRestorer
+    from ..restoring.auto import AUTO
+    from ..restoring.restoration import Options
+    from ..restoring.tasks import DEFAULT_TASK, task_of_word
+
+    Image.MAX_IMAGE_PIXELS = None  # the user's own files: the memory is the limit
+    auto = args.task == AUTO
+    device = choose_device(args.device, process.local_rank)
+    options = Options(
+        task=DEFAULT_TASK if auto else task_of_word(args.task),
+        strength=args.strength,
+        exposure=args.exposure,
+        denoise=args.denoise,
+        precision=args.precision,
+        statistics="shared" if args.statistics == "shared" else "each image",
+        memory=memory_left(args.memory, device),
+    )
+    mask = read_mask(args.mask) if args.mask else None
+    folders: dict[Path, list[Path]] = {}
+    for job in jobs:
+        folders.setdefault(job.source.parent, []).append(job.source)
+    weights = Weights(args.checkpoint, device)
+    if not auto or args.checkpoint:
+        weights(options.task)  # what is wrong with a file shows at once, not for every image
+    return FileRestorer(weights, options, folders, mask, auto=auto)
+
+
+def memory_left(limit: int | None, device: torch.device) -> int | None:
+    """Of a memory limit for the process: on a CPU the program takes some of it."""
+    from ..system.memory import PROGRAM_BYTES
+
+    return limit if limit is None or device.type != "cpu" else max(limit - PROGRAM_BYTES, 1)
+
+
+def read_mask(path: Path) -> Tensor:
+    """1,1,H,W: a grey image as it is stored, others as float32."""
+    from ..images.reading import read_stored
+    from ..ops.dtypes import to_unit
+
+    pixels = read_stored(path).pixels
+    return pixels if pixels.shape[1] == 1 else to_unit(pixels).mean(1, keepdim=True)
+
+
+class Weights:
+    """Generators for tasks, loaded when they are first needed.
+
+    Args:
+        checkpoint: for all tasks; None for the bundled ones.
+        device: where they are to run.
+    """
+
+    def __init__(self, checkpoint: Path | None, device: torch.device):
+        self.checkpoint, self.device = checkpoint, device
+        self.loaded: dict[Path, Generator] = {}
+
+    def __call__(self, task: Task) -> Generator:
+        from ..checkpoint import bundled, load_checkpoint
+        from ..restoring.tasks import bundled_variant
+
+        path = self.checkpoint or bundled(bundled_variant(task))
+        if path not in self.loaded:
+            self.loaded[path] = load_checkpoint(path).generator.to(self.device)
+        return self.loaded[path]
+
+
+def choose_device(name: str | None, local_rank: int) -> torch.device:
+    """The one named, or the fastest of this machine; each process its own GPU.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    import torch
+
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda", local_rank % torch.cuda.device_count())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        # For an unknown name torch lists every backend that it could be built with.
+        unknown = "Expected one of" in str(error)
+        reason = "there is none of that name" if unknown else str(error).splitlines()[0]
+        raise ValueError(
+            f"no device {name!r}: {reason}. Leave --device out, or write --device cpu."
+        ) from error
+    return device
+
+
+def report_json(outcome: Outcome, results: dict[Path, Path]) -> None:
+    """One JSON object a line for each file that was given, to standard output."""
+    for source, target in results.items():
+        choice = outcome.choices.get(source)
+        failure = outcome.failed.get(source)
+        print(
+            json.dumps(
+                {
+                    "file": str(source),
+                    "result": str(target) if failure is None and target.exists() else None,
+                    "error": failure,
+                    **({"auto": choice.as_dict()} if choice else {}),
+                }
+            )
+        )
+    for path in outcome.failed.keys() - results.keys():
+        print(json.dumps({"file": str(path), "result": None, "error": outcome.failed[path]}))
+
+
+def report(outcome: Outcome, out: Path) -> None:
+    """What was done, to standard output, and what was not and why, to standard error."""
+    for path, choice in outcome.choices.items():
+        print(f"{printable(path)}: {choice.reason}")
+    skipped = f", {outcome.skipped} were there already" if outcome.skipped else ""
+    print(f"{outcome.done} restored into {printable(out)}{skipped}.")
+    if outcome.failed:
+        print(f"{len(outcome.failed)} failed:", file=sys.stderr)
+        for path, reason in outcome.failed.items():
+            name = "" if str(path) in reason else f"{path}: "
+            print(f"  {printable(name + reason)}", file=sys.stderr)
+    if outcome.left:
+        what = "Interrupted" if outcome.interrupted else "Stopped"
+        print(
+            f"{what} with {outcome.left} still to do. The same command with --skip-existing does "
+            "them.",
+            file=sys.stderr,
+        )
+
+
+def run_info(args: argparse.Namespace) -> int:
+    from ..checkpoint import CheckpointError, bundled, load_checkpoint
+    from ..network.generator import VARIANTS
+
+    status = 0
+    for path in args.checkpoints or [bundled(variant) for variant in VARIANTS]:
+        try:
+            print("\n".join(describe(load_checkpoint(path, fold=False))))
+        except CheckpointError as error:
+            print(f"devudp: {printable(error)}", file=sys.stderr)
+            status = FAILED
+    return status
+
+
+def describe(checkpoint: Checkpoint) -> list[str]:
+    """Lines for `devudp info`."""
+    content = checkpoint.path.read_bytes()
+    facts = {
+        "parameters": f"{sum(p.numel() for p in checkpoint.generator.parameters()):,}",
+        **checkpoint.metadata,
+        "size": f"{len(content):,} bytes",
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    first = ("variant", "parameters", "width", "depth", "norm", "shortcut")
+    names = [*first, *sorted(set(facts) - {*first, "size", "sha256"}), "size", "sha256"]
+    lines = [f"{name:<15}{facts[name]}" for name in names]
+    return [printable(checkpoint.path), *(f"  {printable(line)}" for line in lines)]

@@ -1,1 +1,0 @@
-"""Images on disk: reading, writing, planning and restoring whole folders."""

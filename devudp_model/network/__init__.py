@@ -1,0 +1,1 @@
+"""The generator, its normalisation, and files of its weights."""

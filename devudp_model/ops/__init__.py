@@ -1,0 +1,1 @@
+"""Operations on image tensors: filters, degradations, metrics, number types."""

@@ -1,0 +1,192 @@
+"""Local filters of the model's image: what the tasks do beside the generator.
+
+A filter takes the input and the model's image, B,C,H,W, float32, in [0, 1], and returns the
+filtered model's image. `FILTERS` names those that a row of tasks.py may list.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .dtypes import to_unit
+
+GREY_LEVEL = 1 / 255
+"""The smallest standard deviation that counts as contrast: less than an 8-bit step is rounding."""
+
+NOISE_SQUARES = 2**16
+"""Noise is measured on about this many squares of 2x2 pixels."""
+
+MEDIAN_OF_NORMAL = 0.6745
+"""Median of the absolute value of normal numbers with standard deviation 1."""
+
+DETAIL_RADIUS = 2
+"""r of the guided filter of `detail_transfer`: its windows have 2 r + 1 pixels.
+
+The smaller, the more comes from the model's image, which has less noise than a dark input.
+"""
+
+DOT_RADIUS = 2
+"""The largest radius of the dots that `fill_dots` fills."""
+
+DOT_WHITE = 0.8
+"""Surroundings darker than this are left alone."""
+
+DOT_CONTRAST = 2.0
+"""A dark spot of the input may have this many times its contrast in the model's image."""
+
+WHITE = (0.8, 0.98)
+"""`keep_white` starts at the first value of the input and has its full effect at the second."""
+
+COLOUR_SHARE = 0.5
+"""`calm_colours` keeps this share of the network's change of chrominance."""
+
+
+def window_mean(x: Tensor, radius: int) -> Tensor:
+    """Mean over windows of 2 `radius` + 1 pixels, at the borders over what there is of them."""
+    if x.device.type == "cpu":
+        return mean_along(mean_along(x, radius, 2), radius, 3)
+    side = 2 * radius + 1
+    for window, padding in (((side, 1), (radius, 0)), ((1, side), (0, radius))):
+        x = F.avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
+    return x
+
+
+def mean_along(x: Tensor, radius: int, dim: int) -> Tensor:
+    """`window_mean` in one direction, to the last bit what avg_pool2d gives and five times as fast:
+    the same sums in the same order, of whole rows at a time."""
+    size = x.shape[dim]
+    total = torch.zeros_like(x)
+    for shift in range(-radius, radius + 1):
+        length = size - abs(shift)
+        if length > 0:
+            part = x.narrow(dim, max(shift, 0), length)
+            total.narrow(dim, max(-shift, 0), length).add_(part)
+    place = torch.arange(size)
+    count = (place + radius + 1).clamp(max=size) - (place - radius).clamp(min=0)
+    shape = [1] * x.ndim
+    shape[dim] = size
+    return total.div_(count.to(x.dtype).view(shape))
+
+
+def noise_variance(image: Tensor) -> Tensor:
+    """Variance of the noise in B,C,H,W, for each channel (1,C,1,1).
+
+    From the median of the finest diagonal detail (Donoho, Johnstone: Ideal spatial adaptation by
+    wavelet shrinkage, 1994): of squares of 2x2 pixels, evenly spaced over the image.
+    """
+    height, width = (size // 2 * 2 for size in image.shape[2:])
+    if not height or not width:
+        return torch.zeros(1, image.shape[1], 1, 1, device=image.device)
+    step = 2 * max(math.isqrt(height * width // 4 // NOISE_SQUARES), 1)
+    a, b, c, d = (
+        to_unit(image[..., y:height:step, x:width:step])
+        for y, x in ((0, 0), (0, 1), (1, 0), (1, 1))
+    )
+    detail = ((a - b - c + d) / 2).abs().transpose(0, 1).flatten(1)
+    sigma = detail.median(1).values / MEDIAN_OF_NORMAL
+    return sigma.square().view(1, -1, 1, 1)
+
+
+def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
+    """The input's detail in the model's exposure and colours.
+
+    In every window the model's image is fitted by gain * image + offset, channel by channel, and
+    the smoothed gains and offsets are applied to the input: a guided filter (He, Sun, Tang: Guided
+    Image Filtering, 2013, eqs. 5, 6, 8) of the model's image with the input as its guide.
+
+    Args:
+        image, output: B,C,H,W.
+        floor: variance (1,C,1,1) from which on a window is detail and not noise.
+    """
+    mean, mean_out = window_mean(image, DETAIL_RADIUS), window_mean(output, DETAIL_RADIUS)
+    variance = window_mean(image * image, DETAIL_RADIUS) - mean * mean
+    covariance = window_mean(image * output, DETAIL_RADIUS) - mean * mean_out
+    gain = covariance / (variance + floor)
+    offset = mean_out - gain * mean
+    return window_mean(gain, DETAIL_RADIUS) * image + window_mean(offset, DETAIL_RADIUS)
+
+
+def window_max(x: Tensor, radius: int) -> Tensor:
+    """Maximum over windows of 2 `radius` + 1 pixels, at the borders over what there is of them."""
+    side = 2 * radius + 1
+    for _ in range(2):  # along the rows, then along the columns; on CPUs far faster than max_pool2d
+        rows = F.max_pool1d(x.flatten(0, 2), side, stride=1, padding=radius)
+        x = rows.view(x.shape).transpose(2, 3)
+    return x
+
+
+def closing(x: Tensor, radius: int) -> Tensor:
+    """`x` without what is dark and smaller than the window (a grey closing with a square)."""
+    return -window_max(-window_max(x, radius), radius)
+
+
+def fill_dots(image: Tensor, output: Tensor) -> Tensor:
+    """The model's image without the coloured dots that it makes in blown-out lights.
+
+    Networks with InstanceNorm have a few pixels with very large features (Karras et al.: Analyzing
+    and Improving the Image Quality of StyleGAN, 2020, section 2). Here they lie in lights, where
+    the output is white, and single pixels miss it in one colour. A small dark spot in white stays
+    as far as the input has it too.
+
+    Args:
+        image, output: B,C,H,W in [0, 1].
+    """
+    if output.is_cpu and output.amax((0, 2, 3)).min() <= DOT_WHITE:
+        return output  # nothing is white, which on a GPU would be waited for
+    grey = image.mean(1, keepdim=True)
+    around = closing(grey, DOT_RADIUS)
+    dip = DOT_CONTRAST * (around - grey) / around.clamp(min=GREY_LEVEL)
+    filled = closing(output, DOT_RADIUS)
+    white = ((filled.amin(1, keepdim=True) - DOT_WHITE) / (1 - DOT_WHITE)).clamp(0, 1)
+    return output + white * (torch.maximum(output, filled * (1 - dip)) - output)
+
+
+def keep_white(image: Tensor, output: Tensor) -> Tensor:
+    """The model's image, not darker than the input where that is white.
+
+    White skies and lamps are clipped: nothing more is known of them, but the network tints them.
+
+    Args:
+        image, output: B,C,H,W in [0, 1].
+    """
+    start, stop = WHITE
+    white = ((image.amin(1, keepdim=True) - start) / (stop - start)).clamp(0, 1)
+    return output + white * (image - output).clamp(min=0)
+
+
+def calm_colours(image: Tensor, output: Tensor) -> Tensor:
+    """The model's image with fewer coloured fringes, which it makes at edges of lights.
+
+    Where it only makes things lighter or darker, it stays.
+
+    Args:
+        image, output: B,C,H,W in [0, 1] of the same exposure.
+    """
+    change = output - image
+    return output - (1 - COLOUR_SHARE) * (change - change.mean(1, keepdim=True))
+
+
+FilterName = Literal["fill_dots", "keep_white", "calm_colours"]
+
+
+class Filter(NamedTuple):
+    """A filter, and how many pixels around a pixel it looks at."""
+
+    function: Callable[[Tensor, Tensor], Tensor]
+    reach: int
+
+
+FILTERS: dict[FilterName, Filter] = {
+    "fill_dots": Filter(fill_dots, 2 * DOT_RADIUS),
+    "keep_white": Filter(keep_white, 0),
+    "calm_colours": Filter(calm_colours, 0),
+}
+
+DETAIL_REACH = 2 * DETAIL_RADIUS
+"""As `Filter.reach`, of `detail_transfer`."""

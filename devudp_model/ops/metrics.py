@@ -1,0 +1,113 @@
+"""PSNR, SSIM and MAE of 8-bit images, in float64 and with torch alone.
+
+The protocol of the paper's tables: 8-bit outputs against 8-bit references. Equal to scikit-image's
+``structural_similarity(channel_axis=2, gaussian_weights=True, use_sample_covariance=False,
+data_range=255)`` and ``peak_signal_noise_ratio(data_range=255)``, which the tests show.
+
+    from devudp_model.ops.metrics import psnr, ssim, mae
+    psnr(restored, reference)        # both 3,H,W uint8
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PEAK = 255.0
+
+WINDOW = 11
+"""Side of SSIM's Gaussian window (Wang et al., 2004), which ends at 3.5 standard deviations."""
+
+SIGMA = 1.5
+
+PRODUCT_SIDE = 512
+"""Up to this side, means are a matrix product: for a training's crops six times as fast, with the
+gradient, as convolutions of one channel. For large images it would be more work than those."""
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB; infinite for equal images.
+
+    Args:
+        a, b: 3,H,W uint8 (any number of channels).
+
+    Raises:
+        ValueError: not two uint8 images of one size.
+    """
+    x, y = as_pair(a, b)
+    error = (x - y).square().mean().item()
+    return 10 * math.log10(PEAK**2 / error) if error else math.inf
+
+
+def mae(a: Tensor, b: Tensor) -> float:
+    """Mean absolute error on the scale 0..255. Arguments and errors as for `psnr`."""
+    x, y = as_pair(a, b)
+    return (x - y).abs().mean().item()
+
+
+def ssim(a: Tensor, b: Tensor) -> float:
+    """Structural similarity: each channel's mean over all whole windows, then the channels' mean.
+
+    Args:
+        a, b: 3,H,W uint8 (any number of channels), H and W at least 11.
+
+    Raises:
+        ValueError: not two uint8 images of one size, or smaller than the window.
+    """
+    x, y = as_pair(a, b)
+    height, width = x.shape[-2:]
+    if min(height, width) < WINDOW:
+        raise ValueError(
+            f"SSIM needs images of at least {WINDOW}x{WINDOW} pixels, and this one has "
+            f"{width}x{height}: it compares windows of that size. Leave such small images out."
+        )
+    return similarity(x, y, PEAK).item()
+
+
+def similarity(x: Tensor, y: Tensor, peak: float) -> Tensor:
+    """SSIM, a scalar with a gradient, of ...,H,W (H and W at least 11) in [0, `peak`]."""
+    x, y = x.flatten(0, -3), y.flatten(0, -3)
+    C1, C2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    cov = blur(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
+    structure = (2 * cov + C2) / (var_x + var_y + C2)
+    return (luminance * structure).mean()
+
+
+def as_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both images in float64, after checking that they can be compared."""
+    for image in (a, b):
+        if image.dtype != torch.uint8 or image.ndim != 3:
+            raise ValueError(
+                f"the metrics compare 8-bit images (3,H,W uint8), not {tuple(image.shape)} "
+                f"{image.dtype}: round to 0..255 first, as saving to a file would"
+            )
+    if a.shape != b.shape:
+        raise ValueError(
+            f"the images differ in size: {tuple(a.shape)} and {tuple(b.shape)}. "
+            "Crop or scale one of them first; which one is a matter of the protocol"
+        )
+    return a.double(), b.double()
+
+
+def blur(x: Tensor) -> Tensor:
+    """C,H,W to C,H-10,W-10: the Gaussian window's means, where the window fits."""
+    height, width = x.shape[-2:]
+    if max(height, width) <= PRODUCT_SIDE:
+        return window_at_each(height, x) @ x @ window_at_each(width, x).mT
+    window = window_at_each(WINDOW, x)
+    down = F.conv2d(x[:, None], window.view(1, 1, -1, 1))
+    return F.conv2d(down, window.view(1, 1, 1, -1))[:, 0]
+
+
+def window_at_each(side: int, like: Tensor) -> Tensor:
+    """S-10,S: the Gaussian window at each of its places along a side."""
+    places = torch.arange(side, dtype=like.dtype, device=like.device)
+    offsets = places - places[: side - WINDOW + 1, None] - WINDOW // 2
+    window = torch.exp(-0.5 * (offsets / SIGMA) ** 2) * (offsets.abs() <= WINDOW // 2)
+    return window / window.sum(1, keepdim=True)

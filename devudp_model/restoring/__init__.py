@@ -1,0 +1,1 @@
+"""Restoring tensors: the tasks, the exposure, `auto`, coarse to fine, frozen statistics."""

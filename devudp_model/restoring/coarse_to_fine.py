@@ -1,0 +1,182 @@
+"""Coarse to fine: in a smaller image long blur is short, and the network was trained on short blur.
+
+The image is deblurred at a fraction of its size, and the change is enlarged and added to it; then
+the same at twice that fraction, and so on. The result is the network's input at the full size. At
+the smaller sizes, sharp places are left alone. This adds a third to the work, or a quarter with one
+smaller size; in bf16 up to as much time again, as the smaller images stay in fp32. For networks
+without whole-image statistics (DEvUDP-DT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..bands.rows import AnyImage, in_bands, read_rows, write_rows
+from ..ops.filters import GREY_LEVEL, window_mean
+
+Run = Callable[[Any], Any]
+"""From an image to one of the same size, both in memory or in a file."""
+
+Room = Callable[[torch.Size], AnyImage]
+SomeImage = TypeVar("SomeImage", bound=AnyImage)
+
+SCALES = (8, 4, 2)
+"""The images are made smaller by these factors, one after the other."""
+
+LEAST_SIDE = 180
+"""Pixels of the short side that a smaller image has at least: about that of the smallest
+photographs which the network was trained on (192). In smaller ones, details look like blur."""
+
+SHARP = 0.7
+"""Ratio of fine-band to coarser-band RMS above which a place counts as sharp and is not changed."""
+
+BLURRED = 0.3
+"""Ratio below which it counts as blurred, and the network's change is taken in full."""
+
+BLOCK = 4
+"""Pixels of the side of a block."""
+
+SHARE_RADIUS = 2
+"""The RMS values are taken over windows of 2 r + 1 blocks."""
+
+HALO = 2
+"""Pixels of support that bicubic interpolation needs on each side."""
+
+
+def scales_for(height: int, width: int) -> tuple[int, ...]:
+    """The factors by which an image of this size is made smaller."""
+    return tuple(scale for scale in SCALES if min(height, width) >= LEAST_SIDE * scale)
+
+
+def coarse_to_fine(
+    run: Run, image: SomeImage, scales: Sequence[int] | None = None, room: Room | None = None
+) -> SomeImage:
+    """Restores images at the coarser scales.
+
+    Args:
+        run: the network, B,3,h,w in [0, 1] to the same.
+        image: B,3,H,W in [0, 1], float32; is written to.
+        scales: the factors; those of `scales_for` if None.
+        room: makes the smaller images; on the image's device if None.
+
+    Returns:
+        `image`.
+    """
+    scales = scales_for(*image.shape[2:]) if scales is None else scales
+    for scale in scales:
+        small = smaller(image, scale, room)
+        add_change(image, small, run(small), scale)
+    return image
+
+
+def smaller(image: AnyImage, scale: int, room: Room | None = None) -> AnyImage:
+    """`shrink` of a whole image, band by band."""
+    frames, channels, height, width = image.shape
+    shape = torch.Size((frames, channels, -(-height // scale), -(-width // scale)))
+    if room is None:
+        small = torch.empty(shape, dtype=image.dtype, device=image.device)
+    else:
+        small = room(shape)
+
+    def make(frame: int, start: int, stop: int) -> None:
+        rows = shrink(read_rows(image, frame, start, stop), scale)
+        write_rows(small, frame, start // scale, rows)
+
+    in_bands(make, image, scale)
+    return small
+
+
+def add_change(image: AnyImage, small: AnyImage, restored: AnyImage, scale: int) -> None:
+    """Adds what was changed in the smaller image, enlarged, to the image; clipped to [0, 1]."""
+    width = image.shape[3]
+
+    def add(frame: int, start: int, stop: int) -> None:
+        top, bottom = max(start // scale - HALO, 0), min(-(-stop // scale) + HALO, small.shape[2])
+        change = read_rows(restored, frame, top, bottom) - read_rows(small, frame, top, bottom)
+        first = start - top * scale
+        enlarged = enlarge(change, scale)[:, :, first : first + stop - start, :width]
+        rows = (read_rows(image, frame, start, stop) + enlarged).clamp_(0, 1)
+        write_rows(image, frame, start, rows)
+
+    in_bands(add, image, scale)
+
+
+def where_blurred(run: Run) -> Run:
+    """`run`, limited to blurred places; see `blurred_share`. What it returns is written to."""
+
+    def limited(image: AnyImage) -> AnyImage:
+        share, output = blurred_share(image), run(image)
+
+        def limit(frame: int, start: int, stop: int) -> None:
+            before, after = (read_rows(each, frame, start, stop) for each in (image, output))
+            some = share_of_rows(share, frame, start, stop)[..., : before.shape[3]]
+            write_rows(output, frame, start, before + some * (after - before))
+
+        in_bands(limit, image, BLOCK)
+        return output
+
+    return limited
+
+
+def blurred_share(image: AnyImage) -> Tensor:
+    """How much each place is blurred, so that a network at this size can improve it.
+
+    Compares the finest band with a band four times as coarse. A sharp photograph has about as much
+    of both (Field: Relations between the statistics of natural images and the response properties
+    of cortical cells, 1987); blur removes the finest band.
+
+    Args:
+        image: B,3,H,W in [0, 1].
+
+    Returns:
+        B,1,h,w in [0, 1], one number for each block of `BLOCK` x `BLOCK` pixels: 0 where it is
+        sharp.
+    """
+    frames, _, height, width = image.shape
+    shape = (frames, 1, -(-height // BLOCK), -(-width // BLOCK))
+    squares, greys = (torch.empty(shape, device=image.device) for _ in range(2))
+
+    def measure(frame: int, start: int, stop: int) -> None:
+        top = max(start - 2 * HALO, 0)
+        bottom = min(stop + 2 * HALO, image.shape[2])
+        grey = read_rows(image, frame, top, bottom).mean(1, keepdim=True)
+        inner = slice(start - top, stop - top)
+        place = start // BLOCK
+        write_rows(squares, frame, place, shrink(finest(grey)[:, :, inner].square(), BLOCK))
+        write_rows(greys, frame, place, shrink(grey[:, :, inner], BLOCK))
+
+    in_bands(measure, image, BLOCK)
+    fine = window_mean(squares, SHARE_RADIUS)
+    coarse = window_mean(finest(greys).square(), SHARE_RADIUS)
+    ratio = ((fine + GREY_LEVEL**2 / 4) / (coarse + 4 * GREY_LEVEL**2)).sqrt()
+    return ((SHARP - ratio) / (SHARP - BLURRED)).clamp(0, 1)
+
+
+def share_of_rows(share: Tensor, frame: int, start: int, stop: int) -> Tensor:
+    """1,1,rows,W of `blurred_share`, enlarged to pixels; `start` is a multiple of `BLOCK`."""
+    top, bottom = max(start // BLOCK - 1, 0), -(-stop // BLOCK) + 1
+    some = share[frame : frame + 1, :, top:bottom]
+    enlarged = F.interpolate(some, scale_factor=float(BLOCK), mode="bilinear")
+    first = start - top * BLOCK
+    return enlarged[:, :, first : first + stop - start]
+
+
+def finest(x: Tensor) -> Tensor:
+    """The finest band of B,C,H,W: what is lost at half the size."""
+    height, width = x.shape[2:]
+    return x + enlarge(-shrink(x, 2), 2)[:, :, :height, :width]
+
+
+def shrink(image: Tensor, scale: int) -> Tensor:
+    """B,C,H,W to B,C,h,w with h = H / `scale`, rounded up: the means of squares of pixels."""
+    return F.avg_pool2d(image, scale, ceil_mode=True, count_include_pad=False)
+
+
+def enlarge(change: Tensor, scale: int) -> Tensor:
+    """B,C,h,w to B,C,`scale` h,`scale` w, by bicubic interpolation."""
+    return F.interpolate(change, scale_factor=float(scale), mode="bicubic")

@@ -1,0 +1,223 @@
+"""Statistics that are measured once and kept: pieces of an image, frames of a video.
+
+The generator normalises over the whole image. With the statistics kept, the network is local: a
+piece comes out as it does in the whole image, and all frames of a video get the same treatment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ..bands.rows import AnyImage, bands_of, less_bytes, new_image, read_rows
+from ..bands.workers import working
+from ..engine.network import Network
+from ..engine.precision import retry_in_fp32
+from ..network.generator import STRIDE, Generator
+from ..ops.dtypes import from_unit, to_unit
+from .compose import Affine, Match, compose_in_bands, reach
+from .restoration import (
+    Options,
+    make_network,
+    match_images,
+    network_input,
+    output_room,
+    restore,
+)
+from .validate import check_image, fit_mask, is_flat
+
+SAMPLED_FRAMES, SAMPLED_PIXELS = 8, 4_000_000
+"""Upper limits of the frames and pixels that a video's statistics are taken from (at least one
+frame)."""
+
+
+class FrozenRestorer(nn.Module):
+    """Restores pieces of images with the statistics of `sample`.
+
+    Pieces whose corners lie on multiples of `STRIDE` pixels, cut with `.overlap` pixels around
+    them, come out as they do in `restore` of the whole image, if they are given what coarser scales
+    make of it (`.given`, or `coarser` of another image).
+
+    Args:
+        generator: runs on the device it is on.
+        sample: 1,C,H,W, any type of image (see dtypes.py), whose statistics are kept; of several,
+            B,C,H,W, they are the common ones, as for `restore` with `shared` statistics.
+        options: task, strength, exposure, precision and memory.
+        pieces: whether `given` is wanted; it takes as much memory as the sample in float32.
+
+    Attributes:
+        overlap: pixels around a piece that its result depends on, a multiple of `STRIDE`.
+        given: what coarser scales made of the sample, for `forward` of its pieces; the sample
+            itself where none is wanted.
+
+    Raises:
+        ValueError, FloatingPointError: as `restore`.
+    """
+
+    network: Network
+    matched: Match
+    given: Tensor
+
+    def __init__(
+        self,
+        generator: Generator,
+        sample: Tensor,
+        options: Options | None = None,
+        *,
+        pieces: bool = True,
+    ):
+        super().__init__()
+        self.options, self.pieces = options or Options(), pieces
+        self.source = generator, sample  # not as a submodule: the host would count it twice
+        check_image(sample)
+        self.measure()
+        radius = receptive_radius(self.network.depth) + reach(self.options.task)
+        self.overlap = -(-radius // STRIDE) * STRIDE
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenRestorer:
+        """What is no buffer moves, too: else it would stay on a device that is to be left."""
+        super()._apply(fn, recurse)
+        generator, sample = self.source
+        given = self.given
+        self.source = generator, fn(sample)
+        self.given = self.source[1] if given is sample else fn(given)
+        exposure, floor = self.matched.exposure, self.matched.floor
+        self.matched = self.matched._replace(
+            exposure=None if exposure is None else Affine(*map(fn, exposure)), floor=fn(floor)
+        )
+        return self
+
+    @torch.inference_mode()
+    def measure(self) -> None:
+        """Takes the statistics from the sample and keeps them."""
+        generator, sample = self.source
+        network, options = make_network(generator, self.options.precision), self.options
+        with working(network.device):
+            given, memory = network_input(
+                network, sample, options, options.memory, in_file=not self.pieces
+            )
+            shape = torch.Size((len(sample), 3, *sample.shape[2:]))
+            output, memory = new_image(shape, network.device, memory)
+            network(given, memory=memory, keep=True, out=output)
+            self.matched = match_images(sample, output, options, network)
+        self.network, self.given = network, given if isinstance(given, Tensor) else sample
+
+    def measure_in_fp32(self) -> None:
+        """From now on in fp32, with statistics that were measured so."""
+        self.options = replace(self.options, precision="fp32")
+        self.measure()
+
+    @torch.inference_mode()
+    def coarser(self, image: Tensor) -> Tensor:
+        """What coarser scales make of a whole image, 1,C,H,W, for `forward` of its pieces."""
+        options = self.options
+        with working(self.network.device):
+            given, _ = network_input(self.network, image, options, options.memory, in_file=False)
+        assert isinstance(given, Tensor)
+        return given
+
+    @torch.inference_mode()
+    def forward(self, image: Tensor, given: Tensor | None = None) -> Tensor:
+        """B,C,h,w in [0, 1], C = 1, 3 or 4, to the same.
+
+        Where 16 bits overflow, the statistics are measured again in fp32, which is used from then
+        on.
+
+        Args:
+            image: a piece, or a whole image.
+            given: of a piece, that piece of what coarser scales made of the whole image; None if
+                `image` is a whole image.
+        """
+        run = partial(self.restore_piece, image, given)
+        with working(self.network.device):
+            return retry_in_fp32(run, self.network.dtype, self.measure_in_fp32)
+
+    def restore_piece(self, image: Tensor, given: Tensor | None) -> Tensor:
+        """`forward` in the network's dtype."""
+        device, options = self.network.device, self.options
+        result, memory = image.clone(), options.memory
+        taken: AnyImage = image
+        if given is None:
+            taken, memory = network_input(self.network, image, options, memory)
+        elif given is not image:
+            taken, memory = given, less_bytes(memory, given)
+        output, memory = output_room(self.network, result, memory)
+        self.network(taken, memory=memory, out=output)
+        exposure, floor = self.matched.exposure, self.matched.floor
+        matched = self.matched._replace(
+            exposure=None if exposure is None else Affine(*(x.to(device) for x in exposure)),
+            floor=floor.to(device),
+        )
+        compose_in_bands(image, output, matched, options.task, options.strength, None, result)
+        return result
+
+
+def sampled(frames: int, pixels: int) -> list[int]:
+    """Which of `frames` frames with `pixels` pixels each to measure: evenly spaced ones."""
+    count = max(1, min(SAMPLED_FRAMES, SAMPLED_PIXELS // pixels, frames))
+    return [(2 * i + 1) * frames // (2 * count) for i in range(count)]
+
+
+class VideoRestorer:
+    """Restores a video frame by frame with the statistics of a sample of its frames.
+
+    `restore` with shared statistics works on all frames at once; the features of hundreds of frames
+    fit into no memory.
+
+    Args:
+        generator: runs on the device it is on.
+        sample: B,C,H,W, as for `restore`. Frames without any contrast do not count.
+        options: as for `restore`; `statistics` is ignored, they are shared.
+    """
+
+    def __init__(self, generator: Generator, sample: Tensor, options: Options):
+        self.generator, self.options = generator, options
+        frames = [frame for frame in sample.split(1) if not is_flat(frame)]
+        self.frozen = None
+        if frames:
+            sample = frames[0] if len(frames) == 1 else torch.cat(frames)
+            self.frozen = FrozenRestorer(generator, sample, options, pieces=False)
+
+    def set_memory(self, memory: int | None) -> None:
+        """From now on, another memory limit: see `Options`."""
+        self.options = replace(self.options, memory=memory)
+        if self.frozen is not None:
+            self.frozen.options = replace(self.frozen.options, memory=memory)
+
+    @torch.inference_mode()
+    def __call__(self, frame: Tensor, mask: Tensor | None = None) -> Tensor:
+        """1,C,H,W, any type of image, to the same; `mask` as for `restore`.
+
+        Raises:
+            ValueError, FloatingPointError: as `restore`.
+        """
+        if self.frozen is None:
+            alone = replace(self.options, statistics="each image")
+            return restore(frame, self.generator, alone, mask=mask)
+        restored = self.frozen(frame)
+        if mask is None:
+            return restored
+        mask = fit_mask(mask, frame)
+        for band in bands_of(frame):
+            before, after = (to_unit(read_rows(each, *band)) for each in (frame, restored))
+            share = to_unit(read_rows(mask, *band)).to(frame.device)
+            mixed = from_unit(torch.lerp(before, after, share), frame.dtype)
+            read_rows(restored, *band).copy_(mixed)
+        return restored
+
+
+def receptive_radius(depth: int) -> int:
+    """How many pixels around a pixel the network looks at, its statistics apart.
+
+    The healing of droplets looks a little further: there, tiles agree closely, not to the last bit.
+    Each 3x3 convolution reaches one pixel of its scale further, stem and head three; and the pixel
+    may lie anywhere in its cell of `STRIDE` pixels at the coarsest scale. 71 with depth 2.
+    """
+    fine = 3 + 2 * depth + 1 + 1 + 2 * depth + 3  # stem, blocks, down1, up1, blocks, head
+    middle = 2 * depth + 1 + 1 + 2 * depth  # blocks, down2, up2, blocks
+    coarse = 4 * depth
+    return fine + 2 * middle + 4 * coarse + STRIDE - 1

@@ -1,0 +1,51 @@
+"""How far a restoration is within an image: for progress bars."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..network.generator import Generator
+from .restoration import Options, coarse_scales
+
+SECONDS = 0.2
+"""Between two reports within an image."""
+
+
+def pixels_to_do(height: int, width: int, generator: Generator, options: Options) -> float:
+    """Pixels that the network works through for an image, smaller versions included."""
+    scales = coarse_scales(generator.norm == "instance", height, width, options)
+    return height * width * (1 + sum(1 / scale**2 for scale in scales))
+
+
+class ImageProgress:
+    """Turns the pixels that the engine tells of into images done, not more often than needed.
+
+    Args:
+        report: gets the number of images done, with a fraction. What it raises goes through.
+        first: images done before.
+    """
+
+    def __init__(self, report: Callable[[float], None], first: int = 0):
+        self.report = report
+        self.images = first
+        self.pixels, self.of = 0.0, 1.0
+        self.told = time.monotonic()
+
+    def begin(self, pixels: float) -> None:
+        """The next image takes so many pixels of work; see `pixels_to_do`."""
+        self.pixels, self.of = 0.0, max(pixels, 1.0)
+
+    def advance(self, pixels: float) -> None:
+        """For `watching`."""
+        self.pixels += pixels
+        if time.monotonic() - self.told >= SECONDS:
+            self.told = time.monotonic()
+            # The rest is the task's; and numbers that 16 bits cannot hold are computed twice.
+            self.report(self.images + min(self.pixels / self.of, 1.0) * 0.99)
+
+    def done(self, images: int) -> None:
+        """So many images are done."""
+        self.images, self.pixels = images, 0.0
+        self.told = time.monotonic()
+        self.report(images)

@@ -1,0 +1,274 @@
+"""Restores images: a pure function from tensors to tensors.
+
+In three lines:
+
+    from devudp_model import Options, bundled, load_checkpoint, restore
+    G = load_checkpoint(bundled("devudp")).generator
+    sharp = restore(image, G, Options(strength=0.8))     # image: B,C,H,W in [0, 1]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..bands.rows import (
+    AnyImage,
+    bands_of,
+    in_bands,
+    less_bytes,
+    new_image,
+    read_rows,
+    write_rows,
+)
+from ..bands.workers import working
+from ..engine.hooks import current
+from ..engine.network import Network
+from ..engine.precision import PRECISIONS, Precision, choose_dtype, retry_in_fp32
+from ..engine.statistics import moments_of
+from ..engine.whole import fits_whole
+from ..network.generator import Generator
+from ..ops.dtypes import to_colour
+from ..ops.filters import noise_variance
+from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
+from .compose import Match, compose_in_bands, is_bounded, match
+from .exposure import tone_for
+from .tasks import MOST_DENOISE, TASK_SPECS, TASKS, Task
+from .validate import check_image, fit_mask, is_flat
+
+Statistics = Literal["each image", "shared"]
+STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to restore.
+
+    Attributes:
+        task: one of `TASKS`: `joint`, `deblur` or `low light`; see tasks.py.
+        strength: 0 for the input as it was, 1 for the full effect.
+        exposure: 0 for the input's exposure, 1 for the scene's; None for the task's own.
+        denoise: 1 is what the task does; 0 keeps all of the input's own detail and noise, 2 takes
+            all from the model, which has least noise. Only for tasks that keep some of it
+            (`joint`, `low light`).
+        coarse: whether `deblur` starts with smaller versions of the image (see coarse_to_fine.py),
+            where the generator allows it.
+        precision: of the network's arithmetic; `auto`: see `choose_dtype`. Where 16 bits overflow,
+            fp32 takes over.
+        statistics: of `each image` on its own, or `shared` by all images of a batch, so that the
+            frames of a video do not flicker.
+        memory: limit in bytes for what is used beside input and output; None for no limit.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    task: Task = "joint"
+    strength: float = 1.0
+    exposure: float | None = None
+    denoise: float = 1.0
+    coarse: bool = True
+    precision: Precision = "auto"
+    statistics: Statistics = "each image"
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("task", self.task, TASKS),
+            ("precision", self.precision, PRECISIONS),
+            ("statistics", self.statistics, STATISTICS),
+        ):
+            if value not in known:
+                raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(known)}")
+        for name, most in (("strength", 1), ("exposure", 1), ("denoise", MOST_DENOISE)):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= most:
+                raise ValueError(f"{name} must be between 0 and {most:g}, not {value}")
+        if self.memory is not None and self.memory <= 0:
+            raise ValueError(f"memory must be a number of bytes above 0, not {self.memory}")
+
+    @property
+    def shared(self) -> bool:
+        """Whether all images of a batch share one set of statistics."""
+        return self.statistics == "shared"
+
+
+@torch.inference_mode()
+def restore(
+    image: Tensor,
+    generator: Generator,
+    options: Options | None = None,
+    *,
+    mask: Tensor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Restores every image of a batch.
+
+    An image without any contrast (see `is_flat`), a black frame for instance, comes back as it is:
+    there is nothing in it to restore or to take an exposure from.
+
+    Args:
+        image: B,C,H,W, C = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which comes back untouched), any
+            size from 1x1. Floating point in [0, 1]; or uint8 or uint16, whose 0 to 255 and 0 to
+            65535 mean 0 to 1, which take less memory.
+        generator: runs on the device it is on.
+        options: the defaults of `Options` if None.
+        mask: H,W or B,H,W or B,1,H,W (B may be 1), in [0, 1], or uint8 or uint16 as `image`: where
+            and how strongly to restore. Of another size than the image: it is resized.
+        progress: called with (images done, images in all) after each image; what it raises, for
+            instance to interrupt, goes through.
+
+    Returns:
+        Shape, type and device of `image`; whole numbers are rounded.
+
+    Raises:
+        ValueError: `image` or `mask` have another shape or type, or `image` is not finite.
+        FloatingPointError: the generator's output is not finite in float32 either.
+    """
+    options = options or Options()
+    check_image(image)
+    network = make_network(generator, options.precision)
+    with working(network.device):
+        result = image.clone()
+        mask = None if mask is None else fit_mask(mask, image)
+        total = len(image)
+        parts = [slice(0, total)] if options.shared else [slice(i, i + 1) for i in range(total)]
+        for part in parts if total else []:
+            masks = None if mask is None else mask[part if len(mask) > 1 else slice(0, 1)]
+            if not is_flat(image[part]):
+                run = partial(restore_together, network, image[part], masks, options, result[part])
+                retry_in_fp32(run, network.dtype, network.switch_to_fp32)
+            for index in range(part.start, part.stop):
+                if progress is not None:
+                    progress(index + 1, total)
+    return result
+
+
+def restore_together(
+    network: Network, image: Tensor, mask: Tensor | None, options: Options, result: Tensor
+) -> None:
+    """Restores images that share their statistics, into `result`, which has their shape."""
+    output, memory = output_room(network, result, options.memory)
+    taken = image
+    if network.device.type != "cpu" and fits_whole(network, image, memory):
+        image = to_colour(image, network.device)  # once, and not every band of it again and again
+    given, memory = network_input(network, image, options, memory)
+    network(given, memory=memory, out=output, check=False)
+    matched = match_images(image, output, options, network, scene_of=taken)
+    compose_in_bands(
+        image,
+        output,
+        matched,
+        options.task,
+        options.strength,
+        mask,
+        result,
+        current().finished,
+    )
+    network.check()
+
+
+def output_room(
+    network: Network, result: Tensor, memory: int | None
+) -> tuple[AnyImage, int | None]:
+    """Where the model's images go that become `result`, and what is left of the memory limit."""
+    in_place = result.dtype == torch.float32 and result.device == network.device
+    if in_place and result.shape[1] >= 3:  # to be replaced band by band
+        return result[:, :3], memory
+    shape = torch.Size((len(result), 3, *result.shape[2:]))
+    return new_image(shape, network.device, memory)
+
+
+def make_network(generator: Generator, precision: Precision) -> Network:
+    """The generator as a network, on its device."""
+    device = next(generator.parameters()).device
+    return Network(generator, choose_dtype(precision, device, generator.measured))
+
+
+def coarse_scales(standardized: bool, height: int, width: int, options: Options) -> tuple[int, ...]:
+    """The factors of the smaller versions of an image that are restored first; none for networks
+    with statistics of the whole image (`standardized`)."""
+    wanted = TASK_SPECS[options.task].coarse_to_fine and options.coarse and not standardized
+    return scales_for(height, width) if wanted else ()
+
+
+def network_input(
+    network: Network, image: Tensor, options: Options, memory: int | None, *, in_file: bool = True
+) -> tuple[AnyImage, int | None]:
+    """What the network is given of whole images, B,C,H,W: these, or what coarser scales make.
+
+    Args:
+        memory: limit in bytes.
+        in_file: whether it may lie in a temporary file, where the limit is low.
+
+    Returns:
+        The images, and what they leave of the limit.
+    """
+    height, width = image.shape[2:]
+    if not coarse_scales(network.standardized, height, width, options):
+        return image, memory
+    shape = torch.Size((len(image), 3, height, width))
+    if in_file:
+        given, left = new_image(shape, network.device, memory)
+    else:
+        given = torch.empty(shape, device=network.device)
+        left = less_bytes(memory, given)
+
+    def copy(frame: int, start: int, stop: int) -> None:
+        rows = to_colour(read_rows(image, frame, start, stop), given.device)
+        write_rows(given, frame, start, rows)
+
+    in_bands(copy, image)
+
+    def room(shape: torch.Size) -> AnyImage:
+        return new_image(shape, network.device, left)[0]
+
+    exact = network.for_smaller_images()
+
+    def run(small: AnyImage) -> AnyImage:
+        output, rest = new_image(small.shape, network.device, less_bytes(left, small))
+        return exact(small, memory=rest, out=output, check=exact is not network)
+
+    return coarse_to_fine(where_blurred(run), given, room=room), left
+
+
+def match_images(
+    image: Tensor,
+    output: AnyImage,
+    options: Options,
+    network: Network,
+    scene_of: Tensor | None = None,
+) -> Match:
+    """What a task takes from whole images, B,C,H,W in [0, 1] and B,3,H,W.
+
+    Args:
+        network: the one that made `output`.
+        scene_of: `image` as it came, where that is on the device already.
+    """
+    spec, shortcut = TASK_SPECS[options.task], network.shortcut
+    detail, bounded = spec.detail_at(options.denoise, shortcut), is_bounded(options.task, shortcut)
+    exposure = spec.exposure_for(shortcut) if options.exposure is None else options.exposure
+    tone = 1.0
+    if network.scene is not None and not shortcut and exposure > 0:
+        target = network.scene.target_mean(image if scene_of is None else scene_of)
+        tone = tone_for(output, target, network.fetch)
+    if exposure == 1 and not detail:  # nothing else is taken
+        floor = torch.zeros(1, 3, 1, 1, device=output.device)
+        return Match(None, floor, bounded=bounded, tone=tone)
+    bands = list(bands_of(image))
+
+    def before(number: int) -> Tensor:
+        return to_colour(read_rows(image, *bands[number]), output.device)
+
+    def after(number: int) -> Tensor:
+        return read_rows(output, *bands[number])
+
+    taken, made = (moments_of(read, len(bands)) for read in (before, after))
+    noise = noise_variance(image[:, :3]).to(output.device) if detail else 0.0
+    matched = match(taken, made, exposure, detail, noise=noise, tone=tone)
+    return matched._replace(bounded=bounded)

@@ -1,0 +1,82 @@
+"""What `restore` is given: whether it can take it, and whether there is anything to restore."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..bands.rows import bands_of, read_rows
+from ..engine.statistics import channel_moments, moments_of
+from ..ops.dtypes import LARGEST, is_image_type, to_unit
+
+FLAT = 0.2 / 255
+"""A channel whose standard deviation is below this has no contrast: less than what rounding to
+8 bits adds (0.29 / 255)."""
+
+
+def is_flat(image: Tensor) -> bool:
+    """Whether B,C,H,W (without alpha) is flat: each channel one value, but for very few pixels.
+
+    Each channel is looked at on its own: a coloured area is as flat as a grey one.
+    """
+    bands, total = list(bands_of(image)), image[:, 0].numel()
+
+    def colours(number: int) -> Tensor:
+        return to_unit(read_rows(image, *bands[number])[:, :3])
+
+    first = channel_moments(colours(0))
+    # The variance within a part is a part of the whole's: as a rule the first one tells.
+    if (first.var * first.size > 2 * total * FLAT**2).any():
+        return False
+    return bool((moments_of(colours, len(bands)).var < FLAT**2).all())
+
+
+def check_image(image: Tensor) -> None:
+    """Raises ValueError unless `restore` can take it."""
+    if image.ndim != 4 or image.shape[1] not in (1, 3, 4) or 0 in image.shape[2:]:
+        raise ValueError(
+            f"image has shape {tuple(image.shape)}: give B,C,H,W with C = 1, 3 or 4 and at least "
+            "one pixel"
+        )
+    if not is_image_type(image.dtype):
+        raise ValueError(
+            f"image is {image.dtype}: give floating point numbers in [0, 1], uint8 or uint16"
+        )
+    if not image.is_floating_point():
+        return
+    if image.numel() and not torch.stack(torch.aminmax(image)).isfinite().all():
+        raise ValueError(
+            "image has pixels that are not finite (NaN or infinite), which would spread over all "
+            "of it: repair the step before, or use image.nan_to_num()"
+        )
+
+
+def fit_mask(mask: Tensor, image: Tensor) -> Tensor:
+    """H,W or B,H,W or B,1,H,W to B,1,H,W of the image's size.
+
+    Whole numbers over their type's range (see dtypes.py) stay what they are, unless they have to be
+    resized; all else becomes float32 in [0, 1].
+    """
+    shape = tuple(mask.shape)
+    if mask.ndim == 2:
+        mask = mask[None]
+    if mask.ndim == 3:
+        mask = mask[:, None]
+    if mask.ndim != 4 or mask.shape[1] != 1 or len(mask) not in (1, len(image)):
+        raise ValueError(
+            f"mask has shape {shape}: give H,W or B,H,W or B,1,H,W with B = 1 or {len(image)}"
+        )
+    resized = mask.shape[2:] != image.shape[2:]
+    if mask.dtype in LARGEST and not resized:
+        return mask
+    mask = to_unit(mask)
+    if mask.numel() and not torch.stack(torch.aminmax(mask)).isfinite().all():
+        raise ValueError(
+            "mask has values that are not finite (NaN or infinite): repair the step before, or use "
+            "mask.nan_to_num()"
+        )
+    mask = mask.clamp(0, 1)
+    if resized:
+        mask = F.interpolate(mask, image.shape[2:], mode="bilinear", antialias=True)
+    return mask
