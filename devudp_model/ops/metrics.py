@@ -13,7 +13,7 @@ Images are compared in bands of rows, so that large ones take little memory besi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -75,10 +75,22 @@ def ssim(a: Tensor, b: Tensor) -> float:
             f"SSIM needs images of at least {WINDOW}x{WINDOW} pixels, and this one has "
             f"{width}x{height}: it compares windows of that size. Leave such small images out."
         )
-    total = sum(
-        similarity_map(x, y, PEAK).sum().item() for x, y in bands(a, b, torch.float64, WINDOW - 1)
-    )
-    return total / (len(a) * (height - WINDOW + 1) * (width - WINDOW + 1))
+    return mean_over_windows(similarity_map, a, b)
+
+
+def mean_over_windows(
+    measure: Callable[[Tensor, Tensor, float], Tensor], a: Tensor, b: Tensor
+) -> float:
+    """The mean over channels and whole windows, in bands, of two images on the scale 0..255.
+
+    Args:
+        measure: such as `similarity_map`.
+        a, b: C,H,W, H and W at least 11.
+    """
+    channels, height, width = a.shape
+    parts = bands(a, b, torch.float64, WINDOW - 1)
+    total = sum(measure(x, y, PEAK).sum().item() for x, y in parts)
+    return total / (channels * (height - WINDOW + 1) * (width - WINDOW + 1))
 
 
 def similarity(x: Tensor, y: Tensor, peak: float) -> Tensor:
@@ -88,13 +100,19 @@ def similarity(x: Tensor, y: Tensor, peak: float) -> Tensor:
 
 def similarity_map(x: Tensor, y: Tensor, peak: float) -> Tensor:
     """SSIM of each whole window: C,H,W to C,H-10,W-10."""
+    luminance, structure = luminance_and_structure(x, y, peak)
+    return luminance * structure
+
+
+def luminance_and_structure(x: Tensor, y: Tensor, peak: float) -> tuple[Tensor, Tensor]:
+    """SSIM's two factors for each whole window: C,H,W to C,H-10,W-10 each."""
     C1, C2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     mean_x, mean_y = blur(x), blur(y)
     var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
     cov = blur(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
     structure = (2 * cov + C2) / (var_x + var_y + C2)
-    return luminance * structure
+    return luminance, structure
 
 
 def check_pair(a: Tensor, b: Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -18,7 +19,7 @@ from devudp_model.restoring.restoration import PRECISIONS, Options
 from devudp_model.restoring.tasks import DEFAULT_TASK, TASKS, Task, bundled_variant
 
 from ..config import ConfigError
-from ..data.layouts import LayoutName, folder_pairs
+from ..data.layouts import LAYOUTS, LayoutName, folder_pairs
 from .methods import (
     Method,
     auto_method,
@@ -28,6 +29,7 @@ from .methods import (
     model_method,
     restore_method,
 )
+from .protocols import PROTOCOLS, Protocol
 from .testsets import TestSet, official_sets
 
 TASK_WORDS: dict[str, Task] = {task.replace(" ", "-"): task for task in TASKS}
@@ -46,6 +48,9 @@ NAMES: dict[LayoutName, str] = {
     "lol": "LOL",
     "lol-blur": "LOL-Blur",
 }
+
+KINDS = [kind for layout in LAYOUTS.values() if len(layout.blurs) > 1 for kind in layout.blurs]
+"""Of the blurry images of the data sets that have several."""
 
 FORBIDDEN = frozenset('<>:"/\\|?*')
 """Characters that a folder's name cannot have on every system."""
@@ -71,6 +76,13 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
         add(f"--{layout}", metavar="ROOT", help=f"the folder of {NAMES[layout]}, as unpacked")
     add("--pairs", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"),
         help="two folders with images of the same names; may be given several times")  # fmt: skip
+    add("--kind", nargs="+", default=[], choices=KINDS, metavar="KIND",
+        help="which of their blurry images to take from GoPro (blur_gamma, blur) and LOL-Blur "
+        "(low_blur, low_blur_noise), one set each; default: blur_gamma, low_blur")  # fmt: skip
+    add("--protocol", choices=PROTOCOLS, default="paper",
+        help="whose numbers to measure; default: %(default)s")  # fmt: skip
+    add("--align", dest="protocol", action="store_const", const="realblur",
+        help="short for --protocol realblur, the official evaluation of RealBlur")  # fmt: skip
     add("--scaled", action="store_true", help="also GoPro at 640x360, RealBlur-J at 320x360")
     add("--size", type=size, metavar="WxH", help="scale --pairs to this size first")
     add("--cascade", nargs="+", action="append", metavar=("NAME", "STAGE"),
@@ -196,18 +208,31 @@ def make_sets(options: argparse.Namespace) -> list[TestSet]:
         FileNotFoundError, ValueError: a folder that is not what it should be.
     """
     sets: list[TestSet] = []
+    unused = set(options.kind)
     for layout in get_args(LayoutName):
         root = getattr(options, layout.replace("-", "_"))
         if root:
-            sets += official_sets(layout, root, scaled=options.scaled)
+            kinds = [kind for kind in options.kind if kind in LAYOUTS[layout].blurs]
+            unused -= set(kinds)
+            sets += official_sets(layout, root, scaled=options.scaled, kinds=kinds)
+    if unused:
+        raise ConfigError(f"--kind {' '.join(sorted(unused))} is of no set that was given")
     for name, degraded, reference in options.pairs or []:
         sets.append(TestSet(name, folder_pairs(Path(degraded), Path(reference)), options.size))
     if not sets:
         raise ConfigError("no test set: give --gopro, --realblur-j, --lol, --lol-blur or --pairs")
+    sets = [replace(each, name=name_for(each, PROTOCOLS[options.protocol])) for each in sets]
     check_names(test_set.name for test_set in sets)
     if options.limit:
-        sets = [TestSet(s.name, s.pairs[: options.limit], s.size) for s in sets]
+        sets = [replace(each, pairs=each.pairs[: options.limit]) for each in sets]
     return sets
+
+
+def name_for(test_set: TestSet, protocol: Protocol) -> str:
+    """A set's name with what must not be mistaken: whether its images are aligned first."""
+    if protocol.aligns:
+        return f"{test_set.name} aligned"
+    return f"{test_set.name} plain" if test_set.paper.startswith("realblur") else test_set.name
 
 
 def check_names(names: Iterable[str]) -> None:
