@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from training.evaluation.protocols import PROTOCOLS
+
+skimage_metrics: Any = importlib.import_module("skimage.metrics")
 
 PACKAGES = {
     "basicsr": ("metrics", "utils"),
@@ -98,9 +99,9 @@ def pyiqa(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 def skimage(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """scikit-image's numbers, as its documentation says to match Wang et al."""
     return {
-        "psnr": float(peak_signal_noise_ratio(reference, image, data_range=255)),
+        "psnr": float(skimage_metrics.peak_signal_noise_ratio(reference, image, data_range=255)),
         "ssim": float(
-            structural_similarity(
+            skimage_metrics.structural_similarity(
                 reference, image, channel_axis=2, gaussian_weights=True,
                 use_sample_covariance=False, data_range=255,
             )
@@ -111,8 +112,7 @@ def skimage(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 
 def realblur(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """RealBlur's published steps with OpenCV and scikit-image, in float32 as there."""
-    import cv2
-
+    cv2: Any = importlib.import_module("cv2")
     z, x = image.astype(np.float32) / 255, reference.astype(np.float32) / 255
     z = (np.sum(x * z) / np.sum(z * z)) * z
     grey = [cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (x, z)]
@@ -126,7 +126,7 @@ def realblur(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
                                borderMode=cv2.BORDER_CONSTANT, borderValue=0)  # fmt: skip
     moved, x = moved * mask, x * mask
     error = np.sum((x - moved) ** 2, dtype=np.float64) / np.sum(mask)
-    _, each = structural_similarity(
+    _, each = skimage_metrics.structural_similarity(
         x, moved, channel_axis=2, gaussian_weights=True, use_sample_covariance=False,
         data_range=1.0, full=True,
     )  # fmt: skip

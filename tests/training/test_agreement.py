@@ -1,8 +1,9 @@
 """Exported files agree with the engine at any size, in every program that is installed."""
 
-import subprocess
+import os
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ if not (find_spec("onnxruntime") and find_spec("onnxscript")):
 from training.export import onnx_export
 from training.export.agreement import Agreement, find_runtimes, measure_agreement, size_of, table
 from training.export.onnx_export import check_large, export_onnx, export_tiles, narrow_like
+
+PROCESS = "subprocess.run"
 
 
 @pytest.mark.parametrize("dims", [(2, 3), (1, 2, 3)])
@@ -108,18 +111,18 @@ def test_onnxruntime_web_is_run_by_node(tmp_path: Path, monkeypatch: pytest.Monk
     *_, web = find_runtimes(tmp_path)
     assert web.name == "onnxruntime-web 9.8"
 
-    def node(command: list[str], **options: object) -> subprocess.CompletedProcess:
+    def node(command: list[str], **options: object) -> SimpleNamespace:
         *_, given, height, width, restored = command
         values = np.fromfile(given, np.float32)
         assert len(values) == 3 * int(height) * int(width)
         (values * 2).tofile(restored)
-        return subprocess.CompletedProcess(command, 0)
+        return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(agreement.subprocess, "run", node)
+    monkeypatch.setattr(PROCESS, node)
     image = agreement.made_image(31, 21)
     assert np.array_equal(web.run(tmp_path / "n.onnx", image), image * 2)
-    failed = subprocess.CompletedProcess([], 1, stderr="out of memory")
-    monkeypatch.setattr(agreement.subprocess, "run", lambda *_, **__: failed)
+    failed = SimpleNamespace(returncode=1, stderr="out of memory")
+    monkeypatch.setattr(PROCESS, lambda *_, **__: failed)
     with pytest.raises(ConfigError, match="out of memory"):
         web.run(tmp_path / "n.onnx", image)
 
@@ -128,8 +131,6 @@ def test_onnxruntime_web_is_run_by_node(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.slow
 def test_onnxruntime_web(tmp_path: Path):
     """Where node finds one: NODE_PATH names its node_modules."""
-    import os
-
     modules = Path(os.environ.get("NODE_PATH", tmp_path))
     if not (modules / "onnxruntime-web").is_dir():
         pytest.skip("needs onnxruntime-web, and NODE_PATH that names its node_modules")

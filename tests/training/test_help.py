@@ -46,7 +46,7 @@ def test_each_command_has_a_help(
 
 def test_a_recipe_adds_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
     for words in ("check-data unpaired --help", "benchmark unpaired --help", "unpaired -h"):
-        arguments = words.split()
+        arguments: list[str] = [*words.split()]
         said = help_of(main, arguments, capsys)
         assert "examples:" in said and SETTING in said
 
