@@ -22,8 +22,6 @@ from training.export import onnx_export
 from training.export.agreement import Agreement, find_runtimes, measure_agreement, size_of, table
 from training.export.onnx_export import check_large, export_onnx, export_tiles, narrow_like
 
-PROCESS = "subprocess.run"
-
 
 @pytest.mark.parametrize("dims", [(2, 3), (1, 2, 3)])
 def test_normalize_is_that_of_float64(dims: tuple[int, ...]):
@@ -118,11 +116,11 @@ def test_onnxruntime_web_is_run_by_node(tmp_path: Path, monkeypatch: pytest.Monk
         (values * 2).tofile(restored)
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(PROCESS, node)
+    monkeypatch.setattr("subprocess.run", node)
     image = agreement.made_image(31, 21)
     assert np.array_equal(web.run(tmp_path / "n.onnx", image), image * 2)
     failed = SimpleNamespace(returncode=1, stderr="out of memory")
-    monkeypatch.setattr(PROCESS, lambda *_, **__: failed)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: failed)
     with pytest.raises(ConfigError, match="out of memory"):
         web.run(tmp_path / "n.onnx", image)
 

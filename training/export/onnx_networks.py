@@ -24,8 +24,8 @@ from devudp_model.network.instance_norm import normalize
 class ImageNetwork(nn.Module):
     """G in the range of image files: B,3,H,W in [0, 1] to the same; H and W at least `MIN_SIDE`.
 
-    The padding to multiples of `STRIDE` is the generator's, written as a selection of rows and
-    columns, which works for sizes that are only known when the file is used.
+    The padding to multiples of `STRIDE` is the generator's, written in a way that works for sizes
+    that are only known when the file is used.
     """
 
     def __init__(self, generator: Generator):
@@ -39,11 +39,15 @@ class ImageNetwork(nn.Module):
 
 
 def grow(x: Tensor, axis: int) -> Tensor:
-    """Reflects the last rows or columns so that the side becomes a multiple of `STRIDE`."""
+    """Reflects the last rows or columns so that the side becomes a multiple of `STRIDE`.
+
+    By slices that are joined, not by a selection of lines: OpenVINO takes wrong ones from images
+    of more than 2^24 values, 5.6 megapixels.
+    """
     size = x.shape[axis]
     full = (size + STRIDE - 1) // STRIDE * STRIDE
-    line = torch.arange(full, device=x.device)
-    return x.index_select(axis, torch.where(line < size, line, 2 * (size - 1) - line))
+    mirrored = [x.narrow(axis, size - 2 - k, 1) for k in range(STRIDE - 1)]
+    return torch.cat([x, *mirrored], axis).narrow(axis, 0, full)
 
 
 class Tape:
