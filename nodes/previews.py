@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..devudp_model.engine.hooks import watching
+from ..devudp_model.engine.hooks import hooked
 from ..devudp_model.network.generator import Generator
 from ..devudp_model.ops.dtypes import from_unit
 from ..devudp_model.restoring.progress import ImageProgress
@@ -63,7 +63,7 @@ class VisibleProgress(ImageProgress):
         self.bar(done, None if new is None else as_pil(new))
 
     def finished(self, rows: Tensor, start: int, height: int) -> None:
-        """For `watching`."""
+        """For `hooked`."""
         if self.canvas is None:
             return
         size = self.canvas.shape[2:]
@@ -87,7 +87,7 @@ def first_look(image: Tensor, generator: Generator, options: Options) -> Tensor:
         return canvas
     small = F.avg_pool2d(image[:, :3].float(), scale)
     alone = replace(options, statistics="each image", memory=None)
-    with watching(), suppress(FloatingPointError):
+    with hooked(), suppress(FloatingPointError):
         small = restore(small, generator, alone).cpu()
         canvas = F.interpolate(small, canvas.shape[2:], mode="bilinear")
     return canvas

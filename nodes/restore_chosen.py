@@ -15,7 +15,7 @@ from ..devudp_model.restoring.restoration import Options
 from ..devudp_model.restoring.tasks import Task
 from . import checkpoints, host
 from .images import channels_first, empty_like
-from .kept import kept_for
+from .output_cache import cache_for
 from .run_on_host import restore_images
 
 log = logging.getLogger("devudp")
@@ -36,11 +36,11 @@ def restore_chosen(
         options: for all images; with `auto`, its task does not count.
         mask: None, or 1 or B,1,H,W.
     """
-    kept, report = kept_for(image), host.progress(len(image))
+    cache, report = cache_for(image), host.progress(len(image))
 
     def run(part: slice, options: Options) -> Tensor:
         loaded = checkpoints.load(checkpoint, options.task)
-        kept.hold(loaded)
+        cache.hold(loaded)
         masks = mask if mask is None or len(mask) == 1 else mask[part]
         return restore_images(
             image[part],
@@ -49,7 +49,7 @@ def restore_chosen(
             masks,
             report=report,
             first=part.start,
-            outputs=kept.outputs,
+            cache=cache,
         )
 
     whole = slice(0, len(image))

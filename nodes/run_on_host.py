@@ -10,12 +10,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..devudp_model.engine.hooks import KeptOutputs, watching
+from ..devudp_model.engine.hooks import hooked
 from ..devudp_model.engine.layers import forget_layers
+from ..devudp_model.engine.output_cache import OutputCache
 from ..devudp_model.network.generator import Generator
 from ..devudp_model.restoring.frozen import VideoRestorer, sampled
 from ..devudp_model.restoring.progress import pixels_to_do
-from ..devudp_model.restoring.restoration import Options, Precision, restore
+from ..devudp_model.restoring.restoration import Options, Precision, make_network, restore
 from ..devudp_model.system.memory import first_limit, with_less_memory
 from . import host
 from .host import intermediate_device, intermediate_dtype
@@ -43,7 +44,7 @@ def restore_images(
     *,
     report: host.Report | None = None,
     first: int = 0,
-    outputs: KeptOutputs | None = None,
+    cache: OutputCache | None = None,
 ) -> Tensor:
     """IMAGE B,H,W,C to the restored B,H,W,C, where and as the host wants images.
 
@@ -56,7 +57,7 @@ def restore_images(
         mask: None, or 1 or B,1,H,W.
         report: the node's progress bar; one of its own if None.
         first: images that the bar has seen before these.
-        outputs: of the network, from the last run and for the next one.
+        cache: outputs of the network, from the last run and for the next one.
 
     Raises:
         MemoryError: memory ran out with the smallest limit, too.
@@ -69,7 +70,7 @@ def restore_images(
     options = replace(options, precision=host_precision(options.precision))
     with on_device(generator, working_bytes(image, generator, options)) as device:
         limit = first_limit(host.free_bytes(device))
-        again = bool(mask is not None or (outputs and outputs.nbytes))
+        again = bool(mask is not None or (cache and cache.nbytes))
         canvas = None if device.type != "cpu" else preview(image, generator, options, again)
         progress = VisibleProgress(report or host.progress(len(image)), first, canvas)
         start_video = partial(make_video, image, generator, options)
@@ -85,15 +86,18 @@ def restore_images(
                 progress.done(first + part.start + count)
 
             progress.begin(pixels)
-            with host.cancellable(), watching(progress.advance, outputs, progress.finished):
+            with host.cancellable(), hooked(progress.advance, progress.finished):
                 if video:
                     video.set_memory(memory)
                     restored = restore_frames(video, frames, masks, progress, done)
                 else:
                     bounded = replace(options, memory=memory)
-                    restored = restore(frames, generator, bounded, mask=masks, progress=done)
+                    restored = restore(frames, model, bounded, mask=masks, progress=done)
             return channels_last(restored).to(intermediate_device(), intermediate_dtype())
 
+        model = generator
+        if cache is not None:
+            model = cache.network(generator, make_network(generator, options.precision).dtype)
         result = empty_like(image)
         for start in range(0, len(image), CHUNK):
             part = slice(start, start + CHUNK)

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..engine.hooks import watching
+from ..engine.hooks import hooked
 from ..images.raster import ImageError, RasterImage
 from ..images.reading import read_stored
 from ..images.writing import LONGEST_SIDES, SAVE_OPTIONS, check_format, to_pillow, write_image
@@ -59,7 +59,7 @@ class FileRestorer:
 
     Attributes:
         choice: what the last image needed, with `auto`.
-        advance: gets the network's progress; see `watching`.
+        advance: gets the network's progress; see `hooked`.
         pixels_to_do: gets the work of an image before it begins.
         make_room: is called where memory runs out.
     """
@@ -105,7 +105,7 @@ class FileRestorer:
         def run(limit: int | None) -> Tensor:
             bounded = dataclasses.replace(options, memory=limit)
             try:
-                with watching(self.advance):
+                with hooked(self.advance):
                     return self.restore_within(generator, bounded, pixels, folder)
             except Exception as error:
                 if is_out_of_memory(error):

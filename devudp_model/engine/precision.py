@@ -22,12 +22,12 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 HALF: tuple[Precision, ...] = ("bf16", "fp16")
 """The precisions of 16 bits."""
 
-MOST_COMMON, MOST = 1.0, 2.0
+MAX_COMMON, MAX_DIFFERENCE = 1.0, 2.0
 """Limits of `Difference.common` and `.largest`: beyond them `auto` does without a type."""
 
 
 class Difference(NamedTuple):
-    """How far restored images are from those made in fp32, in units of 1/255.
+    """Distance of restored images from those made in fp32, in units of 1/255.
 
     Attributes:
         mean: of all values of all images.
@@ -41,21 +41,21 @@ class Difference(NamedTuple):
 
     @property
     def is_small(self) -> bool:
-        """Whether it cannot be seen: less than what rounding to 8 bits may change."""
-        return self.common <= MOST_COMMON and self.largest <= MOST
+        """True if it cannot be seen: less than what rounding to 8 bits may change."""
+        return self.common <= MAX_COMMON and self.largest <= MAX_DIFFERENCE
 
 
 Measured = Mapping[Precision, Difference]
-"""Of a checkpoint, in 16 bits. A precision that is missing has not been measured."""
+"""Differences of a checkpoint in 16 bits. A precision that is missing has not been measured."""
 
 
 def to_json(measured: Measured) -> str:
-    """For the metadata of a checkpoint."""
+    """Writes them as text for the metadata of a checkpoint."""
     return json.dumps({name: found._asdict() for name, found in measured.items()})
 
 
 def from_json(text: str) -> Measured:
-    """What `to_json` wrote; precisions that this version does not know are left out.
+    """Reads what `to_json` wrote; precisions that this version does not know are left out.
 
     Raises:
         ValueError: it is damaged.
@@ -82,7 +82,7 @@ FIELDS = Difference._fields
 def choose_dtype(
     precision: Precision, device: torch.device, measured: Measured | None = None
 ) -> torch.dtype:
-    """The dtype of a precision on a device.
+    """Chooses the dtype of a precision on a device.
 
     `auto` is the fastest one of which it is known that it makes no visible difference for this
     checkpoint (`Difference.is_small`): on an accelerator fp16, then bf16; on a processor with
@@ -101,7 +101,7 @@ def choose_dtype(
 
 
 def has_bf16_instructions() -> bool:
-    """Whether this processor multiplies bf16 numbers (AVX512-BF16 or AMX). Others emulate it."""
+    """True if this processor multiplies bf16 numbers (AVX512-BF16 or AMX). Others emulate it."""
     questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in questions)
 

@@ -37,7 +37,7 @@ class ImageProgress:
         self.pixels, self.of = 0.0, max(pixels, 1.0)
 
     def advance(self, pixels: float) -> None:
-        """For `watching`."""
+        """For `hooked`."""
         self.pixels += pixels
         if time.monotonic() - self.told >= SECONDS:
             self.told = time.monotonic()

@@ -18,6 +18,8 @@ from training.export import agreement
 if not (find_spec("onnxruntime") and find_spec("onnxscript")):
     pytest.skip("needs onnxruntime and onnxscript", allow_module_level=True)
 
+import onnx
+
 from training.export import onnx_export
 from training.export.agreement import Agreement, find_runtimes, measure_agreement, size_of, table
 from training.export.onnx_export import check_large, export_onnx, export_tiles, narrow_like
@@ -47,6 +49,20 @@ def test_a_large_image_in_each_program(tmp_path: Path):
     found = list(measure_agreement(narrow, tmp_path / "n.onnx", [3.8], runtimes))
     assert [each.runtime for each in found] == [each.name for each in runtimes]
     assert all(each.largest <= 0.05 and each.mean < 0.001 for each in found), found
+
+
+@NEEDS_EXPORTER
+@pytest.mark.slow
+def test_what_programs_get_wrong_is_not_in_the_file(tmp_path: Path):
+    """OpenVINO merges a mean of means, and selects wrong lines of more than 2^24 values."""
+    export_onnx(narrow_like(make_generator("devudp"), 2), tmp_path / "n.onnx")
+    nodes = onnx.load(tmp_path / "n.onnx").graph.node
+    makers = {output: node.op_type for node in nodes for output in node.output}
+    kinds = {node.op_type for node in nodes}
+    assert "ReduceMean" in kinds and not kinds & {"Gather", "InstanceNormalization", "ReduceSum"}
+    for node in nodes:
+        if node.op_type == "ReduceMean":
+            assert makers.get(node.input[0]) != "ReduceMean"
 
 
 @NEEDS_EXPORTER

@@ -137,17 +137,3 @@ def test_a_batch_that_cannot_be_shared_out(tmp_path: Path):
     job = launch(*arguments, processes=2)
     output = job.communicate(timeout=120)[0]
     assert job.returncode != 0 and "cannot be split evenly" in output
-
-
-def test_accelerate_launch_on_a_cpu_says_what_to_do_instead(tmp_path: Path):
-    """It starts one process where two were asked for."""
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    program = ("-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1",
-               "--mixed_precision", "no", "--dynamo_backend", "no",
-               "-m", "training.train")  # fmt: skip
-    job = launch(*unpaired(tmp_path), "--out", str(tmp_path / "r"), program=program)
-    output = job.communicate(timeout=120)[0]
-    assert job.returncode != 0
-    assert "accelerate was asked for 2 processes, and started 1" in output
-    assert not (tmp_path / "r/states").exists()

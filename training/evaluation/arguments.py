@@ -31,6 +31,7 @@ from .methods import (
 )
 from .protocols import PROTOCOLS, Protocol
 from .testsets import TestSet, official_sets
+from .untuned import STRENGTHS, UntunedSet, untuned_sets
 
 TASK_WORDS: dict[str, Task] = {task.replace(" ", "-"): task for task in TASKS}
 
@@ -83,6 +84,12 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
         help="whose numbers to measure; default: %(default)s")  # fmt: skip
     add("--align", dest="protocol", action="store_const", const="realblur",
         help="short for --protocol realblur, the official evaluation of RealBlur")  # fmt: skip
+    add("--untuned", type=Path, metavar="FOLDER",
+        help="the untuned set: where the photographs of training/recipes/untuned.tsv lie; each "
+        "task is measured on what it has to undo")  # fmt: skip
+    add("--untuned-images", type=int, default=0, metavar="N", help="only N of them; default: all")
+    add("--untuned-strength", type=int, nargs="+", choices=STRENGTHS, default=[*STRENGTHS],
+        help="only these strengths; default: all")  # fmt: skip
     add("--scaled", action="store_true", help="also GoPro at 640x360, RealBlur-J at 320x360")
     add("--size", type=size, metavar="WxH", help="scale --pairs to this size first")
     add("--cascade", nargs="+", action="append", metavar=("NAME", "STAGE"),
@@ -219,8 +226,17 @@ def make_sets(options: argparse.Namespace) -> list[TestSet]:
         raise ConfigError(f"--kind {' '.join(sorted(unused))} is of no set that was given")
     for name, degraded, reference in options.pairs or []:
         sets.append(TestSet(name, folder_pairs(Path(degraded), Path(reference)), options.size))
+    if options.untuned:
+        asked = [*options.task, *(name for name, *_ in options.cascade or [])]
+        strengths = sorted(set(options.untuned_strength))
+        sets += untuned_sets(
+            options.untuned, asked, images=options.untuned_images, strengths=strengths
+        )
     if not sets:
-        raise ConfigError("no test set: give --gopro, --realblur-j, --lol, --lol-blur or --pairs")
+        raise ConfigError(
+            "no test set: give --gopro, --realblur-j, --lol, --lol-blur, --pairs or --untuned "
+            "(with a --task)"
+        )
     sets = [replace(each, name=name_for(each, PROTOCOLS[options.protocol])) for each in sets]
     check_names(test_set.name for test_set in sets)
     if options.limit:
@@ -230,7 +246,7 @@ def make_sets(options: argparse.Namespace) -> list[TestSet]:
 
 def name_for(test_set: TestSet, protocol: Protocol) -> str:
     """A set's name with what must not be mistaken: whether its images are aligned first."""
-    if protocol.aligns:
+    if protocol.aligns and not isinstance(test_set, UntunedSet):  # whose names seed its noise
         return f"{test_set.name} aligned"
     return f"{test_set.name} plain" if test_set.paper.startswith("realblur") else test_set.name
 

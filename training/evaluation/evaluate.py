@@ -3,6 +3,7 @@
     devudp-evaluate --lol LOLdataset --gopro GOPRO_Large --scaled --out results
     devudp-evaluate --weights runs/mine/devudp.safetensors --task joint deblur \\
         --pairs mine my/degraded my/reference --out results
+    devudp-evaluate --untuned my/photographs --task joint low-light deblur --out results
     devudp-evaluate --lol-blur LOL-Blur --cascade "RUAS, then ours" \\
         "python enhance.py {input} {output}" deblur --out results
 
@@ -40,7 +41,8 @@ from .methods import Method, save
 from .paper import PAPER
 from .protocols import PAPER_PROTOCOL, PROTOCOLS, Protocol
 from .tables import Result, describe, markdown, write_json, write_sheet
-from .testsets import TestSet
+from .testsets import TestSet, notes
+from .untuned import together
 
 logger = logging.getLogger("devudp")
 
@@ -158,6 +160,8 @@ def evaluate_set(
     before = measure(source, references, names, lpips, protocol)
     results = [Result(test_set.name, INPUT, before)]
     for name, method in methods.items():
+        if not test_set.takes(name):
+            continue
         target = folder / name
         target.mkdir()
         method(source, target)
@@ -241,36 +245,16 @@ def run(options: argparse.Namespace) -> str:
     for test_set in sets:
         results += evaluate_set(test_set, methods, options.out, lpips, protocol)
         write_results(results, sets, tasks, options)
+    results += together(results, sets)
+    write_results(results, sets, tasks, options)
     rows = {each.name: PAPER.get(each.paper, []) for each in sets}
     table = markdown(results, rows if protocol is PAPER_PROTOCOL else {}, protocol.columns)
-    below = [f"Protocol `{protocol.name}`: {protocol.text}", *notes(sets, protocol)]
+    below = [f"Protocol `{protocol.name}`: {protocol.text}", *notes(sets, aligned=protocol.aligns)]
     table += "".join(f"\n{paragraph}\n" for paragraph in below)
     (options.out / TABLE).write_text(table, encoding="utf-8")
     if options.summary:
         write_summary(results, tasks, options)
     return table
-
-
-def notes(sets: Sequence[TestSet], protocol: Protocol) -> list[str]:
-    """Says what a reader of a set's numbers must know beside the protocol, a paragraph each."""
-    layouts = {test_set.paper.split(" ")[0] for test_set in sets}
-    found = []
-    if "realblur-j" in layouts and not protocol.aligns:
-        found.append(
-            "RealBlur-J: plain, and so are the paper's rows. The official evaluation, whose "
-            "numbers most papers give, aligns each pair first (--align) and comes out higher."
-        )
-    if "gopro" in layouts:
-        found.append(
-            "GoPro: Nah et al. give numbers on blur_gamma; MPRNet, HINet, DeepRFT and DMPHN, among "
-            "others, on blur (--kind). The paper does not say which."
-        )
-    if "lol-blur" in layouts:
-        found.append(
-            "LOL-Blur: LEDNet's numbers are on low_blur_noise (--kind). The paper does not say "
-            "which."
-        )
-    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -32,6 +32,10 @@ class TestSet:
     size: tuple[int, int] | None = None
     paper: str = ""
 
+    def takes(self, method: str) -> bool:
+        """Whether the method of this name is measured on the set."""
+        return True
+
     def read(self, path: Path) -> np.ndarray:
         """One of the set's images: H,W,3 uint8."""
         pixels = decode(path)
@@ -79,3 +83,25 @@ def official_sets(
             size = f"{width}x{height}"
             sets.append(TestSet(f"{name} {size}", pairs, (width, height), f"{layout} {size}"))
     return sets
+
+
+def notes(sets: Sequence[TestSet], *, aligned: bool) -> list[str]:
+    """Says what a reader of a set's numbers must know beside the protocol, a paragraph each."""
+    layouts = {test_set.paper.split(" ")[0] for test_set in sets}
+    found = []
+    if "realblur-j" in layouts and not aligned:
+        found.append(
+            "RealBlur-J: plain, and so are the paper's rows. The official evaluation, whose "
+            "numbers most papers give, aligns each pair first (--align) and comes out higher."
+        )
+    if "gopro" in layouts:
+        found.append(
+            "GoPro: Nah et al. give numbers on blur_gamma; MPRNet, HINet, DeepRFT and DMPHN, among "
+            "others, on blur (--kind). The paper does not say which."
+        )
+    if "lol-blur" in layouts:
+        found.append(
+            "LOL-Blur: LEDNet's numbers are on low_blur_noise (--kind). The paper does not say "
+            "which."
+        )
+    return found

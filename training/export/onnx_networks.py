@@ -41,8 +41,8 @@ class ImageNetwork(nn.Module):
 def grow(x: Tensor, axis: int) -> Tensor:
     """Reflects the last rows or columns so that the side becomes a multiple of `STRIDE`.
 
-    By slices that are joined, not by a selection of lines: OpenVINO takes wrong ones from images
-    of more than 2^24 values, 5.6 megapixels.
+    By slices that are joined, not by a selection of lines: of more than 2^24 values, an image of
+    5.6 megapixels, OpenVINO selects wrong ones.
     """
     size = x.shape[axis]
     full = (size + STRIDE - 1) // STRIDE * STRIDE
