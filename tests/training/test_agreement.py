@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from devudp_model.network.generator import Generator, Variant
+from devudp_model.checkpoint import save_checkpoint
+from devudp_model.network.generator import Generator
 from devudp_model.network.instance_norm import NORM_EPS, normalize
 from tests.training.test_export import NEEDS_EXPORTER, make_generator
 from training.config import ConfigError
@@ -23,6 +24,7 @@ import onnx
 from training.export import onnx_export
 from training.export.agreement import Agreement, find_runtimes, measure_agreement, size_of, table
 from training.export.onnx_export import check_large, export_onnx, export_tiles, narrow_like
+from training.train import main
 
 
 @pytest.mark.parametrize("dims", [(2, 3), (1, 2, 3)])
@@ -86,9 +88,8 @@ def test_the_statistics_of_a_large_image(tmp_path: Path):
 
 @NEEDS_EXPORTER
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["devudp", "devudp-dt"])
-def test_a_file_that_drifts_is_refused(variant: Variant, monkeypatch: pytest.MonkeyPatch):
-    generator = make_generator(variant)
+def test_a_file_that_drifts_is_refused(monkeypatch: pytest.MonkeyPatch):
+    generator = make_generator("devudp-dt")
     monkeypatch.setattr(onnx_export, "LARGE_MEGAPIXELS", 0.02)
     assert check_large(generator) < 0.05
     exact = onnx_export.run_onnxruntime
@@ -99,6 +100,21 @@ def test_a_file_that_drifts_is_refused(variant: Variant, monkeypatch: pytest.Mon
     monkeypatch.setattr(onnx_export, "run_onnxruntime", drifting)
     with pytest.raises(ArithmeticError, match="grey levels at"):
         check_large(generator)
+
+
+@NEEDS_EXPORTER
+@pytest.mark.slow
+def test_the_command_writes_the_agreement_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(onnx_export, "LARGE_MEGAPIXELS", 0.01)
+    save_checkpoint(tmp_path / "mine.safetensors", make_generator("devudp-dt"), {})
+    main(["onnx", str(tmp_path / "mine.safetensors"), "--out", str(tmp_path / "onnx"),
+          "--agreement", "0.01", "--narrow", "2"])  # fmt: skip
+    text = (tmp_path / "onnx/mine-narrow.md").read_text()
+    assert text.startswith("| size | onnxruntime ") and "| 123x83 (0.0 MP) | 0.00" in text
+    assert text in caplog.text and (tmp_path / "onnx/mine-narrow.onnx").exists()
 
 
 def test_the_table():

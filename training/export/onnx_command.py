@@ -19,7 +19,7 @@ from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.network.generator import VARIANTS
 
 from .agreement import find_runtimes, measure_agreement, table
-from .onnx_export import check_onnx, export_onnx, export_tiles
+from .onnx_export import check_onnx, export_onnx, export_tiles, narrow_like
 from .quantize import calibration_images, decibels, quantize
 
 logger = logging.getLogger("devudp")
@@ -46,6 +46,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="also write NAME-int8.onnx, with ranges from the photos of this folder")  # fmt: skip
     add("--agreement", type=float, nargs="+", default=[], metavar="MP",
         help="measure the agreement on images of so many megapixels; writes NAME.md")  # fmt: skip
+    add("--narrow", type=int, default=0, metavar="CHANNELS",
+        help="in place of each checkpoint a random network of its kind with so few channels, to "
+        "measure sizes that take too much memory otherwise")  # fmt: skip
     add("--web", type=Path, metavar="DIR",
         help="measure onnxruntime-web too, which was installed there with npm")  # fmt: skip
     return parser
@@ -60,6 +63,9 @@ def write_all(name: str, options: argparse.Namespace) -> None:
     """
     source = bundled(name) if name in VARIANTS else Path(name)
     generator, path = load_checkpoint(source).generator, options.out / f"{source.stem}.onnx"
+    if options.narrow:
+        generator = narrow_like(generator, options.narrow)
+        path = path.with_stem(f"{path.stem}-narrow")
     export_onnx(generator, path)
     logger.info("%s: agrees with PyTorch to %.1e", path, check_onnx(generator, path))
     for more in export_tiles(generator, path):
