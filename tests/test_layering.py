@@ -117,16 +117,10 @@ def test_the_model_never_looks_up() -> None:
 
 
 ROOMS = (
-    *("__init__", "__main__", "cli", "batch", "videos", "images", "restorer", "checkpoint"),
-    *("restoring", "engine", "network", "bands", "ops", "system"),
+    *("__init__", "__main__", "cli", "batch", "videos", "images", "restorer", "task_weights"),
+    *("checkpoint", "restoring", "engine", "network", "bands", "ops", "system"),
 )
 """Folders and single files of devudp_model: each imports only from those behind it."""
-
-UNTIL_THE_CHECKPOINT_HAS_THEM = {
-    ("network/generator.py", "engine/precision.py"),
-    ("network/generator.py", "restoring/exposure.py"),
-}
-"""Imports that the rooms' order forbids."""
 
 
 def room(path: Path) -> str:
@@ -149,11 +143,7 @@ def arrows() -> set[tuple[Path, Path]]:
                 exact = target / "__init__.py" if target.is_dir() else target.with_suffix(".py")
                 if exact != file:
                     found.add((file.relative_to(package), exact.relative_to(package)))
-    return {
-        (source, target)
-        for source, target in found
-        if (source.as_posix(), target.as_posix()) not in UNTIL_THE_CHECKPOINT_HAS_THEM
-    }
+    return found
 
 
 def circle_among(arrows: set[tuple[str, str]]) -> list[str]:
@@ -183,13 +173,6 @@ def test_no_circle_of_imports(what: str) -> None:
     if what == "rooms":
         names = {(room(a), room(b)) for a, b in arrows() if room(a) != room(b)}
     assert not circle_among(names)
-
-
-def test_exceptions_are_still_needed() -> None:
-    for source, target in UNTIL_THE_CHECKPOINT_HAS_THEM:
-        module = target.removesuffix(".py").replace("/", ".")
-        text = (ROOT / "devudp_model" / source).read_text(encoding="utf-8")
-        assert f"from ..{module} import" in text, "take it out of the exceptions"
 
 
 def test_a_circle_is_found() -> None:

@@ -1,22 +1,19 @@
-"""One job after the other, of images or videos: what was done, and what was not and why."""
+"""What was done of many jobs, and what was not and why."""
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any
 
 from ..images.raster import ImageError
 from ..restoring.auto import Choice
-from ..system import interrupts
 from ..system.memory import is_out_of_memory
 from ..videos.pyav import VideoError
-
-log = logging.getLogger("devudp")
+from .pipeline import Passage
 
 HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """A disk that is full or read-only now is so for the next image too."""
@@ -32,6 +29,7 @@ class Outcome:
         failed: the other images, and why.
         interrupted: by the user, or by the launcher.
         choices: of the task `auto`, for the images done; of a video, that of its first scene.
+        hopeless: the next job would fail for the same reason as the last one.
     """
 
     done: int = 0
@@ -40,6 +38,20 @@ class Outcome:
     failed: dict[Path, str] = field(default_factory=dict)
     interrupted: bool = False
     choices: dict[Path, Choice] = field(default_factory=dict)
+    hopeless: bool = False
+
+    def note(self, done: Passage[Any]) -> None:
+        """Counts a job, or notes why it failed."""
+        source = done.job.source
+        if done.error is not None:
+            self.failed[source] = explain(done.error)
+            self.hopeless = is_hopeless(done.error)
+        elif done.image_was_there:
+            self.skipped += 1
+        else:
+            self.done += 1
+            if done.found is not None:
+                self.choices[source] = done.found
 
     @classmethod
     def sum(cls, outcomes: Sequence[Outcome]) -> Outcome:
@@ -53,60 +65,6 @@ class Outcome:
             total.choices.update(outcome.choices)
             total.interrupted |= outcome.interrupted
         return total
-
-
-AnyJob = TypeVar("AnyJob", bound="HasFiles")
-
-
-class HasFiles(Protocol):
-    """A job: what is restored, and where the result goes."""
-
-    @property
-    def source(self) -> Path: ...
-
-    @property
-    def target(self) -> Path: ...
-
-
-def work_through(
-    jobs: Sequence[AnyJob],
-    work: Callable[[int, AnyJob], Choice | None],
-    *,
-    overwrite: bool,
-    skip_existing: bool,
-) -> Outcome:
-    """One job after the other; one that fails is noted and the next one done.
-
-    Args:
-        jobs: this process's.
-        work: does one, given its index, and returns what `auto` found.
-        overwrite, skip_existing: what happens to results that are there already.
-    """
-    outcome = Outcome()
-    for index, job in enumerate(jobs):
-        try:
-            if job.target.exists() and skip_existing:
-                outcome.skipped += 1
-                continue
-            if not overwrite:
-                refuse_existing(job.target)
-            choice = work(index, job)
-            outcome.done += 1
-            if choice is not None:
-                outcome.choices[job.source] = choice
-        except KeyboardInterrupt:
-            outcome.interrupted, outcome.left = True, len(jobs) - index
-            break
-        except Exception as error:
-            if interrupts.seen():  # and a library made an error of it
-                outcome.interrupted, outcome.left = True, len(jobs) - index
-                break
-            log.debug("%s", job.source, exc_info=True)
-            outcome.failed[job.source] = explain(error)
-            if is_hopeless(error):
-                outcome.left = len(jobs) - index - 1
-                break
-    return outcome
 
 
 def refuse_existing(path: Path) -> None:

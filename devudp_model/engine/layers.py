@@ -104,11 +104,11 @@ class Layer(nn.Module):
     def forward(self, strip: Tensor) -> Tensor:
         """1,C,rows,W with the rows that `needs` names, to the output rows."""
         if self.kind != "up":
-            return self.convolve(strip, 0)
+            return F.conv2d(strip, self.weight, self.bias, self.stride, self.padding)
         # Not as one transposed convolution: on the CPU its last bits depend on the strip's height
         # and the number of threads, and so do those of 2x2 taps with padding.
         height, padded = strip.shape[2] - 2, F.pad(strip, (1, 1))
-        even, odd = (self.convolve(padded[:, :, y : y + height + 1], y) for y in (0, 1))
+        even, odd = (self.rows_of(padded[:, :, y : y + height + 1], y) for y in (0, 1))
         return kernels_for(strip.device).interleave(even, odd)
 
     def whole(self, x: Tensor) -> Tensor:
@@ -129,10 +129,10 @@ class Layer(nn.Module):
                 pixels[:, :, i, :, j].copy_(phase.permute(0, 2, 3, 1))
         return pixels.view(len(x), 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
-    def convolve(self, x: Tensor, part: int) -> Tensor:
-        """With a part of the weights (see `parts`)."""
+    def rows_of(self, x: Tensor, part: int) -> Tensor:
+        """Even or odd rows of an upsampling (see `parts`)."""
         bias = None if self.bias is None else self.parts(self.bias)[part]
-        return F.conv2d(x, self.parts(self.weight)[part], bias, self.stride, self.padding)
+        return F.conv2d(x, self.parts(self.weight)[part], bias)
 
 
 class Layers(nn.ModuleList):

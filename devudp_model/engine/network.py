@@ -10,8 +10,9 @@ buffers are alive at once, and they can lie anywhere, also in a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +21,10 @@ from ..bands.rows import AnyImage
 from ..bands.workers import working
 from ..network.topology import SomeNetwork
 from .layers import layers_of
-from .precision import retry_in_fp32
+from .precision import Attempt, attempts_in_fp32_too
 from .statistics import FrozenMoments, Moments
 from .strips import StripExecution
 from .whole import WholeExecution, fits_whole
-
-Result = TypeVar("Result")
 
 
 class Network(nn.Module, Generic[SomeNetwork]):
@@ -120,52 +119,37 @@ class Network(nn.Module, Generic[SomeNetwork]):
         if out is None:
             shape = (image.shape[0], 3, *image.shape[2:])
             out = torch.empty(shape, dtype=torch.float32, device=self.device)
-        if self.local:
-            self.run(image, out, memory)
-            if check:
-                self.check()
-        elif freeze:
-            for own, found in self.checked(lambda: self.run(image, out, memory, freeze=True)):
-                own.freeze(found)
-            self.local = True
-        elif check:
-            self.checked(lambda: self.run(image, out, memory))
-        else:
-            self.run(image, out, memory)
+        freeze = freeze and not self.local
+        again = freeze or (check and not self.local)
+        found: list[tuple[FrozenMoments, Moments]] = []
+        for attempt in self.checked() if again else (nullcontext(),):
+            with attempt:
+                if fits_whole(self, image, memory):
+                    execution = WholeExecution(self, image, freeze)
+                else:
+                    execution = StripExecution(self, image, memory, freeze)
+                with working(self.device):
+                    execution.run(out)
+                self.unchecked += execution.seen
+                found = execution.to_freeze
+        for own, moments in found:
+            own.freeze(moments)
+        self.local |= freeze
+        if check and not again:
+            self.check()
         return out
 
-    def run(
-        self, image: AnyImage, out: AnyImage, memory: int | None, *, freeze: bool = False
-    ) -> list[tuple[FrozenMoments, Moments]]:
-        """One run without a check. Returns what `freeze` is to freeze, and where."""
-        if fits_whole(self, image, memory):
-            execution = WholeExecution(self, image, freeze)
-        else:
-            execution = StripExecution(self, image, memory, freeze)
-        with working(self.device):
-            execution.run(out)
-        self.unchecked += execution.seen
-        return execution.to_freeze
-
-    def checked(
-        self, run: Callable[[], Result], switch_to_fp32: Callable[[], None] | None = None
-    ) -> Result:
-        """Returns what `run` returns; where 16 bits overflow, of a second run in fp32.
+    def checked(self, switch_to_fp32: Callable[[], None] | None = None) -> Iterator[Attempt]:
+        """Gives an attempt to run the network, once or more often, without a check; and another
+        one in fp32, where 16 bits overflow.
 
         Args:
-            run: runs the network, once or more often, without a check.
-            switch_to_fp32: what to do before the second run, instead of the network's own.
+            switch_to_fp32: what to do before the second attempt, instead of the network's own.
 
         Raises:
             FloatingPointError: the numbers are not finite in fp32 either.
         """
-
-        def run_and_check() -> Result:
-            result = run()
-            self.check()
-            return result
-
-        return retry_in_fp32(run_and_check, self.dtype, switch_to_fp32 or self.switch_to_fp32)
+        return attempts_in_fp32_too(self.check, self.dtype, switch_to_fp32 or self.switch_to_fp32)
 
     def check(self) -> None:
         """Raises FloatingPointError unless all numbers since the last check were finite."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, TypeVar, get_args
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, NamedTuple, get_args
 
 import torch
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
-Result = TypeVar("Result")
 
 log = logging.getLogger("devudp")
 
@@ -106,28 +104,57 @@ def has_bf16_instructions() -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in questions)
 
 
-def retry_in_fp32(
-    run: Callable[[], Result], dtype: torch.dtype, switch_to_fp32: Callable[[], None]
-) -> Result:
-    """`run()`; where 16 bits overflow, once more in fp32.
+class Attempt:
+    """A run whose numbers may overflow, as a context: see `attempts_in_fp32_too`.
+
+    Attributes:
+        failed: whether they did.
+    """
+
+    def __init__(self, check: Callable[[], None], is_last: bool):
+        self.check, self.is_last, self.failed = check, is_last, False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        try:
+            if error is None:
+                self.check()
+        except FloatingPointError as found:
+            if self.is_last:
+                raise
+            error = found
+        self.failed = not self.is_last and isinstance(error, FloatingPointError)
+        return self.failed
+
+
+def attempts_in_fp32_too(
+    check: Callable[[], None], dtype: torch.dtype, switch_to_fp32: Callable[[], None]
+) -> Iterator[Attempt]:
+    """Gives a second attempt, in fp32, where 16 bits overflow.
+
+        for attempt in attempts_in_fp32_too(check, dtype, switch_to_fp32):
+            with attempt:
+                run()
 
     Args:
-        run: computes in `dtype`, in fp32 after `switch_to_fp32()`.
+        check: is called after each attempt; raises FloatingPointError if numbers are not finite.
+        dtype: that the first attempt computes in.
         switch_to_fp32: is called once, before the second attempt; what follows stays in fp32.
 
     Raises:
         FloatingPointError: the results are not finite in fp32 either.
     """
-    try:
-        return run()
-    except FloatingPointError:
-        if dtype == torch.float32:
-            raise
-    # Outside of the except block: inside, the error's traceback still holds the tensors.
+    first = Attempt(check, is_last=dtype == torch.float32)
+    yield first
+    if not first.failed:
+        return
+    # Outside of the attempt: inside, the error's traceback still holds the tensors.
     log.warning(
         "Numbers overflowed in %s: computing this again in fp32, and what follows too. To skip the "
         "first attempt, choose precision fp32.",
         str(dtype).removeprefix("torch."),
     )
     switch_to_fp32()
-    return run()
+    yield Attempt(check, is_last=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -131,9 +130,12 @@ class FrozenRestorer(nn.Module):
             given: of a piece, that piece of what coarser scales made of the whole image; None if
                 `image` is a whole image.
         """
-        run = partial(self.restore_piece, image, given)
+        restored = image
         with working(self.network.device):
-            return self.network.checked(run, self.measure_in_fp32)
+            for attempt in self.network.checked(self.measure_in_fp32):
+                with attempt:
+                    restored = self.restore_piece(image, given)
+        return restored
 
     def restore_piece(self, image: Tensor, given: Tensor | None) -> Tensor:
         """`forward` in the network's dtype."""

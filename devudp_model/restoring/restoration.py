@@ -3,15 +3,14 @@
 In three lines:
 
     from devudp_model import Options, bundled, load_checkpoint, restore
-    G = load_checkpoint(bundled("devudp")).generator
-    sharp = restore(image, G, Options(strength=0.8))     # image: B,C,H,W in [0, 1]
+    checkpoint = load_checkpoint(bundled("devudp"))
+    sharp = restore(image, checkpoint, Options(strength=0.8))     # image: B,C,H,W in [0, 1]
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -38,6 +37,7 @@ from ..ops.filters import noise_variance
 from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
 from .compose import Match, compose_in_bands, is_bounded, match
 from .exposure import tone_for
+from .facts import Model, facts_of, generator_of
 from .tasks import MOST_DENOISE, TASK_SPECS, TASKS, Task
 from .validate import check_image, fit_mask, is_flat
 
@@ -101,7 +101,7 @@ class Options:
 @torch.inference_mode()
 def restore(
     image: Tensor,
-    generator: Generator | Network[Generator],
+    generator: Model,
     options: Options | None = None,
     *,
     mask: Tensor | None = None,
@@ -116,7 +116,8 @@ def restore(
         image: B,C,H,W, C = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which comes back untouched), any
             size from 1x1. Floating point in [0, 1]; or uint8 or uint16, whose 0 to 255 and 0 to
             65535 mean 0 to 1, which take less memory.
-        generator: runs on the device it is on. Or a network of one, whose precision counts.
+        generator: runs on the device it is on. Or the checkpoint that it belongs to; or a network
+            of one, whose precision counts.
         options: the defaults of `Options` if None.
         mask: H,W or B,H,W or B,1,H,W (B may be 1), in [0, 1], or uint8 or uint16 as `image`: where
             and how strongly to restore. Of another size than the image: it is resized.
@@ -133,8 +134,8 @@ def restore(
     options = options or Options()
     check_image(image)
     network = generator
-    if isinstance(network, Generator):
-        network = make_network(network, options.precision)
+    if not isinstance(network, Network):
+        network = make_network(generator_of(network), options.precision)
     with working(network.device):
         result = image.clone()
         mask = None if mask is None else fit_mask(mask, image)
@@ -143,8 +144,9 @@ def restore(
         for part in parts if total else []:
             masks = None if mask is None else mask[part if len(mask) > 1 else slice(0, 1)]
             if not is_flat(image[part]):
-                run = partial(restore_together, network, image[part], masks, options, result[part])
-                network.checked(run)
+                for attempt in network.checked():
+                    with attempt:
+                        restore_together(network, image[part], masks, options, result[part])
             for index in range(part.start, part.stop):
                 if progress is not None:
                     progress(index + 1, total)
@@ -192,7 +194,7 @@ def output_room(
 def make_network(generator: Generator, precision: Precision) -> Network[Generator]:
     """The generator as a network, on its device."""
     device = next(generator.parameters()).device
-    return Network(generator, choose_dtype(precision, device, generator.measured))
+    return Network(generator, choose_dtype(precision, device, facts_of(generator).measured))
 
 
 def coarse_scales(standardized: bool, height: int, width: int, options: Options) -> tuple[int, ...]:
@@ -265,8 +267,9 @@ def match_images(
     detail, bounded = spec.detail_at(options.denoise, shortcut), is_bounded(options.task, shortcut)
     exposure = spec.exposure_for(shortcut) if options.exposure is None else options.exposure
     tone = 1.0
-    if generator.scene is not None and not shortcut and exposure > 0:
-        target = generator.scene.target_mean(image if scene_of is None else scene_of)
+    scene = facts_of(generator).scene
+    if scene is not None and not shortcut and exposure > 0:
+        target = scene.target_mean(image if scene_of is None else scene_of)
         tone = tone_for(output, target, network.fetch)
     if exposure == 1 and not detail:  # nothing else is taken
         floor = torch.zeros(1, 3, 1, 1, device=output.device)

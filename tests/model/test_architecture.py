@@ -111,6 +111,17 @@ def test_strips_in_bounded_memory_give_the_whole_networks_image(
 
 
 @pytest.mark.parametrize("make", NETWORKS)
+def test_buffers_are_given_back(make: type[Tiny]) -> None:
+    """All but those of the head's input: with what was added last, they are two."""
+    network, x = Network(make(), torch.float32), random_image(1, 3, 46, 38)
+    execution = strips.StripExecution(network, x, 10**9, False)
+    left = execution.space.left
+    with torch.inference_mode():
+        execution.run(torch.empty_like(x))
+    assert left - execution.space.left == 4 * 5 * 46 * 38 * {Tiny: 1, Deeper: 2}[make]
+
+
+@pytest.mark.parametrize("make", NETWORKS)
 def test_whole_features_give_the_same(make: type[Tiny]) -> None:
     net, x = make(), random_image(1, 3, 46, 38)
     out = torch.empty_like(x)

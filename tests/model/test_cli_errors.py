@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from devudp_model import restorer
 from devudp_model.batch import restore_files as batch
 from devudp_model.cli import main as cli
 from devudp_model.images import raster as images
@@ -166,7 +167,8 @@ def test_ctrl_c(
         draw(tmp_path / f"in/{number}.png", seed=number)
     assert devudp(tmp_path / "in", "--out", tmp_path / "whole") == 0
     capsys.readouterr()
-    real, calls = getattr(batch, stage), []
+    module = restorer if stage == "restore" else batch
+    real, calls = getattr(module, stage), []
 
     def interrupt(*arguments: object, **options: object) -> object:
         calls.append(arguments)
@@ -174,7 +176,7 @@ def test_ctrl_c(
             signal.raise_signal(signal.SIGINT)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(batch, stage, interrupt)
+    monkeypatch.setattr(module, stage, interrupt)
     # A shell starts what runs in the background with Ctrl-C ignored, and Python leaves it so.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -214,7 +216,7 @@ def test_an_interruption_that_a_library_swallows(
     if place == "image":
         monkeypatch.setattr(batch, "read_stored", swallow)
     else:
-        monkeypatch.setattr("devudp_model.checkpoint.load_checkpoint", swallow)
+        monkeypatch.setattr("devudp_model.task_weights.load_checkpoint", swallow)
     assert devudp(draw(tmp_path / "a.png")) == 130
     err = capsys.readouterr().err
     assert "Interrupted" in err and "damaged" not in err
@@ -237,7 +239,7 @@ def test_not_enough_memory(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return image
 
-    monkeypatch.setattr(batch, "restore", scarce)
+    monkeypatch.setattr(restorer, "restore", scarce)
     draw(tmp_path / "in/a.png")
     draw(tmp_path / "in/b.png")
     assert devudp(tmp_path / "in", "--memory", "4GiB") == 0
