@@ -90,7 +90,7 @@ def test_the_oldest_torch_is_the_one_that_is_tested() -> None:
     (minimum,) = (s.version for s in torch_.specifier)
     jobs = workflow("test")["jobs"]["torch"]["strategy"]["matrix"]["include"]
     pins = {job["which"]: job["torch"] for job in jobs}
-    assert pins == {"Minimum": f"torch=={minimum}.0", "Newest": "torch"}
+    assert pins == {"Minimum": f"torch=={minimum}.0", "Newest": "torch", "PyPI's": "torch"}
 
 
 def test_the_oldest_and_the_newest_comfyui_are_tested() -> None:

@@ -384,7 +384,7 @@ def test_what_a_wheel_puts_into_site_packages(copy: Path, tmp_path: Path) -> Non
     expected |= {
         f"devudp_training/recipes/{p.name}" for p in (ROOT / "training/recipes").glob("*.toml")
     }
-    expected |= {"devudp_model/weights/devudp.safetensors"}
+    expected |= {"devudp_model/weights/devudp.safetensors", "devudp_training/export/onnx_web.mjs"}
     assert expected <= set(names), "name every folder in pyproject's packages"
 
 

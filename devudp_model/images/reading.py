@@ -60,13 +60,18 @@ def read_image(path: str | os.PathLike[str]) -> RasterImage:
 
 
 def read_stored(
-    path: str | os.PathLike[str], reserve: Callable[[int], None] = lambda nbytes: None
+    path: str | os.PathLike[str],
+    reserve: Callable[[int], None] = lambda nbytes: None,
+    *,
+    warn: bool = True,
 ) -> RasterImage:
     """`read_image`, with the pixels as they are stored, which takes less memory.
 
     Args:
         path: the file.
         reserve: gets the bytes of the pixels before they are decoded; what it raises goes through.
+        warn: say what is damaged in a JPEG file that can be decoded all the same, for which it is
+            decoded twice.
     """
     path = Path(path)
     if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where it may not look)
@@ -76,7 +81,7 @@ def read_stored(
         if size == 0:
             raise ImageError(f"{path} is empty (0 bytes). Copy or download it again.")
         with warnings_of_this_thread() as said, path.open("rb") as file:
-            image = _read(file, path, size, once(reserve))
+            image = _read(file, path, size, once(reserve), warn)
     except (ImageError, MemoryError, Cancelled):
         raise
     except Exception as error:  # decoders raise almost anything when they meet damaged data
@@ -123,7 +128,9 @@ def _explain(error: Exception) -> str:
     return f"is damaged and cannot be read: {error}. Copy or download it again."
 
 
-def _read(file: BinaryIO, path: Path, size: int, reserve: Callable[[int], None]) -> RasterImage:
+def _read(
+    file: BinaryIO, path: Path, size: int, reserve: Callable[[int], None], warn: bool
+) -> RasterImage:
     tags: Tags = {}
     if high_bit_depth.is_tiff(file):  # of whose many layouts Pillow knows some
         tags = tiff.read_tags(file)
@@ -151,7 +158,8 @@ def _read(file: BinaryIO, path: Path, size: int, reserve: Callable[[int], None])
                 f"{path} is damaged (cut off?): {size:,} bytes cannot hold "
                 f"{image.width}x{image.height} pixels. Copy or download it again."
             )
-        if image.format == "JPEG" and (warning := high_bit_depth.decoder_warning(path)):
+        is_jpeg = image.format == "JPEG"
+        if is_jpeg and warn and (warning := high_bit_depth.decoder_warning(path)):
             log.warning("%s is damaged, and so the result will be: %s", path, warning)
         try:
             return _read_8_bit(image)
