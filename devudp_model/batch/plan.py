@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..images.raster import FORMATS, SUFFIXES
+from ..images.formats import SUFFIXES
+from ..images.formats import WRITABLE as FORMATS
 from ..system.untrusted import printable
 
 log = logging.getLogger("devudp")

@@ -20,9 +20,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..engine.hooks import watching
+from ..images.formats import BY_NAME
 from ..images.raster import ImageError, RasterImage
 from ..images.reading import read_stored
-from ..images.writing import LONGEST_SIDES, SAVE_OPTIONS, check_format, to_pillow, write_image
+from ..images.writing import SAVE_OPTIONS, check_format, to_pillow, write_image
 from ..network.generator import Generator
 from ..ops.dtypes import to_unit
 from ..restoring.auto import Choice, choose
@@ -286,8 +287,9 @@ def write_sheet(
     left = to_pillow(dataclasses.replace(before, alpha=None))
     sheet = ImageOps.expand(left, (0, 0, *place), fill="white")
     sheet.paste(to_pillow(dataclasses.replace(after, alpha=None)), place)
-    longest = LONGEST_SIDES["jpeg"]
+    longest = BY_NAME["jpeg"].longest
     sheet.thumbnail((longest, longest))
-    options = {"icc_profile": before.metadata.icc} if before.metadata.icc else {}
+    own = before.origin is None and before.metadata.icc  # else the pixels are sRGB
+    options = {"icc_profile": before.metadata.icc} if own else {}
     with replacing(path, overwrite=overwrite) as file:
         sheet.save(file, "jpeg", **SAVE_OPTIONS["jpeg"], **options)

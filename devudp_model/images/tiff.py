@@ -17,6 +17,10 @@ from PIL import Image, TiffImagePlugin
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_SIZES, PLANAR = 273, 277, 278, 279, 284
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
+SUB_DIRECTORIES, EXTRA_SAMPLES, DNG_VERSION = 330, 338, 50706
+ASSOCIATED, UNSPECIFIED = 1, 0
+"""Of extra samples: alpha that the colours have been multiplied by; whatever it may be."""
+
 UNCOMPRESSED, OLD_JPEG, YCBCR = 1, 6, 6
 
 RARE = (34887, 34925, 50000, 50001, 52546)
@@ -25,7 +29,9 @@ RARE = (34887, 34925, 50000, 50001, 52546)
 EXIF_DIRECTORIES = (34665, 34853)
 """The tags that point to directories of their own: of the camera, and of the place."""
 
-NUMBERS = {1: np.dtype("u1"), 3: np.dtype("u2"), 4: np.dtype("u4"), 16: np.dtype("u8")}
+NUMBERS = {
+    1: np.dtype("u1"), 3: np.dtype("u2"), 4: np.dtype("u4"), 13: np.dtype("u4"), 16: np.dtype("u8"),
+}  # fmt: skip
 """Whole numbers, by the types of a directory's entries."""
 
 MOST_TAGS = 4096
@@ -117,8 +123,9 @@ def _values(file: BinaryIO, entry: bytes, order: Any, wide: int) -> tuple[int, .
 
 
 _LAYOUT = (
-    WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP,
+    SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP,
     STRIP_SIZES, PLANAR, *EXIF_DIRECTORIES, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES,
+    SUB_DIRECTORIES, EXTRA_SAMPLES, DNG_VERSION,
 )  # fmt: skip
 
 
