@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -235,7 +236,8 @@ def _by_library(icc: bytes, name: str, pixels: np.ndarray, back: bool) -> np.nda
             out = image.icc_transform(str(_file_of(icc)), input_profile="srgb", **options)
         else:
             image = image.copy()
-            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)
+            blob: Any = icc  # which pyvips' types leave out
+            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", blob)
             out = image.icc_transform("srgb", embedded=True, **options)
     except pyvips.Error as error:
         raise ColourError(f"has a colour profile ({name}) that cannot be used: {error}") from error

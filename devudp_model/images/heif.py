@@ -6,6 +6,7 @@ for whatever else runs in the process.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -39,13 +40,12 @@ def described(container: Container) -> tuple[Metadata, colour.Space | None]:
     if container.image.nclx is not None and not container.image.icc:
         space = colour.space_of_cicp(*container.image.nclx)
         chunks = (png.cicp_chunk(*container.image.nclx),) if space is not None else ()
-    lost = tuple(f"the file's {part} is not kept" for part in container.parts)
     metadata = Metadata(
         icc=container.image.icc,
         exif=container.exif,
         xmp=container.xmp.strip(b"\0"),
         chunks=chunks,
-        lost=lost,
+        parts=tuple(container.parts),
     )
     return metadata, space
 
@@ -72,16 +72,8 @@ def read(file: BinaryIO, container: Container) -> RasterImage:
     bits = found.info.get("bit_depth", 8)
     if pixels.dtype == np.uint16:
         pixels = scaled(pixels.copy(), bits)
-    more = len(found) - 1
-    if more:
-        words = "a second image is" if more == 1 else f"{more} further images are"
-        metadata = _also(metadata, f"{words} not kept")
+    if len(found) > 1:
+        more = "second image" if len(found) == 2 else "further images"
+        metadata = dataclasses.replace(metadata, parts=(*metadata.parts, more))
     has_alpha = found.mode.startswith(("RGBA", "LA"))
-    image = from_array(pixels, has_alpha, 1, 16 if bits > 8 else 8, metadata, space)
-    return image
-
-
-def _also(metadata: Metadata, lost: str) -> Metadata:
-    from dataclasses import replace
-
-    return replace(metadata, lost=(*metadata.lost, lost))
+    return from_array(pixels, has_alpha, 1, 16 if bits > 8 else 8, metadata, space)

@@ -1,4 +1,7 @@
-"""IPTC: captions and keywords of agencies (IIM), and the places where files keep them."""
+"""IPTC: captions and keywords of agencies (IIM), and the places where files keep them.
+
+In JPEG it is one of Photoshop's resources; the others go with it.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,23 @@ IN_TIFF, RESOURCES_IN_TIFF = 33723, 34377
 PNG_KEY = "Raw profile type iptc"
 DATA_SET = 0x1C
 """The byte that each data set begins with."""
+
+
+THUMBNAILS = (0x0409, 0x040C)
+"""Resources that are small versions of the image as it was."""
+
+PHOTOSHOP = b"Photoshop 3.0\0"
+
+
+def others_of(image: Image.Image) -> bytes:
+    """Returns Photoshop's other resources of a JPEG file, but thumbnails."""
+    found = b""
+    for name, content in getattr(image, "applist", ()):
+        if name == "APP13" and content.startswith(PHOTOSHOP):
+            for number, resource in _resources(content.removeprefix(PHOTOSHOP)):
+                if number != RESOURCE and number not in THUMBNAILS:
+                    found += _as_resource(resource, number)
+    return found
 
 
 def of_image(image: Image.Image) -> bytes:
@@ -56,16 +76,16 @@ def _resources(content: bytes) -> Iterator[tuple[int, bytes]]:
         at = start + 4 + size + size % 2
 
 
-def _as_resource(iptc: bytes) -> bytes:
-    number = RESOURCE.to_bytes(2, "big")
-    return b"8BIM" + number + bytes(2) + len(iptc).to_bytes(4, "big") + iptc + bytes(len(iptc) % 2)
+def _as_resource(content: bytes, number: int = RESOURCE) -> bytes:
+    head = b"8BIM" + number.to_bytes(2, "big") + bytes(2) + len(content).to_bytes(4, "big")
+    return head + content + bytes(len(content) % 2)
 
 
-def segment(iptc: bytes) -> bytes:
+def segment(iptc: bytes, others: bytes = b"") -> bytes:
     """Returns JPEG's segment APP13; b"" of nothing."""
-    if not iptc:
+    if not iptc and not others:
         return b""
-    content = b"Photoshop 3.0\0" + _as_resource(iptc)
+    content = PHOTOSHOP + (_as_resource(iptc) if iptc else b"") + others
     return b"\xff\xed" + (len(content) + 2).to_bytes(2, "big") + content
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -33,6 +34,11 @@ XMP_IN_PNG = "XML:com.adobe.xmp"
 JPEG_SEGMENT = 65_000
 """A JPEG file's metadata come in segments of 64 KiB at most."""
 
+ENCODERS = (b"JFIF\0", b"JFXX\0", b"Ducky")
+"""Segments that say how a file was encoded, or hold a thumbnail."""
+
+CARRIED = (b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496")
+
 USUAL_DPI = (72, 96)
 """Resolutions that say nothing: programs write them by themselves."""
 
@@ -48,8 +54,11 @@ class Metadata:
         text: a PNG file's text (ComfyUI keeps its workflow there), or a comment.
         dpi: across and down.
         iptc: the data sets (IIM).
+        photoshop: a JPEG file's other resources of Photoshop.
+        segments: a JPEG file's other segments, of cameras' makers.
         chunks: of a PNG file, those that say what its colours are.
-        lost: sentences on what of the file a result does not have.
+        parts: what else the file holds and a result does not, such as a gain map.
+        lost: sentences on what else is lost.
     """
 
     icc: bytes = b""
@@ -58,7 +67,10 @@ class Metadata:
     text: dict[str, str] = field(default_factory=dict)
     dpi: tuple[float, float] | None = None
     iptc: bytes = b""
+    photoshop: bytes = b""
+    segments: bytes = b""
     chunks: tuple[tuple[bytes, bytes], ...] = ()
+    parts: tuple[str, ...] = field(default=(), compare=False)
     lost: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
@@ -75,7 +87,10 @@ class Metadata:
             text=_text(image),
             dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
             iptc=iim.of_image(image),
-            lost=_parts_of(image) + (_moved() if is_tiff and _has_note(image) else ()),
+            photoshop=iim.others_of(image),
+            segments=b"".join(_other_segments(image)),
+            parts=_parts_of(image),
+            lost=_moved() if is_tiff and _has_note(image) else (),
         )
 
     def upright(self, size: tuple[int, int], *, turned: bool) -> Metadata:
@@ -91,12 +106,16 @@ class Metadata:
         except ValueError:
             lost.append("its EXIF data are damaged and not kept")
             exif = b""
-        xmp, parts = packets.without_parts(packets.with_size(packets.upright(self.xmp), size))
+        xmp, named = packets.without_parts(packets.with_size(packets.upright(self.xmp), size))
+        parts = list(dict.fromkeys((*named, *self.parts)))
+        if "gain map" in parts and "second image" in parts:
+            parts.remove("second image")  # it is that one
         if parts:
-            lost.append(f"{_joined(parts)} not kept, and its XMP no longer names them")
+            more = ", and its XMP no longer says so" if named else ""
+            lost.append(f"the file's {_joined(parts)} not kept{more}")
         if turned and packets.has_regions(xmp):
             lost.append("places in the image (faces) that its XMP names are for it unturned")
-        return dataclasses.replace(self, exif=exif, xmp=xmp, lost=tuple(_merged(lost)))
+        return dataclasses.replace(self, exif=exif, xmp=xmp, parts=(), lost=tuple(lost))
 
     def losses(self, format: str) -> list[str]:
         """Returns what a format cannot hold, in words."""
@@ -109,12 +128,19 @@ class Metadata:
             "XMP": self.xmp and not able.xmp,
             "IPTC": self.iptc and not able.iptc,
             "text": text and format != "png",
+            "Photoshop's settings": self.photoshop and format != "jpeg",
+            "maker's further segments": self.segments and format != "jpeg",
             "resolution": odd and not self.exif and format in ("webp", "avif", "jxl"),
             f"EXIF {too_large}": format == "jpeg" and len(self.exif) > JPEG_SEGMENT,
             f"XMP {too_large}": format == "jpeg" and len(self.xmp) > JPEG_SEGMENT,
             f"IPTC {too_large}": format == "jpeg" and len(self.iptc) > JPEG_SEGMENT,
+            f"Photoshop's settings {too_large}": self._is_photoshop_too_large(format),
         }
         return [name.strip() for name, missing in found.items() if missing]
+
+    def _is_photoshop_too_large(self, format: str) -> bool:
+        both = len(_segment(self.iptc)) + len(self.photoshop)
+        return format == "jpeg" and bool(self.photoshop) and both > JPEG_SEGMENT
 
     def save_options(self, format: str) -> dict[str, Any]:
         """Returns the arguments with which Pillow writes all of it that `format` can hold."""
@@ -127,7 +153,8 @@ class Metadata:
             options.update(exif=self.exif, pnginfo=self._png_text())
         elif format == "jpeg":
             options.update(exif=_segment(self.exif), xmp=_segment(self.xmp))
-            options["extra"] = iim.segment(_segment(self.iptc))
+            others = b"" if self._is_photoshop_too_large(format) else self.photoshop
+            options["extra"] = iim.segment(_segment(self.iptc), others) + self.segments
             if "Comment" in self.text:
                 options["comment"] = self.text["Comment"].encode()
         elif format in ("webp", "jxl"):
@@ -164,14 +191,9 @@ class Metadata:
         return text
 
 
-def _merged(lost: list[str]) -> list[str]:
-    """Without a part that two places of the file name."""
-    return [each for each in lost if not any(each != other and each in other for other in lost)]
-
-
 def _joined(parts: list[str]) -> str:
     """As the subject of "not kept"."""
-    return f"the file's {' and '.join(parts)} {'are' if len(parts) > 1 else 'is'}"
+    return f"{' and '.join(parts)} {'are' if len(parts) > 1 else 'is'}"
 
 
 def _moved() -> tuple[str]:
@@ -182,20 +204,31 @@ def _has_note(image: Image.Image) -> bool:
     return blocks.MAKER_NOTE in image.getexif().get_ifd(blocks.EXIF_DIRECTORY)
 
 
+def _other_segments(image: Image.Image) -> Iterator[bytes]:
+    """Those that are neither written by the encoder nor carried in another way."""
+    for name, content in getattr(image, "applist", ()):
+        if not name.startswith("APP"):  # a comment
+            continue
+        number = int(name[3:])
+        known = content.startswith(ENCODERS) or number in (1, 11, 13, 14)
+        if not known and not (number == 2 and content.startswith(CARRIED)):
+            yield bytes([0xFF, 0xE0 + number]) + (len(content) + 2).to_bytes(2, "big") + content
+
+
 def _parts_of(image: Image.Image) -> tuple[str, ...]:
     """What else a JPEG file holds."""
     parts = []
     for name, content in getattr(image, "applist", ()):
         if name == "APP2" and content.startswith(b"urn:iso:std:iso:ts:21496"):
             parts.append("gain map")
+        if name == "APP11":
+            parts.append("content credentials (C2PA)" if b"c2pa" in content else "JPEG XT data")
         if name == "APP1" and content.startswith(b"http://ns.adobe.com/xmp/extension/"):
             parts.append("extended XMP")
-    xmp = image.info.get("xmp") or b""
-    gains = b"hdrgm:" in xmp or b"HDRGainMap" in xmp or b'Semantic="GainMap"' in xmp
     more = getattr(image, "n_frames", 1) - 1 if image.format == "MPO" else 0
-    if more and "gain map" not in parts and not gains:
+    if more:
         parts.append("second image" if more == 1 else "further images")
-    return (_joined(list(dict.fromkeys(parts))) + " not kept",) if parts else ()
+    return tuple(dict.fromkeys(parts))
 
 
 def exif_of_tiff(file: BinaryIO) -> bytes:

@@ -104,7 +104,8 @@ def from_array(
     pixels = upright(pixels, orientation)
     metadata = metadata.upright((pixels.shape[1], pixels.shape[0]), turned=orientation != 1)
     # torch does not know negative strides; numpy calls an array of one row contiguous with them.
-    pixels = pixels.copy() if min(pixels.strides) < 0 else np.ascontiguousarray(pixels)
+    usable = min(pixels.strides) >= 0 and pixels.flags.writeable
+    pixels = np.ascontiguousarray(pixels) if usable else pixels.copy()
     channels = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     if channels.is_floating_point():
         channels = channels.float()
