@@ -1,7 +1,7 @@
 """Measures speed, memory and precision: Markdown tables and a chart.
 
 python -m benchmarks                             # all parts, half an hour on two cores
-python -m benchmarks speed profile               # some parts, one after the other
+python -m benchmarks speed precision             # some parts, one after the other
 python -m benchmarks precision --images DIR      # with images of your own
 python -m benchmarks --effort quick              # small images only: a few minutes
 python -m benchmarks --report docs               # measures nothing: writes docs/performance.md
@@ -48,7 +48,8 @@ def parse() -> argparse.Namespace:
         help="cpu, cuda, ...; default: %(default)s")  # fmt: skip
     add("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR",
         help="where the parts' tables are kept; default: %(default)s")  # fmt: skip
-    add("--report", type=Path, metavar="DIR", help="where to write the report; measures nothing")
+    add("--report", type=Path, metavar="DIR",
+        help="whose performance.md gets the numbers; measures nothing")  # fmt: skip
     args = parser.parse_args()
     unknown = set(args.parts) - set(PARTS)
     if unknown:
@@ -63,7 +64,8 @@ def main() -> None:
         plan = Plan(torch.device(args.device), args.effort, args.images)
         for name in args.parts or PARTS:
             run_part(name, plan, args.out / f"{name}.json")
-    write(args.report or args.out, args.out)
+    if args.report is not None:
+        write(args.report, args.out)
 
 
 def run_part(name: str, plan: Plan, path: Path) -> None:
@@ -87,7 +89,6 @@ def write(folder: Path, parts: Path) -> None:
     found = [
         load_part(parts / f"{name}.json") for name in PARTS if (parts / f"{name}.json").exists()
     ]
-    folder.mkdir(parents=True, exist_ok=True)
     write_report(folder / "performance.md", found)
     write_chart(folder / "performance.png", [table for part in found for table in part.tables])
     log.info("written: %s", folder / "performance.md")

@@ -15,13 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.images.reading import read_image
 from devudp_model.ops.dtypes import from_unit
 from devudp_model.ops.metrics import psnr
-from devudp_model.restoring.auto import Choice, choose
-from devudp_model.restoring.restoration import Options, restore
-from devudp_model.restoring.tasks import bundled_variant
+from devudp_model.restorer import Restorer
+from devudp_model.restoring.auto import choose
 
 NOTHING = "nothing"
 CHOICES = (NOTHING, "deblur", "low light", "joint")
@@ -33,6 +31,7 @@ def main() -> None:
         sys.exit(__doc__)
     print(f"| needs | images | {' | '.join(CHOICES)} | right |\n|{' --- |' * (len(CHOICES) + 3)}")
     changed: list[str] = []
+    restorer = Restorer(device="cpu")
     for argument in sys.argv[1:]:
         needs, folder = argument.split("=", 1)
         counts: Counter[str] = Counter()
@@ -41,7 +40,8 @@ def main() -> None:
             choice = choose(image)
             counts[choice.task or NOTHING] += 1
             if needs == NOTHING and choice.task:
-                changed.append(f"{path.name}: {choice.reason}: {change(image, choice):.1f} dB")
+                decibels = change(image, restorer(image))
+                changed.append(f"{path.name}: {choice.reason}: {decibels:.1f} dB")
         total = sum(counts.values())
         cells = [str(counts[task]) for task in CHOICES]
         right = counts[needs] / max(total, 1)
@@ -49,12 +49,9 @@ def main() -> None:
     print("\n".join(["", *changed]))
 
 
-def change(image: Tensor, choice: Choice) -> float:
+def change(image: Tensor, restored: Tensor) -> float:
     """PSNR between an image and what is made of it."""
-    options = choice.options(Options())
-    generator = load_checkpoint(bundled(bundled_variant(options.task))).generator
-    both = restore(image, generator, options), image
-    return psnr(*(from_unit(x[0], torch.uint8) for x in both))
+    return psnr(*(from_unit(x[0], torch.uint8) for x in (restored, image)))
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def beside_others(plan: Plan) -> list[Table]:
             runs[f"restore, {size}", precision] = run
             if height == 256:
                 plain = partial(textbook(net, DTYPES[precision]), image)
-                runs[f"textbook, {size}", precision] = plain
+                runs[f"plain PyTorch, {size}", precision] = plain
     height, width = plan.sizes([(360, 640)], [(128, 128)])[0]
     frames = torch.rand(2, 3, height, width)
     video = VideoRestorer(plan.net(), frames, Options(precision=plan.half))
@@ -135,7 +135,7 @@ def beside_others(plan: Plan) -> list[Table]:
     note = (
         "As many times as long as alone, the median of several runs. A fair share of the cores "
         "would be 2 and 3; matrix products of one thread each, which wait for nothing, show what "
-        "the machine makes of it. Textbook: the same network in plain PyTorch, whose threads share "
+        "the machine makes of it. Plain PyTorch: the same network, whose threads share "
         "every operation and wait for each other after each."
     )
     times = 1 if plan.effort == "tiny" else 5

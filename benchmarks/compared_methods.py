@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -58,24 +57,12 @@ def devudp() -> Function:
     """This project with its defaults: `auto`, precision included."""
     import torch
 
-    from devudp_model import Options, bundled, load_checkpoint, restore
-    from devudp_model.restoring.auto import choose
-    from devudp_model.restoring.tasks import bundled_variant
+    from devudp_model import Restorer
 
-    loaded: dict[str, Any] = {}
-
-    def run(image: np.ndarray) -> np.ndarray:
-        tensor = torch.from_numpy(image).movedim(-1, 0)[None]
-        choice = choose(tensor)
-        if choice.task is None:
-            return image
-        options = choice.options(Options())
-        variant = bundled_variant(options.task)
-        if variant not in loaded:
-            loaded[variant] = load_checkpoint(bundled(variant)).generator
-        return restore(tensor, loaded[variant], options)[0].movedim(0, -1).numpy()
-
-    return run
+    restorer = Restorer(device="cpu")
+    return lambda image: (
+        restorer(torch.from_numpy(image).movedim(-1, 0)[None])[0].movedim(0, -1).numpy()
+    )
 
 
 def bundled_bytes() -> int:

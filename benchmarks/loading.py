@@ -25,7 +25,8 @@ make = importlib.util.spec_from_file_location
 spec = make("pack", "__init__.py", submodule_search_locations=["."])
 sys.modules["pack"] = pack = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(pack)
-from pack.devudp_model import checkpoint, degrade, generator, metrics, restore, tasks
+from pack.devudp_model import checkpoint, restore
+from pack.devudp_model.ops import degrade, metrics
 print(json.dumps(time.perf_counter() - start))
 """
 """Imports the pack as ComfyUI does, and all of its library that its nodes import."""

@@ -7,11 +7,12 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 
 import torch
+from torch.utils.benchmark import Timer
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository's root."""
@@ -22,24 +23,19 @@ LONG_ENOUGH = 3.0
 
 
 def best_time(run: Callable[[], object], device: torch.device, *, share: float = 1.0) -> float:
-    """Seconds of the fastest of several runs: at least two, after one to warm up, then for as long
-    as this share of `LONG_ENOUGH` allows. A run that takes much longer is not repeated."""
-    seconds = share * LONG_ENOUGH
+    """Seconds of the fastest of several runs, for as long as this share of `LONG_ENOUGH` allows.
 
-    def once() -> float:
-        start = time.perf_counter()
+    A run that takes longer than that is repeated once.
+    """
+
+    def finished() -> None:
         run()
         if device.type != "cpu":
             torch.get_device_module(device).synchronize()
-        return time.perf_counter() - start
 
-    times = [once()]
-    if times[0] > 4 * seconds:
-        return times[0]
-    times = [once(), once()]
-    while sum(times) < seconds:
-        times.append(once())
-    return min(times)
+    threads = torch.get_num_threads()  # of its own accord, Timer takes one
+    timer = Timer("run()", globals={"run": finished}, timer=perf_counter, num_threads=threads)
+    return min(timer.blocked_autorange(min_run_time=share * LONG_ENOUGH).times)
 
 
 ROUNDS = 2

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -21,32 +19,13 @@ from .loading import loading
 from .measure import best_time, in_new_process, in_turns
 from .networks import matrix_rate, multiply_adds, textbook, time_of_convolutions
 from .plan import DTYPES, Plan, Size
-from .shares import table_of_shares
 from .tables import Cell, Table
 
 
 def speed(plan: Plan) -> list[Table]:
     """Small images, compared with a textbook version too, which takes minutes for large ones."""
     sizes = plan.sizes([(256, 256), (720, 1280)], [(256, 256)])
-    return [speed_table("Speed", plan, sizes, with_textbook=True), table_of_batches(plan)]
-
-
-def table_of_batches(plan: Plan) -> Table:
-    """Small images one by one, and all in one call, in turns."""
-    height, width = plan.sizes([(256, 256)], [(256, 256)])[0]
-    count = 16 if plan.effort == "full" else 2
-    net, images = plan.net(), torch.rand(count, 3, height, width, device=plan.device)
-    rows: list[list[Cell]] = []
-    for precision in plan.precisions:
-        run = partial(restore, generator=net, options=Options(precision=precision))
-        apart, together = in_turns(
-            partial(best_time, lambda r=run: [r(x) for x in images.split(1)], plan.device),
-            partial(best_time, partial(run, images), plan.device),
-        )
-        row: list[Cell] = [f"{width}x{height}", precision, apart / count, together / count]
-        rows.append([*row, together / apart])
-    header = ["images", "precision", "seconds each, one by one", f"{count} in one call", "ratio"]
-    return Table("Many small images", header, rows)
+    return [speed_table("Speed", plan, sizes, with_textbook=True)]
 
 
 def speed_large(plan: Plan) -> list[Table]:
@@ -82,45 +61,19 @@ def speed_table(title: str, plan: Plan, sizes: list[Size], *, with_textbook: boo
                 if with_textbook:
                     rows[-1] += [simple[p] / own if simple else "" for p in (precision, "fp32")]
     header = ["image", "precision", "seconds", "TFLOP/s", "of the matrix rate"]
-    header.append("over its convolutions")
+    header.append("overhead against bare convolutions")
     note = (
-        "Of the matrix rate: TFLOP/s over those of a large matrix product in this precision. Over "
-        "its convolutions: the time of `restore` over that of the network's convolutions, each "
-        "called alone on the whole image."
+        "Of the matrix rate: TFLOP/s over those of a large matrix product in this precision. "
+        "Overhead against bare convolutions: the time of `restore` over that of the network's "
+        "convolutions, each called alone on the whole image."
     )
     if with_textbook:
-        header += ["textbook over it", "textbook in fp32 over it"]
+        header += ["plain PyTorch / DEvUDP", "plain PyTorch in fp32 / DEvUDP"]
         note += (
-            " Textbook over it: how many times as long the same network takes as one writes it "
-            "down in PyTorch, in the same precision or in fp32."
+            " Plain PyTorch / DEvUDP: how many times as long the same network takes, written down "
+            "in PyTorch."
         )
-    return Table(title, header, rows, note, chart="over its convolutions")
-
-
-def memory(plan: Plan) -> list[Table]:
-    """Time and peak memory a pixel from 0.1 to 24 MP, each in a process of its own."""
-    half = [(256, 400), (600, 840), (1000, 2000), (2000, 3000), (3000, 4000), (4000, 6000)]
-    rows: list[list[Cell]] = []
-    # At 760 bytes a pixel, 24 MP in fp32 would take 18 GB.
-    wanted: list[tuple[Precision, list[Size]]] = [(plan.half, half), ("fp32", half[:5])]
-    middle = plan.sizes(half[1:2], half[1:2])[0]
-    for precision, full in wanted:
-        reference = partial(one, plan, middle, precision)
-        before = reference()["seconds"] / math.prod(middle)
-        for height, width in plan.sizes(full, half[:2]):
-            found = one(plan, (height, width), precision)
-            pixels, after = height * width, reference()["seconds"] / math.prod(middle)
-            seconds = found["seconds"] / pixels
-            row: list[Cell] = [f"{pixels / 1e6:.2g} MP", precision, 1e6 * seconds]
-            rows.append([*row, 2 * seconds / (before + after), found["peak"] / pixels])
-            before = after
-    header = ["image", "precision", "microseconds a pixel", "over 0.5 MP's"]
-    header.append("peak bytes a pixel")
-    note = (
-        "Peak over input and output, of a first call: for small images mostly the cost of "
-        "starting. Over 0.5 MP's: those measured before and after it."
-    )
-    return [Table("Growth with size", header, rows, note, chart="microseconds a pixel")]
+    return Table(title, header, rows, note)
 
 
 def bounded(plan: Plan) -> list[Table]:
@@ -180,42 +133,12 @@ def table_of_differences(title: str, rows: list[list[Cell]]) -> Table:
         'Absolute differences of the restored images from those in fp32, of 255; "below" in the '
         "worst image."
     )
-    return Table(title, header, rows, note, chart="mean")
+    return Table(title, header, rows, note)
 
 
 def starting(plan: Plan) -> list[Table]:
     """How long the command line and the node pack take to load."""
     return loading(1 if plan.effort == "tiny" else 3)
-
-
-def profile(plan: Plan) -> list[Table]:
-    """Shares of the kinds of operations, before (textbook) and after."""
-    height, width = plan.sizes([(720, 1280)], [(256, 256)])[0]
-    net, image = plan.net(), torch.rand(1, 3, height, width, device=plan.device)
-    options = Options(precision=plan.half)
-    simple = textbook(net, DTYPES[plan.half])
-    versions = {"textbook": lambda: simple(image), "DEvUDP": lambda: restore(image, net, options)}
-    title = f"Where the time goes at {width}x{height}, {plan.half}"
-    return [table_of_shares(versions, plan.device, title)]
-
-
-def compiled(plan: Plan) -> list[Table]:
-    """The textbook version under torch.compile, for comparison."""
-    height, width = plan.sizes([(720, 1280)], [(256, 256)])[0]
-    net, image = plan.net(), torch.rand(1, 3, height, width, device=plan.device)
-    options = Options(precision=plan.half)
-    own = best_time(lambda: restore(image, net, options), plan.device)
-    run = torch.compile(textbook(net, DTYPES[plan.half]), dynamic=False)
-    start = time.perf_counter()
-    run(image)
-    first = time.perf_counter() - start
-    seconds = best_time(lambda: run(image), plan.device)
-    rows: list[list[Cell]] = [
-        ["restore", plan.half, own, "none", 1.0],
-        ["textbook, torch.compile", plan.half, seconds, f"{first:.0f}", seconds / own],
-    ]
-    header = ["version", "precision", "seconds", "seconds of the first call", "over restore"]
-    return [Table(f"Compiled, at {width}x{height}", header, rows, labels=1)]
 
 
 def coarse(plan: Plan) -> list[Table]:
@@ -267,10 +190,7 @@ def peers(plan: Plan) -> list[Table]:
 PARTS: dict[str, Callable[[Plan], list[Table]]] = {
     "speed": speed,
     "speed-large": speed_large,
-    "profile": profile,
-    "compiled": compiled,
     "coarse": coarse,
-    "memory": memory,
     "bounded": bounded,
     "frames": frames,
     "beside-others": beside_others,

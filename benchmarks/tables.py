@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from tabulate import tabulate
+
 Cell = str | float
 
 
@@ -28,13 +30,8 @@ class Table:
 
     def markdown(self) -> str:
         """As it stands in docs/performance.md."""
-        lines = [f"## {self.title}", ""]
-        lines += [" | ".join(["", *self.header, ""]).strip()]
-        lines += ["|" + " --- |" * len(self.header)]
-        for row in self.rows:
-            cells = [cell if isinstance(cell, str) else f"{cell:.3g}" for cell in row]
-            lines.append("| " + " | ".join(cells) + " |")
-        return "\n".join(lines + (["", self.note] if self.note else []))
+        table = tabulate(self.rows, self.header, tablefmt="github", floatfmt=".3g")
+        return "\n\n".join([f"## {self.title}", table, *([self.note] if self.note else [])])
 
 
 @dataclass

@@ -1,8 +1,14 @@
 """DEvUDP: one generator that deblurs photographs and corrects their exposure.
 
-    from devudp_model import Options, bundled, load_checkpoint, read_image, restore
-    generator = load_checkpoint(bundled("devudp")).generator
-    sharp = restore(read_image("photo.jpg").pixels, generator, Options(strength=0.8))
+    from devudp_model import Restorer, read_image
+    restorer = Restorer()
+    restored = restorer(read_image("photo.jpg").pixels)
+    print(restorer.reason)
+
+`restore` does one task with weights of your choice, without looking for what an image needs:
+
+    from devudp_model import Options, bundled, load_checkpoint, restore
+    sharp = restore(image, load_checkpoint(bundled("devudp")), Options("joint", strength=0.8))
 
 The public names are loaded when they are first used: importing the package imports no torch.
 """
@@ -16,14 +22,19 @@ if TYPE_CHECKING:
     from .checkpoint import bundled, load_checkpoint
     from .images.reading import read_image
     from .images.writing import write_image
+    from .restorer import Restorer
+    from .restoring.auto import Choice, choose
     from .restoring.restoration import Options, restore
 
     __version__: str
 
 __all__ = [
+    "Choice",
     "Options",
+    "Restorer",
     "__version__",
     "bundled",
+    "choose",
     "load_checkpoint",
     "read_image",
     "restore",
@@ -31,8 +42,11 @@ __all__ = [
 ]
 
 MODULES = {
+    "Choice": "restoring.auto",
     "Options": "restoring.restoration",
+    "Restorer": "restorer",
     "bundled": "checkpoint",
+    "choose": "restoring.auto",
     "load_checkpoint": "checkpoint",
     "read_image": "images.reading",
     "restore": "restoring.restoration",

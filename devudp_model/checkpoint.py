@@ -1,8 +1,7 @@
 """Weights on disk: safetensors with metadata.
 
     checkpoint = load_checkpoint(bundled("devudp"))
-    L = checkpoint.generator(A)                     # A: B,3,H,W in [-1, 1]
-    print(checkpoint.metadata["recipe"])
+    sharp = restore(image, checkpoint)              # image: B,C,H,W in [0, 1]
 
 The weights alone say which network they belong to, so a file without metadata can be read too.
 """
@@ -18,29 +17,22 @@ from typing import TypedDict, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .engine.precision import from_json
+from .engine.precision import Measured, from_json
 from .network.generator import Generator, Norm, Variant, conv_norm_pairs, fold_batchnorm
 from .network.tensor_files import CheckpointError, encode_safetensors, read_tensors
 from .restoring.exposure import SceneModel
+from .restoring.facts import Facts, facts_of
 from .system.atomic import replacing
 
-__all__ = [
-    "Checkpoint",
-    "CheckpointError",
-    "bundled",
-    "load_checkpoint",
-    "save_checkpoint",
-]
+__all__ = ["Checkpoint", "CheckpointError", "bundled", "load_checkpoint", "save_checkpoint"]
 
 Read = TypeVar("Read")
 
 FORMAT_VERSION = 1
 """Raised when older readers would misunderstand a new file."""
 
-
 COUNTER, VARIANCE = "num_batches_tracked", "running_var"
 """What the names of BatchNorm's other numbers end in."""
-
 STORED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """What weights are stored as."""
 
@@ -67,6 +59,16 @@ class Checkpoint:
     generator: Generator
     metadata: dict[str, str]
     path: Path
+
+    @property
+    def scene(self) -> SceneModel | None:
+        """How bright results should be, where that was fitted."""
+        return facts_of(self.generator).scene
+
+    @property
+    def measured(self) -> Measured:
+        """How far 16 bits are from fp32, where that was measured."""
+        return facts_of(self.generator).measured
 
 
 class Architecture(TypedDict):
@@ -110,8 +112,10 @@ def load_checkpoint(path: str | os.PathLike[str], *, fold: bool = True) -> Check
     wanted = generator.state_dict()
     generator.load_state_dict({k: tensors[k].to(v.dtype) for k, v in wanted.items()}, assign=True)
     generator.eval().requires_grad_(False)
-    generator.scene = from_metadata(metadata, "scene", SceneModel.from_json, path)
-    generator.measured = from_metadata(metadata, "precision", from_json, path) or {}
+    generator.facts = Facts(
+        scene=from_metadata(metadata, "scene", SceneModel.from_json, path),
+        measured=from_metadata(metadata, "precision", from_json, path) or {},
+    )
     return Checkpoint(
         generator=fold_batchnorm(generator) if fold else generator,
         metadata={**metadata, **describe(generator)},
@@ -189,7 +193,7 @@ def from_metadata(
 def identify(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path
 ) -> Architecture:
-    """Which generator these weights belong to: from the weights, as far as they tell."""
+    """Tells which generator these weights belong to."""
     stem = tensors.get("stem.conv.weight")
     depth = 0
     while depth <= MOST_BLOCKS and f"encode1.{depth}.conv1.weight" in tensors:

@@ -105,7 +105,7 @@ PREVIEW_PIXELS = 512
 """Of the long side of an image that the host shows while a node works."""
 
 MEMORY = memory.MemoryApi(is_out_of_memory, free_bytes, empty_cache)
-"""ComfyUI's, for `with_less_memory`."""
+"""ComfyUI's, for `Restorer` and `attempts`."""
 
 
 @contextmanager

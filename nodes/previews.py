@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import folder_paths  # pyright: ignore[reportMissingImports]
 import torch
@@ -15,7 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..devudp_model.engine.hooks import watching
+from ..devudp_model.engine.hooks import Finished, watching
 from ..devudp_model.network.generator import Generator
 from ..devudp_model.ops.dtypes import from_unit
 from ..devudp_model.restoring.progress import ImageProgress
@@ -43,18 +45,36 @@ class VisibleProgress(ImageProgress):
     """Progress on the node, with a preview: what is finished of the image that is in work, in place
     of the same part of what was shown before.
 
+    On a GPU it is done before anybody has looked, so there is no preview.
+
     Args:
         report: the node's progress bar.
-        first: images that the bar has seen before.
-        canvas: what is shown first, 1,C,h,w in [0, 1]; None for no preview.
+        is_plain: whether to show the images as they are first, and not a quick look at how they are
+            going to be.
+
+    Attributes:
+        canvas: what is shown, 1,C,h,w in [0, 1]; None for no preview.
     """
 
-    def __init__(self, report: Report, first: int = 0, canvas: Tensor | None = None):
-        super().__init__(self.tell, first)
-        self.bar, self.canvas = report, canvas
+    def __init__(self, report: Report, is_plain: Callable[[], bool]):
+        super().__init__(self.tell)
+        self.bar, self.is_plain = report, is_plain
+        self.canvas: Tensor | None = None
         self.shown: Tensor | None = None
-        if canvas is not None:
-            self.tell(first)
+        self.looked_at: tuple[ref[Generator], Options] | None = None
+
+    def start(self, image: Tensor, generator: Generator, options: Options) -> None:
+        """Shows something at once where another task begins."""
+        super().start(image, generator, options)
+        if next(generator.parameters()).device.type != "cpu":
+            self.canvas = None
+        elif self.looked_at != (ref(generator), options):
+            self.looked_at = ref(generator), options
+            plain, first = self.is_plain(), image[:1]
+            self.canvas = (
+                shrink(first, PREVIEW_PIXELS) if plain else first_look(first, generator, options)
+            )
+            self.tell(self.images)
 
     def tell(self, done: float) -> None:
         """Images done, and the preview if it is another one than the last."""
@@ -62,8 +82,13 @@ class VisibleProgress(ImageProgress):
         self.shown = self.canvas
         self.bar(done, None if new is None else as_pil(new))
 
-    def finished(self, rows: Tensor, start: int, height: int) -> None:
-        """For `watching`."""
+    @property
+    def finished(self) -> Finished:
+        """Shows rows of a result; for `watching`."""
+        return self.show
+
+    def show(self, rows: Tensor, start: int, height: int) -> None:
+        """Puts rows of a result in place of what was shown before."""
         if self.canvas is None:
             return
         size = self.canvas.shape[2:]

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor
 
-from ..devudp_model.restoring.auto import AUTO, Choice, choose
+from ..devudp_model.engine.hooks import watching
+from ..devudp_model.restoring.auto import Choice
 from ..devudp_model.restoring.frozen import sampled
 from ..devudp_model.restoring.restoration import Options
 from ..devudp_model.restoring.tasks import Task
-from . import checkpoints, host
-from .images import channels_first, empty_like
+from . import host
+from .images import channels_first, channels_last, empty_like
 from .kept import kept_for
-from .run_on_host import restore_images
+from .previews import VisibleProgress
+from .run_on_host import restorer_on_host, working_bytes
 
 log = logging.getLogger("devudp")
+
+CHUNK = 8
+"""Images restored in one go: so few that their copies weigh little."""
 
 LINES = 4
 """For more images than this, the text on the node counts instead of listing."""
@@ -29,68 +34,46 @@ def restore_chosen(
 ) -> tuple[Tensor, str]:
     """IMAGE B,H,W,C to the restored one, and what was found and done (empty without `auto`).
 
+    Where and as the host wants images. Beside the input and the output, memory holds the work of
+    one image and copies of `CHUNK`.
+
     Args:
-        image: as nodes get it.
+        image: as nodes get it, checked.
         task: a task or `auto`.
         checkpoint: the widget's choice.
         options: for all images; with `auto`, its task does not count.
         mask: None, or 1 or B,1,H,W.
+
+    Raises:
+        MemoryError: memory ran out with the smallest limit, too.
     """
-    kept, report = kept_for(image), host.progress(len(image))
-
-    def run(part: slice, options: Options) -> Tensor:
-        loaded = checkpoints.load(checkpoint, options.task)
-        kept.hold(loaded)
-        masks = mask if mask is None or len(mask) == 1 else mask[part]
-        return restore_images(
-            image[part],
-            loaded.generator,
-            options,
-            masks,
-            report=report,
-            first=part.start,
-            outputs=kept.outputs,
-        )
-
-    whole = slice(0, len(image))
-    if task != AUTO:
-        return run(whole, options), ""
-    choices = choices_for(image, options)
-    result = empty_like(image)
-    for part, choice in runs(choices):
-        if choice.task is None:
-            result[part] = image[part].to(result.device, result.dtype)
-            report(part.stop)
-        else:
-            result[part] = run(part, choice.options(options))
-    return result, describe(choices, options.shared)
-
-
-def choices_for(image: Tensor, options: Options) -> list[Choice]:
-    """One for each image of B,H,W,C; where statistics are shared, the same for all."""
-    if not options.shared:
-        return [choose(frame) for frame in channels_first(image).split(1)]
-    sample = image[sampled(len(image), image.shape[1] * image.shape[2])]
-    return [choose(channels_first(sample))] * len(image)
-
-
-def runs(choices: Sequence[Choice]) -> Iterator[tuple[slice, Choice]]:
-    """Images one after the other that need the same."""
-
-    def need(choice: Choice) -> tuple[Task | None, float, float]:
-        return choice.task, choice.strength, choice.exposure
-
-    start = 0
-    for _, group in groupby(choices, need):
-        same = list(group)
-        yield slice(start, start + len(same)), same[0]
-        start += len(same)
+    kept, result = kept_for(image), empty_like(image)
+    choices: list[Choice] = []
+    progress = VisibleProgress(
+        host.progress(len(image)), lambda: mask is not None or kept.outputs.nbytes > 0
+    )
+    room = partial(working_bytes, image)
+    with (
+        restorer_on_host(checkpoint, task, options, room, kept.hold) as restorer,
+        watching(kept=kept.outputs),
+    ):
+        run, size = partial(restorer, progress=progress), CHUNK
+        if options.shared and len(image):
+            sample = image[sampled(len(image), image.shape[1] * image.shape[2])]
+            run, size = restorer.scenes(None, progress)(channels_first(sample)), 1
+        for start in range(0, len(image), size):
+            part = slice(start, start + size)
+            masks = mask if mask is None or len(mask) == 1 else mask[part]
+            restored = run(channels_first(image[part]), masks)
+            result[part] = channels_last(restored).to(result.device, result.dtype)
+            choices += restorer.choices
+    return result, describe(choices, options.shared) if choices else ""
 
 
 def describe(choices: Sequence[Choice], shared: bool) -> str:
     """What was found and done, in a few lines."""
     if shared or len(choices) == 1:
-        text = in_two_lines(choices[0].reason) if choices else ""
+        text = in_two_lines(choices[0].reason)
     elif len(choices) <= LINES:
         text = "\n".join(f"{i}. {choice.reason}" for i, choice in enumerate(choices, 1))
     else:

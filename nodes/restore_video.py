@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import secrets
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import folder_paths  # pyright: ignore[reportMissingImports]
-import torch.nn.functional as F
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from ..devudp_model.network.generator import Generator
-from ..devudp_model.restoring.auto import AUTO
-from ..devudp_model.restoring.restoration import Options, Precision
+from ..devudp_model.restorer import Scenes
+from ..devudp_model.restoring.restoration import Precision
 from ..devudp_model.restoring.tasks import Task
-from ..devudp_model.system.memory import first_limit
 from ..devudp_model.videos.pyav import open_video
-from ..devudp_model.videos.scenes import SceneRestorer
-from ..devudp_model.videos.video import THUMBNAIL, find_scenes, restore_video
+from ..devudp_model.videos.scenes import find_scenes, thumbnail
+from ..devudp_model.videos.video import restore_video
 from ..devudp_model.videos.video_writer import FORMAT
-from . import checkpoints, host
+from . import host
 from .host import make, show_text
 from .images import channels_first, channels_last, empty_like
 from .inputs import (
@@ -42,7 +37,7 @@ from .inputs import (
     task_input,
 )
 from .restore_chosen import in_two_lines
-from .run_on_host import host_precision, on_device
+from .run_on_host import restorer_on_host
 
 ROOM = 2 * 2**30
 """Bytes that the host is asked for: about what a frame of 1920 by 1080 takes in fp32."""
@@ -102,38 +97,18 @@ class DEvUDPRestoreVideo(ChecksCheckpoint, io.ComfyNode):
         precision: Precision,
         denoise: float = 1.0,
     ) -> io.NodeOutput:
-        precision = host_precision(precision)
         options = make_options(task, strength, exposure, precision, "shared", denoise)
-        with scene_restorer(checkpoint, options, auto=task == AUTO) as scenes:
+        with restorer_on_host(checkpoint, task, options, lambda *_: ROOM) as restorer:
+            scenes = restorer.scenes()
             if is_file(video):
                 restored = restore_file(video, scenes)
             else:
                 restored = restore_frames(video, scenes)
-        text = scenes.reason()
+        text = scenes.reason
         text = text if "\n" in text else in_two_lines(text)
         if text:
             show_text(text)
         return io.NodeOutput(restored, ui={"text": (text,)} if text else None)
-
-
-@contextmanager
-def scene_restorer(checkpoint: str, options: Options, *, auto: bool) -> Iterator[SceneRestorer]:
-    """What restores scenes on the host's device, where one network at a time lies."""
-    with ExitStack() as placed, host.cancellable():
-        loaded: dict[Generator, Any] = {}
-
-        def generator(task: Task) -> Generator:
-            found = checkpoints.load(checkpoint, task)
-            if found.generator not in loaded:
-                placed.pop_all().close()
-                loaded.clear()
-                loaded[found.generator] = found
-                device = placed.enter_context(on_device(found.generator, ROOM))
-                scenes.limit = first_limit(host.free_bytes(device))
-            return found.generator
-
-        scenes = SceneRestorer(generator, options, auto=auto, api=host.MEMORY)
-        yield scenes
 
 
 def is_file(video: Any) -> bool:
@@ -150,7 +125,7 @@ def is_file(video: Any) -> bool:
     return abs(kind(source).get_duration() - video.get_duration()) < 0.01
 
 
-def restore_file(video: Any, scenes: SceneRestorer) -> Any:
+def restore_file(video: Any, scenes: Scenes) -> Any:
     """A VIDEO that is a file; the restored one lies in the host's temporary folder."""
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +141,7 @@ def restore_file(video: Any, scenes: SceneRestorer) -> Any:
     return host.video_from_file(str(target))
 
 
-def restore_frames(video: Any, scenes: SceneRestorer) -> Any:
+def restore_frames(video: Any, scenes: Scenes) -> Any:
     """A VIDEO whose frames lie in memory; so do the restored ones."""
     components = video.get_components()
     images = components.images
@@ -176,12 +151,7 @@ def restore_frames(video: Any, scenes: SceneRestorer) -> Any:
     def tensor(frame: Tensor) -> Tensor:
         return channels_first(frame[None, ..., :3]).float()
 
-    def small(frame: Tensor) -> Any:
-        width, height = THUMBNAIL
-        grey = tensor(frame).mean(1, keepdim=True) * 255
-        return F.adaptive_avg_pool2d(grey, (height, width))[0, 0].cpu().numpy()
-
-    for scene in find_scenes(iter(images), small, tensor):
+    for scene in find_scenes(iter(images), lambda frame: thumbnail(tensor(frame)), tensor):
         restore_one = scenes(scene.sample)
         for _ in range(scene.frames):
             i = next(numbers)

@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
@@ -13,11 +14,11 @@ from torch import Tensor, nn
 
 from ..devudp_model.engine.layers import forget_layers
 from ..devudp_model.network.generator import STRIDE, Generator
-from ..devudp_model.restoring.auto import AUTO, choose
+from ..devudp_model.restorer import Restorer
 from ..devudp_model.restoring.frozen import FrozenRestorer
-from ..devudp_model.restoring.restoration import Options, Precision
+from ..devudp_model.restoring.restoration import Options, Precision, generator_of
 from ..devudp_model.restoring.tasks import TASK_SPECS, Task
-from ..devudp_model.system.memory import first_limit, with_less_memory
+from ..devudp_model.system.memory import attempts, first_limit
 from . import checkpoints, host
 from .host import make, show_text
 from .images import channels_first, check_image
@@ -130,14 +131,13 @@ class TiledRestorer:
             else:
                 image = self.images[number : number + 1].to(tile.device, tile.dtype)
 
-            def run(memory: int | None) -> FrozenRestorer:
-                bounded = replace(self.options, memory=memory)
-                with host.cancellable():
-                    return FrozenRestorer(networks.generator, image, bounded)
-
             limit = first_limit(host.free_bytes(tile.device))
-            networks.frozen, _ = with_less_memory(run, tile.device, limit, host.MEMORY)
+            for attempt in attempts(tile.device, limit, host.MEMORY):
+                with attempt, host.cancellable():
+                    bounded = replace(self.options, memory=attempt.limit)
+                    networks.frozen = FrozenRestorer(networks.generator, image, bounded)
             networks.taken_from = number, tile.device
+        assert networks.frozen is not None
         return networks.frozen
 
     def warn(self) -> None:
@@ -212,33 +212,31 @@ class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
             check_image(image, may_be_empty=False)
             told = NO_ALPHA if image.shape[3] == 4 else ""
             image = channels_first(image[..., :3])
-        if task == AUTO:
-            options, reason = choose_for_tiles(image, options)
-            told = f"{in_two_lines(reason)}\n{told}".strip()
+        restorer = Restorer(partial(checkpoints.load, checkpoint), task, options)
+        options = options_for_tiles(restorer, image)
+        told = f"{in_two_lines(restorer.reason)}\n{told}".strip()
         if told:
             show_text(told)
-        generator = checkpoints.load(checkpoint, options.task).generator
+        generator = generator_of(restorer.weights(options.task))
         if image is None:
             options = without_image(generator, options)
         model = TiledRestorer(generator, options, image)
         return io.NodeOutput(model, ui={"text": (told,)} if told else None)
 
 
-def choose_for_tiles(image: Tensor | None, options: Options) -> tuple[Options, str]:
-    """The task that B,C,H,W needs, strength 0 where it needs none; and why.
+def options_for_tiles(restorer: Restorer, image: Tensor | None) -> Options:
+    """What B,C,H,W needs, strength 0 where it needs nothing.
 
     Raises:
-        ValueError: there is no image.
+        ValueError: that is to be found out, and there is no image.
     """
-    if image is None:
+    if image is None and restorer.auto:
         raise ValueError(
             "The task auto measures the image: connect the image to restore to the input 'image' "
             "too, or choose the task deblur, which works without it."
         )
-    choice = choose(image)
-    if choice.task is None:
-        return replace(options, strength=0.0), choice.reason
-    return choice.options(options), choice.reason
+    found = restorer.options if image is None else restorer.decide(image)
+    return found or replace(restorer.options, strength=0.0)
 
 
 def without_image(generator: Generator, options: Options) -> Options:

@@ -10,6 +10,7 @@ from benchmarks import __main__, frames, measure, parts
 from benchmarks.networks import textbook, time_of_convolutions
 from benchmarks.parts import PARTS
 from benchmarks.plan import Plan
+from benchmarks.report import write_report
 from benchmarks.tables import Part, Table, load_part
 from devudp_model import read_image
 from devudp_model.restoring.restoration import Options, restore
@@ -28,7 +29,6 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read 
     [
         "speed",
         "speed-large",
-        "profile",
         "precision",
         "beside-others",
         "folders",
@@ -40,7 +40,7 @@ def test_a_part_makes_tables(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     for table in PARTS[name](PLAN):
         assert table.rows and all(len(row) == len(table.header) for row in table.rows)
         assert not table.chart or table.chart in table.header
-        assert table.markdown().count("\n| ") == len(table.rows) + 2  # header and rule
+        assert table.markdown().count("\n|") == len(table.rows) + 2  # header and rule
 
 
 @LINUX
@@ -76,8 +76,20 @@ def test_parts_are_kept_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert load_part(tmp_path / "parts" / "speed.json").tables == [table]
     command = ["benchmarks", "--out", str(tmp_path / "parts"), "--report", str(tmp_path / "docs")]
     monkeypatch.setattr(sys, "argv", command)
+    (tmp_path / "docs").mkdir()
+    empty = "# Performance\n\n<!-- numbers: begin -->\nold\n<!-- numbers: end -->\n\nThe end.\n"
+    (tmp_path / "docs" / "performance.md").write_text(empty, encoding="utf-8")
     for _ in range(2):  # the second time it replaces the numbers only
         __main__.main()
     page = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
-    assert page.count("| a | fp32 | 1.5 |") == 1 and page.count("Measured here.") == 1
-    assert page.startswith("# Performance")
+    assert page.count("| a       | fp32        |       1.5 |") == 1
+    assert page.count("Measured here.") == 1 and "old" not in page
+    assert page.startswith("# Performance") and page.endswith("The end.\n")
+
+
+def test_a_page_without_a_place_for_the_numbers_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text("mine", encoding="utf-8")
+    with pytest.raises(ValueError, match="needs the lines"):
+        write_report(page, [])
+    assert page.read_text(encoding="utf-8") == "mine"

@@ -15,6 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 from PIL import Image
 
+from devudp_model.restoring.auto import AUTO
 from devudp_model.restoring.tasks import TASKS
 from tests.host.server import git, packed_files
 
@@ -157,7 +158,12 @@ def test_pre_commit_runs_what_make_check_runs() -> None:
 def test_issue_forms_know_the_tasks() -> None:
     form = yaml.safe_load(read(".github/ISSUE_TEMPLATE/image.yml"))
     (task,) = (part for part in form["body"] if part.get("id") == "task")
-    assert set(TASKS) <= set(task["attributes"]["options"])
+    assert {AUTO, *TASKS} <= set(task["attributes"]["options"])
+
+
+@pytest.mark.parametrize("name", ["bug", "image"])
+def test_issue_forms_show_todays_version(name: str) -> None:
+    assert f"DEvUDP {PROJECT['version']}" in read(f".github/ISSUE_TEMPLATE/{name}.yml")
 
 
 # Tests

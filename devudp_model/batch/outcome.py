@@ -1,22 +1,20 @@
-"""One job after the other, of images or videos: what was done, and what was not and why."""
+"""What was done of many jobs, and what was not and why."""
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any
 
 from ..images.raster import ImageError
 from ..restoring.auto import Choice
-from ..system import interrupts
 from ..system.memory import is_out_of_memory
 from ..videos.pyav import VideoError
-
-log = logging.getLogger("devudp")
+from .pipeline import Passage
+from .plan import Job
 
 HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """A disk that is full or read-only now is so for the next image too."""
@@ -27,19 +25,44 @@ class Outcome:
     """What became of the jobs of one process.
 
     Attributes:
-        done, skipped: how many were written; how many had been before.
+        done, skipped: how many were restored; how many had been before.
+        unchanged: how many images needed nothing and are left as they are.
         left: how many were not reached.
         failed: the other images, and why.
         interrupted: by the user, or by the launcher.
         choices: of the task `auto`, for the images done; of a video, that of its first scene.
+        hopeless: the next job would fail for the same reason as the last one.
     """
 
     done: int = 0
+    unchanged: int = 0
     skipped: int = 0
     left: int = 0
     failed: dict[Path, str] = field(default_factory=dict)
     interrupted: bool = False
     choices: dict[Path, Choice] = field(default_factory=dict)
+    hopeless: bool = False
+
+    def note(self, done: Passage[Any]) -> None:
+        """Counts a job, or notes why it failed."""
+        source = done.job.source
+        if done.error is not None:
+            self.failed[source] = explain(done.error)
+            self.hopeless = is_hopeless(done.error)
+        elif done.image_was_there:
+            self.skipped += 1
+        else:
+            if isinstance(done.job, Job) and done.found is not None and done.found.task is None:
+                self.unchanged += 1
+            else:
+                self.done += 1
+            if done.found is not None:
+                self.choices[source] = done.found
+
+    @property
+    def settled(self) -> int:
+        """How many jobs something is known of."""
+        return self.done + self.unchanged + self.skipped + len(self.failed)
 
     @classmethod
     def sum(cls, outcomes: Sequence[Outcome]) -> Outcome:
@@ -47,66 +70,13 @@ class Outcome:
         total = cls()
         for outcome in outcomes:
             total.done += outcome.done
+            total.unchanged += outcome.unchanged
             total.skipped += outcome.skipped
             total.left += outcome.left
             total.failed.update(outcome.failed)
             total.choices.update(outcome.choices)
             total.interrupted |= outcome.interrupted
         return total
-
-
-AnyJob = TypeVar("AnyJob", bound="HasFiles")
-
-
-class HasFiles(Protocol):
-    """A job: what is restored, and where the result goes."""
-
-    @property
-    def source(self) -> Path: ...
-
-    @property
-    def target(self) -> Path: ...
-
-
-def work_through(
-    jobs: Sequence[AnyJob],
-    work: Callable[[int, AnyJob], Choice | None],
-    *,
-    overwrite: bool,
-    skip_existing: bool,
-) -> Outcome:
-    """One job after the other; one that fails is noted and the next one done.
-
-    Args:
-        jobs: this process's.
-        work: does one, given its index, and returns what `auto` found.
-        overwrite, skip_existing: what happens to results that are there already.
-    """
-    outcome = Outcome()
-    for index, job in enumerate(jobs):
-        try:
-            if job.target.exists() and skip_existing:
-                outcome.skipped += 1
-                continue
-            if not overwrite:
-                refuse_existing(job.target)
-            choice = work(index, job)
-            outcome.done += 1
-            if choice is not None:
-                outcome.choices[job.source] = choice
-        except KeyboardInterrupt:
-            outcome.interrupted, outcome.left = True, len(jobs) - index
-            break
-        except Exception as error:
-            if interrupts.seen():  # and a library made an error of it
-                outcome.interrupted, outcome.left = True, len(jobs) - index
-                break
-            log.debug("%s", job.source, exc_info=True)
-            outcome.failed[job.source] = explain(error)
-            if is_hopeless(error):
-                outcome.left = len(jobs) - index - 1
-                break
-    return outcome
 
 
 def refuse_existing(path: Path) -> None:

@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from logging import Logger, LogRecord
@@ -43,29 +43,48 @@ TICK = 0.2
 
 @dataclass
 class Passage(Generic[Job]):
-    """A file on its way."""
+    """A file on its way.
+
+    Attributes:
+        index, job: which one.
+        read: what was read of it; None if there is nothing to do.
+        result: what is to be written; the work puts it here.
+        found: what else the work has to tell.
+        image_was_there: there was nothing to do.
+        error: why it failed.
+    """
 
     index: int
     job: Job
+    read: Any = None
+    result: Any = None
+    found: Any = None
+    image_was_there: bool = False
+    error: Exception | None = None
     reading: Future[Any] | None = None
     writing: Future[Any] | None = None
     nbytes: int = 0
-    image_was_there: bool = False
-    error: Exception | None = None
-    found: Any = None
     write_again: Callable[[], None] | None = None
     said: list[LogRecord] = field(default_factory=list)
 
 
 class Pipeline(Generic[Job]):
-    """Reads, works, writes.
+    """Reads before the work, and writes after it.
+
+        with Pipeline(jobs, read, write, log) as line:
+            for passage in line:
+                with line.working(passage):
+                    if passage.read is not None:
+                        passage.result = work(passage.read)
+                for done in line.pass_on(passage):
+                    print(done.job, done.error)
+            for done in line.finish():
+                print(done.job, done.error)
 
     Args:
         jobs: the files, in order.
         read: decodes a job's file; tells its second argument, before it allocates them, how many
             bytes it will take.
-        work: makes the result of what was read, given the job's number; returns what to write, or
-            None if there is nothing to do, and what is to be told of it.
         write: writes a job's result.
         log: what the jobs log through it is told in their order.
     """
@@ -74,12 +93,11 @@ class Pipeline(Generic[Job]):
         self,
         jobs: Iterable[Job],
         read: Callable[[Job, Callable[[int], None]], Any],
-        work: Callable[[int, Job, Any], Any],
         write: Callable[[Job, Any], None],
         log: Logger,
     ):
         self.jobs = iter(enumerate(jobs))
-        self.read, self.work, self.write = read, work, write
+        self.read, self.write = read, write
         free = free_bytes(torch.device("cpu"))
         self.budget = Budget(min(MOST_BYTES, free // SHARE))
         writers = max(1, min(os.cpu_count() or 1, MOST_WRITERS))
@@ -90,30 +108,54 @@ class Pipeline(Generic[Job]):
         self.behind: deque[Passage[Job]] = deque()
         self.held = HeldRecords(log)
 
-    def __iter__(self) -> Iterator[Passage[Job]]:
-        """Every job once it is done or has failed (`error`), in their order.
+    def __enter__(self) -> Pipeline[Job]:
+        self.held.__enter__()
+        return self
 
-        Where it is left early (an error, Ctrl-C), `finish` tells what became of those on their way.
-        """
-        with self.held:
-            while passage := self.next_read():
-                yield from self.done(self.most_behind)
-                self.do(passage)
-                self.behind.append(passage)
-                yield from self.done(None)
-            yield from self.done(0)
-
-    def finish(self) -> Iterator[Passage[Job]]:
-        """Reads no more, lets those be written that are ready, and yields them."""
-        self.stop_reading()
-        with self.held:
-            yield from self.done(0)
-
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Ends the threads. What is not being written yet is not written any more."""
         self.stop_reading()
         for pool in (self.reader, self.writers):
             pool.shutdown(wait=True, cancel_futures=True)
+        self.held.__exit__()
+
+    def __iter__(self) -> Iterator[Passage[Job]]:
+        """Gives every job as soon as it is read, or cannot be."""
+        while passage := self.next_read():
+            try:
+                passage.read = self.await_reading(passage)
+            except Exception as error:
+                self.fail(passage, error)
+            yield passage
+
+    @contextmanager
+    def working(self, passage: Passage[Job]) -> Iterator[None]:
+        """For the block that does the work: what fails in it does so for this job alone."""
+        try:
+            with self.held.going_to(partial(self.say, passage)), interrupts.held(False):
+                yield
+        except Exception as error:
+            self.fail(passage, error)
+
+    def pass_on(self, passage: Passage[Job]) -> Iterator[Passage[Job]]:
+        """Starts writing a result; gives, in their order, the jobs that are done or have failed.
+
+        Waits while too many are being written.
+        """
+        result, passage.result, passage.read = passage.result, None, None
+        passage.image_was_there = result is None and passage.error is None
+        if result is None:
+            self.give_back(passage)
+        else:
+            passage.write_again = partial(self.start_writing, passage, result)
+            passage.write_again()
+        self.behind.append(passage)
+        return self.done(self.most_behind)
+
+    def finish(self) -> Iterator[Passage[Job]]:
+        """Reads no more, lets those be written that are ready, and gives them."""
+        self.stop_reading()
+        yield from self.done(0)
 
     def stop_reading(self) -> None:
         self.budget.close()
@@ -143,34 +185,25 @@ class Pipeline(Generic[Job]):
         passage.reading = self.reader.submit(read)
         self.ahead.append(passage)
 
-    def do(self, passage: Passage[Job]) -> None:
-        """Work, and the start of writing."""
+    def await_reading(self, passage: Passage[Job]) -> Any:
+        """What was read of a job's file, once it is; without memory for it, once more alone."""
+        assert passage.reading is not None
         try:
-            assert passage.reading is not None
-            try:
-                image, again = result_of(passage.reading), False
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                image, again = None, True
-            # Outside of the except block: inside, the error's traceback still holds memory.
-            image = self.read_again(passage) if again else image
-            passage.reading = None
-            with self.held.going_to(partial(self.say, passage)), interrupts.held(False):
-                result, passage.found = self.work(passage.index, passage.job, image)
-            del image
+            return result_of(passage.reading)
         except Exception as error:
-            if interrupts.seen():  # and a library made an error of it
-                raise KeyboardInterrupt from error
-            passage.error = error
-            self.release(passage)
-            return
-        passage.image_was_there = result is None
-        if result is None:
-            self.give_back(passage)
-        else:
-            passage.write_again = partial(self.start_writing, passage, result)
-            passage.write_again()
+            if not is_out_of_memory(error):
+                raise
+        finally:
+            passage.reading = None
+        # Outside of the except block: inside, the error's traceback still holds memory.
+        return self.read_again(passage)
+
+    def fail(self, passage: Passage[Job], error: Exception) -> None:
+        """Notes why a job failed; not if the error is what a library made of an interruption."""
+        if interrupts.seen():
+            raise KeyboardInterrupt from error
+        passage.error, passage.result = error, None
+        self.release(passage)
 
     def read_again(self, passage: Passage[Job]) -> Any:
         """Reads a file for which there was no memory, with nothing else in it."""
@@ -188,7 +221,8 @@ class Pipeline(Generic[Job]):
                     result_of(each.reading)
         self.ahead.popleft()
         assert passage.reading is not None
-        return result_of(passage.reading)
+        reading, passage.reading = passage.reading, None
+        return result_of(reading)
 
     def make_room(self) -> None:
         """Waits until all that is ready is written: its memory is needed."""
@@ -229,12 +263,12 @@ class Pipeline(Generic[Job]):
         if nbytes:
             self.budget.give(nbytes)
 
-    def done(self, most: int | None) -> Iterator[Passage[Job]]:
+    def done(self, most: int) -> Iterator[Passage[Job]]:
         """The first jobs, as far as they are written; waits while more than `most` are not."""
         while self.behind:
             first = self.behind[0]
             ready = first.writing is None or first.writing.done()
-            if not ready and (most is None or len(self.behind) <= most):
+            if not ready and len(self.behind) <= most:
                 return
             self.settle(first)
             self.behind.popleft()

@@ -1,22 +1,20 @@
-"""Restores video files one after the other, as `restore_files` does with images."""
+"""How video files are restored: frame by frame, each scene with statistics of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
+from torch import Tensor
 
+from ..restorer import Restorer
 from ..restoring.auto import Choice
-from ..videos.scenes import SceneRestorer
+from ..restoring.progress import ImageProgress
 from ..videos.video import SUFFIXES, restore_video
 from ..videos.video_writer import FORMAT
-from .launcher import Process
-from .outcome import Outcome, work_through
-from .restore_files import FileRestorer
+from .outcome import refuse_existing
 
 
 @dataclass(frozen=True)
@@ -47,32 +45,49 @@ def split_videos(paths: Sequence[Path], out: Path) -> tuple[list[Path], list[Vid
     return [path for path in paths if path not in videos], jobs
 
 
-@torch.inference_mode()
-def run_videos(
-    jobs: Sequence[VideoJob],
-    restorer: FileRestorer,
-    *,
-    overwrite: bool = False,
-    skip_existing: bool = False,
-    process: Process | None = None,
-) -> Outcome:
-    """Does this process's share of the jobs."""
-    process = process or Process()
-    own = process.share(jobs)
+class VideoFiles:
+    """The kind of job that is a video file; see `run.Kind`.
 
-    def work(index: int, job: VideoJob) -> Choice | None:
-        scenes = SceneRestorer(
-            restorer.generator, restorer.options, restorer.mask, auto=restorer.auto
-        )
+    It is read and written while it is worked on, frame by frame.
+
+    Args:
+        restorer: each scene has statistics of its own.
+        mask: 1,1,H,W, any type of image, or None.
+        overwrite, skip_existing: what happens to results that are there already.
+    """
+
+    def __init__(
+        self,
+        restorer: Restorer,
+        mask: Tensor | None = None,
+        *,
+        overwrite: bool = False,
+        skip_existing: bool = False,
+    ):
+        self.restorer, self.mask = restorer, mask
+        self.overwrite, self.skip_existing = overwrite, skip_existing
+
+    def read(self, job: VideoJob, reserve: Callable[[int], None]) -> Path | None:
+        """The file; None if its result is there already."""
+        if self.skip_existing and job.target.exists():
+            return None
+        if not self.overwrite:
+            refuse_existing(job.target)
+        return job.source
+
+    @torch.inference_mode()
+    def work(
+        self, job: VideoJob, read: Path, progress: ImageProgress
+    ) -> tuple[Path, Choice | None]:
+        """The file that was written, and what `auto` found of the first scene."""
+        scenes, before = self.restorer.scenes(self.mask), progress.images
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        bar = tqdm(unit=" frames", desc=job.source.name, disable=bool(process.rank) or None)
 
         def show(done: int, total: int) -> None:
-            bar.total = total or None
-            bar.update(done - bar.n)
+            progress.report(before + done / max(total, done, 1))
 
-        with logging_redirect_tqdm(), bar:
-            restore_video(job.source, job.target, scenes, show)
-        return scenes.choices[0] if scenes.choices else None
+        restore_video(read, job.target, scenes, show)
+        return job.target, scenes.choices[0] if scenes.choices else None
 
-    return work_through(own, work, overwrite=overwrite, skip_existing=skip_existing)
+    def write(self, job: VideoJob, result: Path) -> None:
+        """Nothing is left to do."""

@@ -26,15 +26,12 @@ from .arguments import make_parser
 # torch and Pillow take seconds to import: only where they are needed, so that --help is quick.
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from ..batch.launcher import Process
     from ..batch.outcome import Outcome
     from ..batch.plan import Job
-    from ..batch.restore_files import FileRestorer
     from ..checkpoint import Checkpoint
-    from ..network.generator import Generator
-    from ..restoring.tasks import Task
+    from ..restorer import Restorer
 
 log = logging.getLogger("devudp")
 
@@ -54,27 +51,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("pyvips").setLevel(logging.WARNING)  # it tells about its threads
     try:
         with interrupts.noted():
-            return run_noting(args)
-    except KeyboardInterrupt:
+            return args.run(args)
+    except (KeyboardInterrupt, Exception) as error:
+        status = report_error(error)
+        if status is None:
+            raise
+        return status
+
+
+def report_error(error: BaseException) -> int | None:
+    """Says why a command ended, and gives its exit status; None if nobody has thought of it.
+
+    An error that a library made of an interruption is an interruption.
+    """
+    if isinstance(error, KeyboardInterrupt) or interrupts.seen():
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # `devudp info | head`: the reader is gone
+    if isinstance(error, BrokenPipeError):  # `devudp info | head`: the reader is gone
         drop_output()
         return FAILED
-    except (ValueError, OSError) as error:
-        log.debug("", exc_info=True)
+    if isinstance(error, (ValueError, OSError)):
+        log.debug("", exc_info=error)
         print(f"devudp: {printable(error)}", file=sys.stderr)
         return FAILED
-
-
-def run_noting(args: argparse.Namespace) -> int:
-    """Runs the command; an error that an interruption was turned into is an interruption."""
-    try:
-        return args.run(args)
-    except Exception as error:
-        if interrupts.seen():
-            raise KeyboardInterrupt from error
-        raise
+    return None
 
 
 def run_restore(args: argparse.Namespace) -> int:
@@ -83,9 +83,11 @@ def run_restore(args: argparse.Namespace) -> int:
         os.environ[MEMORY_VARIABLE] = str(args.file_memory)
     from ..batch.launcher import Process
     from ..batch.outcome import Outcome
-    from ..batch.plan import plan
-    from ..batch.restore_files import run
-    from ..batch.restore_videos import run_videos, split_videos
+    from ..batch.plan import Job, plan
+    from ..batch.restore_files import ImageFiles
+    from ..batch.restore_videos import VideoFiles, VideoJob, split_videos
+    from ..batch.run import run
+    from ..images.mask import read_mask
 
     paths, videos = split_videos(args.paths, args.out)
     jobs, problems = plan(
@@ -98,15 +100,16 @@ def run_restore(args: argparse.Namespace) -> int:
     )
     process, outcome = Process.this(), Outcome()
     process.connect()
-    existing = {"overwrite": args.overwrite, "skip_existing": args.skip_existing}
     if jobs or videos:
         prepare_folder(args.out)
-        restorer = make_restorer(args, jobs, process)
-        if jobs:
-            outcome = run(jobs, restorer, **existing, process=process)
-        if videos and not outcome.interrupted:
-            clips = run_videos(videos, restorer, **existing, process=process)
-            outcome = Outcome.sum([outcome, clips])
+        restorer = make_restorer(args, process)
+        mask = read_mask(args.mask) if args.mask else None
+        existing = {"overwrite": args.overwrite, "skip_existing": args.skip_existing}
+        kinds = {
+            Job: ImageFiles(restorer, by_folder(jobs), mask, **existing),
+            VideoJob: VideoFiles(restorer, mask, **existing),
+        }
+        outcome = run([*jobs, *videos], kinds, restorer, process)
     if not outcome.interrupted:
         outcome = Outcome.sum(process.gather(outcome))
     outcome.failed.update(problems)
@@ -134,20 +137,16 @@ def prepare_folder(out: Path) -> None:
         raise OSError(f"cannot write to {out}: {reason}. Choose another --out.") from error
 
 
-def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Process) -> FileRestorer:
-    """Generator, options and mask as the arguments say."""
+def make_restorer(args: argparse.Namespace, process: Process) -> Restorer:
+    """What restores as the arguments say."""
     from PIL import Image
 
-    from ..batch.restore_files import FileRestorer
-    from ..restoring.auto import AUTO
+    from ..restorer import Restorer
     from ..restoring.restoration import Options
-    from ..restoring.tasks import DEFAULT_TASK, task_of_word
 
     Image.MAX_IMAGE_PIXELS = None  # the user's own files: the memory is the limit
-    auto = args.task == AUTO
     device = choose_device(args.device, process.local_rank)
     options = Options(
-        task=DEFAULT_TASK if auto else task_of_word(args.task),
         strength=args.strength,
         exposure=args.exposure,
         denoise=args.denoise,
@@ -155,14 +154,18 @@ def make_restorer(args: argparse.Namespace, jobs: Sequence[Job], process: Proces
         statistics="shared" if args.statistics == "shared" else "each image",
         memory=memory_left(args.memory, device),
     )
-    mask = read_mask(args.mask) if args.mask else None
+    restorer = Restorer(args.checkpoint, args.task, options, device=device)
+    if not restorer.auto or args.checkpoint:
+        restorer.weights(restorer.options.task)  # what is wrong with a file shows at once
+    return restorer
+
+
+def by_folder(jobs: Sequence[Job]) -> dict[Path, list[Path]]:
+    """The images of each folder."""
     folders: dict[Path, list[Path]] = {}
     for job in jobs:
         folders.setdefault(job.source.parent, []).append(job.source)
-    weights = Weights(args.checkpoint, device)
-    if not auto or args.checkpoint:
-        weights(options.task)  # what is wrong with a file shows at once, not for every image
-    return FileRestorer(weights, options, folders, mask, auto=auto)
+    return folders
 
 
 def memory_left(limit: int | None, device: torch.device) -> int | None:
@@ -170,37 +173,6 @@ def memory_left(limit: int | None, device: torch.device) -> int | None:
     from ..system.memory import PROGRAM_BYTES
 
     return limit if limit is None or device.type != "cpu" else max(limit - PROGRAM_BYTES, 1)
-
-
-def read_mask(path: Path) -> Tensor:
-    """1,1,H,W: a grey image as it is stored, others as float32."""
-    from ..images.reading import read_stored
-    from ..ops.dtypes import to_unit
-
-    pixels = read_stored(path).pixels
-    return pixels if pixels.shape[1] == 1 else to_unit(pixels).mean(1, keepdim=True)
-
-
-class Weights:
-    """Generators for tasks, loaded when they are first needed.
-
-    Args:
-        checkpoint: for all tasks; None for the bundled ones.
-        device: where they are to run.
-    """
-
-    def __init__(self, checkpoint: Path | None, device: torch.device):
-        self.checkpoint, self.device = checkpoint, device
-        self.loaded: dict[Path, Generator] = {}
-
-    def __call__(self, task: Task) -> Generator:
-        from ..checkpoint import bundled, load_checkpoint
-        from ..restoring.tasks import bundled_variant
-
-        path = self.checkpoint or bundled(bundled_variant(task))
-        if path not in self.loaded:
-            self.loaded[path] = load_checkpoint(path).generator.to(self.device)
-        return self.loaded[path]
 
 
 def choose_device(name: str | None, local_rank: int) -> torch.device:
@@ -211,10 +183,10 @@ def choose_device(name: str | None, local_rank: int) -> torch.device:
     """
     import torch
 
+    from ..task_weights import fastest_device
+
     if name is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda", local_rank % torch.cuda.device_count())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return fastest_device(local_rank)
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -252,7 +224,8 @@ def report(outcome: Outcome, out: Path) -> None:
     for path, choice in outcome.choices.items():
         print(f"{printable(path)}: {choice.reason}")
     skipped = f", {outcome.skipped} were there already" if outcome.skipped else ""
-    print(f"{outcome.done} restored into {printable(out)}{skipped}.")
+    unchanged = f", {outcome.unchanged} left as they are" if outcome.unchanged else ""
+    print(f"{outcome.done} restored into {printable(out)}{unchanged}{skipped}.")
     if outcome.failed:
         print(f"{len(outcome.failed)} failed:", file=sys.stderr)
         for path, reason in outcome.failed.items():

@@ -47,7 +47,6 @@ class Network(nn.Module):
         self.standardized = generator.norm == "instance"
         self.shortcut = generator.shortcut
         self.has_droplets = self.standardized and not self.shortcut
-        self.scene = generator.scene
         self.width, self.depth = generator.width, generator.depth
         self.activate = generator.activate
         self.source = (generator,)  # not as a submodule: the host would count its weights twice

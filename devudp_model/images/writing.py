@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shutil
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,9 @@ SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "avif": {"quality": 90, "subsampling": "4:4:4"},
     "jxl": {"quality": 95, "use_container": True},
 }
+
+COPY_BYTES = 2**20
+"""That are copied at a time."""
 
 PILLOW_NAMES = {"jxl": "JXL"}
 """Pillow's names of formats, where they are not ours."""
@@ -103,6 +108,18 @@ def write_image(
         _write_8_bit(path, image, format, overwrite)
     for sentence in dict.fromkeys(said):
         log.warning("%s: %s.", path, sentence)
+
+
+def copy_file(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], *, overwrite: bool = True
+) -> None:
+    """Copies a file byte for byte; the copy is complete or not there.
+
+    Raises:
+        FileExistsError, OSError: as `write_image`.
+    """
+    with Path(source).open("rb") as content, replacing(target, overwrite=overwrite) as file:
+        shutil.copyfileobj(content, file, COPY_BYTES)
 
 
 def is_float(image: RasterImage) -> bool:

@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..engine.precision import Measured
-from ..restoring.exposure import SceneModel
 from .instance_norm import NORM_EPS, InstanceNorm
 
 Variant = Literal["devudp", "devudp-dt"]
@@ -173,9 +171,8 @@ class Generator(nn.Module):
         self.width, self.depth = width, depth
         self.norm: Norm = norm or ("instance" if variant == "devudp" else "batch")
         self.shortcut = variant == "devudp-dt" if shortcut is None else shortcut
-        # From the checkpoint: how bright results should be, and what 16 bits change.
-        self.scene: SceneModel | None = None
-        self.measured: Measured = {}
+        self.facts: Any = None
+        """What its checkpoint says of it, for those who restore; nothing here looks at it."""
         fine, middle, coarse = width, 2 * width, 4 * width
 
         def stage(channels: int) -> nn.Sequential:

@@ -4,7 +4,7 @@ The protocol of the paper's tables: 8-bit outputs against 8-bit references. Equa
 ``structural_similarity(channel_axis=2, gaussian_weights=True, use_sample_covariance=False,
 data_range=255)`` and ``peak_signal_noise_ratio(data_range=255)``, which the tests show.
 
-    from devudp_model.metrics import psnr, ssim, mae
+    from devudp_model.ops.metrics import psnr, ssim, mae
     psnr(restored, reference)        # both 3,H,W uint8
 """
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
+from torch import Tensor
+
+from ..engine.hooks import Finished, current, watching
 from ..network.generator import Generator
-from .restoration import Options, coarse_scales
+from .restoration import Model, Options, coarse_scales, generator_of
+
+Report = Callable[[float], None]
+"""Gets the number of images done, with a fraction; what it raises goes through."""
 
 SECONDS = 0.2
 """Between two reports within an image."""
@@ -32,6 +39,16 @@ class ImageProgress:
         self.pixels, self.of = 0.0, 1.0
         self.told = time.monotonic()
 
+    @property
+    def finished(self) -> Finished | None:
+        """Gets rows of a result, where somebody wants to see them; for `watching`."""
+        return None
+
+    def start(self, image: Tensor, generator: Generator, options: Options) -> None:
+        """Prepares for the restoring of images B,C,H,W."""
+        height, width = image.shape[2:]
+        self.begin(pixels_to_do(height, width, generator, options))
+
     def begin(self, pixels: float) -> None:
         """The next image takes so many pixels of work; see `pixels_to_do`."""
         self.pixels, self.of = 0.0, max(pixels, 1.0)
@@ -49,3 +66,27 @@ class ImageProgress:
         self.images, self.pixels = images, 0.0
         self.told = time.monotonic()
         self.report(images)
+
+
+def as_progress(progress: Report | ImageProgress | None) -> ImageProgress | None:
+    """Makes one of a function."""
+    if progress is None or isinstance(progress, ImageProgress):
+        return progress
+    return ImageProgress(progress)
+
+
+def begin_images(
+    progress: ImageProgress | None, image: Tensor, model: Model, options: Options, first: int
+) -> Callable[[int, int], None]:
+    """Prepares for images of which `first` are done; returns what gets the number done of these."""
+    if progress is None:
+        return lambda count, total: None
+    progress.start(image, generator_of(model), options)
+    return lambda count, total: progress.done(first + count)
+
+
+def watched(progress: ImageProgress | None) -> AbstractContextManager[None]:
+    """Within the block, the network tells of its progress."""
+    if progress is None:
+        return nullcontext()
+    return watching(progress.advance, current().kept, progress.finished)

@@ -3,8 +3,8 @@
 In three lines:
 
     from devudp_model import Options, bundled, load_checkpoint, restore
-    G = load_checkpoint(bundled("devudp")).generator
-    sharp = restore(image, G, Options(strength=0.8))     # image: B,C,H,W in [0, 1]
+    checkpoint = load_checkpoint(bundled("devudp"))
+    sharp = restore(image, checkpoint, Options(strength=0.8))     # image: B,C,H,W in [0, 1]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ from ..ops.filters import noise_variance
 from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
 from .compose import Match, compose_in_bands, is_bounded, match
 from .exposure import tone_for
+from .facts import facts_of
 from .tasks import MOST_DENOISE, TASK_SPECS, TASKS, Task
 from .validate import check_image, fit_mask, is_flat
 
@@ -98,10 +99,26 @@ class Options:
         return self.statistics == "shared"
 
 
+class HasGenerator(Protocol):
+    """A checkpoint."""
+
+    @property
+    def generator(self) -> Generator: ...
+
+
+Model = Generator | HasGenerator
+"""What can restore."""
+
+
+def generator_of(model: Model) -> Generator:
+    """Returns a checkpoint's generator, or the generator itself."""
+    return model if isinstance(model, Generator) else model.generator
+
+
 @torch.inference_mode()
 def restore(
     image: Tensor,
-    generator: Generator,
+    generator: Generator | HasGenerator,
     options: Options | None = None,
     *,
     mask: Tensor | None = None,
@@ -116,7 +133,7 @@ def restore(
         image: B,C,H,W, C = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which comes back untouched), any
             size from 1x1. Floating point in [0, 1]; or uint8 or uint16, whose 0 to 255 and 0 to
             65535 mean 0 to 1, which take less memory.
-        generator: runs on the device it is on.
+        generator: runs on the device it is on; or the checkpoint that it belongs to.
         options: the defaults of `Options` if None.
         mask: H,W or B,H,W or B,1,H,W (B may be 1), in [0, 1], or uint8 or uint16 as `image`: where
             and how strongly to restore. Of another size than the image: it is resized.
@@ -132,7 +149,7 @@ def restore(
     """
     options = options or Options()
     check_image(image)
-    network = make_network(generator, options.precision)
+    network = make_network(generator_of(generator), options.precision)
     with working(network.device):
         result = image.clone()
         mask = None if mask is None else fit_mask(mask, image)
@@ -187,7 +204,7 @@ def output_room(
 def make_network(generator: Generator, precision: Precision) -> Network:
     """The generator as a network, on its device."""
     device = next(generator.parameters()).device
-    return Network(generator, choose_dtype(precision, device, generator.measured))
+    return Network(generator, choose_dtype(precision, device, facts_of(generator).measured))
 
 
 def coarse_scales(standardized: bool, height: int, width: int, options: Options) -> tuple[int, ...]:
@@ -254,8 +271,9 @@ def match_images(
     detail, bounded = spec.detail_at(options.denoise, shortcut), is_bounded(options.task, shortcut)
     exposure = spec.exposure_for(shortcut) if options.exposure is None else options.exposure
     tone = 1.0
-    if network.scene is not None and not shortcut and exposure > 0:
-        target = network.scene.target_mean(image if scene_of is None else scene_of)
+    scene = facts_of(network.source[0]).scene
+    if scene is not None and not shortcut and exposure > 0:
+        target = scene.target_mean(image if scene_of is None else scene_of)
         tone = tone_for(output, target, network.fetch)
     if exposure == 1 and not detail:  # nothing else is taken
         floor = torch.zeros(1, 3, 1, 1, device=output.device)

@@ -1,7 +1,7 @@
 """Out of memory: again with less. For the nodes and the command line.
 
-`restore` takes a memory limit. Where memory runs out all the same, `with_less_memory` tries again
-with smaller and smaller limits. What differs between ComfyUI and a process of our own is in
+`restore` takes a memory limit. Where memory runs out all the same, `attempts` gives smaller and
+smaller limits. What differs between ComfyUI and a process of our own is in
 `MemoryApi`.
 """
 
@@ -11,14 +11,11 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-
-Result = TypeVar("Result")
 
 LEAST_BYTES = 256 * 2**20
 """No smaller limit is tried when memory runs out."""
@@ -110,33 +107,49 @@ def first_limit(free: int) -> int:
     return max(int(SHARE * free), LEAST_BYTES)
 
 
-def with_less_memory(
-    run: Callable[[int | None], Result],
-    device: torch.device,
-    limit: int | None,
-    api: MemoryApi = TORCH,
-) -> tuple[Result, int | None]:
-    """`run(limit)`, and again with smaller and smaller limits (bytes) as long as memory runs out.
+class Attempt:
+    """One attempt within a memory limit, as a context: see `attempts`.
+
+    Attributes:
+        limit: bytes; None for no limit.
+        failed: whether memory ran out in it.
+    """
+
+    def __init__(self, limit: int | None, api: MemoryApi):
+        self.limit, self.api, self.failed = limit, api, False
+
+    def __enter__(self) -> Attempt:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        self.failed = isinstance(error, Exception) and self.api.is_out_of_memory(error)
+        return self.failed
+
+
+def attempts(device: torch.device, limit: int | None, api: MemoryApi = TORCH) -> Iterator[Attempt]:
+    """Gives smaller and smaller limits (bytes) as long as memory runs out.
+
+        for attempt in attempts(device, limit):
+            with attempt:
+                result = work(attempt.limit)
+
+    A loop and no function that calls the work: what it leaves of a failed attempt is nothing, and
+    the work stays at hand in a traceback.
 
     Args:
-        run: gets the limit; None for no limit.
         device: whose memory it is.
-        limit: the first one.
+        limit: the first one; None for no limit.
         api: of the host.
-
-    Returns:
-        The result, and the limit that it was reached with.
 
     Raises:
         MemoryError: memory ran out with the smallest limit, too.
     """
     while True:
-        try:
-            return run(limit), limit
-        except Exception as error:
-            if not api.is_out_of_memory(error):
-                raise
-        # Outside of the except block: inside, the error's traceback still holds the tensors.
+        attempt = Attempt(limit, api)
+        yield attempt
+        if not attempt.failed:
+            return
+        # Outside of the attempt: inside, the error's traceback still holds the tensors.
         api.empty_cache()
         if limit is not None and limit <= LEAST_BYTES:
             raise MemoryError(

@@ -13,6 +13,7 @@ from devudp_model.engine import statistics
 from devudp_model.network.generator import Generator, Variant
 from devudp_model.restoring import coarse_to_fine
 from devudp_model.restoring.exposure import GRID, QUANTILES, SceneModel
+from devudp_model.restoring.facts import Facts
 from tests.accelerator import torch_module
 from tests.accelerator.counts import NAME
 from tests.accelerator.device import DEVICE
@@ -57,7 +58,7 @@ def small_generator(variant: Variant) -> Generator:
             nn.init.uniform_(module.weight, 0.8, 1.2)
             nn.init.uniform_(module.running_var, 0.8, 1.2)  # pyright: ignore[reportArgumentType]
     if variant == "devudp":
-        net.scene = SCENE
+        net.facts = Facts(scene=SCENE)
     return net
 
 

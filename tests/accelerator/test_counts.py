@@ -69,7 +69,7 @@ def test_few_operations_and_waits(
     share = shipped.width // WIDTH
     monkeypatch.setattr(strips, "GPU_STRIP_BYTES", strips.GPU_STRIP_BYTES // share)
     generator = Generator(shipped.variant, WIDTH, shipped.depth).eval().requires_grad_(False)
-    generator.scene = shipped.scene
+    generator.facts = shipped.facts
     generator.to(device)
     torch.manual_seed(0)
     image = F.interpolate(torch.rand(1, 3, height // 16, width // 16), scale_factor=16.0)

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from devudp_model.restorer import Restorer
 from devudp_model.restoring.frozen import FrozenRestorer
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.restoration import Options
 from devudp_model.restoring.tasks import TASK_SPECS, Task
-from devudp_model.system.memory import MemoryApi, is_out_of_memory, with_less_memory
-from devudp_model.videos.scenes import SceneRestorer
+from devudp_model.system.memory import MemoryApi, is_out_of_memory
 from tests.accelerator.conftest import photos, small_generator
 from tests.accelerator.counts import STATE, watching_memory
 
@@ -68,10 +68,7 @@ def test_of_an_image(task: Task, device: torch.device, coarser: None) -> None:
     image = photos(1, 3, 40, 44)
 
     def run() -> Tensor:
-        def attempt(limit: int | None) -> Tensor:
-            return restore(image, net, Options(task, precision="fp32", memory=limit))
-
-        return with_less_memory(attempt, device, None, API)[0]
+        return Restorer(net, task, Options(precision="fp32"), memory=API)(image)
 
     check_every_place(run, MemoryError)
 
@@ -82,8 +79,8 @@ def test_of_the_frames_of_a_video(task: Task, device: torch.device, coarser: Non
     frames = photos(2, 3, 40, 44)
 
     def run() -> Tensor:
-        scenes = SceneRestorer(lambda _: net, Options(task, precision="fp32"), api=API)
-        return scenes(frames)(frames[1:])
+        restorer = Restorer(net, task, Options(precision="fp32"), memory=API)
+        return restorer.scenes()(frames)(frames[1:])
 
     check_every_place(run, MemoryError)
 

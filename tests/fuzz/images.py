@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from devudp_model.batch import restore_files
 from devudp_model.batch.plan import Job
+from devudp_model.batch.restore_files import ImageFiles
+from devudp_model.batch.run import run
 from devudp_model.images.raster import ImageError, RasterImage, to_array
 from devudp_model.images.reading import read_image
 from devudp_model.network.generator import Generator
+from devudp_model.restorer import Restorer
 from devudp_model.restoring.restoration import Options
 from tests.fuzz.harness import Fault
 from tests.fuzz.image_files import ImageFile, make
@@ -60,12 +62,12 @@ def attack_file(given: ImageFile, format: str, rng: random.Random, folder: Path)
     source.write_bytes(given.content)
     job = Job(source, folder / "out" / "result", format)
     options = Options(rng.choice(("joint", "deblur", "low light")), strength=rng.choice((0.0, 1.0)))
-    restorer = restore_files.FileRestorer(lambda task: generator(), options, {folder: [source]})
+    restorer = Restorer(generator(), options.task, options)
     heard = Heard()
     log = logging.getLogger()
     log.addHandler(heard)
     try:
-        outcome = restore_files.run([job], restorer)
+        outcome = run([job], {Job: ImageFiles(restorer)}, restorer)
     finally:
         log.removeHandler(heard)
     if source.read_bytes() != given.content:

@@ -28,9 +28,9 @@ import psutil
 import torch
 from PIL import Image
 
-from devudp_model.batch.restore_files import FileRestorer
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.network.generator import Generator
+from devudp_model.restorer import Restorer
 from devudp_model.restoring.restoration import Options
 from devudp_model.restoring.tasks import Task, bundled_variant
 from tests.fuzz.harness import Fault
@@ -124,14 +124,12 @@ class Expected:
         """H,W,3 uint8."""
         with Image.open(self.base / "input" / asked.image) as opened:
             pixels = torch.from_numpy(np.array(opened)).permute(2, 0, 1)[None] / 255
-        auto = asked.task == "auto"
-        # With "auto", the options' task does not count.
-        task: Task = "joint" if auto else asked.task  # pyright: ignore[reportAssignmentType]
-        options = Options(task, strength=asked.strength)
-        restorer = FileRestorer(
-            lambda task: self.generator(asked.checkpoint, task), options, {}, auto=auto
+        restorer = Restorer(
+            lambda task: self.generator(asked.checkpoint, task),
+            asked.task,
+            Options(strength=asked.strength),
         )
-        values = restorer(pixels, self.base)[0].permute(1, 2, 0).clamp(0, 1) * 255
+        values = restorer(pixels)[0].permute(1, 2, 0).clamp(0, 1) * 255
         return values.numpy().round().astype(np.uint8)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from tests.host.conftest import small_generator
@@ -21,7 +23,13 @@ def options(pack: Pack, **changes: Any) -> Any:
 def restore_images(
     pack: Pack, image: torch.Tensor, masks: torch.Tensor | None = None, **changes: Any
 ) -> torch.Tensor:
+    """What the node does with a small network, for the task of the options."""
     generator = pack.module("devudp_model.network.generator").Generator("devudp", 8, 1).eval()
     generator.load_state_dict(small_generator(1).state_dict())
-    run = pack.module("nodes.run_on_host").restore_images
-    return run(image, generator, options(pack, **changes), masks)
+    checkpoint = pack.module("devudp_model.checkpoint").Checkpoint(generator, {}, Path())
+    wanted = options(pack, **changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pack.module("nodes.checkpoints"), "load", lambda name, task: checkpoint)
+        run = pack.module("nodes.restore_chosen").restore_chosen
+        restored, _ = run(image, wanted.task, "own", wanted, masks)
+    return restored

@@ -2,13 +2,12 @@
 
     python -m tests.host.retake            # needs Chromium and scikit-image (for its photographs)
 
-Writes the workflows' thumbnails, the images of the help pages, and two screenshots for the README
+Writes the workflows' thumbnails, the images of the help pages, and a screenshot for the README
 (assets/). The photographs are scikit-image's (CC0 and public domain), made worse by DEvUDP Degrade.
 """
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -27,7 +26,6 @@ from tests.host.workflows import load, to_prompt, workflow_files
 
 PACK = "comfyui-devudp"
 DOCS = ROOT / "web" / "docs"
-HELPED = "DEvUDPRestore"
 SCALE = 2
 """Pixels of a screenshot for one of the page, so that text is sharp."""
 
@@ -40,8 +38,6 @@ FOR_DOCS: dict[str, tuple[str, list[str]]] = {
     "web/docs/DEvUDPMeasure/numbers.jpg": ("Measure how well a photo was fixed", ["6"]),
 }
 """What is cut out of a workflow's screenshot: all of it, or these nodes."""
-
-HELP_PAGE = (1600, 960)
 
 THUMBNAIL = (512, 384)
 WIDEST, MOST_BYTES = 1600, 250_000
@@ -188,11 +184,6 @@ def take_in_page(server: Server, chromium: str, files: list[Path], shots: Path) 
         boxes = seen[name]["boxes"]
         chosen = [boxes[number] for number in nodes or boxes]
         keep(crop(shots / f"{name}.png", chosen), ROOT / target)
-    shutil.copytree(DOCS, server.base / "custom_nodes" / PACK / "web/docs", dirs_exist_ok=True)
-    one = [path for path in files if path.stem == "Fix a dark or blurred photo"]
-    look(prepare(), server, chromium, shots, one, help=[HELPED], size=HELP_PAGE, scale=SCALE)
-    whole = [(0, 0, *HELP_PAGE)]
-    keep(crop(shots / f"help_{HELPED}.png", whole, around=0), ROOT / "assets" / "help.jpg")
 
 
 def crop(shot: Path, boxes: Sequence[Sequence[float]], around: int = 28) -> Image.Image:

@@ -71,7 +71,7 @@ def test_out_of_memory_is_retried_within_the_hosts_memory(
 ) -> None:
     """The first limit leaves a fifth of the free memory to others."""
     limits: list[int] = []
-    module = pack.module("nodes.run_on_host")
+    module = pack.module("devudp_model.restorer")
     true = module.restore
 
     def restore(part: torch.Tensor, generator: Any, options: Any, **details: Any) -> Any:
@@ -93,7 +93,7 @@ def test_out_of_memory_in_the_end_says_what_to_do(
     def restore(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(pack.module("nodes.run_on_host"), "restore", restore)
+    monkeypatch.setattr(pack.module("devudp_model.restorer"), "restore", restore)
     with pytest.raises(MemoryError, match=r"even with a limit of 256 MiB.*smaller"):
         restore_images(pack, torch.rand(1, 8, 8, 3))
 
@@ -165,7 +165,7 @@ def test_a_long_batch_is_not_held_twice(pack: Pack, monkeypatch: pytest.MonkeyPa
         seen.append(len(part))
         return part.clone()
 
-    monkeypatch.setattr(pack.module("nodes.run_on_host"), "restore", restore)
+    monkeypatch.setattr(pack.module("devudp_model.restorer"), "restore", restore)
     restored = restore_images(pack, image)
     torch.testing.assert_close(restored.float(), image, atol=1e-3, rtol=0)
     assert sum(seen) == 300 and max(seen) <= 8
@@ -176,7 +176,7 @@ def test_the_frames_of_a_long_video_are_restored_one_by_one(
     pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the statistics of a few: the features of all together would fit into no memory."""
-    restoring = pack.module("nodes.run_on_host")
+    restoring = pack.module("devudp_model.restorer")
     made: list[Any] = []
 
     class Video(restoring.VideoRestorer):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from devudp_model import restorer
 from devudp_model.batch import restore_files as batch
 from devudp_model.cli import main as cli
 from devudp_model.images import raster as images
@@ -39,7 +40,8 @@ def test_bad_files_are_listed_and_the_others_done(
     frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "video.gif", save_all=True, append_images=frames[1:])
     draw(folder / "z_good.png")
-    assert devudp(folder, tmp_path / "video.gif", tmp_path / "absent.png") == 1
+    paths = [folder, tmp_path / "video.gif", tmp_path / "absent.png"]
+    assert devudp(*paths, "--format", "png") == 1
     good = ["a_good", "cmyk", "dot", "one_bit", "palette", "strip", "z_good"]
     assert names(tmp_path / "out") == [f"{name}.png" for name in good]
     for name in good:
@@ -166,7 +168,8 @@ def test_ctrl_c(
         draw(tmp_path / f"in/{number}.png", seed=number)
     assert devudp(tmp_path / "in", "--out", tmp_path / "whole") == 0
     capsys.readouterr()
-    real, calls = getattr(batch, stage), []
+    module = restorer if stage == "restore" else batch
+    real, calls = getattr(module, stage), []
 
     def interrupt(*arguments: object, **options: object) -> object:
         calls.append(arguments)
@@ -174,7 +177,7 @@ def test_ctrl_c(
             signal.raise_signal(signal.SIGINT)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(batch, stage, interrupt)
+    monkeypatch.setattr(module, stage, interrupt)
     # A shell starts what runs in the background with Ctrl-C ignored, and Python leaves it so.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -214,7 +217,7 @@ def test_an_interruption_that_a_library_swallows(
     if place == "image":
         monkeypatch.setattr(batch, "read_stored", swallow)
     else:
-        monkeypatch.setattr("devudp_model.checkpoint.load_checkpoint", swallow)
+        monkeypatch.setattr("devudp_model.task_weights.load_checkpoint", swallow)
     assert devudp(draw(tmp_path / "a.png")) == 130
     err = capsys.readouterr().err
     assert "Interrupted" in err and "damaged" not in err
@@ -237,7 +240,7 @@ def test_not_enough_memory(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return image
 
-    monkeypatch.setattr(batch, "restore", scarce)
+    monkeypatch.setattr(restorer, "restore", scarce)
     draw(tmp_path / "in/a.png")
     draw(tmp_path / "in/b.png")
     assert devudp(tmp_path / "in", "--memory", "4GiB") == 0

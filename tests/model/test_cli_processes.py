@@ -9,16 +9,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from devudp_model.batch import restore_files as batch
 from devudp_model.batch.launcher import Process
 from devudp_model.batch.outcome import Outcome
-from devudp_model.batch.plan import plan
+from devudp_model.batch.plan import Job, plan
+from devudp_model.batch.restore_files import ImageFiles
+from devudp_model.batch.run import run
 from devudp_model.network.generator import Generator
-from devudp_model.restoring.restoration import Options
+from devudp_model.restorer import Restorer
 from tests.model.cli_files import draw, names
 
 ROOT = Path(__file__).parents[2]
@@ -29,20 +31,22 @@ def test_processes_share_the_images(tmp_path: Path) -> None:
     for number in range(7):
         draw(tmp_path / f"in/{number}.png")
     jobs, _ = plan([tmp_path / "in"], tmp_path / "out")
-    touched: list[Path] = []
+    touched: list[torch.Tensor] = []
 
-    class Recorder(batch.FileRestorer):
-        def __call__(self, pixels: torch.Tensor, folder: Path) -> torch.Tensor:
-            touched.append(folder)
-            return pixels
+    class Recorder(Restorer):
+        def __call__(self, image: Any, *_: Any) -> Any:
+            touched.append(image)
+            return image
 
-    recorder = Recorder(Generator("devudp", 4, 1), Options(), {})
-    outcomes = [batch.run(jobs, recorder, process=Process(rank, 3)) for rank in (0, 2)]
+    recorder = Recorder(Generator("devudp", 4, 1))
+
+    def run_process(rank: int, **existing: bool) -> Outcome:
+        return run(jobs, {Job: ImageFiles(recorder, **existing)}, recorder, Process(rank, 3))
+
+    outcomes = [run_process(rank) for rank in (0, 2)]
     assert [outcome.done for outcome in outcomes] == [3, 2]  # number 1 died
     assert len(names(tmp_path / "out")) == 5
-    outcomes = [
-        batch.run(jobs, recorder, skip_existing=True, process=Process(rank, 3)) for rank in range(3)
-    ]
+    outcomes = [run_process(rank, skip_existing=True) for rank in range(3)]
     total = Outcome.sum(outcomes)
     assert (total.done, total.skipped, total.failed) == (2, 5, {})
     assert names(tmp_path / "out") == [f"{number}.png" for number in range(7)]
@@ -58,6 +62,7 @@ def test_two_real_processes(tmp_path: Path, weights: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "devudp_model.cli", "restore", str(tmp_path / "in")]
     command += ["--out", str(tmp_path / "out"), "--checkpoint", str(weights), "--device", "cpu"]
+    command += ["--task", "joint"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode != 0
     assert names(tmp_path / "out") == ["0.png", "2.png", "3.png", "4.png"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from devudp_model.restoring import coarse_to_fine as coarse
 from devudp_model.restoring.frozen import FrozenRestorer
 from devudp_model.restoring.restoration import Options, restore
 from devudp_model.system import memory
-from devudp_model.system.memory import MemoryApi, first_limit, is_out_of_memory, with_less_memory
+from devudp_model.system.memory import TORCH, MemoryApi, attempts, first_limit, is_out_of_memory
 
 CPU = torch.device("cpu")
 
@@ -23,6 +24,19 @@ CPU = torch.device("cpu")
 def api(free: int, emptied: list[int] | None = None) -> MemoryApi:
     calls = [] if emptied is None else emptied
     return MemoryApi(is_out_of_memory, lambda device: free, lambda: calls.append(1))
+
+
+def with_less_memory(
+    run: Callable[[int | None], str],
+    device: torch.device,
+    limit: int | None,
+    api: MemoryApi = TORCH,
+) -> tuple[str, int | None]:
+    """What came of the attempts, and within which limit."""
+    for attempt in attempts(device, limit, api):
+        with attempt:
+            return run(attempt.limit), attempt.limit
+    raise AssertionError("the last attempt neither succeeded nor failed")
 
 
 def test_a_fifth_of_the_free_memory_is_left_to_others() -> None:

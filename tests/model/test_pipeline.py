@@ -22,10 +22,12 @@ from devudp_model.batch import pipeline
 from devudp_model.batch.budget import Budget
 from devudp_model.batch.pipeline import Passage, Pipeline
 from devudp_model.batch.plan import Job
-from devudp_model.batch.restore_files import FileRestorer, run
+from devudp_model.batch.restore_files import ImageFiles
+from devudp_model.batch.run import run
 from devudp_model.engine import statistics, strips
 from devudp_model.network.generator import Generator, Variant
 from devudp_model.ops import filters
+from devudp_model.restorer import Restorer
 from devudp_model.restoring import auto as auto_module
 from devudp_model.restoring import exposure as scene
 from devudp_model.restoring.restoration import Options
@@ -46,14 +48,19 @@ def line(
     read: Callable[[int, Callable[[int], None]], Any] = lambda job, reserve: job,
     write: Callable[[int, Any], None] = nothing,
 ) -> Pipeline[int]:
-    return Pipeline(range(count), read, lambda index, job, image: (image, -job), write, log)
+    return Pipeline(range(count), read, write, log)
 
 
 def passed(line: Pipeline[int]) -> list[Passage[int]]:
-    try:
-        return list(line)
-    finally:
-        line.close()
+    done: list[Passage[int]] = []
+    with line:
+        for each in line:
+            with line.working(each):
+                if each.read is not None:
+                    each.result, each.found = each.read, -each.job
+            done += line.pass_on(each)
+        done += line.finish()
+    return done
 
 
 def test_reading_and_writing_overlap_and_the_order_is_kept(
@@ -233,19 +240,18 @@ def test_no_copy_of_a_whole_image_in_float32(
     monkeypatch.setattr(scene, "SAMPLED_PIXELS", 2**12)
     pixels = np.random.default_rng(0).integers(0, 60, (height, width, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    options = Options("joint" if task == "auto" else task, precision="fp32", memory=10**5)
+    options = Options(precision="fp32", memory=10**5)
     source = tmp_path / "a.png"
-    restorer = FileRestorer(
-        lambda task: tiny(bundled_variant(task)), options, {tmp_path: [source]}, auto=task == "auto"
-    )
+    restorer = Restorer(lambda task: tiny(bundled_variant(task)), task, options)
+    kinds = {Job: ImageFiles(restorer)}
     Image.fromarray(pixels[:40, :50]).save(tmp_path / "small.png")
     small = Job(tmp_path / "small.png", tmp_path / "small-out.png", "png")
     with LargestFloat():  # modules are imported
-        assert run([small], restorer).done == 1
+        assert run([small], kinds, restorer).done == 1
     tracemalloc.start()  # of numpy and Pillow; torch tells the other one
     try:
         with LargestFloat() as largest:
-            outcome = run([Job(source, tmp_path / "out.png", "png")], restorer)
+            outcome = run([Job(source, tmp_path / "out.png", "png")], kinds, restorer)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

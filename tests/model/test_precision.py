@@ -60,9 +60,9 @@ def test_what_16_bits_change_is_read_and_goes_with_the_folded_network(tmp_path: 
     measured: Measured = {"bf16": Difference(0.05, 0.6, 1.5)}
     save_checkpoint(path, make_generator("devudp-dt"), {"precision": to_json(measured)})
     for fold in (True, False):
-        assert load_checkpoint(path, fold=fold).generator.measured == measured
+        assert load_checkpoint(path, fold=fold).measured == measured
     save_checkpoint(path, make_generator(), {})
-    assert load_checkpoint(path).generator.measured == {}
+    assert load_checkpoint(path).measured == {}
 
 
 @pytest.mark.parametrize(

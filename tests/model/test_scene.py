@@ -20,6 +20,7 @@ from devudp_model.restoring.exposure import (
     has_lights,
     tone_for,
 )
+from devudp_model.restoring.facts import Facts
 from devudp_model.restoring.restoration import Options, restore
 
 
@@ -45,7 +46,7 @@ def street() -> Tensor:
 
 
 def shipped() -> SceneModel:
-    scene = load_checkpoint(bundled("devudp")).generator.scene
+    scene = load_checkpoint(bundled("devudp")).scene
     assert scene is not None
     return scene
 
@@ -107,7 +108,7 @@ def test_results_follow_the_scene_and_exposure_0_does_not() -> None:
     image = night() + 0.02 * torch.rand(1, 3, 120, 160)
     image = image.clamp(0, 1)
     usual = [restore(image, G, Options(task="joint", exposure=e)) for e in (0.0, 1.0)]
-    G.scene = constant(0.0)
+    G.facts = Facts(scene=constant(0.0))
     scene = [restore(image, G, Options(task="joint", exposure=e)) for e in (0.0, 1.0)]
     assert torch.equal(usual[0], scene[0])
     assert scene[1].mean() < usual[1].mean() - 0.1
@@ -133,9 +134,9 @@ def test_it_comes_back_from_a_file(tmp_path) -> None:
     G = Generator("devudp", width=4, depth=1)
     model = constant(0.25)
     save_checkpoint(tmp_path / "a.safetensors", G, {"scene": model.to_json()})
-    assert load_checkpoint(tmp_path / "a.safetensors").generator.scene == model
+    assert load_checkpoint(tmp_path / "a.safetensors").scene == model
     save_checkpoint(tmp_path / "b.safetensors", G, {})
-    assert load_checkpoint(tmp_path / "b.safetensors").generator.scene is None
+    assert load_checkpoint(tmp_path / "b.safetensors").scene is None
 
 
 @pytest.mark.parametrize("text", ["{}", "[1, 2]", "nonsense", json.dumps({

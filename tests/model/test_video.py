@@ -24,7 +24,8 @@ from devudp_model.restoring.frozen import VideoRestorer
 from devudp_model.restoring.restoration import Options, restore
 from devudp_model.videos import video
 from devudp_model.videos.pyav import VideoError
-from devudp_model.videos.video import CutFinder, Sampler, restore_video
+from devudp_model.videos.scenes import CutFinder, Sampler
+from devudp_model.videos.video import restore_video
 
 av = pytest.importorskip("av")
 
@@ -238,7 +239,7 @@ import sys, resource
 from pathlib import Path
 import torch
 from devudp_model.videos.video import restore_video
-from devudp_model.frozen import VideoRestorer
+from devudp_model.restoring.frozen import VideoRestorer
 from devudp_model.network.generator import Generator
 from devudp_model.restoring.restoration import Options
 torch.set_num_threads(1)

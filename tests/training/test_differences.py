@@ -81,7 +81,7 @@ def run(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_run_measures_its_checkpoint(tmp_path: Path) -> None:
     run(tmp_path)
-    measured = load_checkpoint(tmp_path / "run" / "devudp.safetensors").generator.measured
+    measured = load_checkpoint(tmp_path / "run" / "devudp.safetensors").measured
     assert set(measured) == {"bf16", "fp16"} and measured["bf16"].largest > 0
 
 
@@ -96,8 +96,8 @@ def test_a_checkpoint_is_measured_afterwards(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(folder / "a.png")
     main(["export", str(file), "--images", str(folder), "--out", str(out)])
     before, after = (load_checkpoint(path) for path in (file, out))
-    assert after.generator.measured != before.generator.measured
+    assert after.measured != before.measured
     expected = measure_differences(after.generator, images_of_folders([folder], after.generator))
-    assert after.generator.measured == expected
+    assert after.measured == expected
     for name, weight in before.generator.state_dict().items():
         assert torch.equal(weight, after.generator.state_dict()[name])

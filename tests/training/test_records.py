@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -106,3 +107,16 @@ def test_a_curve_of_losses_and_validations(tmp_path: Path):
     log.write(2, {"validation deblur psnr": 20.0, "best": True})
     large = Image.open(draw_curve(tmp_path)).size
     assert large[0] == small[0] and large[1] > small[1]
+
+
+@pytest.mark.slow
+def test_a_single_validation_can_be_seen(tmp_path: Path) -> None:
+    """A line through one point has no length; the lower half was empty."""
+    log = [{"step": step, "D": 1 / step} for step in range(1, 30)]
+    log[10]["validation deblur psnr"] = 24.0
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    with Image.open(draw_curve(tmp_path)) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    lower = pixels[pixels.shape[0] * 11 // 20 : pixels.shape[0] * 9 // 10, 150:-250]
+    coloured = (lower.max(2) - lower.min(2) > 100).sum()
+    assert coloured > 20, "no mark where the validation was measured"

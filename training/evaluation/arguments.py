@@ -9,19 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-import torch
-
-from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.network.generator import VARIANTS, Generator
+from devudp_model.checkpoint import bundled
+from devudp_model.network.generator import VARIANTS
+from devudp_model.restorer import Restorer
 from devudp_model.restoring.auto import AUTO
-from devudp_model.restoring.restoration import PRECISIONS, Options
-from devudp_model.restoring.tasks import DEFAULT_TASK, TASKS, Task, bundled_variant
+from devudp_model.restoring.restoration import PRECISIONS, Options, generator_of
+from devudp_model.restoring.tasks import DEFAULT_TASK, TASKS, Task
+from devudp_model.task_weights import LoadedOnce, fastest_device
 
 from ..config import ConfigError
 from ..data.layouts import LayoutName, folder_pairs
 from .methods import (
     Method,
-    auto_method,
     cascade_method,
     command_method,
     gamma_method,
@@ -117,11 +116,6 @@ def find_weights(name: str) -> Path:
     return path
 
 
-def fastest_device() -> torch.device:
-    """A GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 class Tasks:
     """Turns tasks into methods; each checkpoint is loaded once.
 
@@ -131,40 +125,25 @@ class Tasks:
 
     def __init__(self, options: argparse.Namespace):
         self.options, self.used = options, dict[str, Path]()
-        self.loaded: dict[Path, Generator] = {}
-        self.device = fastest_device()
+        chosen = find_weights(options.weights) if options.weights else None
+        self.weights = LoadedOnce(chosen, fastest_device())
 
     def __call__(self, word: str) -> Method:
         """The method of one of `METHOD_WORDS`.
 
         Raises:
-            ConfigError, CheckpointError: no weights, or they cannot be read.
+            CheckpointError: the weights cannot be read.
         """
         options = self.options
-        if word == AUTO:
-            wanted = self.wanted(DEFAULT_TASK)
-            return partial(auto_method, {task: self.generator(task) for task in TASKS}, wanted)
         task = TASK_WORDS.get(word, DEFAULT_TASK)
-        self.used[word] = self.path(task)
+        for each in TASKS if word == AUTO else (task,):
+            self.weights(each)  # what is wrong with a file shows at once
+        if word != AUTO:
+            self.used[word] = self.weights.path_for(task)
         if word == MODEL:
-            return partial(model_method, self.generator(task), options.precision)
-        return partial(restore_method, self.generator(task), self.wanted(task))
-
-    def wanted(self, task: Task) -> Options:
-        """The options that the command line sets for a task."""
-        options = self.options
-        return Options(task, options.strength, options.exposure, precision=options.precision)
-
-    def path(self, task: Task) -> Path:
-        """The checkpoint for a task."""
-        return find_weights(self.options.weights or bundled_variant(task))
-
-    def generator(self, task: Task) -> Generator:
-        """The network of a task."""
-        path = self.path(task)
-        if path not in self.loaded:
-            self.loaded[path] = load_checkpoint(path).generator.to(self.device)
-        return self.loaded[path]
+            return partial(model_method, generator_of(self.weights(task)), options.precision)
+        wanted = Options(task, options.strength, options.exposure, precision=options.precision)
+        return partial(restore_method, Restorer(self.weights, word, wanted))
 
 
 def make_methods(options: argparse.Namespace, tasks: Tasks) -> dict[str, Method]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,9 @@ from tqdm import tqdm
 from devudp_model.engine.precision import Precision
 from devudp_model.network.generator import Generator
 from devudp_model.ops.dtypes import from_unit
-from devudp_model.restoring.auto import AUTO, choose
-from devudp_model.restoring.restoration import Options, make_network, restore
-from devudp_model.restoring.tasks import Task
+from devudp_model.restorer import Restorer
+from devudp_model.restoring.auto import AUTO
+from devudp_model.restoring.restoration import make_network
 
 from ..config import ConfigError
 from ..data.image_cache import decode
@@ -37,24 +37,16 @@ def gamma_method(gamma: float, source: Path, target: Path) -> None:
         save(curve[decode(path)], target / path.name)
 
 
-def restore_method(generator: Generator, options: Options, source: Path, target: Path) -> None:
-    """A task of this project, with the settings in `options`."""
-    each_image(lambda image: restore(image, generator, options), options.task, source, target)
-
-
-def auto_method(
-    generators: Mapping[Task, Generator], options: Options, source: Path, target: Path
-) -> None:
-    """The task that each image needs, as strongly as it needs it; `options.task` is ignored."""
+def restore_method(restorer: Restorer, source: Path, target: Path) -> None:
+    """Does a task of this project, or what each image needs."""
 
     def run(image: Tensor) -> Tensor:
-        choice = choose(image)
-        logger.info("%s", choice.reason)
-        if choice.task is None:
-            return image
-        return restore(image, generators[choice.task], choice.options(options))
+        restored = restorer(image)
+        if restorer.reason:
+            logger.info("%s", restorer.reason)
+        return restored
 
-    each_image(run, AUTO, source, target)
+    each_image(run, AUTO if restorer.auto else restorer.options.task, source, target)
 
 
 def model_method(generator: Generator, precision: Precision, source: Path, target: Path) -> None:

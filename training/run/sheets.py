@@ -28,6 +28,9 @@ LOSSES = {
     "ssim": "1 - SSIM", "lpips": "LPIPS",
 }  # fmt: skip
 
+MARKED = 12
+"""A line through fewer points than this shows each of them."""
+
 
 def draw_curve(out: Path) -> Path:
     """Draws log.jsonl into curve.png: the losses, and below them the validations."""
@@ -57,7 +60,9 @@ def plot(axis, lines: Sequence[dict], name: str, label: str) -> None:
     """One value over the steps, where it was logged."""
     points = [(line["step"], line[name]) for line in lines if line.get(name)]
     if points:
-        axis.plot(*zip(*points, strict=True), label=label, linewidth=1)
+        few = len(points) < MARKED  # a line through one point is not to be seen
+        marker = "o" if few else None
+        axis.plot(*zip(*points, strict=True), label=label, linewidth=1, marker=marker, markersize=4)
 
 
 @torch.no_grad()

@@ -54,7 +54,7 @@ class Scarce:
 @PromptServer.instance.routes.post("/tests/scarce")
 async def make_memory_scarce(request):
     times = (await request.json())["times"]
-    for module in modules(".nodes.run_on_host"):
+    for module in modules(".devudp_model.restorer"):
         true = getattr(module.restore, "restore", module.restore)
         setattr(module, "restore", Scarce(true, times) if times else true)  # noqa: B010
     return web.json_response({})

@@ -1,0 +1,136 @@
+"""Does jobs one after the other, of images and videos; one that fails does not stop the others.
+
+While one is worked on, the next are read and the last are written, in bounded memory. Few images
+are in memory at a time, so a folder may hold any number, such as a video's frames.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ..restorer import Restorer
+from ..restoring.auto import Choice
+from ..restoring.progress import ImageProgress
+from ..system import interrupts
+from ..system.atomic import discard_leftovers
+from .launcher import Process
+from .outcome import Outcome
+from .pipeline import Pipeline
+
+log = logging.getLogger("devudp")
+
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
+"""A number of images tells nothing within a large one."""
+
+
+class AnyJob(Protocol):
+    """A job: what is restored, and where the result goes."""
+
+    @property
+    def source(self) -> Path: ...
+
+    @property
+    def target(self) -> Path: ...
+
+
+class Kind(Protocol):
+    """How jobs of a kind are done: read and written by threads, worked on by the one that calls."""
+
+    def read(self, job: Any, reserve: Callable[[int], None]) -> Any:
+        """What the work needs; None if the result is there already. See `Pipeline`."""
+
+    def work(self, job: Any, read: Any, progress: ImageProgress) -> tuple[Any, Choice | None]:
+        """The result, and what `auto` found."""
+        ...
+
+    def write(self, job: Any, result: Any) -> None:
+        """Writes a result."""
+
+
+def run(
+    jobs: Sequence[AnyJob],
+    kinds: Mapping[type, Kind],
+    restorer: Restorer,
+    process: Process | None = None,
+) -> Outcome:
+    """Does this process's share of the jobs.
+
+    After Ctrl-C, results that are ready are still written.
+
+    Args:
+        jobs: of any kind.
+        kinds: by the class of a job.
+        restorer: the one that all kinds use; where memory runs out, it waits for what is being
+            written.
+        process: which of several this is.
+    """
+    process, outcome = process or Process(), Outcome()
+    for folder in {job.target.parent for job in jobs}:
+        discard_leftovers(folder)
+    own = process.share(jobs)
+    bar = tqdm(total=len(own), bar_format=BAR, disable=True if process.rank else None)
+
+    def show(images: float) -> None:
+        bar.update(images - bar.n)
+
+    progress = ImageProgress(show)
+    line = Pipeline(
+        own,
+        lambda job, reserve: kinds[type(job)].read(job, reserve),
+        lambda job, result: kinds[type(job)].write(job, result),
+        log,
+    )
+    with logging_redirect_tqdm(), bar, interrupts.held(), line, making_room(restorer, line):
+        try:
+            for each in line:
+                bar.set_description_str(f"{each.index + 1} of {len(own)}")
+                with line.working(each):
+                    if each.read is not None:
+                        kind = kinds[type(each.job)]
+                        each.result, each.found = kind.work(each.job, each.read, progress)
+                progress.done(each.index + 1)
+                if note(outcome, line.pass_on(each)):
+                    break
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+        try:
+            note(outcome, line.finish())
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+        outcome.left = len(own) - outcome.settled
+        show(len(own) - outcome.left)
+    return outcome
+
+
+def note(outcome: Outcome, line: Iterator[Any]) -> bool:
+    """Notes what becomes of jobs; True once the others would fail for the same reason."""
+    for done in line:
+        if done.error is not None:
+            log.debug("%s", done.job.source, exc_info=done.error)
+        if done.error is None or not outcome.hopeless:
+            outcome.note(done)
+    return outcome.hopeless
+
+
+@contextmanager
+def making_room(restorer: Restorer, line: Pipeline[Any]) -> Iterator[None]:
+    """Within the block, what is ready is written before an image is tried again with less."""
+    usual = restorer.memory
+
+    def empty_cache() -> None:
+        line.make_room()
+        usual.empty_cache()
+
+    restorer.memory = dataclasses.replace(usual, empty_cache=empty_cache)
+    try:
+        yield
+    finally:
+        restorer.memory = usual

@@ -1,0 +1,28 @@
+"""What is known of a generator beside its weights: its checkpoint says it, restoring uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..engine.precision import Difference, Precision
+from ..network.generator import Generator
+from .exposure import SceneModel
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was fitted to a generator and measured of it.
+
+    Attributes:
+        scene: how bright results should be; None where that was not fitted.
+        measured: what 16 bits change, see engine/precision.py.
+    """
+
+    scene: SceneModel | None = None
+    measured: Mapping[Precision, Difference] = field(default_factory=dict)
+
+
+def facts_of(generator: Generator) -> Facts:
+    """What `load_checkpoint` has attached to a generator; nothing for one made in another way."""
+    return generator.facts or Facts()

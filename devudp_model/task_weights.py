@@ -1,0 +1,81 @@
+"""The weights that each task needs: read when they are first asked for, and once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from .checkpoint import Checkpoint, bundled, load_checkpoint
+from .network.generator import Generator
+from .restoring.restoration import Model, generator_of
+from .restoring.tasks import Task, bundled_variant
+
+Weights = Callable[[Task], Model]
+"""Gives what restores by a task, on the device that is to do the work."""
+
+
+def weights_of(
+    checkpoint: str | os.PathLike[str] | Model | Weights | None, device: torch.device | str | None
+) -> Weights:
+    """Returns what gives the weights for a task; arguments as of `Restorer`."""
+    if isinstance(checkpoint, (Generator, Checkpoint)):
+        model = checkpoint if device is None else moved(checkpoint, torch.device(device))
+        return lambda task: model
+    if callable(checkpoint):
+        return checkpoint
+    if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
+        raise TypeError(
+            f"checkpoint is {type(checkpoint).__name__}: give a file, what `load_checkpoint` "
+            "returned, or a function of the task"
+        )
+    path = None if checkpoint is None else Path(checkpoint)
+    return LoadedOnce(path, torch.device(fastest_device() if device is None else device))
+
+
+class LoadedOnce:
+    """Weights for tasks, read when they are first needed, and once.
+
+    Args:
+        path: for all tasks; None for the bundled ones.
+        device: where they are to run.
+    """
+
+    def __init__(self, path: Path | None, device: torch.device):
+        self.path, self.device = path, device
+        self.loaded: dict[Path, Model] = {}
+
+    def path_for(self, task: Task) -> Path:
+        """Returns the file of a task's weights."""
+        return self.path or bundled(bundled_variant(task))
+
+    def __call__(self, task: Task) -> Model:
+        """Reads the weights for a task.
+
+        Raises:
+            CheckpointError: they cannot be read.
+        """
+        path = self.path_for(task)
+        if path not in self.loaded:
+            with torch.inference_mode(False):  # weights made in this mode could not be changed
+                self.loaded[path] = moved(load_checkpoint(path), self.device)
+        return self.loaded[path]
+
+
+def moved(model: Model, device: torch.device) -> Model:
+    """Moves a network to a device."""
+    generator_of(model).to(device)
+    return model
+
+
+def fastest_device(number: int = 0) -> torch.device:
+    """Returns the fastest device of this machine; of several GPUs, each process takes its own.
+
+    Args:
+        number: of the process on this machine.
+    """
+    if torch.cuda.is_available():
+        return torch.device("cuda", number % torch.cuda.device_count())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
