@@ -68,8 +68,8 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
         help="restore image files, folders and videos",
         description=(
             "Restores image files (PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC, JPEG XL, raw, GIF),\n"
-            'folders of them, and video files. HEIC and JPEG XL need the extra "formats", cameras\'\n'
-            'raw files "raw". GIF files in a folder are skipped: they may be animations.'
+            'folders of them, and video files. HEIC and JPEG XL need the extra "formats", raw\n'
+            'files the extra "raw". GIF files in a folder are skipped: they may be animations.'
         ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from . import exif as blocks
 from . import iptc as iim
+from . import tiff_exif
 from . import xmp as packets
 from .formats import BY_NAME
 
@@ -141,6 +142,17 @@ class Metadata:
     def _is_photoshop_too_large(self, format: str) -> bool:
         both = len(_segment(self.iptc)) + len(self.photoshop)
         return format == "jpeg" and bool(self.photoshop) and both > JPEG_SEGMENT
+
+    def said_of(self, format: str) -> tuple[str, ...]:
+        """Returns sentences on what is lost in a result of this format."""
+        losses, note = self.losses(format), blocks.has_maker_note(self.exif)
+        found = (f"{format.upper()} cannot hold its {' and '.join(losses)}: left out",)
+        moves = _moved() if format == "tiff" and note and not tiff_exif.fits(self.exif) else ()
+        return (
+            self.lost
+            + tuple(each for each in moves if each not in self.lost)
+            + (found if losses else ())
+        )
 
     def save_options(self, format: str) -> dict[str, Any]:
         """Returns the arguments with which Pillow writes all of it that `format` can hold."""

@@ -207,15 +207,15 @@ def with_exif(content: bytes, exif: bytes) -> bytes:
     content += b"\0" * (len(content) % 2)
     # Pillow lays out the new tags, with absolute places of their values; only the table is moved.
     block = added.tobytes(len(content))
-    table = _entries(block, 0, order)
-    table.update(_entries(content, int.from_bytes(content[4:8], order), order))
+    table = entries_at(block, 0, order)
+    table.update(entries_at(content, int.from_bytes(content[4:8], order), order))
     block += b"\0" * (len(block) % 2)
     place = len(content) + len(block)
     joined = len(table).to_bytes(2, order) + b"".join(table[tag] for tag in sorted(table))
     return content[:4] + place.to_bytes(4, order) + content[8:] + block + joined + bytes(4)
 
 
-def _entries(content: bytes, start: int, order: Any) -> dict[int, bytes]:
+def entries_at(content: bytes, start: int, order: Any) -> dict[int, bytes]:
     """The 12 bytes of each tag of the directory at `start`."""
     count = int.from_bytes(content[start : start + 2], order)
     entries = [content[start + 2 + 12 * i : start + 14 + 12 * i] for i in range(count)]

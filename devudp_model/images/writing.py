@@ -8,7 +8,7 @@ import os
 import shutil
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from PIL import Image, features
 
 from ..bands.rows import bands_of
 from ..system.atomic import replacing
-from . import colour, high_bit_depth, jpeg_xl, png
+from . import colour, high_bit_depth, jpeg_xl, png, tiff_exif
 from .formats import BY_NAME, WRITABLE, advice, is_installed
 from .raster import ImageError, RasterImage, to_array
 
@@ -90,22 +90,18 @@ def write_image(
     """
     check_format(image, format)
     image, said = in_space_of_file(image, format)
-    said += image.metadata.lost
-    if losses := image.metadata.losses(format):
-        said += (f"{format.upper()} cannot hold its {' and '.join(losses)}: left out",)
+    said += image.metadata.said_of(format)
     deep = image.bits > 8 and BY_NAME[format].write_bits > 8
     if image.bits > 8 and not deep:
         said += (f"it has 8 bits a channel, as {format} does; png and tiff keep 16",)
-    if deep:
-        kind = np.float32 if image.pixels.dtype == torch.float32 and is_float(image) else np.uint16
-        try:
-            content = high_bit_depth.encode(to_array(image, kind), image.metadata, format)
-        except high_bit_depth.HighBitDepthError as error:
-            raise ImageError(f"{path} {error}") from error
-        with replacing(path, overwrite=overwrite) as file:
-            file.write(content)
-    else:
-        _write_8_bit(path, image, format, overwrite)
+    with replacing(path, overwrite=overwrite) as file:
+        if format == "tiff" and tiff_exif.fits(image.metadata.exif):
+            rest = dataclasses.replace(image.metadata, exif=b"")
+            start = tiff_exif.begin(file, image.metadata.exif)
+            directory = _write(file, path, dataclasses.replace(image, metadata=rest), format, start)
+            tiff_exif.join(file, image.metadata.exif, directory)
+        else:
+            _write(file, path, image, format)
     for sentence in dict.fromkeys(said):
         log.warning("%s: %s.", path, sentence)
 
@@ -143,18 +139,36 @@ def in_space_of_file(image: RasterImage, format: str) -> tuple[RasterImage, tupl
     return dataclasses.replace(image, metadata=metadata, origin=None), (said,)
 
 
-def _write_8_bit(
-    path: str | os.PathLike[str], image: RasterImage, format: str, overwrite: bool
-) -> None:
-    """By Pillow."""
+def _write(
+    file: BinaryIO, path: str | os.PathLike[str], image: RasterImage, format: str, start: int = 0
+) -> int:
+    """By libvips, where 8 bits are too few, or by Pillow.
+
+    Args:
+        file: to write to.
+        path: for messages.
+        image, format: as `write_image`.
+        start: of TIFF, where in the file it begins.
+
+    Returns:
+        Of TIFF, where the image's directory lies.
+    """
+    if image.bits > 8 and BY_NAME[format].write_bits > 8:
+        kind = np.float32 if image.pixels.dtype == torch.float32 and is_float(image) else np.uint16
+        try:
+            content = high_bit_depth.encode(to_array(image, kind), image.metadata, format)
+        except high_bit_depth.HighBitDepthError as error:
+            raise ImageError(f"{path} {error}") from error
+        file.write(tiff_exif.moved(content, start) if start else content)
+        return int.from_bytes(content[4:8], "little") + max(start - 8, 0)
     pillow = to_pillow(image)
     if format == "jxl":
         jpeg_xl.load()  # which registers it
     options = {**SAVE_OPTIONS[format], **image.metadata.save_options(format)}
-    with replacing(path, overwrite=overwrite) as file:
-        chunks = png.as_bytes(image.metadata.chunks) if format == "png" else b""
-        target: Any = png.WithChunks(file, chunks) if chunks else file
-        pillow.save(target, PILLOW_NAMES.get(format, format), **options)
+    chunks = png.as_bytes(image.metadata.chunks) if format == "png" else b""
+    target: Any = png.WithChunks(file, chunks) if chunks else file
+    pillow.save(target, PILLOW_NAMES.get(format, format), **options)
+    return start
 
 
 def to_pillow(image: RasterImage) -> Image.Image:
