@@ -13,6 +13,7 @@ from dataclasses import dataclass
 PREFIX = b"Exif\0\0"
 ORIENTATION, WIDTH, HEIGHT = 0x0112, 0x0100, 0x0101
 EXIF_DIRECTORY, PIXEL_WIDTH, PIXEL_HEIGHT, MAKER_NOTE = 0x8769, 0xA002, 0xA003, 0x927C
+PLACE, INTEROPERABILITY = 0x8825, 0xA005
 THUMBNAIL, THUMBNAIL_SIZE = 0x0201, 0x0202
 SHORT, LONG = 3, 4
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
@@ -124,6 +125,16 @@ def has_maker_note(exif: bytes) -> bool:
     return camera is not None and block.find(camera, MAKER_NOTE) is not None
 
 
+def has_interoperability(exif: bytes) -> bool:
+    """Returns whether the camera's directory points to one more."""
+    try:
+        block = Block(exif)
+    except ValueError:
+        return False
+    camera = block.camera()
+    return camera is not None and block.find(camera, INTEROPERABILITY) is not None
+
+
 def patched(exif: bytes, size: tuple[int, int]) -> bytes:
     """Returns the block for an upright image of this width and height, without its thumbnail.
 
@@ -181,7 +192,7 @@ def _used(block: Block) -> list[tuple[int, int]]:
         used.append((directory, directory + 2 + 12 * block.number(directory, 2) + 4))
         for entry in block.entries(directory):
             used.append((entry.place, entry.place + entry.size))
-            if entry.tag in (EXIF_DIRECTORY, 0x8825, 0xA005):
+            if entry.tag in (EXIF_DIRECTORY, PLACE, INTEROPERABILITY):
                 directories.append(block.number(entry.place, 4))
     return used
 

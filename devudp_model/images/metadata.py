@@ -91,7 +91,7 @@ class Metadata:
             photoshop=iim.others_of(image),
             segments=b"".join(_other_segments(image)),
             parts=_parts_of(image),
-            lost=_moved() if is_tiff and _has_note(image) else (),
+            lost=laid_out_anew() if is_tiff and _has_note(image) else (),
         )
 
     def upright(self, size: tuple[int, int], *, turned: bool) -> Metadata:
@@ -145,9 +145,12 @@ class Metadata:
 
     def said_of(self, format: str) -> tuple[str, ...]:
         """Returns sentences on what is lost in a result of this format."""
-        losses, note = self.losses(format), blocks.has_maker_note(self.exif)
+        losses = self.losses(format)
+        note = blocks.has_maker_note(self.exif) or blocks.has_interoperability(self.exif)
         found = (f"{format.upper()} cannot hold its {' and '.join(losses)}: left out",)
-        moves = _moved() if format == "tiff" and note and not tiff_exif.fits(self.exif) else ()
+        moves = (
+            laid_out_anew() if format == "tiff" and note and not tiff_exif.fits(self.exif) else ()
+        )
         return (
             self.lost
             + tuple(each for each in moves if each not in self.lost)
@@ -183,6 +186,8 @@ class Metadata:
         if self.exif:
             try:
                 tags.load(self.exif)
+                # Pillow would keep where it lay.
+                tags.get_ifd(blocks.EXIF_DIRECTORY).pop(blocks.INTEROPERABILITY, None)
                 tags.tobytes()
             except Exception as error:  # whatever Pillow meets in a damaged block
                 log.warning("The image's EXIF data are damaged and not kept: %s", error)
@@ -208,8 +213,12 @@ def _joined(parts: list[str]) -> str:
     return f"{' and '.join(parts)} {'are' if len(parts) > 1 else 'is'}"
 
 
-def _moved() -> tuple[str]:
-    return ("the maker's note in its EXIF has moved, and places that it names may be wrong",)
+def laid_out_anew() -> tuple[str, ...]:
+    """Returns what to say of an EXIF block of which only the values are kept."""
+    return (
+        "its EXIF is laid out anew, without its directory on interoperability, and places that a "
+        "maker's note names may be wrong",
+    )
 
 
 def _has_note(image: Image.Image) -> bool:
@@ -260,6 +269,7 @@ def exif_bytes(exif: Image.Exif, *, is_tiff: bool) -> bytes:
     if is_tiff:
         for tag in set(exif) - TIFF_TAGS_TO_KEEP:
             del exif[tag]
+        exif.get_ifd(blocks.EXIF_DIRECTORY).pop(blocks.INTEROPERABILITY, None)
         exif.bigtiff = False  # whose layout no other file has
     try:
         return exif.tobytes() if len(exif) else b""

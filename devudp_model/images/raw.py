@@ -14,7 +14,7 @@ from PIL import Image
 
 from . import exif, isobmff, tiff
 from .formats import RAW_SUFFIXES
-from .metadata import Metadata, exif_bytes
+from .metadata import Metadata, exif_bytes, laid_out_anew
 from .raster import MissingPackage, RasterImage, Unreadable, from_array
 
 CFA, LINEAR_RAW = 32803, 34892
@@ -116,5 +116,4 @@ def _metadata(file: BinaryIO) -> Metadata:
         block = exif_bytes(tags, is_tiff=True)
     except Exception:  # whatever Pillow meets in a damaged block
         return Metadata(lost=(lost,))
-    moved = "the maker's note in its EXIF has moved, and places that it names may be wrong"
-    return Metadata(exif=block, lost=(moved,) if exif.has_maker_note(block) else ())
+    return Metadata(exif=block, lost=laid_out_anew() if exif.has_maker_note(block) else ())

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 from PIL import Image
 
 from . import colour, eight_bit, heif, high_bit_depth, tiff
@@ -16,15 +15,12 @@ from .isobmff import Container
 from .metadata import ORIENTATION, Metadata, exif_of_tiff
 from .raster import RasterImage, from_array
 
-ROWS = 256
-"""Of the bands in which alpha is taken out of colours."""
-
 
 def read(file: BinaryIO, path: Path, image: Image.Image | None, tags: Tags) -> RasterImage:
     """PNG and TIFF; `image` is None where Pillow cannot open it."""
     kind = "PNG" if image is not None and image.format == "PNG" else "TIFF"
     found = high_bit_depth.read(path, kind, tiff.describe_layout(tags))
-    pixels, metadata, space = found.pixels, found.metadata, None
+    metadata, space = found.metadata, None
     orientation = found.orientation
     if image is None:
         refuse_several(tiff.count_pages(file), path)
@@ -40,24 +36,9 @@ def read(file: BinaryIO, path: Path, image: Image.Image | None, tags: Tags) -> R
         metadata = Metadata.of(image)
     if kind == "PNG":
         metadata, space = eight_bit.with_chunks(metadata, file)
-    elif found.has_alpha and tags.get(tiff.EXTRA_SAMPLES, ())[:1] == (tiff.ASSOCIATED,):
-        pixels = straight(pixels)
-    if pixels.dtype.kind == "f":
+    if found.pixels.dtype.kind == "f":
         space = colour.linear_space()
-    return from_array(pixels, found.has_alpha, orientation, 16, metadata, space)
-
-
-def straight(pixels: np.ndarray) -> np.ndarray:
-    """H,W,C with colours that the alpha, the last channel, has not been multiplied into."""
-    out = np.empty_like(pixels)
-    most = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else None
-    for start in range(0, len(pixels), ROWS):
-        band = pixels[start : start + ROWS].astype(np.float32)
-        alpha = band[..., -1:] / (most or 1)
-        band[..., :-1] = np.divide(band[..., :-1], alpha, where=alpha > 0, out=band[..., :-1] * 0)
-        band = band if most is None else (band + 0.5).clip(0, most)
-        out[start : start + ROWS] = band
-    return out
+    return from_array(found.pixels, found.has_alpha, orientation, 16, metadata, space)
 
 
 def read_avif(
