@@ -11,17 +11,13 @@ stored plus what the restoration changed. So where nothing is changed, nothing c
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms
+from PIL import ImageCms
 from torch import Tensor
 
 from ..bands.rows import bands_of
@@ -29,6 +25,8 @@ from ..ops.dtypes import LARGEST, from_unit, to_unit
 from . import icc as profiles
 from .curves import SRGB, Curve, Hlg, Linear, Parametric, Pq, hlg_to_display, hlg_to_scene
 from .formats import CICP, FLOAT, GAMMA, ICC
+from .littlecms import ColourError as ColourError
+from .littlecms import by_library
 
 TOLERANCE = 1.5 / 255
 """A space that is nowhere further from sRGB is taken for it: nothing is converted then."""
@@ -62,10 +60,6 @@ TRANSFERS: dict[int, Curve] = {
 }
 UNSPECIFIED = 2
 HDR = (16, 18)
-
-
-class ColourError(ValueError):
-    """Why colours cannot be converted; the message goes on after the file's name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +192,7 @@ def space_of_icc(icc: bytes, channels: int) -> Space | None:
     if parts is not None:
         space = Space(name, ICC, _from_xyz(parts[0]), tuple(parts[1]))
     else:
-        space = Space(name, ICC, table=functools.partial(_by_library, icc, name))
+        space = Space(name, ICC, table=functools.partial(by_library, icc, name))
     return None if _is_srgb(space, channels) else space
 
 
@@ -215,66 +209,6 @@ def _is_srgb(space: Space, channels: int) -> bool:
     grid = torch.cartesian_prod(*[steps] * channels).reshape(1, -1, 1, channels)
     stored = from_unit(grid.permute(0, 3, 1, 2), torch.uint8)
     return (to_unit(to_srgb(stored, space)) - to_unit(stored)).abs().max().item() <= TOLERANCE
-
-
-def _by_library(icc: bytes, name: str, pixels: np.ndarray, back: bool) -> np.ndarray:
-    """H,W,C through littlecms: in libvips at 16 bits, in Pillow, without libvips, at 8."""
-    try:
-        import pyvips
-    except (ImportError, OSError):
-        return _by_pillow(icc, pixels, back)
-    interpretation = "b-w" if pixels.shape[2] == 1 else "srgb"
-    if pixels.dtype == np.uint16:
-        interpretation = "grey16" if pixels.shape[2] == 1 else "rgb16"
-    image = pyvips.Image.new_from_array(np.ascontiguousarray(pixels), interpretation=interpretation)
-    options = {"depth": 16, "intent": "relative", "black_point_compensation": True}
-    grey = pixels.shape[2] == 1
-    try:
-        if back:
-            source = np.repeat(pixels, 3, 2) if grey else pixels
-            image = pyvips.Image.new_from_array(source, interpretation="rgb16")
-            out = image.icc_transform(str(_file_of(icc)), input_profile="srgb", **options)
-        else:
-            image = image.copy()
-            blob: Any = icc  # which pyvips' types leave out
-            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", blob)
-            out = image.icc_transform("srgb", embedded=True, **options)
-    except pyvips.Error as error:
-        raise ColourError(f"has a colour profile ({name}) that cannot be used: {error}") from error
-    found = out.numpy().reshape(*pixels.shape[:2], -1)
-    return found[:, :, 1:2] if grey and found.shape[2] > 1 else found[:, :, : pixels.shape[2]]
-
-
-def _by_pillow(icc: bytes, pixels: np.ndarray, back: bool) -> np.ndarray:
-    """The same at 8 bits."""
-    eight = (pixels >> 8 if pixels.dtype == np.uint16 else pixels).astype(np.uint8)
-    grey = pixels.shape[2] == 1
-    own, srgb = ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB")
-    if back and grey:
-        eight = np.repeat(eight, 3, 2)
-    source = Image.fromarray(eight[:, :, 0] if eight.shape[2] == 1 else eight)
-    first, second = (srgb, own) if back else (own, srgb)
-    mode = "L" if grey and back else "RGB"
-    try:
-        out = ImageCms.profileToProfile(source, first, second, outputMode=mode)
-    except (ImageCms.PyCMSError, OSError) as error:
-        raise ColourError(f"has a colour profile that cannot be used: {error}") from error
-    found = np.asarray(out).reshape(*pixels.shape[:2], -1)
-    found = found[:, :, 1:2] if grey and found.shape[2] > 1 else found
-    return found.astype(np.uint16) * 257
-
-
-@functools.cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    """For profiles: libvips takes the one to convert into by its file's name only."""
-    return tempfile.TemporaryDirectory(prefix="devudp-")
-
-
-@functools.lru_cache(8)
-def _file_of(icc: bytes) -> Path:
-    path = Path(_folder().name) / f"{hashlib.sha256(icc).hexdigest()}.icc"
-    path.write_bytes(icc)
-    return path
 
 
 def _rows_to_srgb(rows: Tensor, space: Space) -> Tensor:

@@ -148,14 +148,9 @@ class Metadata:
         losses = self.losses(format)
         note = blocks.has_maker_note(self.exif) or blocks.has_interoperability(self.exif)
         found = (f"{format.upper()} cannot hold its {' and '.join(losses)}: left out",)
-        moves = (
-            laid_out_anew() if format == "tiff" and note and not tiff_exif.fits(self.exif) else ()
-        )
-        return (
-            self.lost
-            + tuple(each for each in moves if each not in self.lost)
-            + (found if losses else ())
-        )
+        moves = format == "tiff" and note and not tiff_exif.fits(self.exif)
+        said = (*self.lost, *(laid_out_anew() if moves else ()), *(found if losses else ()))
+        return tuple(dict.fromkeys(said))
 
     def save_options(self, format: str) -> dict[str, Any]:
         """Returns the arguments with which Pillow writes all of it that `format` can hold."""

@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageCms
 
 from devudp_model.images import colour
+from devudp_model.images.littlecms import by_library
 from devudp_model.images.raster import ImageError, RasterImage, to_array
 from devudp_model.images.reading import read_image, read_srgb, read_stored
 from devudp_model.images.writing import write_image
@@ -275,7 +276,7 @@ def test_profiles_with_tables_go_through_the_library(
     icc = made.profile("P3", made.P3, made.SRGB_CURVE)
     exact = colour.space_of_icc(icc, 3)
     assert exact is not None
-    table = dataclasses.replace(exact, table=lambda x, back: colour._by_library(icc, "P3", x, back))
+    table = dataclasses.replace(exact, table=lambda x, back: by_library(icc, "P3", x, back))
     photo = sixteen(photograph(1.0))
     stored = torch.from_numpy(photo).permute(2, 0, 1)[None]
     first, second = (colour.to_srgb(stored, space) for space in (exact, table))
