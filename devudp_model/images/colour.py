@@ -1,7 +1,7 @@
 """What a file's numbers mean: the one door between a file's colour space and the network's, sRGB.
 
     space = space_of_icc(icc, channels)             # None: it is sRGB already
-    seen = to_srgb(stored, space)                   # uint16
+    seen = to_srgb(stored, space)                   # uint8 or uint16
     result = from_srgb(restored, stored, space)     # as stored was
 
 What sRGB cannot hold (colours beyond it, light above white) is kept aside: the result is what was
@@ -23,13 +23,17 @@ from torch import Tensor
 from ..bands.rows import bands_of
 from ..ops.dtypes import LARGEST, from_unit, to_unit
 from . import icc as profiles
-from .curves import SRGB, Curve, Hlg, Linear, Parametric, Pq, hlg_to_display, hlg_to_scene
+from .curves import SRGB, Curve, Hlg, Linear, Parametric, Pq, decode, hlg_to_display, hlg_to_scene
 from .formats import CICP, FLOAT, GAMMA, ICC
 from .littlecms import ColourError as ColourError
 from .littlecms import by_library
 
 TOLERANCE = 1.5 / 255
 """A space that is nowhere further from sRGB is taken for it: nothing is converted then."""
+
+LARGEST_STEP = 2.0
+"""Of sRGB at 8 bits, between neighbours of a file's 8 bits. Display P3's are 1; linear light's, in
+the dark, 13."""
 
 D65, D50 = (0.3127, 0.3290), (0.3457, 0.3585)
 
@@ -83,11 +87,11 @@ class Space:
     hdr: bool = False
 
     def light(self, x: Tensor) -> Tensor:
-        """Turns 1,C,H,W of the file's numbers into linear light of sRGB's primaries."""
+        """Turns 1,C,H,W of the file's numbers, any type, into linear light of sRGB's primaries."""
         if x.shape[1] == 1:
-            light = self.curves[0].decode(x)
+            light = decode(self.curves[0], x)
             return hlg_to_display(light, light) if isinstance(self.curves[0], Hlg) else light
-        light = torch.cat([c.decode(x[:, n : n + 1]) for n, c in enumerate(self.each())], 1)
+        light = torch.cat([decode(c, x[:, n : n + 1]) for n, c in enumerate(self.each())], 1)
         if isinstance(self.curves[0], Hlg):
             light = hlg_to_display(light, _luminance(light))
         return _times(self.matrix, light)
@@ -217,7 +221,7 @@ def _rows_to_srgb(rows: Tensor, space: Space) -> Tensor:
         pixels = from_unit(to_unit(rows), torch.uint16)[0].permute(1, 2, 0).contiguous().numpy()
         found = torch.from_numpy(np.ascontiguousarray(space.table(pixels, False)))
         return to_unit(found.permute(2, 0, 1)[None])
-    return SRGB.encode(space.light(to_unit(rows)).clamp_(0, 1))
+    return SRGB.encode(space.light(rows).clamp(0, 1))
 
 
 def _rows_from_srgb(rows: Tensor, space: Space) -> Tensor:
@@ -226,15 +230,25 @@ def _rows_from_srgb(rows: Tensor, space: Space) -> Tensor:
         pixels = from_unit(to_unit(rows), torch.uint16)[0].permute(1, 2, 0).contiguous().numpy()
         found = torch.from_numpy(np.ascontiguousarray(space.table(pixels, True)))
         return to_unit(found.permute(2, 0, 1)[None])
-    return space.numbers(SRGB.decode(to_unit(rows).clamp(0, 1)))
+    whole = rows if rows.dtype in LARGEST else rows.clamp(0, 1)
+    return space.numbers(decode(SRGB, whole))
+
+
+def seen_type(stored: Tensor, space: Space) -> torch.dtype:
+    """Returns the type that sRGB needs for what is stored: 8 bits stay 8 if no step gets large."""
+    if stored.dtype != torch.uint8:
+        return torch.uint16
+    ramp = torch.arange(256).to(torch.uint8).expand(1, stored.shape[1], 1, -1)
+    steps = _rows_to_srgb(ramp, space).diff(dim=-1)
+    return torch.uint8 if steps.abs().max().item() * 255 <= LARGEST_STEP else torch.uint16
 
 
 def to_srgb(stored: Tensor, space: Space) -> Tensor:
-    """1,C,H,W of any type to sRGB, uint16; band by band."""
-    out = torch.empty(stored.shape, dtype=torch.uint16)
+    """1,C,H,W of any type to sRGB, as `seen_type` says; band by band."""
+    out = torch.empty(stored.shape, dtype=seen_type(stored, space))
     for _, start, stop in bands_of(stored):
         found = _rows_to_srgb(stored[:, :, start:stop], space)
-        out[:, :, start:stop] = from_unit(found, torch.uint16)
+        out[:, :, start:stop] = from_unit(found, out.dtype)
     return out
 
 
@@ -246,10 +260,10 @@ def from_srgb(restored: Tensor, stored: Tensor, space: Space) -> Tensor:
         stored: the image that it was made from, as `to_srgb` took it.
         space: of `stored`.
     """
-    out = torch.empty(stored.shape, dtype=stored.dtype)
+    out, seen_as = torch.empty(stored.shape, dtype=stored.dtype), seen_type(stored, space)
     for _, start, stop in bands_of(stored):
         before = stored[:, :, start:stop]
-        seen = from_unit(_rows_to_srgb(before, space), torch.uint16)
+        seen = from_unit(_rows_to_srgb(before, space), seen_as)
         change = _rows_from_srgb(restored[:, :, start:stop].detach().cpu(), space)
         change -= _rows_from_srgb(seen, space)
         numbers = to_unit(before) + change

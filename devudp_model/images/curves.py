@@ -6,17 +6,24 @@ float32 of any shape.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ..ops.dtypes import LARGEST
+
 REFERENCE_WHITE = 203.0
 """Candela a square metre of what PQ and HLG call white (ITU-R BT.2408)."""
 
 HLG_PEAK, HLG_GAMMA = 1000.0, 1.2
 """Of the display that HLG is made for (ITU-R BT.2100)."""
+
+
+MOST_TABLES = 32
+"""That are kept, of numbers in linear light."""
 
 
 class Curve(Protocol):
@@ -29,6 +36,18 @@ class Curve(Protocol):
     def encode(self, light: Tensor) -> Tensor:
         """Turns linear light into the file's numbers; what is below 0 becomes 0."""
         ...
+
+
+def decode(curve: Curve, rows: Tensor) -> Tensor:
+    """Turns numbers of any image type into linear light; whole ones by a table."""
+    if rows.dtype not in LARGEST:
+        return curve.decode(rows.float())
+    return _table(curve, rows.dtype)[rows.to(torch.int32)]
+
+
+@functools.lru_cache(MOST_TABLES)
+def _table(curve: Curve, dtype: torch.dtype) -> Tensor:
+    return curve.decode(torch.arange(LARGEST[dtype] + 1) / LARGEST[dtype])
 
 
 @dataclass(frozen=True)

@@ -172,3 +172,13 @@ def test_thumbnail_in_a_tiff_does_not_count(tmp_path: Path) -> None:
         tiff.write(pixels, photometric="rgb")
         tiff.write(pixels[::4, ::4], photometric="rgb", subfiletype=1)
     assert np.array_equal(to_array(read_image(tmp_path / "in.tif"), np.uint8), pixels)
+
+
+def test_float_grey_above_white(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((5, 6, 1), np.float32) * 3
+    write_deep_tiff(tmp_path / "in.tif", values)
+    image = read_image(tmp_path / "in.tif")
+    write_image(tmp_path / "out.tif", image, "tiff")
+    again = read_image(tmp_path / "out.tif")
+    assert again.origin is not None
+    assert np.abs(again.origin.pixels[0, 0].numpy() - values[..., 0]).max() < 1e-6
