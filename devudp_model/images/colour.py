@@ -24,7 +24,7 @@ from ..bands.rows import bands_of
 from ..ops.dtypes import LARGEST, from_unit, to_unit
 from . import icc as profiles
 from .curves import SRGB, Curve, Hlg, Linear, Parametric, Pq, decode, hlg_to_display, hlg_to_scene
-from .formats import CICP, FLOAT, GAMMA, ICC
+from .formats import CICP, DCF, FLOAT, GAMMA, ICC
 from .littlecms import ColourError as ColourError
 from .littlecms import by_library
 
@@ -142,6 +142,12 @@ SRGB_TO_XYZ = to_xyz(PRIMARIES[1])
 
 def _from_xyz(matrix: Tensor | None) -> Tensor | None:
     return None if matrix is None else torch.linalg.inv(SRGB_TO_XYZ) @ matrix
+
+
+def adobe_space() -> Space:
+    """Returns Adobe RGB, of cameras' files that say so in EXIF."""
+    matrix = _from_xyz(to_xyz((0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *D65)))
+    return Space("Adobe RGB", DCF, matrix, (Parametric(563 / 256),))
 
 
 def linear_space() -> Space:

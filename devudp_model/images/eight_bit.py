@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms
 
-from . import colour, png
+from . import colour, exif, png
 from .metadata import ORIENTATION, Metadata
 from .raster import RasterImage, Unreadable, from_array
 
@@ -56,6 +56,8 @@ def read(
     lost += ["its colours (CMYK) are converted to sRGB"] if is_cmyk else []
     lost += ["its fourth channel, of which nothing is said, is not kept"] if is_extra else []
     metadata = dataclasses.replace(metadata, lost=tuple(lost))
+    if image.mode == "RGB" and not metadata.icc and exif.is_adobe_rgb(metadata.exif):
+        space = colour.adobe_space()
     if file is not None:
         metadata, space = with_chunks(metadata, file)
     return from_array(to_numpy(image), has_alpha, orientation, 8, metadata, space)

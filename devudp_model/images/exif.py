@@ -14,6 +14,10 @@ PREFIX = b"Exif\0\0"
 ORIENTATION, WIDTH, HEIGHT = 0x0112, 0x0100, 0x0101
 EXIF_DIRECTORY, PIXEL_WIDTH, PIXEL_HEIGHT, MAKER_NOTE = 0x8769, 0xA002, 0xA003, 0x927C
 PLACE, INTEROPERABILITY = 0x8825, 0xA005
+COLOUR_SPACE, INDEX = 0xA001, 0x0001
+IS_SRGB, ADOBE_RGB, BASIC = 1, b"R03", b"R98"
+"""Of the colour space; and of the interoperability index (DCF), for Adobe RGB and for sRGB."""
+
 THUMBNAIL, THUMBNAIL_SIZE = 0x0201, 0x0202
 SHORT, LONG = 3, 4
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
@@ -133,6 +137,38 @@ def has_interoperability(exif: bytes) -> bool:
         return False
     camera = block.camera()
     return camera is not None and block.find(camera, INTEROPERABILITY) is not None
+
+
+def is_adobe_rgb(exif: bytes) -> bool:
+    """Returns whether a camera says that its numbers are Adobe RGB's; DCF has no profile."""
+    try:
+        block = Block(exif)
+    except ValueError:
+        return False
+    place = _index(block)
+    return place is not None and block.content[place : place + 3] == ADOBE_RGB
+
+
+def as_srgb(exif: bytes) -> bytes:
+    """Returns the block of an image whose colours have become sRGB."""
+    try:
+        block = Block(exif)
+    except ValueError:
+        return exif
+    camera, place = block.camera(), _index(block)
+    if camera is not None:
+        block.set(camera, COLOUR_SPACE, IS_SRGB)
+    if place is not None and block.content[place : place + 3] == ADOBE_RGB:
+        block.content[place : place + 3] = BASIC
+    return PREFIX + bytes(block.content)
+
+
+def _index(block: Block) -> int | None:
+    """Where the interoperability index lies."""
+    camera = block.camera()
+    directory = block.value(camera, INTEROPERABILITY) if camera is not None else None
+    entry = block.find(directory, INDEX) if directory else None
+    return entry.place if entry is not None and entry.size >= 3 else None
 
 
 def patched(exif: bytes, size: tuple[int, int]) -> bytes:

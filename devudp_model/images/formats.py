@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-ICC, CICP, GAMMA, FLOAT = "ICC", "cICP", "gAMA/cHRM", "float"
-"""The ways in which a file says what its numbers mean; float is linear light, also above 1."""
+ICC, CICP, GAMMA, FLOAT, DCF = "ICC", "cICP", "gAMA/cHRM", "float", "EXIF"
+"""The ways in which a file says what its numbers mean; float is linear light, also above 1, EXIF a
+camera's mark of Adobe RGB."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ TABLE = (
         exif=True, iptc=True, xmp=True, alpha=True, note="text (ComfyUI's workflow) is kept",
     ),
     Format(
-        "jpeg", "JPEG, MPO, Ultra HDR", (".jpg", ".jpeg", ".jfif"), colour=(ICC,), exif=True,
+        "jpeg", "JPEG, MPO, Ultra HDR", (".jpg", ".jpeg", ".jfif"), colour=(ICC, DCF), exif=True,
         iptc=True, xmp=True, longest=65_500,
         note="a gain map or a second image is left out, its XMP too, and that is said",
     ),

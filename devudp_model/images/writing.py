@@ -16,7 +16,7 @@ from PIL import Image, features
 
 from ..bands.rows import bands_of
 from ..system.atomic import replacing
-from . import colour, high_bit_depth, jpeg_xl, png, tiff_exif
+from . import colour, exif, high_bit_depth, jpeg_xl, png, tiff_exif
 from .formats import BY_NAME, WRITABLE, advice, is_installed
 from .raster import ImageError, RasterImage, to_array
 
@@ -133,7 +133,8 @@ def in_space_of_file(image: RasterImage, format: str) -> tuple[RasterImage, tupl
         pixels = colour.from_srgb(image.pixels, origin.pixels, origin.space)
         return dataclasses.replace(image, pixels=pixels), ()
     kept = tuple(each for each in metadata.chunks if each[0] not in png.COLOUR)
-    metadata = dataclasses.replace(metadata, icc=b"", chunks=kept)
+    block = exif.as_srgb(metadata.exif) if metadata.exif else b""
+    metadata = dataclasses.replace(metadata, icc=b"", chunks=kept, exif=block)
     more = ", without its light above white" if origin.space.hdr else ""
     said = f"its colours ({origin.space.name}) are converted to sRGB{more}"
     return dataclasses.replace(image, metadata=metadata, origin=None), (said,)

@@ -33,7 +33,11 @@ def thumbnail() -> bytes:
 
 
 def block(
-    order: str = "<", orientation: int = 6, size: tuple[int, int] = (32, 24), small: bool = True
+    order: str = "<",
+    orientation: int = 6,
+    size: tuple[int, int] = (32, 24),
+    small: bool = True,
+    index: bytes = b"R98\0",
 ) -> tuple[bytes, int, int]:
     """With a maker's note that names places in the block, as Canon's does, and a thumbnail.
 
@@ -52,14 +56,16 @@ def block(
             (0x0112, 3, 1, pack("H", orientation)),
             (0x8769, 4, 1, pack("I", camera)),
         ]
-        own = camera + 2 + 12 * 5 + 4 + 20  # behind the camera's directory and its date
+        own = camera + 2 + 12 * 6 + 4 + 20  # behind the camera's directory and its date
+        inner = camera + 2 + 12 * 6 + 4 + 20 + 50  # behind the note
         note = directory(order, [(6, 2, 32, b"Canon EOS Test\0".ljust(32, b"\0"))], own)
         entries: Entries = [
             (0x9003, 2, 20, b"2024:05:06 07:08:09\0"),
             (0x927C, 7, len(note), note),
             (0xA002, 3, 1, pack("H", size[0])),
             (0xA003, 4, 1, pack("I", size[1])),
-            (0xA001, 3, 1, pack("H", 1)),
+            (0xA001, 3, 1, pack("H", 1 if index == b"R98\0" else 0xFFFF)),
+            (0xA005, 4, 1, pack("I", inner)),
         ]
         last: Entries = [
             (0x0103, 3, 1, pack("H", 6)),
@@ -68,7 +74,7 @@ def block(
         ]
         return (
             directory(order, first, 8, second if small else 0),
-            directory(order, entries, camera),
+            directory(order, entries, camera) + directory(order, [(1, 2, 4, index)], inner),
             directory(order, last, second),
         )
 

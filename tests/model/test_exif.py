@@ -219,3 +219,20 @@ def test_makers_notes_that_move_are_said(tmp_path: Path, caplog: pytest.LogCaptu
             assert (back.pixels - image.pixels).abs().max() < 1e-4
             assert b"2024:05:06" in back.metadata.exif and b"Canon" in back.metadata.exif
             assert back.bits == bits
+
+
+def test_adobe_rgb_by_exif(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A camera's mark, without a profile: kept in JPEG; elsewhere it goes with the numbers."""
+    before, _, _ = exif_files.block(orientation=1, small=False, index=b"R03\0")
+    assert exif.is_adobe_rgb(before) and not exif.is_adobe_rgb(exif_files.block()[0])
+    (tmp_path / "in.jpg").write_bytes(jpeg(exif=before, quality=95))
+    image = read_image(tmp_path / "in.jpg")
+    assert image.origin is not None and image.origin.space.name == "Adobe RGB"
+    write_image(tmp_path / "out.jpg", image, "jpeg")
+    assert exif_in(tmp_path / "out.jpg") == before and not caplog.records
+    write_image(tmp_path / "out.png", image)
+    assert "its colours (Adobe RGB) are converted to sRGB" in caplog.text
+    with Image.open(tmp_path / "out.png") as back:
+        tags = back.getexif()
+        assert tags.get_ifd(0x8769)[0xA001] == 1 and tags.get_ifd(0xA005)[1] == "R98"
+    assert read_image(tmp_path / "out.png").origin is None
