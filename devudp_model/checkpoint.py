@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from .engine.precision import Measured, from_json
-from .network.generator import Generator, Norm, Variant, conv_norm_pairs, fold_batchnorm
+from .network.batch_norm import fold_batchnorm
+from .network.generator import Generator, Norm, Variant
 from .network.tensor_files import CheckpointError, encode_safetensors, read_tensors
 from .restoring.exposure import SceneModel
 from .restoring.facts import Facts, facts_of
@@ -30,7 +31,6 @@ Read = TypeVar("Read")
 
 FORMAT_VERSION = 1
 """Raised when older readers would misunderstand a new file."""
-
 COUNTER, VARIANCE = "num_batches_tracked", "running_var"
 """What the names of BatchNorm's other numbers end in."""
 STORED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -145,7 +145,7 @@ def save_checkpoint(
         CheckpointError: a weight is not finite (or not within `dtype`), or BatchNorm is folded.
         OSError: the file cannot be written.
     """
-    if any(isinstance(norm, nn.Identity) for _, _, norm in conv_norm_pairs(generator)):
+    if any(isinstance(module, nn.Identity) for module in generator.modules()):
         raise CheckpointError(
             "This generator's BatchNorm is folded into its convolutions, so it cannot be saved as "
             "weights to train on. Load it with fold=False, then save it."

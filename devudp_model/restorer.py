@@ -20,14 +20,15 @@ import torch
 from torch import Tensor
 
 from .restoring.auto import AUTO, Choice, choose
+from .restoring.facts import Model, generator_of
 from .restoring.frozen import VideoRestorer, sampled
 from .restoring.progress import ImageProgress, Report, as_progress, begin_images, watched
-from .restoring.restoration import Model, Options, generator_of, restore
+from .restoring.restoration import Options, restore
+from .restoring.scenes import find_scenes, thumbnail
 from .restoring.tasks import Task, task_of_word
 from .restoring.validate import check_image
 from .system.memory import TORCH, Attempt, MemoryApi, attempts, first_limit
 from .task_weights import Weights, weights_of
-from .videos.scenes import find_scenes, thumbnail
 
 
 class FrameRestorer(Protocol):
@@ -55,11 +56,12 @@ class Restorer:
         options: everything else; its own task does not count. The defaults of `Options` if None.
         device: where to work; None for the fastest of this machine. Weights that are loaded stay
             where they are.
-        memory: how to ask for memory.
+        memory: how to ask for memory; None for PyTorch's way.
 
     Attributes:
         choices: with `auto`, what was found by the last call: one for each image, or each scene of
             a video.
+        reason: the same in words, and what was done, a line for each.
         limit: bytes that the next image may take; None to ask for what is free.
 
     Raises:
@@ -73,13 +75,13 @@ class Restorer:
         options: Options | None = None,
         *,
         device: torch.device | str | None = None,
-        memory: MemoryApi = TORCH,
+        memory: MemoryApi | None = None,
     ):
         self.auto = task == AUTO
         options = options or Options()
         self.options = options if self.auto else replace(options, task=task_of_word(task))
         self.weights = weights_of(checkpoint, device)
-        self.memory, self.limit = memory, options.memory
+        self.memory, self.limit = memory or TORCH, options.memory
         self.choices: list[Choice] = []
 
     @property

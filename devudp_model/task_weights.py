@@ -10,7 +10,7 @@ import torch
 
 from .checkpoint import Checkpoint, bundled, load_checkpoint
 from .network.generator import Generator
-from .restoring.restoration import Model, generator_of
+from .restoring.facts import Model, generator_of
 from .restoring.tasks import Task, bundled_variant
 
 Weights = Callable[[Task], Model]

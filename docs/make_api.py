@@ -60,7 +60,12 @@ def described(name: str, value: Any, level: int = 2) -> list[str]:
     doc = inspect.getdoc(value) or ""
     assert doc, f"{name} is public and has no docstring"
     code = signature(name, value).replace("'", '"')
-    return [f"{'#' * level} {name}", f"```python\n{code}\n```", *paragraphs(doc)]
+    parts = [f"{'#' * level} {name}", f"```python\n{code}\n```", *paragraphs(doc)]
+    if "__call__" in vars(value):
+        call = signature("", value.__call__).replace("(self, ", "(").replace("    self,\n", "")
+        call = f"```python\n{call}\n```".replace("'", '"')
+        parts += [f"**Calling one**\n\n{call}", *paragraphs(inspect.getdoc(value.__call__) or "")]
+    return parts
 
 
 def signature(name: str, value: Any) -> str:

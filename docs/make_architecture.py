@@ -13,16 +13,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import torch
 from matplotlib.patches import FancyBboxPatch
-from torch import Tensor, nn
+from torch import nn
 
 from devudp_model.network.generator import Generator
+from devudp_model.network.topology import Operation
 
 FIGURE = Path(__file__).parent / "architecture.png"
-SIDE = 64
-"""Pixels of the input whose shapes are followed."""
-
 STAGES = (
     "stem",
     "encode1",
@@ -80,38 +77,30 @@ class Stage(NamedTuple):
 
 
 def follow(generator: Generator) -> dict[str, Stage]:
-    """Every stage as it is: shapes from a forward pass, operations from the modules."""
-    shapes: dict[str, torch.Size] = {}
-    hooks = []
+    """Every stage as it is: from the generator's operations and its modules."""
+    stages: dict[str, Stage] = {}
+    scale = 1
     for name in STAGES:
-
-        def note(module: nn.Module, inputs: Any, out: Tensor, name: str = name) -> None:
-            shapes[name] = out.shape
-
-        hooks.append(generator.get_submodule(name).register_forward_hook(note))
-    with torch.inference_mode():
-        generator.eval()(torch.zeros(1, 3, SIDE, SIDE))
-    for hook in hooks:
-        hook.remove()
-    return {name: stage(generator.get_submodule(name), shapes[name]) for name in STAGES}
+        own = [each for each in generator.operations if each.conv.split(".")[0] == name]
+        for each in own:
+            scale = {"down": scale * 2, "up": scale // 2}.get(each.kind, scale)
+        conv = generator.get_submodule(own[-1].conv)
+        assert isinstance(conv, nn.Conv2d)
+        parameters = sum(p.numel() for p in generator.get_submodule(name).parameters())
+        stages[name] = Stage(in_words(own, conv), conv.out_channels, scale, parameters)
+    return stages
 
 
-def stage(module: nn.Module, shape: torch.Size) -> Stage:
-    parameters = sum(p.numel() for p in module.parameters())
-    return Stage(operation(module), shape[1], SIDE // shape[2], parameters)
-
-
-def operation(module: nn.Module) -> tuple[str, ...]:
-    """A module in words."""
-    if isinstance(module, nn.Sequential):
-        return (f"{len(module)} residual blocks",)
-    conv = next(m for m in module.modules() if isinstance(m, nn.Conv2d))
+def in_words(operations: list[Operation], conv: nn.Conv2d) -> tuple[str, ...]:
+    """What a stage does; `conv` is its last convolution."""
+    if len(operations) > 1:
+        return (f"{sum(each.add for each in operations)} residual blocks",)
     words = f"conv {conv.kernel_size[0]}x{conv.kernel_size[1]}"
     if conv.stride[0] > 1:
         words += f", stride {conv.stride[0]}"
-    if isinstance(module, nn.Conv2d):
+    if conv.bias is not None:
         return (words, "with bias")
-    first = "nearest x 2" if type(module).__name__ == "Upsample" else ""
+    first = "nearest x 2" if operations[0].kind == "up" else ""
     return tuple(filter(None, (first, words, "norm, ReLU")))
 
 

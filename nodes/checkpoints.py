@@ -21,7 +21,7 @@ BUNDLED = "bundled"
 log = logging.getLogger("devudp")
 
 _read: WeakValueDictionary[tuple[str, int, int], Checkpoint] = WeakValueDictionary()
-"""As long as something holds them: see kept.py. Reading 28 MB again takes some 50 ms."""
+"""As long as something holds them: see output_cache.py. Reading 28 MB again takes some 50 ms."""
 
 
 def register_folder() -> None:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..devudp_model.engine.hooks import Finished, watching
+from ..devudp_model.engine.hooks import Finished, hooked
 from ..devudp_model.network.generator import Generator
 from ..devudp_model.ops.dtypes import from_unit
 from ..devudp_model.restoring.progress import ImageProgress
@@ -84,7 +84,7 @@ class VisibleProgress(ImageProgress):
 
     @property
     def finished(self) -> Finished:
-        """Shows rows of a result; for `watching`."""
+        """Shows rows of a result; for `hooked`."""
         return self.show
 
     def show(self, rows: Tensor, start: int, height: int) -> None:
@@ -112,7 +112,7 @@ def first_look(image: Tensor, generator: Generator, options: Options) -> Tensor:
         return canvas
     small = F.avg_pool2d(image[:, :3].float(), scale)
     alone = replace(options, statistics="each image", memory=None)
-    with watching(), suppress(FloatingPointError):
+    with hooked(), suppress(FloatingPointError):
         small = restore(small, generator, alone).cpu()
         canvas = F.interpolate(small, canvas.shape[2:], mode="bilinear")
     return canvas

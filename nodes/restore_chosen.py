@@ -9,14 +9,13 @@ from functools import partial
 
 from torch import Tensor
 
-from ..devudp_model.engine.hooks import watching
 from ..devudp_model.restoring.auto import Choice
 from ..devudp_model.restoring.frozen import sampled
 from ..devudp_model.restoring.restoration import Options
 from ..devudp_model.restoring.tasks import Task
 from . import host
 from .images import channels_first, channels_last, empty_like
-from .kept import kept_for
+from .output_cache import cache_for
 from .previews import VisibleProgress
 from .run_on_host import restorer_on_host, working_bytes
 
@@ -47,16 +46,13 @@ def restore_chosen(
     Raises:
         MemoryError: memory ran out with the smallest limit, too.
     """
-    kept, result = kept_for(image), empty_like(image)
+    cache, result = cache_for(image), empty_like(image)
     choices: list[Choice] = []
     progress = VisibleProgress(
-        host.progress(len(image)), lambda: mask is not None or kept.outputs.nbytes > 0
+        host.progress(len(image)), lambda: mask is not None or cache.nbytes > 0
     )
     room = partial(working_bytes, image)
-    with (
-        restorer_on_host(checkpoint, task, options, room, kept.hold) as restorer,
-        watching(kept=kept.outputs),
-    ):
+    with restorer_on_host(checkpoint, task, options, room, cache) as restorer:
         run, size = partial(restorer, progress=progress), CHUNK
         if options.shared and len(image):
             sample = image[sampled(len(image), image.shape[1] * image.shape[2])]

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..devudp_model.restorer import Scenes
 from ..devudp_model.restoring.restoration import Precision
+from ..devudp_model.restoring.scenes import find_scenes, thumbnail
 from ..devudp_model.restoring.tasks import Task
 from ..devudp_model.videos.pyav import open_video
-from ..devudp_model.videos.scenes import find_scenes, thumbnail
 from ..devudp_model.videos.video import restore_video
 from ..devudp_model.videos.video_writer import FORMAT
 from . import host

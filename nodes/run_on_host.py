@@ -13,10 +13,12 @@ from ..devudp_model.checkpoint import Checkpoint
 from ..devudp_model.engine.layers import forget_layers
 from ..devudp_model.network.generator import Generator
 from ..devudp_model.restorer import Restorer
+from ..devudp_model.restoring.facts import Model
 from ..devudp_model.restoring.frozen import sampled
-from ..devudp_model.restoring.restoration import Options, Precision
+from ..devudp_model.restoring.restoration import Options, Precision, make_network
 from ..devudp_model.restoring.tasks import Task
 from . import checkpoints, host
+from .output_cache import ImageCache
 
 FEATURE_MAPS = 3
 """Full-size feature maps that are alive at once, about."""
@@ -34,7 +36,7 @@ def restorer_on_host(
     task: Task,
     options: Options,
     room: Callable[[Generator, Options], int],
-    hold: Callable[[Checkpoint], None] = lambda checkpoint: None,
+    cache: ImageCache | None = None,
 ) -> Iterator[Restorer]:
     """Restores within the block on the host's device, where one network at a time lies.
 
@@ -44,24 +46,37 @@ def restorer_on_host(
         checkpoint: the widget's choice.
         task, options: as of `Restorer`.
         room: bytes that the host is asked for before a network comes.
-        hold: gets each checkpoint that is used.
+        cache: outputs of the network, from the last run and for the next one.
     """
     options = replace(options, precision=host_precision(options.precision))
     with ExitStack() as placed, host.cancellable():
-        here: list[Checkpoint] = []
+        here: list[tuple[Checkpoint, Model]] = []
 
-        def weights(task: Task) -> Checkpoint:
+        def weights(task: Task) -> Model:
             found = checkpoints.load(checkpoint, task)
-            if not any(found is each for each in here):
+            if not here or here[0][0] is not found:
+                here.clear()
                 placed.pop_all().close()
-                here[:] = [found]
-                hold(found)
-                placed.enter_context(on_device(found.generator, room(found.generator, options)))
+                generator = found.generator
+                placed.enter_context(on_device(generator, room(generator, options)))
                 restorer.limit = None  # the host has made room
-            return found
+                model = found if cache is None else cached(found, cache, restorer)
+                here[:] = [(found, model)]
+            return here[0][1]
 
         restorer = Restorer(weights, task, options, memory=host.MEMORY)
         yield restorer
+
+
+def cached(checkpoint: Checkpoint, cache: ImageCache, restorer: Restorer) -> Model:
+    """A network that uses and fills the cache, which keeps the weights in memory, too."""
+    cache.hold(checkpoint)
+    generator, model = checkpoint.generator, checkpoint
+    for attempt in restorer.attempts(generator):
+        with attempt:
+            dtype = make_network(generator, restorer.options.precision).dtype
+            model = cache.network(generator, dtype)
+    return model
 
 
 def working_bytes(image: Tensor, generator: Generator, options: Options) -> int:

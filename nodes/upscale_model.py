@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ..devudp_model.engine.layers import forget_layers
 from ..devudp_model.network.generator import STRIDE, Generator
 from ..devudp_model.restorer import Restorer
+from ..devudp_model.restoring.facts import generator_of
 from ..devudp_model.restoring.frozen import FrozenRestorer
-from ..devudp_model.restoring.restoration import Options, Precision, generator_of
+from ..devudp_model.restoring.restoration import Options, Precision
 from ..devudp_model.restoring.tasks import TASK_SPECS, Task
 from ..devudp_model.system.memory import attempts, first_limit
 from . import checkpoints, host

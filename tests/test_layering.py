@@ -32,12 +32,8 @@ HOST_HAS = {"torch", "numpy", "pillow", "safetensors", "tqdm"}
 
 THIRD_PARTY = {
     "devudp_model": {
-        "torch",
-        "numpy",
-        "PIL",
-        "safetensors",
-        "tqdm",
-        *("pyvips", "av", "pillow_heif", "pillow_jxl", "rawpy"),
+        *("torch", "numpy", "PIL", "safetensors", "tqdm"),
+        *("pyvips", "av", "pillow_heif", "pillow_jxl", "rawpy", "psutil"),
     },
     "nodes": {
         *("torch", "numpy", "PIL"),
@@ -45,7 +41,9 @@ THIRD_PARTY = {
     },
 }
 """Top-level modules that a folder may import, beside the standard library. The second ones are
-extras and imported when the first file comes that needs them; the nodes' others are the host's."""
+extras, imported where they are first needed; the nodes' others are the host's own."""
+
+LAZY = {"pyvips", "av", "pillow_heif", "pillow_jxl", "rawpy", "psutil"}
 
 
 class Import(NamedTuple):
@@ -100,6 +98,17 @@ def test_what_the_host_loads_imports_nothing_unusual(folder: str) -> None:
     assert not wrong
 
 
+def test_extras_are_imported_when_they_are_needed() -> None:
+    """Inside of functions, or for types only: they may be missing."""
+    tops = [
+        node.names[0].name if isinstance(node, ast.Import) else node.module or ""
+        for file in sources("devudp_model")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert not LAZY & {name.split(".")[0] for name in tops}
+
+
 def test_the_model_never_looks_up() -> None:
     wrong = [
         str(found)
@@ -108,6 +117,71 @@ def test_the_model_never_looks_up() -> None:
         if found.level > 0 and not inside(found, "devudp_model")
     ]
     assert not wrong
+
+
+ROOMS = (
+    *("__init__", "__main__", "cli", "batch", "videos", "images", "restorer", "task_weights"),
+    *("checkpoint", "restoring", "engine", "network", "bands", "ops", "system"),
+)
+"""Folders and single files of devudp_model: each imports only from those behind it."""
+
+
+def room(path: Path) -> str:
+    """The folder of a module of devudp_model, or its name if it lies in none."""
+    return path.with_suffix("").parts[0]
+
+
+def arrows() -> set[tuple[Path, Path]]:
+    """Every import of a module of devudp_model by another one, also for types only."""
+    package = ROOT / "devudp_model"
+    found = set[tuple[Path, Path]]()
+    for file in sources("devudp_model"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not node.level:
+                continue
+            folder = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            inner = [folder / alias.name for alias in node.names] if folder.is_dir() else []
+            targets = [each for each in inner if each.is_dir() or each.with_suffix(".py").exists()]
+            for target in targets or [folder]:
+                exact = target / "__init__.py" if target.is_dir() else target.with_suffix(".py")
+                if exact != file:
+                    found.add((file.relative_to(package), exact.relative_to(package)))
+    return found
+
+
+def circle_among(arrows: set[tuple[str, str]]) -> list[str]:
+    """Names that import each other, round and round; empty if there are none."""
+    behind = {name: {b for a, b in arrows if a == name} for pair in arrows for name in pair}
+    while ends := [name for name, targets in behind.items() if not targets & behind.keys()]:
+        for name in ends:
+            del behind[name]
+    return sorted(behind)
+
+
+def test_rooms_import_only_what_is_below_them() -> None:
+    assert {room(file.relative_to(ROOT / "devudp_model")) for file in sources("devudp_model")} <= {
+        *ROOMS
+    }, "a new room needs its place in ROOMS"
+    upward = [
+        f"{source} imports {target}"
+        for source, target in sorted(arrows())
+        if ROOMS.index(room(source)) > ROOMS.index(room(target))
+    ]
+    assert not upward
+
+
+@pytest.mark.parametrize("what", ["rooms", "modules"])
+def test_no_circle_of_imports(what: str) -> None:
+    names = {(str(a), str(b)) for a, b in arrows()}
+    if what == "rooms":
+        names = {(room(a), room(b)) for a, b in arrows() if room(a) != room(b)}
+    assert not circle_among(names)
+
+
+def test_a_circle_is_found() -> None:
+    chain = {("a", "b"), ("b", "c"), ("c", "d")}
+    assert circle_among(chain) == []
+    assert circle_among({*chain, ("c", "a")}) == ["a", "b", "c"]
 
 
 def test_nodes_look_at_the_model_only() -> None:

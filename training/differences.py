@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from devudp_model.engine.hooks import KeptOutputs, watching
-from devudp_model.engine.precision import HALF, Difference, Measured, Precision
+from devudp_model.engine.output_cache import OutputCache
+from devudp_model.engine.precision import DTYPES, HALF, Difference, Measured, Precision
 from devudp_model.network.generator import Generator
 from devudp_model.restoring.restoration import Options, restore
 from devudp_model.restoring.tasks import ROWS, Task
@@ -34,7 +34,7 @@ SHARE = 0.999
 IMAGES = 6
 """As many sharp photographs are degraded where a run has no images for validation."""
 
-KEPT_BYTES = 2**28
+CACHE_BYTES = 2**28
 """Of the network's outputs."""
 
 DIGITS = 4
@@ -69,14 +69,18 @@ def measure_differences(generator: Generator, images: Images) -> Measured:
         images: degraded ones.
     """
     found: dict[Precision, list[Apart]] = {name: [] for name in HALF}
-    with watching(kept=KeptOutputs(KEPT_BYTES)):  # tasks that are given the same images share them
-        for task, inputs in images.items():
-            for image in inputs:
-                image = image.to(next(generator.parameters()).device)
-                exact = restore(image, generator, Options(task=task, precision="fp32"))
-                for name, apart in found.items():
-                    restored = restore(image, generator, Options(task=task, precision=name))
-                    apart.append(compare(restored, exact))
+    cache = OutputCache(CACHE_BYTES)  # tasks that are given the same images share the outputs
+    device = next(generator.parameters()).device
+    for task, inputs in images.items():
+        options = Options(task=task)
+        for image in inputs:
+            image = image.to(device)
+            exact, *others = (
+                restore(image, cache.network(generator, DTYPES[name]), options)
+                for name in ("fp32", *found)
+            )
+            for apart, restored in zip(found.values(), others, strict=True):
+                apart.append(compare(restored, exact))
     return {name: summarize(apart) for name, apart in found.items() if apart}
 
 

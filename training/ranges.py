@@ -72,6 +72,10 @@ RANGES: dict[str, Range] = {
     "data.jpeg_quality": Range(1, 100),
     "data.tone": Range(0.05, 20),
     "data.black_level": Range(0, 1, open_high=True),
+    "data.keep_dark": SHARE,
+    "data.coloured_light": SHARE,
+    "data.white_balance": Range(0, 4),
+    "data.border_share": SHARE,
     "data.cache_gb": Range(0, 100_000),
     "loss.recon": Range(0, 1e6),
     "loss.sr": Range(0, 1e6),
@@ -170,6 +174,9 @@ def check_together(config: Config) -> None:
         ),
         "data.tone needs data.exposure = 'common'": (
             data.tone == (1.0, 1.0) or data.exposure == "common"
+        ),
+        "data.keep_dark and data.white_balance need data.exposure = 'common'": (
+            data.keep_dark == data.white_balance == 0 or data.exposure == "common"
         ),
         "data.frames_share above 0 needs data.frames": (
             data.frames_share == 0 or bool(data.frames)

@@ -12,8 +12,8 @@ from .ranges import check_ranges, check_together, settings_of
 FIXED = ("seed", "model.", "speed.", "record.", "validation.", "schedule.unit",
          "schedule.length", "schedule.scale", "schedule.stop", "schedule.betas",
          "schedule.accumulate", "schedule.muon", "data.sharp", "data.blurry", "data.layout",
-         "data.root", "data.blur", "data.held_out", "data.frames", "data.cache_gb",
-         "loss.lpips_weights", "pool")  # fmt: skip
+         "data.root", "data.blur", "data.exclude", "data.held_out", "data.frames",
+         "data.cache_gb", "loss.lpips_weights", "pool")  # fmt: skip
 """What no stage may change: names, and beginnings of names that end in a dot."""
 
 

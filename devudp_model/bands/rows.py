@@ -1,4 +1,8 @@
-"""Whole images, read and written in bands of rows: in memory, or in a temporary file."""
+"""Whole images, read and written in bands: in memory, or in a temporary file.
+
+A band is some rows of an image over its full width: the unit in which images are worked on outside
+of the network, so that no step needs a second whole image.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from torch import Tensor
 from .spill_file import SpillFile
 from .workers import in_parallel
 
-SHARE = 4
+IMAGE_SHARE = 4
 """An image is kept in memory if it takes less than one part in so many of the memory limit."""
 
 BAND_PIXELS, GPU_BAND_PIXELS = 2**18, 2**24
@@ -24,7 +28,7 @@ class FileImage:
         self.shape, self.dtype, self.device = shape, torch.float32, torch.device("cpu")
         self.file = SpillFile()
 
-    def place(self, frame: int, row: int) -> int:
+    def offset(self, frame: int, row: int) -> int:
         """The byte at which a row begins: row after row, in each pixel after pixel."""
         _, channels, height, width = self.shape
         return (frame * height + row) * width * channels * self.dtype.itemsize
@@ -33,30 +37,30 @@ class FileImage:
         """1,C,rows,W, a copy."""
         _, channels, _, width = self.shape
         rows = torch.empty(1, stop - start, width, channels).permute(0, 3, 1, 2)
-        self.file.read(self.place(frame, start), rows)
+        self.file.read(self.offset(frame, start), rows)
         return rows.contiguous()
 
     def write(self, frame: int, start: int, rows: Tensor) -> None:
         """1,C,rows,W from row `start` on."""
-        self.file.write(self.place(frame, start), rows)
+        self.file.write(self.offset(frame, start), rows)
 
 
 AnyImage = Tensor | FileImage
-"""B,C,H,W; whole numbers (see dtypes.py) or floating point."""
+"""B,C,H,W; integers (see dtypes.py) or floating point."""
 
 
 def new_image(
     shape: torch.Size, device: torch.device, memory: int | None
 ) -> tuple[AnyImage, int | None]:
-    """Room for an image, float32, and what is then left of the memory limit (at least 1 byte).
+    """Allocates an image, float32; tells what is then left of the memory limit (at least 1 byte).
 
     On the CPU, it lies in a temporary file where it would take too much of that.
     """
-    small = memory is None or shape.numel() * torch.float32.itemsize * SHARE <= memory
+    small = memory is None or shape.numel() * torch.float32.itemsize * IMAGE_SHARE <= memory
     if device.type == "cpu" and not small:
         return FileImage(shape), memory
-    room = torch.empty(shape, dtype=torch.float32, device=device)
-    return room, less_bytes(memory, room)
+    image = torch.empty(shape, dtype=torch.float32, device=device)
+    return image, less_bytes(memory, image)
 
 
 def less_bytes(memory: int | None, image: AnyImage) -> int | None:

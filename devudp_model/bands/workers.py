@@ -1,7 +1,7 @@
 """Threads that work on strips, one strip each at a time.
 
 PyTorch's own way is the other one: all threads inside every small operation, each of which then
-waits for the slowest thread. On a busy machine that is a thread that is not running, some thousand
+waits for the slowest thread. On a busy machine that is a thread that is not running, a thousand
 times in an image. Here a thread that the system has stopped holds up its own strip only.
 """
 
@@ -21,7 +21,7 @@ import torch
 Item = TypeVar("Item")
 
 AHEAD = 2
-"""How many strips for each worker may be done before one that is not."""
+"""Strips for each worker that may be done before one that is not."""
 
 
 def nothing() -> None:
@@ -33,7 +33,7 @@ class Stopped(Exception):
 
 
 class Order(Generic[Item]):
-    """What has to happen from strip to strip, in their order.
+    """Lets things happen from strip to strip, in their order.
 
     Args:
         pass_on: gets what `put` is given, in order.
@@ -150,29 +150,29 @@ class Workers:
             halted = True
             stop()
 
-        def loop(tell: Callable[[], None] = nothing) -> None:
+        def loop(report: Callable[[], None] = nothing) -> None:
             try:
                 with mode():
                     while (number := take()) is not None:
                         done.put(work(number))
-                        tell()
+                        report()
             except BaseException:
                 halt()
                 raise
 
-        def tell() -> None:
+        def report() -> None:
             if advance is not None:
                 advance(sum(done.get() for _ in range(done.qsize())))
 
         helpers = [self.helpers.submit(loop) for _ in range(min(self.count, jobs) - 1)]
         try:
-            loop(tell)
+            loop(report)
         except Stopped:
             pass  # what a helper raised comes below
         finally:
             wait(helpers)
         raise_first(helpers)
-        tell()
+        report()
 
 
 def set_own_threads(count: int) -> None:
@@ -226,7 +226,7 @@ def working(device: torch.device) -> Iterator[None]:
 
 
 def worker_count() -> int:
-    """How many work on strips now."""
+    """Counts those that work on strips now."""
     active = _active.get()
     return 1 if active is None else active.count
 

@@ -74,12 +74,9 @@ class Pipeline(Generic[Job]):
         with Pipeline(jobs, read, write, log) as line:
             for passage in line:
                 with line.working(passage):
-                    if passage.read is not None:
-                        passage.result = work(passage.read)
-                for done in line.pass_on(passage):
-                    print(done.job, done.error)
-            for done in line.finish():
-                print(done.job, done.error)
+                    passage.result = passage.read and work(passage.read)
+                print(*line.pass_on(passage))
+            print(*line.finish())
 
     Args:
         jobs: the files, in order.
@@ -165,7 +162,7 @@ class Pipeline(Generic[Job]):
         self.ahead.clear()
 
     def next_read(self) -> Passage[Job] | None:
-        """The next job, its file being read."""
+        """Starts reading ahead; returns the next job."""
         while len(self.ahead) <= AHEAD:
             following = next(self.jobs, None)
             if following is None:
@@ -215,8 +212,7 @@ class Pipeline(Generic[Job]):
             each.said.clear()
         for each in waiting:
             self.start_reading(each)
-            if each is passage:
-                assert each.reading is not None
+            if each is passage and each.reading is not None:
                 with suppress(Exception):  # is raised below
                     result_of(each.reading)
         self.ahead.popleft()
@@ -252,9 +248,9 @@ class Pipeline(Generic[Job]):
 
     def release(self, passage: Passage[Job]) -> None:
         """Forgets what was read."""
-        if passage.reading is not None:
-            error_of(passage.reading)
-            passage.reading = None
+        reading, passage.reading = passage.reading, None
+        if reading is not None:
+            error_of(reading)
         self.give_back(passage)
 
     def give_back(self, passage: Passage[Job]) -> None:

@@ -1,4 +1,4 @@
-"""Feature maps: in the device's memory up to a limit, beyond it in a larger place.
+"""Feature maps: in the device's memory up to a limit, beyond it in a larger memory.
 
 For a GPU that is the main memory, for the CPU a temporary file (in `tempfile.gettempdir()`, which
 the environment variable TMPDIR, on Windows TEMP, sets).
@@ -24,7 +24,7 @@ LARGE_BYTES = 2**28
 
 
 class BufferShape(NamedTuple):
-    """Of a buffer."""
+    """Shape of a buffer."""
 
     frames: int
     channels: int
@@ -35,17 +35,17 @@ class BufferShape(NamedTuple):
 class RowBuffer(Protocol):
     """Features of some frames: a queue of rows.
 
-    Rows are read from top to bottom, frame after frame, once, and written to the same places. What
+    Rows are read from top to bottom, frame after frame, once, and written where they were. What
     has been read may be followed by other rows at once, so a layer can read from a buffer and write
     to it.
     """
 
     shape: BufferShape
 
-    def read(self, place: Tensor) -> list[Tensor]:
-        """The next rows of a frame, as many as `place` (1,C,h,W, channels_last) has.
+    def read(self, out: Tensor) -> list[Tensor]:
+        """Reads the next rows of a frame, as many as `out` (1,C,h,W, channels_last) has.
 
-        In pieces 1,C,h,W one below the other, which are not to be changed; or as one, `place`
+        In pieces 1,C,h,W one below the other, which are not to be changed; or as one, `out`
         itself, where they are not in memory anyway.
         """
         ...
@@ -89,8 +89,8 @@ class MemoryBuffer:
         self.shape, self.device, self.storage_device = shape, device, storage_device
         self.strips: deque[Tensor] = deque()
 
-    def read(self, place: Tensor) -> list[Tensor]:
-        pieces, rows = [], place.shape[2]
+    def read(self, out: Tensor) -> list[Tensor]:
+        pieces, rows = [], out.shape[2]
         while rows:
             strip = self.strips.popleft()
             if strip.shape[2] > rows:
@@ -129,8 +129,8 @@ class BlockBuffer:
         first = start % len(self.block)
         return self.block[first : first + count].permute(2, 0, 1)[None]
 
-    def read(self, place: Tensor) -> list[Tensor]:
-        count = place.shape[2]
+    def read(self, out: Tensor) -> list[Tensor]:
+        count = out.shape[2]
         found = self.rows(self.rows_read, count)
         self.rows_read += count
         return [found] if count else []
@@ -155,12 +155,12 @@ class FileBuffer:
         self.rows_read = 0
         self.file = SpillFile()
 
-    def read(self, place: Tensor) -> list[Tensor]:
-        if not place.shape[2]:
+    def read(self, out: Tensor) -> list[Tensor]:
+        if not out.shape[2]:
             return []
-        self.file.read(self.rows_read % self.rows * self.row_bytes, place)
-        self.rows_read += place.shape[2]
-        return [place]
+        self.file.read(self.rows_read % self.rows * self.row_bytes, out)
+        self.rows_read += out.shape[2]
+        return [out]
 
     def take(self, row: int, strip: Tensor, *, copy: bool = False) -> Tensor | None:
         self.file.write(row * self.row_bytes, strip)
@@ -191,7 +191,7 @@ class BufferPool:
 
     @property
     def spill_location(self) -> str:
-        """Where buffers go that do not fit."""
+        """The memory that buffers go to which do not fit."""
         return tempfile.gettempdir() if self.device.type == "cpu" else "the computer's memory"
 
     def allocate(self, shape: BufferShape) -> RowBuffer:

@@ -1,7 +1,7 @@
 """Droplets: small spots where the features of the perceptual model explode, healed in its output.
 
 InstanceNorm divides a feature by its standard deviation over the whole image. A generator learns to
-raise that by a spot of huge numbers, wherever the image has room for one, and so to scale all else
+raise that by a spot of huge numbers, wherever the image can hold one, and so to scale all else
 down (Karras et al., Analyzing and Improving the Image Quality of StyleGAN, 2020, section 2). The
 head makes a white disk of some ten pixels of it. What it gives there, before the output activation,
 is far beyond what any image needs: by that it is found. What belongs there is taken from the input,
@@ -30,7 +30,7 @@ CORE = 1
 """A spot counts from 2 r + 1 pixels on: along edges, single pixels are beyond the limit."""
 
 WHITE = 0.85
-"""Where all channels of the input are brighter (a lamp), white is right."""
+"""If all channels of the input are brighter (a lamp), white is right."""
 
 SKIRT = 7
 """So many pixels around a droplet's core come out wrong as well."""
@@ -41,11 +41,11 @@ SOFT = 1
 AROUND = 24
 """Radius of the windows in which input and output are compared."""
 
-MOST_GAIN = 20.0
-"""Of the output over the input."""
+MAX_GAIN = 20.0
+"""Largest slope of the output over the input."""
 
-LEAST_AROUND = 0.05
-"""What has fewer sound pixels around it, as a share of the window, is not fully healed."""
+MIN_SOUND = 0.05
+"""Share of sound pixels in the window around a pixel; with fewer it is not fully healed."""
 
 REACH = SKIRT + 2 * SOFT + AROUND + 1
 """Healing looks at so many pixels around what is beyond the limit."""
@@ -53,21 +53,21 @@ REACH = SKIRT + 2 * SOFT + AROUND + 1
 CELL = 64
 """Droplets in the same or nearby cells of this many pixels are healed together."""
 
-MOST_PIXELS = 2**20
+MAX_PIXELS = 2**20
 """A larger box of cells holds no droplets: it is left as it is."""
 
-MOST_SHARE = 1 / 64
-"""Of an image's pixels; with more beyond the limit, it is no matter of droplets."""
+MAX_SHARE = 1 / 64
+"""Share of an image's pixels; with more beyond the limit, it is no matter of droplets."""
 
 
 def excess(head: Tensor) -> Tensor:
-    """How far B,3,H,W from before the activation is beyond the limit: B,1,H,W, 0 to 1."""
+    """Measures how far B,3,H,W from before the activation is beyond the limit: B,1,H,W, 0 to 1."""
     low, high = LIMIT
     return ((head.abs().amax(1, keepdim=True) - low) / (high - low)).clamp(0, 1)
 
 
 def heal(output: Tensor, image: Tensor, beyond: Tensor) -> Tensor:
-    """The model's image without its droplets.
+    """Returns the model's image without its droplets.
 
     Args:
         output, image: of the model and its input, B,3,H,W in [0, 1].
@@ -80,8 +80,8 @@ def heal(output: Tensor, image: Tensor, beyond: Tensor) -> Tensor:
     core = 1 - grow(1 - spots, CORE)
     sound = 1 - grow(core, SKIRT + 2 * SOFT)
     weight = window_mean(sound, AROUND)
-    share = window_mean(grow(core, SKIRT + SOFT), SOFT) * (weight / LEAST_AROUND).clamp(max=1)
-    weight = weight.clamp(min=LEAST_AROUND)
+    share = window_mean(grow(core, SKIRT + SOFT), SOFT) * (weight / MIN_SOUND).clamp(max=1)
+    weight = weight.clamp(min=MIN_SOUND)
 
     def mean(x: Tensor) -> Tensor:
         return window_mean(sound * x, AROUND) / weight
@@ -90,7 +90,7 @@ def heal(output: Tensor, image: Tensor, beyond: Tensor) -> Tensor:
     mean_in, mean_out = mean(calm), mean(output)
     variance = mean(calm * calm) - mean_in * mean_in
     gain = (mean(calm * output) - mean_in * mean_out) / (variance + 1e-6)
-    healed = mean_out + gain.clamp(0, MOST_GAIN) * (calm - mean_in)
+    healed = mean_out + gain.clamp(0, MAX_GAIN) * (calm - mean_in)
     return torch.lerp(output, healed.clamp(0, 1), share)
 
 
@@ -109,7 +109,7 @@ class Droplets:
     """
 
     def __init__(self, pixels: int) -> None:
-        self.most = max(int(MOST_SHARE * pixels), CELL * CELL)
+        self.max_count = max(int(MAX_SHARE * pixels), CELL * CELL)
         self.count, self.lock = 0, threading.Lock()
         # For each frame row, column and value of every pixel beyond the limit, 4 bytes each: in one
         # block, as small tensors between the strips' large ones would leave holes in the memory.
@@ -121,31 +121,31 @@ class Droplets:
         Any thread may call it.
         """
         beyond = excess(rows)[0, 0]
-        places = beyond.nonzero()
-        values = beyond[places[:, 0], places[:, 1]]
-        places[:, 0] += start
-        points = torch.cat([places.int(), values.view(torch.int32)[:, None]], 1).cpu()
+        points = beyond.nonzero()
+        values = beyond[points[:, 0], points[:, 1]]
+        points[:, 0] += start
+        found = torch.cat([points.int(), values.view(torch.int32)[:, None]], 1).cpu()
         with self.lock:
-            self.count += len(points)
-            if self.count > self.most:
+            self.count += len(found)
+            if self.count > self.max_count:
                 self.found.clear()
-            elif len(points):
-                self.found.setdefault(frame, bytearray()).extend(points.numpy().tobytes())
+            elif len(found):
+                self.found.setdefault(frame, bytearray()).extend(found.numpy().tobytes())
 
     def points(self, frame: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """What was found in a frame: rows and columns, n,2, and how far beyond the limit, n."""
+        """Returns what was found in a frame: rows and columns (n,2), and excess (n)."""
         points = torch.frombuffer(self.found[frame], dtype=torch.int32).view(-1, 3).to(device)
         return points[:, :2].long(), points[:, 2].contiguous().view(torch.float32)
 
     def heal(self, output: AnyImage, image: AnyImage) -> None:
         """Heals the model's B,3,H,W in [0, 1], float32, in place; `image` is the input."""
-        if self.count > self.most:
+        if self.count > self.max_count:
             return
         for frame in sorted(self.found):
-            places, values = self.points(frame, output.device)
-            for box in boxes(places, *output.shape[2:]):
-                inside = within(places, box)
-                spots = places[inside]
+            points, values = self.points(frame, output.device)
+            for box in boxes(points, *output.shape[2:]):
+                inside = within(points, box)
+                spots = points[inside]
                 top, bottom, left, right = surroundings(spots, box)
                 rows = read_rows(output, frame, top, bottom)
                 part = rows[..., left:right]
@@ -169,15 +169,15 @@ class Box(NamedTuple):
     right: int
 
 
-def within(places: Tensor, box: Box) -> Tensor:
-    """Which places (n, row and column) are in a box: n, bool."""
-    first, last = places.new_tensor(box).view(2, 2).T
-    return ((places >= first) & (places < last)).all(1)
+def within(points: Tensor, box: Box) -> Tensor:
+    """Tells which points (n, row and column) are in a box: n, bool."""
+    first, last = points.new_tensor(box).view(2, 2).T
+    return ((points >= first) & (points < last)).all(1)
 
 
-def surroundings(places: Tensor, box: Box) -> Box:
-    """What healing these places (row and column) looks at, of a `box` around them."""
-    (top, left), (bottom, right) = places.amin(0).tolist(), places.amax(0).tolist()
+def surroundings(points: Tensor, box: Box) -> Box:
+    """Returns what healing these points (row and column) looks at, of a `box` around them."""
+    (top, left), (bottom, right) = points.amin(0).tolist(), points.amax(0).tolist()
     return Box(
         max(top - REACH, box.top),
         min(bottom + 1 + REACH, box.bottom),
@@ -186,10 +186,10 @@ def surroundings(places: Tensor, box: Box) -> Box:
     )
 
 
-def boxes(places: Tensor, height: int, width: int) -> Iterator[Box]:
-    """Boxes around all places (row and column), each with a cell on every side that is empty, so
-    that no box looks at what another one changes."""
-    cells = torch.unique(places // CELL, dim=0).tolist()
+def boxes(points: Tensor, height: int, width: int) -> Iterator[Box]:
+    """Gives boxes around all points (row, column), each with an empty cell on every side, so that
+    no box looks at what another one changes."""
+    cells = torch.unique(points // CELL, dim=0).tolist()
     for top, bottom in runs({row for row, _ in cells}):
         columns = {column for row, column in cells if top <= row <= bottom}
         for left, right in runs(columns):
@@ -199,7 +199,7 @@ def boxes(places: Tensor, height: int, width: int) -> Iterator[Box]:
                 max(left - 1, 0) * CELL,
                 min((right + 2) * CELL, width),
             )
-            if (box.bottom - box.top) * (box.right - box.left) <= MOST_PIXELS:
+            if (box.bottom - box.top) * (box.right - box.left) <= MAX_PIXELS:
                 yield box
 
 

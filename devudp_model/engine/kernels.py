@@ -1,4 +1,4 @@
-"""What is done to a strip, in few calls.
+"""Does what is done to a strip, in few calls.
 
 On the CPU they are TorchScript: Python's interpreter lock is free while one runs, from its first
 operation to its last. Else threads with a strip each would wait for it at every small operation,
@@ -46,7 +46,7 @@ def normalize_into(out: Tensor, x: Tensor, mean: Tensor, var: Tensor, eps: float
 
 
 def signed(x: Tensor) -> Tensor:
-    """A view of `x` in which what is below 0 is so too: `signed(x).clamp_(min=0)` is ReLU in place.
+    """Returns a view of `x` with its signs: `signed(x).clamp_(min=0)` is ReLU in region.
 
     On the CPU bfloat16 as integers, where numbers with a sign bit are negative: four times as fast
     as by way of float32. (A NaN may become 0. The statistics tell where there was one.)
@@ -74,12 +74,12 @@ def compute_rows(
     """
     row = 0
     for piece in found:
-        place = out[:, :, row : row + piece.shape[2]]
+        region = out[:, :, row : row + piece.shape[2]]
         row += piece.shape[2]
         if mean is not None and var is not None:
-            normalize_into(place, piece, mean, var, eps)
+            normalize_into(region, piece, mean, var, eps)
         else:
-            place.copy_(piece)
+            region.copy_(piece)
     if rectified is not None:
         rectified.clamp_(min=0)
     row = 0
@@ -118,12 +118,12 @@ def group_sums(
     sums: list[Tensor] = []
     squares: list[Tensor] = []
     for start in range(0, pixels.shape[0], rows):
-        some = pixels[start : start + rows]
-        count = some.shape[0]
+        chunk = pixels[start : start + rows]
+        count = chunk.shape[0]
         if origin is not None:
-            torch.sub(some, origin, out=buffer[:count])
+            torch.sub(chunk, origin, out=buffer[:count])
         else:
-            buffer[:count].copy_(some)
+            buffer[:count].copy_(chunk)
         if count < rows:
             buffer[count:].zero_()
         group = buffer.view(1, -1, buffer.shape[2])

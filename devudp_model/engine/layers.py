@@ -1,32 +1,32 @@
-"""A generator's convolutions, ready to work on strips of rows.
+"""A network's convolutions, ready to work on strips of rows.
 
 Strips come with the rows around them that the convolution looks at, so there is padding to the left
-and right only. Layers hold weights alone, no statistics, so all runs of a generator share them.
+and right only. Layers hold weights alone, no statistics, so all runs of a network share them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 from weakref import WeakKeyDictionary, ref
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..network.generator import (
-    ConvNorm,
-    Generator,
-    InstanceNorm,
-    ResidualBlock,
-    fold_batchnorm,
+from ..network.batch_norm import fold_batchnorm
+from ..network.topology import (
+    Architecture,
+    Kind,
+    Operation,
+    check_operations,
+    convolution,
+    has_batchnorm,
+    is_normalized,
 )
 from .kernels import kernels_for
 
-Kind = Literal["stem", "same", "down", "up"]
-
 PHASES = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
-"""Which taps of a kernel of 3 fall on one pixel and the next, once every pixel is there twice: for
+"""Taps of a kernel of 3 that fall on one pixel and the next, once every pixel is there twice: for
 the even output pixels, which begin at the pixel before their own, and for the odd ones."""
 
 
@@ -34,23 +34,28 @@ class Layer(nn.Module):
     """One convolution.
 
     Args:
-        conv: from a generator; 7x7 for the stem, else odd (`same`) or 3x3.
-        kind: `same`; `down` with stride 2; `up` after nearest-neighbour upsampling by 2; the
-            `stem`, whose strips bring their own padding to the left and right.
-        normalized: whether an InstanceNorm follows, whose statistics have to be gathered.
+        conv: 3x3 if it is `down` or `up`, else of any odd size.
+        operation: what goes with it. Strips of the `stem` bring their own padding to the left and
+            right.
+        normalized: True if an InstanceNorm follows, whose statistics have to be gathered.
         dtype: to calculate in.
+
+    Attributes:
+        index: its number among the layers of a network.
+        scale: by how much smaller than the image its output is: 1, 2, 4 and so on.
     """
 
     weight: Tensor
     bias: Tensor | None
     index: int
-    """Its number among the layers of a generator."""
+    scale: int
 
-    def __init__(self, conv: nn.Conv2d, kind: Kind, normalized: bool, dtype: torch.dtype):
+    def __init__(self, conv: nn.Conv2d, operation: Operation, normalized: bool, dtype: torch.dtype):
         super().__init__()
-        self.kind: Kind = kind
-        self.normalized = normalized
+        self.operation, self.normalized = operation, normalized
+        self.kind: Kind = operation.kind
         self.reach: int = conv.kernel_size[0] // 2
+        kind = self.kind
         weight = conv.weight.detach()
         if kind == "up":
             # Upsampling then 3x3 are four convolutions with 2x2 taps, one for each phase of the
@@ -60,7 +65,7 @@ class Layer(nn.Module):
         if kind == "stem" and dtype != torch.float32:
             # The image's own rounding would cost more than that of all features: x w is about
             # x_high w_high + x_low w_high + x_high w_low, three times the channels.
-            high, low = halves(weight, dtype)
+            high, low = split_high_low(weight, dtype)
             weight = torch.cat([high, high, low], 1)
         self.inner, self.outer = conv.in_channels, conv.out_channels
         self.stride = (2, 2) if kind == "down" else (1, 1)
@@ -74,8 +79,8 @@ class Layer(nn.Module):
         self.register_buffer("bias", bias)
 
     def parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Of the weight or bias, for one convolution each: of an upsampling for even rows, and odd
-        ones."""
+        """Splits the weight or bias, for one convolution each: of an upsampling for even rows, and
+        odd ones."""
         return x.chunk(2) if self.kind == "up" else (x,)
 
     def needs(self, start: int, stop: int) -> tuple[int, int]:
@@ -87,7 +92,7 @@ class Layer(nn.Module):
         return start - self.reach, stop + self.reach
 
     def bytes_per_row(self, width: int) -> int:
-        """What one output row of `width` pixels takes, with the input that it is made of."""
+        """Returns what one output row of `width` pixels takes, with its input."""
         inputs = {"down": 4.0, "up": 0.25}.get(self.kind, 1.0) * self.inner
         return round((inputs + self.outer) * width * self.weight.itemsize)
 
@@ -99,11 +104,11 @@ class Layer(nn.Module):
     def forward(self, strip: Tensor) -> Tensor:
         """1,C,rows,W with the rows that `needs` names, to the output rows."""
         if self.kind != "up":
-            return self.convolve(strip, 0)
+            return F.conv2d(strip, self.weight, self.bias, self.stride, self.padding)
         # Not as one transposed convolution: on the CPU its last bits depend on the strip's height
         # and the number of threads, and so do those of 2x2 taps with padding.
         height, padded = strip.shape[2] - 2, F.pad(strip, (1, 1))
-        even, odd = (self.convolve(padded[:, :, y : y + height + 1], y) for y in (0, 1))
+        even, odd = (self.rows_of(padded[:, :, y : y + height + 1], y) for y in (0, 1))
         return kernels_for(strip.device).interleave(even, odd)
 
     def whole(self, x: Tensor) -> Tensor:
@@ -124,111 +129,107 @@ class Layer(nn.Module):
                 pixels[:, :, i, :, j].copy_(phase.permute(0, 2, 3, 1))
         return pixels.view(len(x), 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
-    def convolve(self, x: Tensor, part: int) -> Tensor:
-        """With a part of the weights (see `parts`)."""
+    def rows_of(self, x: Tensor, part: int) -> Tensor:
+        """Even or odd rows of an upsampling (see `parts`)."""
         bias = None if self.bias is None else self.parts(self.bias)[part]
-        return F.conv2d(x, self.parts(self.weight)[part], bias, self.stride, self.padding)
+        return F.conv2d(x, self.parts(self.weight)[part], bias)
 
 
-class Layers(nn.Module):
-    """All layers of a generator, under the generator's names. BatchNorm must be folded."""
+class Layers(nn.ModuleList):
+    """All layers of a network, in the order of its operations. BatchNorm must be folded."""
 
-    def __init__(self, generator: Generator, dtype: torch.dtype):
+    def __init__(self, network: Architecture, dtype: torch.dtype):
+        check_operations(network.operations)
         super().__init__()
-
-        def single(source: ConvNorm, kind: Kind) -> Layer:
-            return Layer(source.conv, kind, isinstance(source.norm, InstanceNorm), dtype)
-
-        def stage(source: nn.Sequential) -> nn.ModuleList:
-            pairs = []
-            for block in source:
-                assert isinstance(block, ResidualBlock)
-                normalized = isinstance(block.norm1, InstanceNorm)
-                convs = (block.conv1, block.conv2)
-                pairs.append(nn.ModuleList(Layer(c, "same", normalized, dtype) for c in convs))
-            return nn.ModuleList(pairs)
-
-        self.stem = single(generator.stem, "stem")
-        self.encode1 = stage(generator.encode1)
-        self.down1 = single(generator.down1, "down")
-        self.encode2 = stage(generator.encode2)
-        self.down2 = single(generator.down2, "down")
-        self.encode3 = stage(generator.encode3)
-        self.decode3 = stage(generator.decode3)
-        self.up2 = single(generator.up2, "up")
-        self.decode2 = stage(generator.decode2)
-        self.up1 = single(generator.up1, "up")
-        self.decode1 = stage(generator.decode1)
-        self.head = Layer(generator.head, "same", False, dtype)
-        self.scales: list[int] = []
         scale = 1
-        for index, layer in enumerate(self):
-            layer.index = index
-            scale = (
-                scale * 2 if layer.kind == "down" else scale // 2 if layer.kind == "up" else scale
-            )
-            self.scales.append(scale)
-
-    def scale_of(self, layer: Layer) -> int:
-        """By how much smaller than the image a layer's output is: 1, 2 or 4."""
-        return self.scales[layer.index]
+        for index, operation in enumerate(network.operations):
+            conv, normalized = convolution(network, operation), is_normalized(network, operation)
+            layer = Layer(conv, operation, normalized, dtype)
+            if layer.kind == "down":
+                scale *= 2
+            elif layer.kind == "up":
+                scale //= 2
+            layer.index, layer.scale = index, scale
+            self.append(layer)
 
     def __iter__(self) -> Iterator[Layer]:
-        return (module for module in self.modules() if isinstance(module, Layer))
+        return (layer for layer in super().__iter__() if isinstance(layer, Layer))
+
+    @property
+    def stem(self) -> Layer:
+        """The first one."""
+        return next(iter(self))
+
+    @property
+    def width(self) -> int:
+        """Channels of the largest feature, were it as large as the image."""
+        return max(-(-layer.outer // layer.scale) for layer in list(self)[:-1])
+
+    @property
+    def radius(self) -> int:
+        """Pixels around a pixel that all layers together look at.
+
+        The pixel may lie anywhere in its cell at the coarsest scale.
+        """
+        # A convolution that makes the image smaller reaches so many pixels of its input.
+        scales = [layer.scale // 2 if layer.kind == "down" else layer.scale for layer in self]
+        reaches = [layer.reach * scale for layer, scale in zip(self, scales, strict=True)]
+        return sum(reaches) + max(layer.scale for layer in self) - 1
 
 
 class Fingerprint:
-    """Tells whether a generator's weights are still those that layers were made of."""
+    """Tells whether a network's weights are still those that layers were made of."""
 
-    def __init__(self, generator: Generator):
-        self.tensors = [(ref(t), *self.state(t)) for t in weights(generator)]
+    def __init__(self, network: Architecture):
+        self.tensors = [(ref(t), *self.state(t)) for t in weights(network)]
 
     @staticmethod
     def state(tensor: Tensor) -> tuple[int, int]:
         """Changes when the tensor is changed in place, moved, or given other memory."""
         return tensor._version, tensor.data_ptr()
 
-    def fits(self, generator: Generator) -> bool:
-        now = weights(generator)
+    def fits(self, network: Architecture) -> bool:
+        """True if they are."""
+        now = weights(network)
         return len(now) == len(self.tensors) and all(
             known() is t and self.state(t) == tuple(state)
             for t, (known, *state) in zip(now, self.tensors, strict=True)
         )
 
 
-_cache: WeakKeyDictionary[Generator, dict[torch.dtype, tuple[Fingerprint, Layers]]] = (
+_cache: WeakKeyDictionary[Architecture, dict[torch.dtype, tuple[Fingerprint, Layers]]] = (
     WeakKeyDictionary()
 )
 
 
-def weights(generator: Generator) -> list[Tensor]:
-    return [*generator.parameters(), *generator.buffers()]
+def weights(network: Architecture) -> list[Tensor]:
+    """Returns all tensors of a network."""
+    return [*network.parameters(), *network.buffers()]
 
 
-def layers_of(generator: Generator, dtype: torch.dtype) -> Layers:
-    """The generator's layers, made once and kept as long as the generator and its weights.
+def layers_of(network: Architecture, dtype: torch.dtype) -> Layers:
+    """Returns a network's layers, made once and kept as long as the network and its weights.
 
-    Of a generator that can be trained, or was made in inference mode, nothing is kept: its weights
+    Of a network that can be trained, or was made in inference mode, nothing is kept: its weights
     change too often, or without a trace.
     """
-    steady = not any(t.requires_grad or t.is_inference() for t in weights(generator))
-    kept = _cache.get(generator, {}).get(dtype)
-    if steady and kept is not None and kept[0].fits(generator):
-        return kept[1]
+    steady = not any(t.requires_grad or t.is_inference() for t in weights(network))
+    known = _cache.get(network, {}).get(dtype)
+    if steady and known is not None and known[0].fits(network):
+        return known[1]
     with torch.no_grad():
-        folded = fold_batchnorm(generator) if generator.norm == "batch" else generator
-        layers = Layers(folded, dtype)
+        layers = Layers(fold_batchnorm(network) if has_batchnorm(network) else network, dtype)
     if steady:
-        _cache.setdefault(generator, {})[dtype] = Fingerprint(generator), layers
+        _cache.setdefault(network, {})[dtype] = Fingerprint(network), layers
     return layers
 
 
-def forget_layers(generator: Generator) -> None:
-    """Drops what `layers_of` keeps, for a generator that leaves a device and has to free it."""
-    _cache.pop(generator, None)
+def forget_layers(network: Architecture) -> None:
+    """Drops what `layers_of` keeps, for a network that leaves a device and has to free it."""
+    _cache.pop(network, None)
 
 
-def halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Two numbers of a 16-bit type that add up to `x` (float32), to twice the digits."""
+def split_high_low(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Returns two numbers of a 16-bit type that add up to `x` (float32), to twice the digits."""
     high = x.to(dtype)
     return high, (x - high).to(dtype)

@@ -1,4 +1,4 @@
-"""Runs a generator on whole images: fast, in bounded memory, with whole-image statistics.
+"""Runs a network on whole images: fast, in bounded memory, with whole-image statistics.
 
 Each convolution works through the image in strips of a few rows. While a strip is in the
 processor's cache, its features are normalised, added and convolved, and the statistics of the
@@ -10,67 +10,83 @@ buffers are alive at once, and they can lie anywhere, also in a file.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 
-from ..bands.rows import AnyImage, FileImage
+from ..bands.rows import AnyImage
 from ..bands.workers import working
-from ..network.generator import Generator
-from .hooks import content_of, current
+from ..network.topology import SomeNetwork
 from .layers import layers_of
-from .precision import retry_in_fp32
-from .statistics import KeptMoments
+from .precision import Attempt, attempts_in_fp32_too
+from .statistics import FrozenMoments, Moments
 from .strips import StripExecution
 from .whole import WholeExecution, fits_whole
 
 
-class Network(nn.Module):
-    """A generator, ready to run on images.
+class Network(nn.Module, Generic[SomeNetwork]):
+    """A generator (or another `Architecture`), ready to run on images.
 
     Where 16 bits overflow, it goes on in fp32.
 
     Args:
-        generator: is not changed; runs on the device it is on. Its packed weights are kept for the
-            next network (see `layers_of`).
+        generator: is not changed; runs on the device it is on. Its packed weights are kept for
+            the next network (see `layers_of`).
         dtype: of the convolutions and of the features between them; statistics are float32.
 
     Attributes:
-        local: whether its statistics are kept, so that only nearby pixels count.
-        has_droplets: whether they are to be looked for and healed (see droplets.py).
+        local: True once its statistics are frozen, so that only nearby pixels count.
+        has_droplets: True if they are to be looked for and healed (see droplets.py).
+
+    Raises:
+        ValueError, TypeError: it has operations or modules that cannot be run.
     """
 
-    def __init__(self, generator: Generator, dtype: torch.dtype):
+    def __init__(self, generator: SomeNetwork, dtype: torch.dtype):
         super().__init__()
         self.dtype = dtype
-        self.standardized = generator.norm == "instance"
-        self.shortcut = generator.shortcut
-        self.has_droplets = self.standardized and not self.shortcut
-        self.width, self.depth = generator.width, generator.depth
+        self.stride, self.min_side = generator.stride, generator.min_side
+        self.standardized = generator.standardized
+        self.has_droplets = generator.has_droplets
         self.activate = generator.activate
-        self.source = (generator,)  # not as a submodule: the host would count its weights twice
+        self.source = (generator,)  # not a submodule: the host would count its weights twice
         self.layers = layers_of(generator, dtype)
-        self.kept = nn.ModuleList(KeptMoments() for _ in self.layers)
-        self.kept_image = KeptMoments()
+        self.frozen = nn.ModuleList(FrozenMoments() for _ in self.layers)
+        self.frozen_image = FrozenMoments()
         self.local = False
         self.unchecked: list[Tensor] = []
         self.warned = False  # of a memory limit that cannot be kept
 
     @property
+    def generator(self) -> SomeNetwork:
+        """The network with the weights."""
+        return self.source[0]
+
+    @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """The device that it runs on."""
         return self.layers.stem.weight.device
 
-    def switch_to_fp32(self) -> None:
-        """From now on in fp32. Statistics that are kept stay those of the old dtype."""
-        self.dtype = torch.float32
-        self.layers = layers_of(self.source[0], torch.float32)
+    @property
+    def nbytes(self) -> int:
+        """Size of all its tensors."""
+        return sum(buffer.nbytes for buffer in self.buffers())
 
-    def for_smaller_images(self) -> Network:
+    def switch_to_fp32(self) -> None:
+        """From now on in fp32. Statistics that are frozen stay those of the old dtype."""
+        self.dtype = torch.float32
+        self.layers = layers_of(self.generator, torch.float32)
+
+    def for_smaller_images(self) -> Network[SomeNetwork]:
         """Itself; of one in bf16 one in fp32: the errors would be enlarged with what it changes."""
-        exact = self.dtype != torch.bfloat16
-        return self if exact else Network(self.source[0], torch.float32)
+        return self if self.dtype != torch.bfloat16 else self.with_dtype(torch.float32)
+
+    def with_dtype(self, dtype: torch.dtype) -> Network[SomeNetwork]:
+        """A network of the same generator."""
+        return Network(self.generator, dtype)
 
     @torch.inference_mode()
     def forward(
@@ -78,7 +94,7 @@ class Network(nn.Module):
         image: AnyImage,
         *,
         memory: int | None = None,
-        keep: bool = False,
+        freeze: bool = False,
         check: bool = True,
         out: AnyImage | None = None,
     ) -> Any:
@@ -88,9 +104,9 @@ class Network(nn.Module):
             image: B,C,H,W in [0, 1], C = 1 or 3 (or 4: the last is ignored), any type of image (see
                 dtypes.py), device and size; or one in a temporary file.
             memory: bytes of the device that the run may take; None for no limit.
-            keep: keep the statistics: from now on the network is a local one.
-            check: whether to look now that all numbers are finite; else `check` has to be called
-                after this run and others. On a GPU looking takes as long as all that it has to do.
+            freeze: keep the statistics: from now on the network is a local one.
+            check: whether this run ends in a `checked` of its own; else the caller has one around
+                this run and others. On a GPU looking takes as long as all that it has to do.
             out: where to put the result, instead of a new tensor.
 
         Returns:
@@ -103,38 +119,37 @@ class Network(nn.Module):
         if out is None:
             shape = (image.shape[0], 3, *image.shape[2:])
             out = torch.empty(shape, dtype=torch.float32, device=self.device)
-
-        def run() -> AnyImage:
-            if fits_whole(self, image, memory):
-                execution = WholeExecution(self, image, keep)
-            else:
-                execution = StripExecution(self, image, memory, keep)
-            with working(self.device):
-                execution.run(out)
-            self.unchecked += execution.seen
-            if check or watch.kept:
-                self.check()
-            return out
-
-        watch = current()
-        if self.local or keep:
-            result = run() if self.local else retry_in_fp32(run, self.dtype, self.switch_to_fp32)
-            self.local = True
-            return result
-        # What lies in a file is too large to be kept.
-        kept = None if isinstance(image, FileImage) or isinstance(out, FileImage) else watch.kept
-        if kept is None:
-            return retry_in_fp32(run, self.dtype, self.switch_to_fp32)
-        assert isinstance(image, Tensor) and isinstance(out, Tensor)
-        key = (self.source[0], self.dtype, content_of(image))
-        known = kept.get(key)
-        if known is not None:
-            if watch.advance is not None:
-                watch.advance(image[:, 0].numel())
-            return out.copy_(known)
-        retry_in_fp32(run, self.dtype, self.switch_to_fp32)
-        kept.put(key, out)
+        freeze = freeze and not self.local
+        again = freeze or (check and not self.local)
+        found: list[tuple[FrozenMoments, Moments]] = []
+        for attempt in self.checked() if again else (nullcontext(),):
+            with attempt:
+                if fits_whole(self, image, memory):
+                    execution = WholeExecution(self, image, freeze)
+                else:
+                    execution = StripExecution(self, image, memory, freeze)
+                with working(self.device):
+                    execution.run(out)
+                self.unchecked += execution.seen
+                found = execution.to_freeze
+        for own, moments in found:
+            own.freeze(moments)
+        self.local |= freeze
+        if check and not again:
+            self.check()
         return out
+
+    def checked(self, switch_to_fp32: Callable[[], None] | None = None) -> Iterator[Attempt]:
+        """Gives an attempt to run the network, once or more often, without a check; and another
+        one in fp32, where 16 bits overflow.
+
+        Args:
+            switch_to_fp32: what to do before the second attempt, instead of the network's own.
+
+        Raises:
+            FloatingPointError: the numbers are not finite in fp32 either.
+        """
+        return attempts_in_fp32_too(self.check, self.dtype, switch_to_fp32 or self.switch_to_fp32)
 
     def check(self) -> None:
         """Raises FloatingPointError unless all numbers since the last check were finite."""
@@ -142,7 +157,7 @@ class Network(nn.Module):
             self.fetch(torch.empty(0, device=self.device))
 
     def fetch(self, x: Tensor) -> Tensor:
-        """`x` in main memory, and a `check`, for which the device is waited for but once."""
+        """Returns `x` in main memory, after a `check`; the device is waited for but once."""
         seen, self.unchecked = self.unchecked, []
         if not seen:
             return x.cpu()

@@ -8,50 +8,53 @@ from torch import Tensor
 
 from ..bands.rows import AnyImage, read_rows
 from ..network.generator import STANDARDIZE_EPS, pad_to_stride
-from ..ops.dtypes import movable, to_unit
-from .layers import halves
+from ..ops.dtypes import indexable, to_unit
+from .layers import split_high_low
+from .state import NetworkState
 from .statistics import Moments
-
-STEM_REACH = 3
-"""Pixels that the stem looks at on each side."""
 
 
 class PaddedImage:
     """The input as the stem wants it: padded, standardized, in strips.
 
     Args:
+        network: whose stem reads it.
         image: B,C,H,W in [0, 1] (values beyond are clipped), any type of image and any device.
-        device: of the strips.
 
     Attributes:
-        size: height and width, multiples of `STRIDE`.
+        size: height and width, multiples of the network's stride.
+        reach: pixels that the stem looks at on each side.
     """
 
-    def __init__(self, image: AnyImage, device: torch.device):
-        self.image, self.device = image, device
+    def __init__(self, network: NetworkState, image: AnyImage):
+        self.image, self.device = image, network.device
+        self.reach = network.layers.stem.reach
         self.height, self.width = image.shape[2:]
-        self.rows, self.columns = (padded_indices(n).to(image.device) for n in image.shape[2:])
-        self.size = len(self.rows) - 2 * STEM_REACH, len(self.columns) - 2 * STEM_REACH
+        self.rows, self.columns = (
+            padded_indices(side, network.stride, network.min_side, self.reach).to(image.device)
+            for side in image.shape[2:]
+        )
+        self.size = len(self.rows) - 2 * self.reach, len(self.columns) - 2 * self.reach
 
     def read(self, frame: int, start: int, stop: int, reach: int = 0) -> Tensor:
         """1,3,rows,W in [-1, 1], float32, with `reach` pixels all around."""
-        rows = self.rows[start + STEM_REACH - reach : stop + STEM_REACH + reach]
-        columns = self.columns[STEM_REACH - reach : len(self.columns) - STEM_REACH + reach]
+        rows = self.rows[start + self.reach - reach : stop + self.reach + reach]
+        columns = self.columns[self.reach - reach : len(self.columns) - self.reach + reach]
         if self.image.device.type == "cpu":
-            return self.wanted(self.gather(frame, rows, columns, reach))
+            return self.in_range(self.gather(frame, rows, columns, reach))
         whole = read_rows(self.image, frame, 0, self.height)  # in as few operations as possible
-        return self.wanted(select(whole[:, :3], rows, columns))
+        return self.in_range(select(whole[:, :3], rows, columns))
 
     def read_all(self) -> Tensor:
         """All frames, as `read` with the stem's padding: B,3,H,W."""
         assert isinstance(self.image, Tensor)  # where whole features have room, the image has
-        return self.wanted(select(self.image[:, :3], self.rows, self.columns))
+        return self.in_range(select(self.image[:, :3], self.rows, self.columns))
 
     def gather(self, frame: int, rows: Tensor, columns: Tensor, reach: int) -> Tensor:
-        """These rows and columns; what lies within the image is copied, not looked up."""
+        """Returns these rows and columns; what lies within the image is copied, not looked up."""
         first, last = int(rows.min()), int(rows.max()) + 1
         block = read_rows(self.image, frame, first, last)[:, :3]
-        strip = movable(block)
+        strip = indexable(block)
         if len(rows) != last - first or int(rows[0]) != first:
             strip = strip.index_select(2, rows - first)
         left, right = (
@@ -60,30 +63,31 @@ class PaddedImage:
         parts = [part for part in (left, strip, right) if part.shape[3]]
         return (torch.cat(parts, 3) if len(parts) > 1 else strip).view(block.dtype)
 
-    def wanted(self, strip: Tensor) -> Tensor:
-        """What was read, as the network wants it."""
+    def in_range(self, strip: Tensor) -> Tensor:
+        """Returns what was read, 3 channels in [-1, 1], on the network's device."""
         strip = to_unit(strip.to(self.device)).clamp(0, 1).mul_(2).sub_(1)
         return strip.expand(-1, 3, -1, -1)
 
 
 def select(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """These rows and columns of B,C,H,W of any type."""
-    return movable(image).index_select(2, rows).index_select(3, columns).view(image.dtype)
+    """Returns these rows and columns of B,C,H,W of any type."""
+    return indexable(image).index_select(2, rows).index_select(3, columns).view(image.dtype)
 
 
-def padded_indices(size: int) -> Tensor:
-    """Which line of an image of `size` lines stands where, once `pad_to_stride` and the stem's
-    reflection have padded it."""
-    lines = pad_to_stride(torch.arange(size, dtype=torch.float32).expand(1, 1, 1, size))
-    return F.pad(lines[:, :, 0], (STEM_REACH, STEM_REACH), mode="reflect")[0, 0].long()
+def padded_indices(size: int, stride: int, min_side: int, reach: int) -> Tensor:
+    """Returns which line of an image of `size` lines stands where, once `pad_to_stride` and the
+    stem's reflection have padded it."""
+    line = torch.arange(size, dtype=torch.float32).expand(1, 1, 1, size)
+    lines = pad_to_stride(line, stride, min_side)
+    return F.pad(lines[:, :, 0], (reach, reach), mode="reflect")[0, 0].long()
 
 
 def stem_input(image: Tensor, moments: Moments | None, dtype: torch.dtype) -> Tensor:
-    """What the stem reads, of B,3,H,W in [-1, 1]: standardized with these moments, in the dtype (in
-    halves if it has 16 bits, see `Layer`), channels_last."""
+    """Makes what the stem reads of B,3,H,W in [-1, 1]: standardized with the moments, in the dtype
+    (in two parts if it has 16 bits, see `Layer`), channels_last."""
     if moments is not None:
         image = (image - moments.mean) * torch.rsqrt(moments.var + STANDARDIZE_EPS)
     if dtype != torch.float32:
-        high, low = halves(image, dtype)
+        high, low = split_high_low(image, dtype)
         image = torch.cat([high, low, high], 1)
     return image.to(dtype, memory_format=torch.channels_last)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, TypeVar, get_args
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, NamedTuple, get_args
 
 import torch
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
-Result = TypeVar("Result")
 
 log = logging.getLogger("devudp")
 
@@ -22,12 +20,12 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 HALF: tuple[Precision, ...] = ("bf16", "fp16")
 """The precisions of 16 bits."""
 
-MOST_COMMON, MOST = 1.0, 2.0
+MAX_COMMON, MAX_DIFFERENCE = 1.0, 2.0
 """Limits of `Difference.common` and `.largest`: beyond them `auto` does without a type."""
 
 
 class Difference(NamedTuple):
-    """How far restored images are from those made in fp32, in units of 1/255.
+    """Distance of restored images from those made in fp32, in units of 1/255.
 
     Attributes:
         mean: of all values of all images.
@@ -41,21 +39,21 @@ class Difference(NamedTuple):
 
     @property
     def is_small(self) -> bool:
-        """Whether it cannot be seen: less than what rounding to 8 bits may change."""
-        return self.common <= MOST_COMMON and self.largest <= MOST
+        """True if it cannot be seen: less than what rounding to 8 bits may change."""
+        return self.common <= MAX_COMMON and self.largest <= MAX_DIFFERENCE
 
 
 Measured = Mapping[Precision, Difference]
-"""Of a checkpoint, in 16 bits. A precision that is missing has not been measured."""
+"""Differences of a checkpoint in 16 bits. A precision that is missing has not been measured."""
 
 
 def to_json(measured: Measured) -> str:
-    """For the metadata of a checkpoint."""
+    """Writes them as text for the metadata of a checkpoint."""
     return json.dumps({name: found._asdict() for name, found in measured.items()})
 
 
 def from_json(text: str) -> Measured:
-    """What `to_json` wrote; precisions that this version does not know are left out.
+    """Reads what `to_json` wrote; precisions that this version does not know are left out.
 
     Raises:
         ValueError: it is damaged.
@@ -82,7 +80,7 @@ FIELDS = Difference._fields
 def choose_dtype(
     precision: Precision, device: torch.device, measured: Measured | None = None
 ) -> torch.dtype:
-    """The dtype of a precision on a device.
+    """Chooses the dtype of a precision on a device.
 
     `auto` is the fastest one of which it is known that it makes no visible difference for this
     checkpoint (`Difference.is_small`): on an accelerator fp16, then bf16; on a processor with
@@ -101,33 +99,62 @@ def choose_dtype(
 
 
 def has_bf16_instructions() -> bool:
-    """Whether this processor multiplies bf16 numbers (AVX512-BF16 or AMX). Others emulate it."""
+    """True if this processor multiplies bf16 numbers (AVX512-BF16 or AMX). Others emulate it."""
     questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in questions)
 
 
-def retry_in_fp32(
-    run: Callable[[], Result], dtype: torch.dtype, switch_to_fp32: Callable[[], None]
-) -> Result:
-    """`run()`; where 16 bits overflow, once more in fp32.
+class Attempt:
+    """A run whose numbers may overflow, as a context: see `attempts_in_fp32_too`.
+
+    Attributes:
+        failed: whether they did.
+    """
+
+    def __init__(self, check: Callable[[], None], is_last: bool):
+        self.check, self.is_last, self.failed = check, is_last, False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        try:
+            if error is None:
+                self.check()
+        except FloatingPointError as found:
+            if self.is_last:
+                raise
+            error = found
+        self.failed = not self.is_last and isinstance(error, FloatingPointError)
+        return self.failed
+
+
+def attempts_in_fp32_too(
+    check: Callable[[], None], dtype: torch.dtype, switch_to_fp32: Callable[[], None]
+) -> Iterator[Attempt]:
+    """Gives a second attempt, in fp32, where 16 bits overflow.
+
+        for attempt in attempts_in_fp32_too(check, dtype, switch_to_fp32):
+            with attempt:
+                run()
 
     Args:
-        run: computes in `dtype`, in fp32 after `switch_to_fp32()`.
+        check: is called after each attempt; raises FloatingPointError if numbers are not finite.
+        dtype: that the first attempt computes in.
         switch_to_fp32: is called once, before the second attempt; what follows stays in fp32.
 
     Raises:
         FloatingPointError: the results are not finite in fp32 either.
     """
-    try:
-        return run()
-    except FloatingPointError:
-        if dtype == torch.float32:
-            raise
-    # Outside of the except block: inside, the error's traceback still holds the tensors.
+    first = Attempt(check, is_last=dtype == torch.float32)
+    yield first
+    if not first.failed:
+        return
+    # Outside of the attempt: inside, the error's traceback still holds the tensors.
     log.warning(
         "Numbers overflowed in %s: computing this again in fp32, and what follows too. To skip the "
         "first attempt, choose precision fp32.",
         str(dtype).removeprefix("torch."),
     )
     switch_to_fp32()
-    return run()
+    yield Attempt(check, is_last=True)

@@ -1,4 +1,4 @@
-"""What layers read from and write to: images and features, in strips of rows."""
+"""Readers and writers of layers: images and features, in strips of rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..bands.workers import AHEAD, Order, worker_count
 from ..network.generator import NORM_EPS
 from .buffers import BufferPool, RowBuffer, empty_strip
 from .kernels import kernels_for, signed
-from .padded_image import STEM_REACH, PaddedImage, stem_input
+from .padded_image import PaddedImage, stem_input
 from .statistics import Moments
 
 
@@ -28,7 +28,7 @@ class Span(NamedTuple):
 
 
 class Reader(Protocol):
-    """What a layer reads from: strips of rows, by several threads."""
+    """Gives a layer its input: strips of rows, for several threads."""
 
     def expect(self, spans: list[Span]) -> None:
         """Tells which strips there will be, from top to bottom, frame after frame."""
@@ -44,7 +44,7 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
-    """Where a layer's output goes: strips of rows, by several threads."""
+    """Takes a layer's output: strips of rows, from several threads."""
 
     def write(self, index: int, span: Span, strip: Tensor) -> None:
         """1,C,h,W."""
@@ -68,7 +68,8 @@ class StemReader:
 
     def strip(self, index: int) -> Tensor:
         frame, start, stop = self.spans[index]
-        strip = self.image.read(frame, start + STEM_REACH, stop - STEM_REACH, STEM_REACH)
+        reach = self.image.reach
+        strip = self.image.read(frame, start + reach, stop - reach, reach)
         return stem_input(strip, self.moments, self.dtype)
 
     def stop(self) -> None:
@@ -123,7 +124,7 @@ class FeatureReader:
         self.feature, self.space = feature, space
         self.spans: list[Span] = []
         self.turns, self.shared = Order[None](), Order[Tensor]()
-        self.kept = None if keep is None else FeatureWriter(keep)
+        self.copy = None if keep is None else FeatureWriter(keep)
         self.own = threading.local()
 
     def expect(self, spans: list[Span]) -> None:
@@ -136,7 +137,7 @@ class FeatureReader:
         return max(start, 0), min(stop, self.feature.buffer.shape.height)
 
     def follows(self, index: int) -> bool:
-        """Whether the strip before it is of the same frame."""
+        """True if the strip before it is of the same frame."""
         return index > 0 and self.spans[index].frame == self.spans[index - 1].frame
 
     def own_buffers(self) -> tuple[Tensor, Tensor]:
@@ -167,8 +168,8 @@ class FeatureReader:
         if bottom < self.spans[index].stop:
             strip[:, :, bottom - start :].zero_()
         self.compute(new, pieces, base)
-        if self.kept is not None:
-            self.kept.write(index, Span(self.spans[index].frame, done, bottom), new, copy=True)
+        if self.copy is not None:
+            self.copy.write(index, Span(self.spans[index].frame, done, bottom), new, copy=True)
         share = self.shared_with_next(index)
         early = share >= done  # as a rule: then the next strip need not wait for this one's top
         if early:
@@ -195,7 +196,7 @@ class FeatureReader:
         kernels.compute_rows(out, found, base, mean, var, NORM_EPS, rectified)
 
     def stop(self) -> None:
-        for order in (self.turns, self.shared, self.kept):
+        for order in (self.turns, self.shared, self.copy):
             if order is not None:
                 order.stop()
 
@@ -228,8 +229,8 @@ class OutputWriter:
             self.look(frame, start, head[inside])
         result = self.activate(head, self.image.read(frame, start, stop))[inside].mul_(0.5)
         if isinstance(self.out, Tensor) and self.out.device == result.device:
-            place = read_rows(self.out, frame, start, start + result.shape[2])
-            torch.add(result, 0.5, out=place)
+            region = read_rows(self.out, frame, start, start + result.shape[2])
+            torch.add(result, 0.5, out=region)
         else:
             write_rows(self.out, frame, start, result.add_(0.5))
 

@@ -35,8 +35,8 @@ class Moments(NamedTuple):
     var: Tensor
 
 
-class KeptMoments(nn.Module):
-    """The place of one normalisation's moments in a network that keeps them; moves with it."""
+class FrozenMoments(nn.Module):
+    """One normalisation's moments in a network whose statistics are frozen; moves with it."""
 
     mean: Tensor | None
     var: Tensor | None
@@ -46,12 +46,13 @@ class KeptMoments(nn.Module):
         self.register_buffer("mean", None)
         self.register_buffer("var", None)
 
-    def keep(self, found: Moments) -> None:
+    def freeze(self, found: Moments) -> None:
+        """From now on, these are the moments."""
         self.mean, self.var = found.mean, found.var
 
     @property
     def moments(self) -> Moments | None:
-        """None until some are kept."""
+        """None until they are frozen."""
         if self.mean is None or self.var is None:
             return None
         return Moments(0, self.mean, self.var)
@@ -62,8 +63,8 @@ def group_rows(numbers: int) -> int:
     return 2 * -(-GROUP_NUMBERS // (2 * numbers))
 
 
-def wide(x: Tensor) -> Tensor:
-    """`x` in float64, on the CPU if its device has none."""
+def to_float64(x: Tensor) -> Tensor:
+    """Returns `x` in float64, on the CPU if its device has none."""
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
@@ -94,11 +95,11 @@ def join(parts: list[Moments]) -> Moments:
 
 def join_stacked(parts: list[int], means: Tensor, variances: Tensor) -> Moments:
     """`join` of parts of these sizes."""
-    wide_means, total = wide(means), sum(parts)
-    sizes = torch.tensor(parts, dtype=wide_means.dtype, device=wide_means.device)
+    exact_means, total = to_float64(means), sum(parts)
+    sizes = torch.tensor(parts, dtype=exact_means.dtype, device=exact_means.device)
     sizes = sizes.view(-1, *[1] * (means.ndim - 1))
-    mean = in_order(sizes * wide_means) / total
-    var = in_order(sizes * (wide(variances) + (wide_means - mean).square())) / total
+    mean = in_order(sizes * exact_means) / total
+    var = in_order(sizes * (to_float64(variances) + (exact_means - mean).square())) / total
     return Moments(total, mean.to(means), var.to(variances))
 
 
@@ -139,7 +140,7 @@ class ImageStatistics:
 
     def add(self, index: int, strip: Tensor) -> None:
         """`index`: the strip's number from the top."""
-        exact = wide(strip)  # a dark image is close to -1: float32 would leave it few digits
+        exact = to_float64(strip)  # a dark image is close to -1: float32 would leave it few digits
         sums = torch.stack([exact.sum(3), exact.square_().sum(3)])  # 2,1,C,h
         self.sums[index] = small(sums.sum(2)[:, 0])
         self.sizes[index] = strip.numel()

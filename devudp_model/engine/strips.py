@@ -1,17 +1,19 @@
-"""One run of a network strip by strip: on a CPU, and wherever whole features have no room."""
+"""One run of a network strip by strip: on a CPU, and wherever whole features do not fit.
+
+A strip is a few rows of a feature over its full width: the unit that one worker computes at a time.
+"""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..bands.rows import AnyImage, extremes
 from ..bands.workers import in_parallel, worker_count
 from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
-from .hooks import current
+from .hooks import current_hooks
 from .layers import Layer
 from .padded_image import PaddedImage
 from .row_io import (
@@ -24,18 +26,16 @@ from .row_io import (
     StemReader,
     Writer,
 )
-from .statistics import FeatureStatistics, ImageStatistics, KeptMoments, Moments, group_rows
-
-if TYPE_CHECKING:
-    from .network import Network
+from .state import NetworkState
+from .statistics import FeatureStatistics, FrozenMoments, ImageStatistics, Moments, group_rows
 
 log = logging.getLogger("devudp")
 
 CACHE_BYTES, GPU_STRIP_BYTES = 4 * 2**20, 64 * 2**20
-"""Of a layer's input and output strip together; on the CPU for each thread, for its cache."""
+"""Size of a layer's input and output strip together; on the CPU for each thread, for its cache."""
 
 LIBRARIES_BYTES = 48 * 2**20
-"""What PyTorch's kernels take for themselves, about."""
+"""Taken by PyTorch's kernels for themselves, about."""
 
 
 class StripExecution:
@@ -46,32 +46,32 @@ class StripExecution:
     upsampling, the two of the middle scale, half as large.
     """
 
-    def __init__(self, network: Network, image: AnyImage, memory: int | None, keep: bool):
-        self.network, self.layers, self.keep = network, network.layers, keep
-        self.image = PaddedImage(image, network.device)
+    def __init__(self, network: NetworkState, image: AnyImage, memory: int | None, freeze: bool):
+        self.network, self.layers, self.freeze = network, network.layers, freeze
+        self.image = PaddedImage(network, image)
         self.frames = image.shape[0]
         self.seen: list[Tensor] = []
-        self.to_keep: list[tuple[KeptMoments, Moments]] = []
+        self.to_freeze: list[tuple[FrozenMoments, Moments]] = []
         self.threads, self.strip_bytes = 1, GPU_STRIP_BYTES
         if network.device.type == "cpu":
             self.threads, self.strip_bytes = worker_count(), CACHE_BYTES
         left = None if memory is None else self.left_for_buffers(memory)
         self.space = BufferPool(network.dtype, network.device, left)
-        self.advance = current().advance
+        self.advance = current_hooks().advance
         total = sum(layer.work * self.size_of(layer) for layer in self.layers)
         self.pixels_per_work = image.shape[2] * image.shape[3] / total
 
     def size_of(self, layer: Layer) -> int:
-        """Pixels of a frame of its output."""
+        """Returns the pixels of a frame of its output."""
         height, width = self.image.size
-        return height * width // self.layers.scale_of(layer) ** 2
+        return height * width // layer.scale**2
 
     def left_for_buffers(self, memory: int) -> int:
-        """Of a memory limit; where little is left, strips become smaller too."""
+        """Returns what a memory limit leaves; where that is little, strips become smaller too."""
         network = self.network
-        row = network.width * self.image.size[1]
+        row = self.layers.width * self.image.size[1]
         sums = 4 * row * group_rows(row) * self.threads
-        least = LIBRARIES_BYTES + sums + sum(buffer.nbytes for buffer in network.buffers())
+        least = LIBRARIES_BYTES + sums + network.nbytes
         if memory < least and not network.warned:
             network.warned = True
             log.warning(
@@ -84,29 +84,16 @@ class StripExecution:
         return max(memory - least - 4 * self.strip_bytes * self.threads, 0)
 
     def run(self, out: AnyImage) -> None:
-        """The whole network, into `out` (B,3,H,W, float32)."""
-        layers = self.layers
-        feature = self.layer(layers.stem, self.standardized(), self.allocate(1))
-        feature = self.blocks(layers.encode1, feature)
-        feature, skip1 = self.down(layers.down1, feature, self.allocate(2))
-        feature = self.blocks(layers.encode2, feature)
-        feature, skip2 = self.down(layers.down2, feature, self.allocate(4))
-        feature = self.blocks(layers.encode3, feature)
-        feature = self.blocks(layers.decode3, feature)
-        feature = self.up(layers.up2, feature, self.allocate(2), skip2)
-        feature = self.blocks(layers.decode2, feature)
-        feature = self.up(layers.up1, feature, self.allocate(1), skip1)
-        feature = self.blocks(layers.decode1, feature)
+        """Runs the whole network, into `out` (B,3,H,W, float32)."""
+        *inner, head = self.layers
         pixels = out.shape.numel() // out.shape[1]
         droplets = Droplets(pixels) if self.network.has_droplets else None
         look = droplets and droplets.look
         writer = OutputWriter(self.network.activate, self.image, out, look)
-        self.stream(layers.head, self.read(feature), writer, self.image.size)
+        self.stream(head, self.read(self.features(inner)), writer, self.image.size)
         if droplets is not None:
             droplets.heal(out, self.image.image)
         self.seen.append(extremes(out))
-        for place, found in self.to_keep:
-            place.keep(found)
         if self.space.spilled:
             log.info(
                 "%.2g GB of features did not fit into the memory limit and went to %s",
@@ -114,51 +101,48 @@ class StripExecution:
                 self.space.spill_location,
             )
 
-    def allocate(self, scale: int) -> RowBuffer:
-        """A new buffer; `scale` 1, 2 or 4 pixels to one."""
-        height, width = self.image.size
-        shape = (self.frames, self.network.width * scale, height // scale, width // scale)
-        return self.space.allocate(BufferShape(*shape))
-
-    def read(self, feature: Feature, keep: RowBuffer | None = None) -> FeatureReader:
-        return FeatureReader(feature, keep, self.space)
-
-    def blocks(self, stage: nn.ModuleList, feature: Feature) -> Feature:
-        """Residual blocks, in place on two buffers."""
-        for conv1, conv2 in stage:  # pyright: ignore[reportGeneralTypeIssues]
-            work, base = feature.buffer, self.buffer_to_keep(feature)
-            inner = self.layer(conv1, self.read(feature, keep=base), work)
-            feature = self.layer(conv2, self.read(inner), work, relu=False)
-            feature.base = base
+    def features(self, layers: list[Layer]) -> Feature:
+        """Runs the network's operations but for the head; returns what that reads."""
+        stem, *others = layers
+        feature = self.convolve(stem, self.standardized(), self.allocate(stem))
+        kept: list[RowBuffer] = []
+        for layer in others:
+            before, same = feature, self.shape_of(layer) == feature.buffer.shape
+            target = before.buffer if same else self.allocate(layer)
+            copy = self.buffer_to_keep(before) if layer.operation.keep else None
+            feature = self.convolve(layer, self.read(before, keep=copy), target)
+            if not same:
+                self.space.free(before.buffer)
+            if copy is not None:
+                kept.append(copy)
+            elif before.base is not None:
+                self.space.free(before.base)
+            if layer.operation.add:
+                feature.base = kept.pop()
         return feature
 
+    def shape_of(self, layer: Layer) -> BufferShape:
+        """Returns the shape of a layer's output."""
+        height, width = (side // layer.scale for side in self.image.size)
+        return BufferShape(self.frames, layer.outer, height, width)
+
+    def allocate(self, layer: Layer) -> RowBuffer:
+        """Returns a new buffer for a layer's output."""
+        return self.space.allocate(self.shape_of(layer))
+
+    def read(self, feature: Feature, keep: RowBuffer | None = None) -> FeatureReader:
+        """Returns what reads a feature, and writes down what it reads in `keep`."""
+        return FeatureReader(feature, keep, self.space)
+
     def buffer_to_keep(self, feature: Feature) -> RowBuffer:
-        """Where a feature is to be kept: where a part of it was, as far as that is free."""
+        """Returns the buffer to keep a feature in: its own base, which is free once it is read."""
         return feature.base or self.space.allocate(feature.buffer.shape)
 
-    def down(self, layer: Layer, feature: Feature, target: RowBuffer) -> tuple[Feature, RowBuffer]:
-        """The coarser feature, and the buffer where the finer one is kept."""
-        kept = self.buffer_to_keep(feature)
-        coarser = self.layer(layer, self.read(feature, keep=kept), target)
-        self.space.free(feature.buffer)
-        return coarser, kept
-
-    def up(self, layer: Layer, feature: Feature, target: RowBuffer, skip: RowBuffer) -> Feature:
-        """The finer feature, with the encoder's added."""
-        finer = self.layer(layer, self.read(feature), target)
-        self.space.free(feature.buffer)
-        if feature.base is not None:
-            self.space.free(feature.base)
-        finer.base = skip
-        return finer
-
-    def layer(
-        self, layer: Layer, reader: Reader, target: RowBuffer, *, relu: bool = True
-    ) -> Feature:
-        """Convolution into `target`; normalisation (and ReLU) are left to who reads it."""
-        height, width = target.shape[2:]
-        writer = FeatureWriter(target)
-        return Feature(target, self.stream(layer, reader, writer, (height, width)), relu)
+    def convolve(self, layer: Layer, reader: Reader, target: RowBuffer) -> Feature:
+        """Convolves into `target`; normalisation (and ReLU) are left to who reads it."""
+        size = target.shape.height, target.shape.width
+        moments = self.stream(layer, reader, FeatureWriter(target), size)
+        return Feature(target, moments, layer.operation.relu)
 
     def stream(
         self, layer: Layer, reader: Reader, writer: Writer, size: tuple[int, int]
@@ -166,10 +150,10 @@ class StripExecution:
         """Convolves strip by strip; `size` of the output. The moments are those of all frames."""
         spans = self.spans(layer, size)
         reader.expect([Span(frame, *layer.needs(i, j)) for frame, i, j in spans])
-        place = self.network.kept[layer.index]
-        assert isinstance(place, KeptMoments)
+        own = self.network.frozen[layer.index]
+        assert isinstance(own, FrozenMoments)
         statistics = None
-        if layer.normalized and place.moments is None:
+        if layer.normalized and own.moments is None:
             statistics = FeatureStatistics(self.group_of(layer, size))
 
         def work(index: int) -> float:
@@ -187,11 +171,11 @@ class StripExecution:
 
         in_parallel(work, len(spans), self.advance, stop)
         if statistics is None:
-            return place.moments
+            return own.moments
         found = statistics.moments()
         self.seen.append(found.var)
-        if self.keep:
-            self.to_keep.append((place, found))
+        if self.freeze:
+            self.to_freeze.append((own, found))
         return found
 
     def group_of(self, layer: Layer, size: tuple[int, int]) -> int:
@@ -209,11 +193,11 @@ class StripExecution:
         return [Span(f, *strip) for f in range(self.frames) for strip in cut(height, rows, group)]
 
     def standardized(self) -> StemReader:
-        """What the stem reads: see `generator.standardize`."""
+        """Returns what the stem reads: see `generator.standardize`."""
         network, image = self.network, self.image
         if not network.standardized:
             return StemReader(image, None, network.dtype)
-        found = network.kept_image.moments
+        found = network.frozen_image.moments
         if found is None:
             height, width = image.size
             rows = max(1, min(self.strip_bytes // (64 * width), -(-height // self.threads)))
@@ -230,8 +214,8 @@ class StripExecution:
 
             in_parallel(work, len(spans))
             found = statistics.moments(network.device)
-            if self.keep:
-                self.to_keep.append((network.kept_image, found))
+            if self.freeze:
+                self.to_freeze.append((network.frozen_image, found))
         return StemReader(image, found, network.dtype)
 
 

@@ -14,15 +14,15 @@ Two variants of one network (paper, section 3.3):
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .batch_norm import conv_norm
 from .instance_norm import NORM_EPS, InstanceNorm
+from .topology import Operation, Operations, residual_block
 
 Variant = Literal["devudp", "devudp-dt"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -52,14 +52,14 @@ def standardize(x: Tensor) -> Tensor:
     return ((x.float() - mean) * torch.rsqrt(var + STANDARDIZE_EPS)).to(x.dtype)
 
 
-def pad_to_stride(x: Tensor) -> Tensor:
-    """Grows B,C,H,W at the bottom and the right to multiples of `STRIDE`, at least `MIN_SIDE`.
+def pad_to_stride(x: Tensor, stride: int = STRIDE, min_side: int = MIN_SIDE) -> Tensor:
+    """Grows B,C,H,W at the bottom and the right to multiples of `stride`, at least `min_side`.
 
     By reflection; a side too short to be reflected (up to 4 pixels) repeats its last line.
     """
     for axis in (2, 3):
         size = x.shape[axis]
-        grow = max(-(-size // STRIDE) * STRIDE, MIN_SIDE) - size
+        grow = max(-(-size // stride) * stride, min_side) - size
         if grow:
             mode = "reflect" if grow < size else "replicate"
             x = F.pad(x, (0, 0, 0, grow) if axis == 2 else (0, grow, 0, 0), mode=mode)
@@ -71,29 +71,8 @@ def make_norm(norm: Norm, channels: int) -> nn.Module:
     return InstanceNorm() if norm == "instance" else nn.BatchNorm2d(channels, eps=NORM_EPS)
 
 
-def gain_and_bias(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """BatchNorm in eval mode as x gain + bias, a number per channel each; float64."""
-    assert norm.running_mean is not None and norm.running_var is not None
-    gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    return gain, norm.bias.double() - norm.running_mean.double() * gain
-
-
-def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """B,C,H,W through a convolution without bias and the norm after it.
-
-    On a CPU without compiling, a frozen BatchNorm is trained as a part of the convolution: its own
-    passes over all features, forward and backward, take longer than those over the weights.
-    """
-    eager = x.device.type == "cpu" and not torch.compiler.is_compiling()
-    trained = eager and torch.is_grad_enabled()
-    if not trained or norm.training or not isinstance(norm, nn.BatchNorm2d):
-        return norm(conv(x))
-    gain, bias = (each.to(conv.weight.dtype) for each in gain_and_bias(norm))
-    return conv._conv_forward(x, conv.weight * gain[:, None, None, None], bias)
-
-
 class ConvNorm(nn.Module):
-    """Convolution without bias (a norm would take it out again), norm, ReLU."""
+    """Convolution without bias (a norm would take it out again) and norm: one operation's."""
 
     def __init__(
         self,
@@ -111,12 +90,9 @@ class ConvNorm(nn.Module):
         )
         self.norm = make_norm(norm, outer)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(conv_norm(self.conv, self.norm, x))
-
 
 class ResidualBlock(nn.Module):
-    """Conv 3x3, norm, ReLU, conv 3x3, norm; plus the input."""
+    """The modules of `residual_block`: conv 3x3, norm, ReLU, conv 3x3, norm; plus the input."""
 
     def __init__(self, norm: Norm, channels: int):
         super().__init__()
@@ -124,17 +100,6 @@ class ResidualBlock(nn.Module):
         self.norm1 = make_norm(norm, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm2 = make_norm(norm, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner = F.relu(conv_norm(self.conv1, self.norm1, x))
-        return x + conv_norm(self.conv2, self.norm2, inner)
-
-
-class Upsample(ConvNorm):
-    """Nearest-neighbour by 2, then convolution: a transposed convolution leaves checkerboards."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Generator(nn.Module):
@@ -147,11 +112,16 @@ class Generator(nn.Module):
         norm, shortcut: for the paper's ablations, what to have instead of the variant's own
             normalisation, and of its global shortcut or lack of one.
 
+    Attributes:
+        operations: of which `body` consists; the modules only hold the weights.
+
     With the paper's width 64 and depth 2: 6,949,251 and 6,957,699 parameters.
 
     Raises:
         ValueError: unknown variant, or width or depth below 1.
     """
+
+    stride, min_side = STRIDE, MIN_SIDE
 
     def __init__(
         self,
@@ -168,6 +138,7 @@ class Generator(nn.Module):
         if width < 1 or depth < 1:
             raise ValueError(f"width and depth must be at least 1, not {width} and {depth}")
         self.variant: Variant = variant
+        self.operations = operations_of(depth)
         self.width, self.depth = width, depth
         self.norm: Norm = norm or ("instance" if variant == "devudp" else "batch")
         self.shortcut = variant == "devudp-dt" if shortcut is None else shortcut
@@ -187,9 +158,9 @@ class Generator(nn.Module):
         self.down2 = ConvNorm(self.norm, middle, coarse, stride=2)
         self.encode3 = stage(coarse)
         self.decode3 = stage(coarse)
-        self.up2 = Upsample(self.norm, coarse, middle)
+        self.up2 = ConvNorm(self.norm, coarse, middle)
         self.decode2 = stage(middle)
-        self.up1 = Upsample(self.norm, middle, fine)
+        self.up1 = ConvNorm(self.norm, middle, fine)
         self.decode1 = stage(fine)
         self.head = nn.Conv2d(fine, 3, 7, padding=3)
         self.reset_parameters()
@@ -203,21 +174,46 @@ class Generator(nn.Module):
         if self.shortcut:
             nn.init.zeros_(self.head.weight)
 
+    @property
+    def standardized(self) -> bool:
+        """True if the input is standardized (see `standardize`)."""
+        return self.norm == "instance"
+
+    @property
+    def has_droplets(self) -> bool:
+        """True if the output may have droplets: see engine/droplets.py."""
+        return self.standardized and not self.shortcut
+
     def forward(self, x: Tensor) -> Tensor:
         """B,3,H,W in [-1, 1], H and W at least 1, to the same shape and range."""
         height, width = x.shape[-2:]
         x = pad_to_stride(x)
-        out = self.body(standardize(x) if self.norm == "instance" else x)
+        out = self.body(standardize(x) if self.standardized else x)
         return self.activate(out, x)[..., :height, :width]
 
     def body(self, x: Tensor) -> Tensor:
         """From the stem to the head: B,3,H,W, sides multiples of `STRIDE`, to the same shape."""
-        fine = self.encode1(self.stem(x))
-        middle = self.encode2(self.down1(fine))
-        coarse = self.decode3(self.encode3(self.down2(middle)))
-        middle = self.decode2(self.up2(coarse) + middle)
-        fine = self.decode1(self.up1(middle) + fine)
-        return self.head(fine)
+        kept: list[Tensor] = []
+        for operation in self.operations:
+            if operation.keep:
+                kept.append(x)
+            x = self.convolve(operation, x)
+            if operation.add:
+                x = x + kept.pop()
+        return x
+
+    def convolve(self, operation: Operation, x: Tensor) -> Tensor:
+        """An operation on B,C,H,W, but for what it keeps and adds."""
+        if operation.kind == "up":
+            # Nearest-neighbour, then convolution: a transposed convolution leaves checkerboards.
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        conv = self.get_submodule(operation.conv)
+        assert isinstance(conv, nn.Conv2d)
+        if operation.norm is None:
+            x = conv(x)
+        else:
+            x = conv_norm(conv, self.get_submodule(operation.norm), x)
+        return F.relu(x) if operation.relu else x
 
     def activate(self, out: Tensor, x: Tensor) -> Tensor:
         """The output activation: `out` from the head and the (padded) input to [-1, 1].
@@ -233,34 +229,23 @@ class Generator(nn.Module):
         return out + (F.hardtanh(out) - out).detach() if out.requires_grad else F.hardtanh(out)
 
 
-def conv_norm_pairs(generator: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    """Every normalisation with the convolution before it: owner, the convolution's name, norm."""
-    for module in generator.modules():
-        if isinstance(module, ConvNorm):
-            yield module, "conv", module.norm
-        elif isinstance(module, ResidualBlock):
-            yield module, "conv1", module.norm1
-            yield module, "conv2", module.norm2
+def operations_of(depth: int) -> Operations:
+    """Returns the operations of a generator with `depth` residual blocks a stage (Fig. 5)."""
 
+    def stage(name: str) -> Operations:
+        return sum((residual_block(f"{name}.{index}") for index in range(depth)), ())
 
-@torch.no_grad()
-def fold_batchnorm(generator: Generator) -> Generator:
-    """A copy whose BatchNorms (as in eval mode) are part of the convolutions before them.
-
-    norm(w x) = (w x - mean) gamma / sqrt(var + eps) + beta is a convolution with the weights
-    w gamma / sqrt(var + eps) and a bias. Computed in float64. The perceptual model, whose norms
-    depend on the image, comes back as an unchanged copy.
-    """
-    folded = copy.deepcopy(generator)
-    for owner, conv_name, norm in list(conv_norm_pairs(folded)):
-        if not isinstance(norm, nn.BatchNorm2d):
-            continue
-        conv = owner.get_submodule(conv_name)
-        assert isinstance(conv, nn.Conv2d)
-        gain, bias = gain_and_bias(norm)
-        weight = conv.weight.double() * gain[:, None, None, None]
-        grad, dtype = conv.weight.requires_grad, conv.weight.dtype
-        conv.weight = nn.Parameter(weight.to(dtype), requires_grad=grad)
-        conv.bias = nn.Parameter(bias.to(dtype), requires_grad=grad)
-        setattr(owner, conv_name.replace("conv", "norm"), nn.Identity())
-    return folded
+    return (
+        Operation("stem.conv", "stem.norm", "stem"),
+        *stage("encode1"),
+        Operation("down1.conv", "down1.norm", "down", keep=True),
+        *stage("encode2"),
+        Operation("down2.conv", "down2.norm", "down", keep=True),
+        *stage("encode3"),
+        *stage("decode3"),
+        Operation("up2.conv", "up2.norm", "up", add=True),
+        *stage("decode2"),
+        Operation("up1.conv", "up1.norm", "up", add=True),
+        *stage("decode1"),
+        Operation("head", relu=False),
+    )

@@ -34,11 +34,11 @@ class InstanceNormOnCPU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         y, statistics = torch.empty_like(x), []
-        for image, place in zip(x.split(1), y.split(1), strict=True):
+        for image, out_image in zip(x.split(1), y.split(1), strict=True):
             normal, *found = torch.native_batch_norm(
                 image, None, None, None, None, True, 0.0, NORM_EPS
             )
-            place.copy_(normal)
+            out_image.copy_(normal)
             statistics += found
         ctx.save_for_backward(x, *statistics)
         return y
@@ -48,8 +48,8 @@ class InstanceNormOnCPU(torch.autograd.Function):
         x, *statistics = ctx.saved_tensors
         out = torch.empty_like(x)
         rows = zip(grad.split(1), x.split(1), statistics[::2], statistics[1::2], strict=True)
-        for place, (slope, image, mean, scale) in zip(out.split(1), rows, strict=True):
-            place.copy_(
+        for out_image, (slope, image, mean, scale) in zip(out.split(1), rows, strict=True):
+            out_image.copy_(
                 torch.ops.aten.native_batch_norm_backward(
                     *(slope, image, None, None, None, mean, scale, True, NORM_EPS),
                     [True, False, False],

@@ -29,7 +29,7 @@ PICKLE_GROWTH = 4
 """Weights cannot be packed into less than a quarter."""
 
 PREFIXES = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and torch.compile put before the names of weights."""
+"""Put by DistributedDataParallel and torch.compile before the names of weights."""
 
 
 class CheckpointError(ValueError):

@@ -115,7 +115,7 @@ def draw_shake(
 
 
 def apply_shake(image: Tensor, shake: Shake) -> Tensor:
-    """What a camera with this movement takes of B,3,H,W in [0, 1], on the image's device."""
+    """Takes a photograph with a moving camera of B,3,H,W in [0, 1], on the image's device."""
     height, width = image.shape[-2:]
     pivot = shake.pivot
     light = to_linear(image) if shake.curve is None else image.clamp(0, 1) ** shake.curve
@@ -221,7 +221,7 @@ def apply_noise(
 
 
 HIGHLIGHTS = 2.0
-"""How much brighter than white clipped highlights are taken to be in `degrade`."""
+"""Factor by which clipped highlights are taken to be brighter than white in `degrade`."""
 
 GRAIN = 0.5
 """Half of `degrade`'s noise is fine, half is coarse, as a camera's own filtering leaves it."""

@@ -1,6 +1,6 @@
 """Images in their file's own depth and channels.
 
-Whole numbers take a quarter or half of float32's memory.
+Integers take a quarter or half of float32's memory.
 
 Wherever an image may be of floating point, in [0, 1], it may also be uint8 or uint16 over the whole
 range of its type. It is turned into float32, and grey into colour, a band of rows at a time.
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 LARGEST = {torch.uint8: 255, torch.uint16: 65535}
-"""The whole numbers that stand for 1."""
+"""The integers that stand for 1."""
 
 
 def is_image_type(dtype: torch.dtype) -> bool:
-    """Whether an image may have this type."""
+    """True if an image may have this type."""
     return dtype.is_floating_point or dtype in LARGEST
 
 
 def to_unit(x: Tensor) -> Tensor:
-    """Any image to float32; whole numbers come out in [0, 1] and contiguous."""
+    """Any image to float32; integers come out in [0, 1] and contiguous."""
     if x.dtype not in LARGEST:
         return x.float()
     values = x.to(torch.float32, memory_format=torch.contiguous_format)
@@ -29,19 +29,19 @@ def to_unit(x: Tensor) -> Tensor:
 
 
 def from_unit(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Float32 to `dtype`; to whole numbers, what is beyond [0, 1] is clipped, and it is rounded."""
+    """Float32 to `dtype`; to integers, what is beyond [0, 1] is clipped, and it is rounded."""
     if dtype not in LARGEST:
         return x.to(dtype)
     return x.float().clamp(0, 1).mul_(LARGEST[dtype]).round_().to(dtype)
 
 
-def movable(x: Tensor) -> Tensor:
-    """The same bits in a type that can be joined and indexed everywhere: uint16 can not."""
+def indexable(x: Tensor) -> Tensor:
+    """Returns the same bits in a type that can be joined and indexed everywhere: uint16 can not."""
     return x.view(torch.int16) if x.dtype == torch.uint16 else x
 
 
 def to_colour(image: Tensor, device: torch.device) -> Tensor:
-    """B,C,H,W to B,3,H,W, float32, in [0, 1]: grey thrice, alpha left out."""
+    """B,C,H,W to B,3,H,W, float32, in [0, 1]: grey repeated to 3 channels, alpha left out."""
     colour = to_unit(image[:, :3].to(device)).clamp(0, 1)
     return colour.expand(-1, 3, -1, -1)
 

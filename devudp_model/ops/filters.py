@@ -67,8 +67,8 @@ def mean_along(x: Tensor, radius: int, dim: int) -> Tensor:
         if length > 0:
             part = x.narrow(dim, max(shift, 0), length)
             total.narrow(dim, max(-shift, 0), length).add_(part)
-    place = torch.arange(size)
-    count = (place + radius + 1).clamp(max=size) - (place - radius).clamp(min=0)
+    position = torch.arange(size)
+    count = (position + radius + 1).clamp(max=size) - (position - radius).clamp(min=0)
     shape = [1] * x.ndim
     shape[dim] = size
     return total.div_(count.to(x.dtype).view(shape))

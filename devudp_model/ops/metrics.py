@@ -106,8 +106,8 @@ def blur(x: Tensor) -> Tensor:
 
 
 def window_at_each(side: int, like: Tensor) -> Tensor:
-    """S-10,S: the Gaussian window at each of its places along a side."""
-    places = torch.arange(side, dtype=like.dtype, device=like.device)
-    offsets = places - places[: side - WINDOW + 1, None] - WINDOW // 2
+    """Returns S-10,S: the Gaussian window at each of its positions along a side."""
+    positions = torch.arange(side, dtype=like.dtype, device=like.device)
+    offsets = positions - positions[: side - WINDOW + 1, None] - WINDOW // 2
     window = torch.exp(-0.5 * (offsets / SIGMA) ** 2) * (offsets.abs() <= WINDOW // 2)
     return window / window.sum(1, keepdim=True)

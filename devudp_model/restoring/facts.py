@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ..engine.precision import Difference, Precision
 from ..network.generator import Generator
 from .exposure import SceneModel
+
+
+class HasGenerator(Protocol):
+    """A checkpoint, or a network in the engine."""
+
+    @property
+    def generator(self) -> Generator: ...
+
+
+Model = Generator | HasGenerator
+"""What can restore."""
+
+
+def generator_of(model: Model) -> Generator:
+    """Returns a checkpoint's generator, or the generator itself."""
+    return model if isinstance(model, Generator) else model.generator
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from ..bands.rows import AnyImage, bands_of, less_bytes, new_image, read_rows
 from ..bands.workers import working
 from ..engine.network import Network
-from ..engine.precision import retry_in_fp32
 from ..network.generator import STRIDE, Generator
 from ..ops.dtypes import from_unit, to_unit
 from .compose import Affine, Match, compose_in_bands, reach
@@ -58,7 +56,7 @@ class FrozenRestorer(nn.Module):
         ValueError, FloatingPointError: as `restore`.
     """
 
-    network: Network
+    network: Network[Generator]
     matched: Match
     given: Tensor
 
@@ -75,7 +73,7 @@ class FrozenRestorer(nn.Module):
         self.source = generator, sample  # not as a submodule: the host would count it twice
         check_image(sample)
         self.measure()
-        radius = receptive_radius(self.network.depth) + reach(self.options.task)
+        radius = self.network.layers.radius + reach(self.options.task)
         self.overlap = -(-radius // STRIDE) * STRIDE
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenRestorer:
@@ -102,7 +100,7 @@ class FrozenRestorer(nn.Module):
             )
             shape = torch.Size((len(sample), 3, *sample.shape[2:]))
             output, memory = new_image(shape, network.device, memory)
-            network(given, memory=memory, keep=True, out=output)
+            network(given, memory=memory, freeze=True, out=output)
             self.matched = match_images(sample, output, options, network)
         self.network, self.given = network, given if isinstance(given, Tensor) else sample
 
@@ -132,9 +130,12 @@ class FrozenRestorer(nn.Module):
             given: of a piece, that piece of what coarser scales made of the whole image; None if
                 `image` is a whole image.
         """
-        run = partial(self.restore_piece, image, given)
+        restored = image
         with working(self.network.device):
-            return retry_in_fp32(run, self.network.dtype, self.measure_in_fp32)
+            for attempt in self.network.checked(self.measure_in_fp32):
+                with attempt:
+                    restored = self.restore_piece(image, given)
+        return restored
 
     def restore_piece(self, image: Tensor, given: Tensor | None) -> Tensor:
         """`forward` in the network's dtype."""
@@ -208,16 +209,3 @@ class VideoRestorer:
             mixed = from_unit(torch.lerp(before, after, share), frame.dtype)
             read_rows(restored, *band).copy_(mixed)
         return restored
-
-
-def receptive_radius(depth: int) -> int:
-    """How many pixels around a pixel the network looks at, its statistics apart.
-
-    The healing of droplets looks a little further: there, tiles agree closely, not to the last bit.
-    Each 3x3 convolution reaches one pixel of its scale further, stem and head three; and the pixel
-    may lie anywhere in its cell of `STRIDE` pixels at the coarsest scale. 71 with depth 2.
-    """
-    fine = 3 + 2 * depth + 1 + 1 + 2 * depth + 3  # stem, blocks, down1, up1, blocks, head
-    middle = 2 * depth + 1 + 1 + 2 * depth  # blocks, down2, up2, blocks
-    coarse = 4 * depth
-    return fine + 2 * middle + 4 * coarse + STRIDE - 1

@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor
 
-from ..engine.hooks import Finished, current, watching
+from ..engine.hooks import Finished, hooked
 from ..network.generator import Generator
-from .restoration import Model, Options, coarse_scales, generator_of
+from .facts import Model, generator_of
+from .restoration import Options, coarse_scales
 
 Report = Callable[[float], None]
 """Gets the number of images done, with a fraction; what it raises goes through."""
@@ -41,7 +42,7 @@ class ImageProgress:
 
     @property
     def finished(self) -> Finished | None:
-        """Gets rows of a result, where somebody wants to see them; for `watching`."""
+        """Gets rows of a result, where somebody wants to see them; for `hooked`."""
         return None
 
     def start(self, image: Tensor, generator: Generator, options: Options) -> None:
@@ -54,7 +55,7 @@ class ImageProgress:
         self.pixels, self.of = 0.0, max(pixels, 1.0)
 
     def advance(self, pixels: float) -> None:
-        """For `watching`."""
+        """For `hooked`."""
         self.pixels += pixels
         if time.monotonic() - self.told >= SECONDS:
             self.told = time.monotonic()
@@ -89,4 +90,4 @@ def watched(progress: ImageProgress | None) -> AbstractContextManager[None]:
     """Within the block, the network tells of its progress."""
     if progress is None:
         return nullcontext()
-    return watching(progress.advance, current().kept, progress.finished)
+    return hooked(progress.advance, progress.finished)

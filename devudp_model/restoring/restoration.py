@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -27,9 +26,9 @@ from ..bands.rows import (
     write_rows,
 )
 from ..bands.workers import working
-from ..engine.hooks import current
+from ..engine.hooks import current_hooks
 from ..engine.network import Network
-from ..engine.precision import PRECISIONS, Precision, choose_dtype, retry_in_fp32
+from ..engine.precision import PRECISIONS, Precision, choose_dtype
 from ..engine.statistics import moments_of
 from ..engine.whole import fits_whole
 from ..network.generator import Generator
@@ -38,7 +37,7 @@ from ..ops.filters import noise_variance
 from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
 from .compose import Match, compose_in_bands, is_bounded, match
 from .exposure import tone_for
-from .facts import facts_of
+from .facts import Model, facts_of, generator_of
 from .tasks import MOST_DENOISE, TASK_SPECS, TASKS, Task
 from .validate import check_image, fit_mask, is_flat
 
@@ -99,26 +98,10 @@ class Options:
         return self.statistics == "shared"
 
 
-class HasGenerator(Protocol):
-    """A checkpoint."""
-
-    @property
-    def generator(self) -> Generator: ...
-
-
-Model = Generator | HasGenerator
-"""What can restore."""
-
-
-def generator_of(model: Model) -> Generator:
-    """Returns a checkpoint's generator, or the generator itself."""
-    return model if isinstance(model, Generator) else model.generator
-
-
 @torch.inference_mode()
 def restore(
     image: Tensor,
-    generator: Generator | HasGenerator,
+    generator: Model,
     options: Options | None = None,
     *,
     mask: Tensor | None = None,
@@ -133,7 +116,8 @@ def restore(
         image: B,C,H,W, C = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which comes back untouched), any
             size from 1x1. Floating point in [0, 1]; or uint8 or uint16, whose 0 to 255 and 0 to
             65535 mean 0 to 1, which take less memory.
-        generator: runs on the device it is on; or the checkpoint that it belongs to.
+        generator: runs on the device it is on. Or the checkpoint that it belongs to; or a network
+            of one, whose precision counts.
         options: the defaults of `Options` if None.
         mask: H,W or B,H,W or B,1,H,W (B may be 1), in [0, 1], or uint8 or uint16 as `image`: where
             and how strongly to restore. Of another size than the image: it is resized.
@@ -149,7 +133,9 @@ def restore(
     """
     options = options or Options()
     check_image(image)
-    network = make_network(generator_of(generator), options.precision)
+    network = generator
+    if not isinstance(network, Network):
+        network = make_network(generator_of(network), options.precision)
     with working(network.device):
         result = image.clone()
         mask = None if mask is None else fit_mask(mask, image)
@@ -158,8 +144,9 @@ def restore(
         for part in parts if total else []:
             masks = None if mask is None else mask[part if len(mask) > 1 else slice(0, 1)]
             if not is_flat(image[part]):
-                run = partial(restore_together, network, image[part], masks, options, result[part])
-                retry_in_fp32(run, network.dtype, network.switch_to_fp32)
+                for attempt in network.checked():
+                    with attempt:
+                        restore_together(network, image[part], masks, options, result[part])
             for index in range(part.start, part.stop):
                 if progress is not None:
                     progress(index + 1, total)
@@ -167,7 +154,11 @@ def restore(
 
 
 def restore_together(
-    network: Network, image: Tensor, mask: Tensor | None, options: Options, result: Tensor
+    network: Network[Generator],
+    image: Tensor,
+    mask: Tensor | None,
+    options: Options,
+    result: Tensor,
 ) -> None:
     """Restores images that share their statistics, into `result`, which has their shape."""
     output, memory = output_room(network, result, options.memory)
@@ -185,13 +176,12 @@ def restore_together(
         options.strength,
         mask,
         result,
-        current().finished,
+        current_hooks().finished,
     )
-    network.check()
 
 
 def output_room(
-    network: Network, result: Tensor, memory: int | None
+    network: Network[Generator], result: Tensor, memory: int | None
 ) -> tuple[AnyImage, int | None]:
     """Where the model's images go that become `result`, and what is left of the memory limit."""
     in_place = result.dtype == torch.float32 and result.device == network.device
@@ -201,7 +191,7 @@ def output_room(
     return new_image(shape, network.device, memory)
 
 
-def make_network(generator: Generator, precision: Precision) -> Network:
+def make_network(generator: Generator, precision: Precision) -> Network[Generator]:
     """The generator as a network, on its device."""
     device = next(generator.parameters()).device
     return Network(generator, choose_dtype(precision, device, facts_of(generator).measured))
@@ -215,7 +205,12 @@ def coarse_scales(standardized: bool, height: int, width: int, options: Options)
 
 
 def network_input(
-    network: Network, image: Tensor, options: Options, memory: int | None, *, in_file: bool = True
+    network: Network[Generator],
+    image: Tensor,
+    options: Options,
+    memory: int | None,
+    *,
+    in_file: bool = True,
 ) -> tuple[AnyImage, int | None]:
     """What the network is given of whole images, B,C,H,W: these, or what coarser scales make.
 
@@ -258,7 +253,7 @@ def match_images(
     image: Tensor,
     output: AnyImage,
     options: Options,
-    network: Network,
+    network: Network[Generator],
     scene_of: Tensor | None = None,
 ) -> Match:
     """What a task takes from whole images, B,C,H,W in [0, 1] and B,3,H,W.
@@ -267,11 +262,12 @@ def match_images(
         network: the one that made `output`.
         scene_of: `image` as it came, where that is on the device already.
     """
-    spec, shortcut = TASK_SPECS[options.task], network.shortcut
+    generator, spec = network.generator, TASK_SPECS[options.task]
+    shortcut = generator.shortcut
     detail, bounded = spec.detail_at(options.denoise, shortcut), is_bounded(options.task, shortcut)
     exposure = spec.exposure_for(shortcut) if options.exposure is None else options.exposure
     tone = 1.0
-    scene = facts_of(network.source[0]).scene
+    scene = facts_of(generator).scene
     if scene is not None and not shortcut and exposure > 0:
         target = scene.target_mean(image if scene_of is None else scene_of)
         tone = tone_for(output, target, network.fetch)

@@ -29,7 +29,8 @@ UNKNOWN_BYTES = 2 * 2**30
 PROGRAM_BYTES = 350 * 10**6
 """What Python, PyTorch and its kernels take by themselves in a process of their own, about."""
 
-CONTROL_GROUP = Path("/sys/fs/cgroup")
+MEMINFO, CONTROL_GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+"""Where Linux tells of the memory of the system and of a container."""
 
 MESSAGES = ("out of memory", "not enough memory", "can't allocate memory")
 """What the messages of torch's allocators (CUDA, MPS, XPU; CPU on Windows; other CPUs) share."""
@@ -66,11 +67,22 @@ def free_bytes(device: torch.device) -> int:
         # What torch only keeps in reserve can be used as well.
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserve
+    return min(free_of_system(), free_of_container())
+
+
+def free_of_system() -> int:
+    """Main memory that programs could have now, as far as the system tells."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        lines = MEMINFO.read_text(encoding="ascii").splitlines()
         [line] = [line for line in lines if line.startswith("MemAvailable:")]
-        return min(int(line.split()[1]) * 1024, free_of_container())
+        return int(line.split()[1]) * 1024
     except (OSError, ValueError):
+        pass
+    try:  # Windows, macOS; ComfyUI brings it along
+        import psutil
+
+        return psutil.virtual_memory().available
+    except Exception:  # not installed, or not for this system
         pass
     try:  # macOS: half of all there is
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

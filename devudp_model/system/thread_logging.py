@@ -1,7 +1,7 @@
-"""What libraries and this project say while several threads work: kept apart for each thread.
+"""Keeps apart, for each thread, what libraries and this project say while several work.
 
-Python's warnings and logging are the whole process's. Here what a thread says about its file is
-heard by who asked for it, and can be told in the order of the files.
+Python's warnings and logging are the whole process's. Here what a thread says about its file goes
+to who asked for it, and can be shown in the order of the files.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from typing import Any
 
 _lock = threading.Lock()
-_heard: dict[int, list[Warning]] = {}
+_collected: dict[int, list[Warning]] = {}
 _usual: list[Any] = []
-"""What was in place before the first thread began to listen."""
+"""In place before the first thread began to collect."""
 
 
 @contextmanager
@@ -24,24 +24,24 @@ def warnings_of_this_thread() -> Iterator[list[Warning]]:
     """Collects the warnings given within the block by this thread, and no others."""
     thread = threading.get_ident()
     with _lock:
-        if not _heard:
+        if not _collected:
             _usual[:] = [warnings.catch_warnings(), warnings.showwarning]
             _usual[0].__enter__()
             warnings.simplefilter("always")
-            warnings.showwarning = _hear
-        _heard[thread] = []
+            warnings.showwarning = _collect
+        _collected[thread] = []
     try:
-        yield _heard[thread]
+        yield _collected[thread]
     finally:
         with _lock:
-            del _heard[thread]
-            if not _heard:
+            del _collected[thread]
+            if not _collected:
                 _usual[0].__exit__()
                 _usual.clear()
 
 
-def _hear(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-    found = _heard.get(threading.get_ident())
+def _collect(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    found = _collected.get(threading.get_ident())
     if found is None:
         _usual[1](message, category, *place, **more)
     else:

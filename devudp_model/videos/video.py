@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..restoring.scenes import THUMBNAIL, find_scenes
 from ..system.atomic import replacing
 from .pyav import Source, VideoError, open_video, scaler
-from .scenes import THUMBNAIL, find_scenes
 from .video_writer import VideoWriter
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv")

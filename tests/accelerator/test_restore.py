@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from devudp_model.engine import statistics
-from devudp_model.engine.hooks import KeptOutputs, watching
+from devudp_model.engine.output_cache import OutputCache
 from devudp_model.engine.precision import Precision
 from devudp_model.network.generator import Generator, Variant
 from devudp_model.restoring.auto import choose
@@ -111,16 +111,13 @@ def test_what_overflows_is_computed_again_in_fp32(device: torch.device) -> None:
 
 
 def test_kept_outputs_lie_in_main_memory(device: torch.device) -> None:
-    net, images, kept = (
-        small_generator("devudp").to(device),
-        photos(1, 3, 30, 41),
-        KeptOutputs(10**6),
-    )
-    with watching(kept=kept):
-        first = restore(images.to(device), net)
-        assert all(output.device.type == "cpu" for output in kept.outputs.values())
-        again = restore(images.to(device), net)
-    assert kept.hits == 1 and torch.equal(first, again)
+    net, images = small_generator("devudp").to(device), photos(1, 3, 30, 41)
+    cache = OutputCache(10**6)
+    first = restore(images.to(device), cache.network(net, torch.float32))
+    assert all(output.device.type == "cpu" for output in cache.outputs.values())
+    again = restore(images.to(device), cache.network(net, torch.float32))
+    assert cache.hits == 1 and torch.equal(first, again)
+    assert torch.equal(first, restore(images.to(device), net, Options(precision="fp32")))
 
 
 @pytest.mark.slow

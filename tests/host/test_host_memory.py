@@ -116,8 +116,8 @@ def test_weights_are_read_once_and_go_with_the_image(
     find = sys.modules["folder_paths"]
     monkeypatch.setattr(find, "get_full_path_or_raise", lambda _, n: str(tmp_path / n), False)
     image = torch.rand(1, 8, 8, 3)
-    kept_for = pack.module("nodes.kept").kept_for
-    kept_for(image).hold(checkpoints.load("a", "joint"))
+    cache_for = pack.module("nodes.output_cache").cache_for
+    cache_for(image).hold(checkpoints.load("a", "joint"))
     gone = weakref.ref(checkpoints.load("a", "low light"))
     assert read == ["a"] and gone() is not None
     del image
@@ -209,24 +209,24 @@ def test_each_image_of_a_long_batch_has_its_own_mask(pack: Pack) -> None:
 def test_outputs_of_four_images_are_kept_the_last_used(
     pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, images = pack.module("nodes.kept"), [torch.zeros(1) for _ in range(5)]
-    monkeypatch.setattr(module, "_kept", {})
-    first, second, *_ = (module.kept_for(image) for image in images[:4])
-    assert module.kept_for(images[0]) is first  # the one used last, from now on
-    module.kept_for(images[4])
-    assert module.kept_for(images[0]) is first
-    assert module.kept_for(images[1]) is not second
+    module, images = pack.module("nodes.output_cache"), [torch.zeros(1) for _ in range(5)]
+    monkeypatch.setattr(module, "_caches", {})
+    first, second, *_ = (module.cache_for(image) for image in images[:4])
+    assert module.cache_for(images[0]) is first  # the one used last, from now on
+    module.cache_for(images[4])
+    assert module.cache_for(images[0]) is first
+    assert module.cache_for(images[1]) is not second
 
 
 @pytest.mark.parametrize(("numbers", "stays"), [(125, True), (126, False)])
 def test_more_than_half_of_the_bytes_make_room_for_another_image(
     numbers: int, stays: bool, pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, images = pack.module("nodes.kept"), [torch.zeros(1) for _ in range(2)]
-    monkeypatch.setattr(module, "_kept", {})
+    module, images = pack.module("nodes.output_cache"), [torch.zeros(1) for _ in range(2)]
+    monkeypatch.setattr(module, "_caches", {})
     monkeypatch.setattr(module, "LIMIT", 1000)
-    first = module.kept_for(images[0])
-    first.outputs.put("key", torch.zeros(numbers))  # of four bytes
-    other = module.kept_for(images[1])
-    assert other.outputs.limit == (500 if stays else 1000)
-    assert (module.kept_for(images[0]) is first) == stays
+    first = module.cache_for(images[0])
+    first.put("key", torch.zeros(numbers))  # of four bytes
+    other = module.cache_for(images[1])
+    assert other.limit == (500 if stays else 1000)
+    assert (module.cache_for(images[0]) is first) == stays

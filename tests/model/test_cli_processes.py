@@ -40,8 +40,9 @@ def test_processes_share_the_images(tmp_path: Path) -> None:
 
     recorder = Recorder(Generator("devudp", 4, 1))
 
-    def run_process(rank: int, **existing: bool) -> Outcome:
-        return run(jobs, {Job: ImageFiles(recorder, **existing)}, recorder, Process(rank, 3))
+    def run_process(rank: int, skip_existing: bool = False) -> Outcome:
+        files = ImageFiles(recorder, skip_existing=skip_existing)
+        return run(jobs, {Job: files}, recorder, Process(rank, 3))
 
     outcomes = [run_process(rank) for rank in (0, 2)]
     assert [outcome.done for outcome in outcomes] == [3, 2]  # number 1 died

@@ -184,10 +184,10 @@ def test_shared_statistics_are_those_of_all_frames(memory: int | None) -> None:
     assert (Network(net, torch.float32)(frames[:1]) - y[:1]).abs().max() > 1e-3
 
 
-def test_kept_statistics_make_a_local_network() -> None:
+def test_frozen_statistics_make_a_local_network() -> None:
     """A tile with enough around it comes out as in the whole image, and only then."""
     net, x = Network(generator("devudp"), torch.float32), random_image(1, 3, 140, 136)
-    whole = net(x, keep=True)
+    whole = net(x, freeze=True)
     tile = net(x[:, :, 40:, 44:])  # 44: the receptive field of depth 1, up to a multiple of 4
     assert (tile[:, :, 44:, 44:] - whole[:, :, 84:, 88:]).abs().max() < 1e-5
     assert (tile[:, :, :4, :4] - whole[:, :, 40:44, 44:48]).abs().max() > 1e-3
@@ -215,11 +215,20 @@ def test_what_overflows_in_16_bits_is_done_in_fp32(caplog: pytest.LogCaptureFixt
     assert len(caplog.records) == 1 and "float16" in caplog.text
 
 
-def test_what_overflows_with_kept_statistics_is_told() -> None:
-    """They were measured in 16 bits; who keeps them has to measure them again."""
+def test_statistics_that_overflow_are_measured_again_before_they_are_frozen() -> None:
+    net, x = generator("devudp"), random_image(1, 3, 16, 16)
+    net.get_parameter("encode1.0.conv1.weight").mul_(1e6)
+    network, exact = Network(net, torch.float16), Network(net, torch.float32)
+    assert torch.equal(network(x, freeze=True), exact(x, freeze=True))
+    assert network.local and network.dtype == torch.float32
+    assert torch.equal(network(x / 2), exact(x / 2))
+
+
+def test_what_overflows_with_frozen_statistics_is_told() -> None:
+    """They were measured in 16 bits; who froze them has to measure them again."""
     net, x = generator("devudp"), random_image(1, 3, 16, 16)
     network = Network(net, torch.float16)
-    network(x, keep=True)
+    network(x, freeze=True)
     network.layers.stem.weight.fill_(6e4)
     with pytest.raises(FloatingPointError, match="float16"):
         network(x)

@@ -21,7 +21,6 @@ from devudp_model.network.instance_norm import (
     InstanceNormFunction,
     InstanceNormOnCPU,
 )
-from devudp_model.restoring.frozen import receptive_radius
 
 
 def random_image(*shape: int, seed: int = 0) -> Tensor:
@@ -168,9 +167,9 @@ def test_receptive_field(depth: int, radius: int) -> None:
     network = Network(trained("devudp", width=2, depth=depth), torch.float32)
     network.has_droplets = False  # what heals them looks further
     x = random_image(1, 3, 168, 168) / 2 + 0.5
-    network(x, keep=True)
+    network(x, freeze=True)
     spreads = [spread(network, x, 80 + phase, 84 - phase) for phase in range(STRIDE)]
-    assert max(max(s) for s in spreads) == radius == receptive_radius(depth)
+    assert max(max(s) for s in spreads) == radius == network.layers.radius
 
 
 def test_statistics_tie_every_pixel_to_the_whole_image() -> None:

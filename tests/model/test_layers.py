@@ -10,7 +10,8 @@ from devudp_model.engine.kernels import EAGER, kernels_for, normalize_into, sign
 from devudp_model.engine.layers import forget_layers
 from devudp_model.engine.network import Network
 from devudp_model.engine.statistics import FeatureStatistics
-from devudp_model.network.generator import NORM_EPS, fold_batchnorm
+from devudp_model.network.batch_norm import fold_batchnorm
+from devudp_model.network.generator import NORM_EPS
 from tests.model.engine_network import generator, random_image
 
 CPU = torch.device("cpu")
@@ -24,7 +25,7 @@ def test_layers_are_made_once_for_a_generator() -> None:
     assert Network(net, torch.float32).layers is network.layers
     assert Network(net, torch.bfloat16).layers is not network.layers
     before = network(x)
-    network(x, keep=True)
+    network(x, freeze=True)
     assert torch.equal(Network(net, torch.float32)(x / 2), Network(net, torch.float32)(x / 2))
     assert not Network(net, torch.float32).local, "statistics are not kept with the layers"
     net.get_parameter("encode1.0.conv1.weight").mul_(2)

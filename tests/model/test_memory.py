@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,11 +29,11 @@ def api(free: int, emptied: list[int] | None = None) -> MemoryApi:
 
 
 def with_less_memory(
-    run: Callable[[int | None], str],
+    run: Callable[[int | None], Any],
     device: torch.device,
     limit: int | None,
     api: MemoryApi = TORCH,
-) -> tuple[str, int | None]:
+) -> tuple[Any, int | None]:
     """What came of the attempts, and within which limit."""
     for attempt in attempts(device, limit, api):
         with attempt:
@@ -91,6 +93,60 @@ def test_other_errors_pass_through() -> None:
 def test_what_this_machine_has() -> None:
     assert 2**20 < memory.free_bytes(CPU) < 2**50
     memory.empty_cache()
+
+
+class Psutil:
+    """In place of psutil, on a machine of 64 GB."""
+
+    class virtual_memory:
+        available = 48 * 10**9
+
+
+class Broken:
+    """One that does not know the system."""
+
+    @staticmethod
+    def virtual_memory() -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A system without /proc, as Windows; the folder is that of its control group."""
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
+    monkeypatch.setitem(sys.modules, "psutil", Psutil)
+    monkeypatch.delattr(memory.os, "sysconf", raising=False)
+    return tmp_path
+
+
+def test_psutil_knows_where_there_is_no_proc(elsewhere: Path) -> None:
+    assert memory.free_bytes(CPU) == 48 * 10**9
+
+
+@pytest.mark.parametrize("psutil", [None, Broken])
+def test_without_psutil_it_is_guessed(
+    elsewhere: Path, psutil: type | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", psutil)
+    assert memory.free_bytes(CPU) == memory.UNKNOWN_BYTES
+    sizes = {"SC_PHYS_PAGES": 10**6, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(memory.os, "sysconf", sizes.get, raising=False)
+    assert memory.free_bytes(CPU) == 2048 * 10**6
+
+
+def test_linux_is_asked_itself(elsewhere: Path) -> None:
+    (elsewhere / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable:  700 kB\n")
+    assert memory.free_bytes(CPU) == 700 * 1024
+
+
+def test_a_container_has_less_than_the_machine(elsewhere: Path) -> None:
+    files = {"memory.max": "5000", "memory.current": "3000", "memory.stat": "inactive_file 400\n"}
+    for name, text in files.items():
+        (elsewhere / name).write_text(text)
+    assert memory.free_bytes(CPU) == 2400
+    (elsewhere / "memory.max").write_text("max")
+    assert memory.free_bytes(CPU) == 48 * 10**9
 
 
 def test_an_image_that_takes_too_much_of_the_limit_lies_in_a_file() -> None:

@@ -15,7 +15,7 @@ from devudp_model.ops.filters import calm_colours, noise_variance
 from devudp_model.restoring import coarse_to_fine as coarse
 from devudp_model.restoring import restoration
 from devudp_model.restoring.compose import apply_task, match
-from devudp_model.restoring.frozen import FrozenRestorer, VideoRestorer, receptive_radius
+from devudp_model.restoring.frozen import FrozenRestorer, VideoRestorer
 from devudp_model.restoring.restoration import Options
 from devudp_model.restoring.tasks import TASK_SPECS, TASKS, Task
 from devudp_model.restoring.validate import is_flat
@@ -248,7 +248,7 @@ def test_frozen_tiles_are_pieces_of_the_whole(task: Task) -> None:
     assert torch.equal(given, frozen.coarser(image))
     assert torch.equal(given, image) == (task != "deblur")
     whole = restoration.restore(image, net, options)
-    assert frozen.overlap % STRIDE == 0 and frozen.overlap >= receptive_radius(1)
+    assert frozen.overlap % STRIDE == 0 and frozen.overlap >= frozen.network.layers.radius
     torch.testing.assert_close(frozen(image), whole, atol=1e-5, rtol=0)
     top, edge = 20, frozen.overlap
     tile = frozen(image[:, :, top:, :], given=given[:, :, top:, :])

@@ -13,8 +13,8 @@ from devudp_model.engine import statistics
 from devudp_model.engine.statistics import (
     GROUP_NUMBERS,
     FeatureStatistics,
+    FrozenMoments,
     ImageStatistics,
-    KeptMoments,
     Moments,
     channel_moments,
     group_rows,
@@ -22,7 +22,7 @@ from devudp_model.engine.statistics import (
     join,
     sorted_values,
     strip_moments,
-    wide,
+    to_float64,
 )
 
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ def test_a_group_has_the_fewest_even_rows_with_enough_numbers(width: int) -> Non
 
 def test_sums_are_in_float64_and_in_order() -> None:
     x = torch.tensor([[2.0**60, 1.0], [1.0, 2.0], [-(2.0**60), 3.0]], dtype=torch.float64)
-    assert wide(x.float()).dtype == torch.float64
+    assert to_float64(x.float()).dtype == torch.float64
     assert in_order(x).tolist() == [0.0, 6.0]  # the 1 is lost in 2**60: first, not last
     assert in_order(x[[0, 2, 1]]).tolist() == [1.0, 6.0]
     assert sorted_values({2: "c", 0: "a", 1: "b"}) == ["a", "b", "c"]
@@ -186,12 +186,12 @@ def test_moments_of_a_strip(
 
 
 def test_kept_moments_move_with_their_module() -> None:
-    kept = KeptMoments()
-    assert kept.moments is None
-    kept.keep(Moments(12, torch.tensor([1.0]), torch.tensor([2.0])))
-    assert kept.moments is not None
-    assert (kept.moments.size, kept.moments.mean, kept.moments.var) == (0, 1.0, 2.0)
-    kept.double()
-    assert kept.moments.mean.dtype == kept.moments.var.dtype == torch.float64
-    kept.var = None
-    assert kept.moments is None
+    own = FrozenMoments()
+    assert own.moments is None
+    own.freeze(Moments(12, torch.tensor([1.0]), torch.tensor([2.0])))
+    assert own.moments is not None
+    assert (own.moments.size, own.moments.mean, own.moments.var) == (0, 1.0, 2.0)
+    own.double()
+    assert own.moments.mean.dtype == own.moments.var.dtype == torch.float64
+    own.var = None
+    assert own.moments is None

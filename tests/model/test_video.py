@@ -22,9 +22,9 @@ from devudp_model.cli import main as cli
 from devudp_model.network.generator import Generator
 from devudp_model.restoring.frozen import VideoRestorer
 from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.scenes import CutFinder, Sampler
 from devudp_model.videos import video
 from devudp_model.videos.pyav import VideoError
-from devudp_model.videos.scenes import CutFinder, Sampler
 from devudp_model.videos.video import restore_video
 
 av = pytest.importorskip("av")

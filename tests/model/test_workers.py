@@ -13,7 +13,7 @@ from devudp_model.bands.workers import Order, in_parallel, worker_count, workers
 from devudp_model.engine import buffers as buffers
 from devudp_model.engine import statistics as statistics
 from devudp_model.engine import strips as strips
-from devudp_model.engine.hooks import watching
+from devudp_model.engine.hooks import hooked
 from devudp_model.engine.layers import Layer
 from devudp_model.engine.network import Network
 from devudp_model.network.generator import VARIANTS, Variant
@@ -83,7 +83,7 @@ def test_bands_of_the_whole_image_change_no_bit(task: str, monkeypatch: pytest.M
     expected = restore(x, net, Options(task))
     torch.set_num_threads(3)
     seen: list[tuple[int, int]] = []
-    with watching(finished=lambda rows, start, height: seen.append((start, rows.shape[2]))):
+    with hooked(finished=lambda rows, start, height: seen.append((start, rows.shape[2]))):
         assert torch.equal(restore(x, net, Options(task)), expected)
     assert len(seen) > 2
     assert sum(rows for _, rows in seen) == 2 * 90 and seen[0][0] == 0
@@ -160,11 +160,11 @@ def test_an_interruption_comes_from_the_calling_thread() -> None:
         if len(done) == 5:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), watching(advance):
+    with pytest.raises(KeyboardInterrupt), hooked(advance):
         net(x)
     done.clear()
     done += [0] * 5
-    with watching(advance):
+    with hooked(advance):
         net(x)
     assert sum(done) == pytest.approx(48 * 40)
 

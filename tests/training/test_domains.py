@@ -9,8 +9,9 @@ from PIL import Image
 
 from tests.training.training_run import make_both
 from training.config import Config, ConfigError, DataConfig, Stage
-from training.data.domains import find_domains, listing_hash
+from training.data.domains import excluded_names, find_domains, listing_hash
 from training.data.layouts import folder_pairs, list_clips, list_images, official_pairs
+from training.settings import load_recipe
 
 
 @pytest.fixture
@@ -48,6 +49,47 @@ def test_images_held_out_are_in_no_domain(count: int, data: DataConfig):
     assert not set(domains.held_out) & set(domains.trained_on)
     assert len(domains.to_blur) + len(domains.sharp) == 6 - count
     assert sum(line.startswith("held out") for line in domains.listing()) == count
+
+
+def test_excluded_photographs_are_never_used(data: DataConfig, tmp_path: Path):
+    """By their names, in either domain and among those held out; found by its path."""
+    everything = find_domains(Config(data=replace(data, held_out=1)))
+    images = everything.trained_on + everything.held_out
+    out = {everything.held_out[0].name, everything.sharp[0].name}
+    table = tmp_path / "out.tsv"
+    table.write_text("file\tsha256\n" + "".join(f"{name}\t0\n" for name in sorted(out)))
+    found = find_domains(Config(data=replace(data, held_out=1, exclude=str(table))))
+    left = found.trained_on + found.held_out
+    assert set(left) == {path for path in images if path.name not in out} < set(images)
+
+
+def test_excluded_frames_are_never_used(data: DataConfig, tmp_path: Path):
+    touch_images(tmp_path / "clips", "one/a.png", "one/b.png", "two/c.png")
+    table = tmp_path / "out.csv"
+    table.write_text("file\nb.png\nc.png\n")
+    clips = replace(data, frames=(str(tmp_path / "clips"),), frames_share=0.5, exclude=str(table))
+    assert [[p.name for p in clip] for clip in find_domains(Config(data=clips)).clips] == [
+        ["a.png"]
+    ]
+
+
+def test_a_table_of_exclusions_that_cannot_be_used(data: DataConfig, tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"no such file.*untuned\.tsv"):
+        find_domains(Config(data=replace(data, exclude="nowhere.tsv")))
+    (tmp_path / "x.tsv").write_text("name\na.png\n")
+    with pytest.raises(ConfigError, match="lacks the column file"):
+        find_domains(Config(data=replace(data, exclude=str(tmp_path / "x.tsv"))))
+
+
+@pytest.mark.parametrize("recipe", ["devudp", "devudp-dt", "devudp-night"])
+def test_shipped_recipes_leave_the_untuned_set_out(recipe: str, tmp_path: Path):
+    names = excluded_names("untuned.tsv")
+    assert len(names) == 60
+    others = [f"other{k}.png" for k in range(40)]
+    touch_images(tmp_path / "all", *names, *others)
+    data = replace(load_recipe(recipe).data, sharp=(str(tmp_path / "all"),))
+    found = find_domains(replace(load_recipe(recipe), data=data))
+    assert {p.name for p in found.trained_on + found.held_out} == set(others)
 
 
 def test_too_many_held_out(data: DataConfig):

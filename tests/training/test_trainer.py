@@ -1,7 +1,6 @@
 """The trainer: one step with everything around the losses, and what it refuses to go on from."""
 
 import copy
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from training.data.synthesis import render_batch
 from training.method.networks import Discriminator, start_from
 from training.method.step import Networks, train_step
 from training.run import distributed
-from training.run.distributed import asked_processes, check_launcher, make_accelerator
+from training.run.distributed import make_accelerator
 from training.run.state import check_architecture
 from training.run.trainer import NonFiniteLoss, Trainer
 from training.settings import load_recipe, parse_overrides
@@ -63,7 +62,7 @@ def test_steps_are_those_of_a_plain_loop(variant: str, accelerator: Accelerator,
         if step >= 3:
             G.eval()
             G_inv.eval()
-        mine = collate([(0, images[Key(0, 2 * step + k)]) for k in range(2)])
+        mine = collate([images[Key(0, 2 * step + k)] for k in range(2)])
         batch = render_batch(mine.A, mine.B, config.data, CPU)
         train_step(Networks(G, G_inv, D, opt_G, opt_D), [batch], config.loss)
         decay = min(0.9, (1 + step) / (10 + step))
@@ -208,48 +207,6 @@ def test_states_of_another_architecture_or_optimizer(accelerator: Accelerator, t
 
 
 # Processes
-
-
-class Parent:
-    """In place of psutil: the process that started this one."""
-
-    words: list[str] = []  # noqa: RUF012
-
-    def __init__(self, pid: int):
-        pass
-
-    def cmdline(self) -> list[str]:
-        return self.words
-
-
-@pytest.mark.parametrize(
-    ("line", "asked"),
-    [
-        ("python /x/bin/accelerate launch --num_processes 2 -m devudp_training.train unpaired", 2),
-        ("python -m accelerate.commands.launch --num_processes=4 -m training.train unpaired", 4),
-        ("accelerate launch --num-processes 3 -m training.train", 3),
-        ("python /x/bin/accelerate launch -m devudp_training.train unpaired", 1),
-        ("accelerate launch --num_processes", 1),
-        ("accelerate launch --num_processes many -m x", 1),
-        ("python -m torch.distributed.run --nproc-per-node 2 -m training.train", 1),
-        ("bash -c train --num_processes 2 accelerate", 1),
-        ("", 1),
-    ],
-)
-def test_how_many_processes_were_asked_for(line: str, asked: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("psutil.Process", Parent)
-    monkeypatch.setattr(Parent, "words", line.split())
-    assert asked_processes() == asked
-    check_launcher(asked)
-    if asked > 1:
-        with pytest.raises(ConfigError, match=f"asked for {asked} processes, and started 1") as it:
-            check_launcher(1)
-        assert f"torchrun --nproc-per-node {asked} -m devudp_training.train" in str(it.value)
-
-
-def test_a_parent_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "psutil", None)
-    assert asked_processes() == 1
 
 
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch):

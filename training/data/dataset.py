@@ -25,6 +25,7 @@ from ..config import Config, DataConfig
 from ..stages import stage_configs
 from .domains import find_domains
 from .image_cache import ImageCache, UnreadableImage
+from .looks import draw_look, is_night
 from .synthesis import NO_NOISE, CropPlan, NoisePlan, cut_sides
 
 TRIES = 10
@@ -51,6 +52,14 @@ class Sample(NamedTuple):
     B: CropPlan
     files: tuple[str, str]
     faults: tuple[str, ...]
+
+
+class Crop(NamedTuple):
+    """What was cut: 3,S,S uint8, its file, and whether that shows a night (see `is_night`)."""
+
+    pixels: Tensor
+    file: str
+    night: bool
 
 
 def log_uniform(rng: torch.Generator, low: float, high: float) -> float:
@@ -113,18 +122,18 @@ class SampleMaker:
         sides, blur = cut_sides(config), None
         # No random number is drawn where there is only one possible outcome.
         if domains.clips and (config.frames_share >= 1 or self.chance(config.frames_share)):
-            A, A_file = self.average_frames(sides[0])
+            A = self.average_frames(sides[0])
         elif domains.to_blur and (
             not domains.real_blurry or self.chance(config.synthetic_blur_share)
         ):
-            A, A_file = self.crop_of(domains.to_blur, sides[0], domain=0)
+            A = self.crop_of(domains.to_blur, sides[0], domain=0)
             blur = self.draw_motion(config.blur_length)
         else:
-            A, A_file = self.crop_of(domains.real_blurry, sides[0], domain=0)
-        B, B_file = self.crop_of(domains.sharp, sides[1], domain=1)
+            A = self.crop_of(domains.real_blurry, sides[0], domain=0)
+        B = self.crop_of(domains.sharp, sides[1], domain=1)
         reblur = None if config.reblur_length is None else self.draw_motion(config.reblur_length)
         plans = (self.plan(A, blur, reblur), self.plan(B, None, None))
-        return Sample(*plans, (A_file, B_file), tuple(self.faults))
+        return Sample(*plans, (A.file, B.file), tuple(self.faults))
 
     def uniform(self, low: float, high: float) -> float:
         """One number in [low, high)."""
@@ -134,7 +143,7 @@ class SampleMaker:
         """True for this share of the samples."""
         return self.uniform(0, 1) < share
 
-    def plan(self, pixels: Tensor, blur: Shake | None, reblur: Shake | None) -> CropPlan:
+    def plan(self, crop: Crop, blur: Shake | None, reblur: Shake | None) -> CropPlan:
         """Decides what is done to a crop."""
         config = self.config
         low, high = config.tone
@@ -146,7 +155,8 @@ class SampleMaker:
         if config.jpeg_share and self.chance(config.jpeg_share):
             lowest, highest = config.jpeg_quality
             quality = int(self.uniform(lowest, highest + 1))
-        return CropPlan(pixels, blur, reblur, flip, tone, noise, black, quality)
+        look = draw_look(self.rng, config, crop.night)
+        return CropPlan(crop.pixels, blur, reblur, flip, tone, noise, black, quality, look)
 
     def draw_noise(self) -> NoisePlan:
         """Noise of random strength and grain; a quarter of it with a coarse converter."""
@@ -184,7 +194,7 @@ class SampleMaker:
         path = torch.stack([along * math.cos(angle), along * math.sin(angle), along * 0], 1)
         return Shake(path, (0.0, 0.0), length, 0.0, highlights, curve)
 
-    def crop_of(self, paths: Sequence[Path], side: int, domain: int) -> tuple[Tensor, str]:
+    def crop_of(self, paths: Sequence[Path], side: int, domain: int) -> Crop:
         """A crop of the next image; an unreadable one is noted, and its neighbour taken."""
         first = self.images.pick(paths, self.number, domain)
         for step in range(TRIES):
@@ -194,30 +204,34 @@ class SampleMaker:
             except UnreadableImage as error:
                 self.faults.append(str(error))
                 continue
-            return self.cut(pixels, self.draw_place(), side), str(path)
+            night = is_night(pixels, self.config.keep_dark)
+            return Crop(self.cut(pixels, self.draw_place(), side), str(path), night)
         raise UnreadableImage(
             f"{TRIES} images in a row cannot be read (last: {self.faults[-1]}). "
             "devudp-train check-data lists all that is wrong with them"
         )
 
-    def average_frames(self, side: int) -> tuple[Tensor, str]:
-        """The average in linear light of some consecutive frames: 3,side,side uint8."""
+    def average_frames(self, side: int) -> Crop:
+        """The average in linear light of some consecutive frames."""
         clips = self.domains.clips
         clip = clips[int(torch.randint(len(clips), (), generator=self.rng))]
         low, high = self.config.frames_window
         count = min(int(self.uniform(low, high + 1)), len(clip))
         start = int(self.uniform(0, len(clip) - count + 1))
-        place, crops = self.draw_place(), []
+        place, crops, nights = self.draw_place(), [], []
         for path in clip[start : start + count]:
             try:
-                crops.append(self.cut(self.images.cache.read(path), place, side).float() / 255)
+                frame = self.images.cache.read(path)
             except UnreadableImage as error:
                 self.faults.append(str(error))
+                continue
+            crops.append(self.cut(frame, place, side).float() / 255)
+            nights.append(is_night(frame, self.config.keep_dark))
         if not crops:
             raise UnreadableImage(f"none of {count} frames can be read (last: {self.faults[-1]})")
         light = torch.stack([to_linear(crop) for crop in crops]).mean(0)
         pixels = (to_srgb(light) * 255).round().to(torch.uint8)
-        return pixels, str(clip[start + count // 2])
+        return Crop(pixels, str(clip[start + count // 2]), all(nights))
 
     def draw_place(self) -> tuple[float, float, float]:
         """Where to crop: the short side in pixels, and top and left in [0, 1)."""

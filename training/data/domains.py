@@ -14,6 +14,10 @@ from pathlib import Path
 from ..config import Config, ConfigError
 from ..stages import stage_configs
 from .layouts import LayoutName, list_clips, list_images, official_pairs
+from .manifest import read_table
+
+LISTS = Path(__file__).parents[1] / "recipes"
+"""Where the shipped tables lie."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,23 @@ def hold_out(sharp: list[Path], count: int) -> tuple[list[Path], list[Path]]:
     return kept, [sharp[k] for k in sorted(places)]
 
 
+def excluded_names(table: str) -> set[str]:
+    """The file names in a table, given by its path or by a shipped one's name; of "" none.
+
+    Raises:
+        ConfigError: there is no such table, or it has no column `file`.
+    """
+    if not table:
+        return set()
+    path = Path(table) if Path(table).exists() else LISTS / table
+    if not path.is_file():
+        raise ConfigError(
+            f"data.exclude = {table!r}: there is no such file. Give a table with a column named "
+            'file, "untuned.tsv" for the shipped one, or "" to exclude nothing'
+        )
+    return {Path(row["file"]).name for _, row in read_table(path, required=("file",))}
+
+
 def find_domains(config: Config) -> Domains:
     """Lists the images that a recipe asks for; the same for all of its stages.
 
@@ -103,12 +124,16 @@ def find_domains(config: Config) -> Domains:
     else:
         blurry = list_images(data.blurry) if data.blurry else []
         sharp = list_images(data.sharp) if data.sharp else []
+    excluded = excluded_names(data.exclude)
+    blurry, sharp = ([p for p in paths if p.name not in excluded] for paths in (blurry, sharp))
     sharp, held_out = hold_out(sharp, data.held_out)
     to_blur: list[Path] = []
     if any(stage.synthetic_blur_share > 0 for stage in stages):
         to_blur, sharp = sharp[0::2], sharp[1::2]
     uses_frames = any(stage.frames_share > 0 for stage in stages)
     clips = list_clips(data.frames) if data.frames and uses_frames else []
+    clips = [[p for p in clip if p.name not in excluded] for clip in clips]
+    clips = [clip for clip in clips if clip]
     if not sharp:
         raise ConfigError("no sharp images: give folders of them as --data.sharp")
     if not blurry and not clips and any(stage.synthetic_blur_share == 0 for stage in stages):

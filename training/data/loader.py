@@ -17,37 +17,23 @@ class Loaded(NamedTuple):
     """What the loader hands over for one step of one process.
 
     Attributes:
-        stage: index of the step's stage.
         A, B: the crops of both domains.
         files, faults: where they come from, and what could not be read.
     """
 
-    stage: int
     A: Crops
     B: Crops
     files: list[str]
     faults: list[str]
 
 
-class KeyedImages(torch.utils.data.Dataset["tuple[int, Sample]"]):
-    """Samples with the stage that they belong to."""
-
-    def __init__(self, images: UnpairedImages):
-        self.images = images
-
-    def __getitem__(self, key: Key) -> tuple[int, Sample]:
-        return key.stage, self.images[key]
-
-
-def collate(samples: list[tuple[int, Sample]]) -> Loaded:
-    """The samples of one step, stacked."""
-    (stage, *_), parts = zip(*samples, strict=True)
+def collate(samples: list[Sample]) -> Loaded:
+    """Stacks the samples of one step."""
     return Loaded(
-        stage,
-        stack_plans([sample.A for sample in parts]),
-        stack_plans([sample.B for sample in parts]),
-        [file for sample in parts for file in sample.files],
-        [fault for sample in parts for fault in sample.faults],
+        stack_plans([sample.A for sample in samples]),
+        stack_plans([sample.B for sample in samples]),
+        [file for sample in samples for file in sample.files],
+        [fault for sample in samples for fault in sample.faults],
     )
 
 
@@ -90,7 +76,7 @@ def make_loader(
 ) -> DataLoader[Loaded]:
     """Loads this process's share of the samples of each step; see `StepSampler`."""
     return DataLoader(  # pyright: ignore[reportReturnType]  # collate makes the type
-        KeyedImages(images),
+        images,
         batch_sampler=StepSampler(steps, rank, processes),
         num_workers=workers,
         collate_fn=collate,

@@ -19,8 +19,10 @@ from devudp_model.ops.degrade import DARKEST, Shake, to_linear, to_srgb
 
 from ..batch import Batch
 from ..config import DataConfig
-from .exposure import exposure_of
+from .exposure import Exposure, exposure_of
 from .jpeg import jpeg
+from .looks import PLAIN, Look, Looks, gain_light, in_light, stack_looks, with_border
+from .motion import Motion, affine_of, stack_motions
 
 MARGIN = 8
 """Pixels around a crop that synthetic blur may draw from."""
@@ -65,22 +67,7 @@ class CropPlan(NamedTuple):
     noise: NoisePlan = NO_NOISE
     black_level: float = 0.0  # black and white of the input are clipped if this is above 0
     jpeg_quality: int = 0  # 0: no JPEG
-
-
-class Motion(NamedTuple):
-    """Camera movements of N images, with as many poses each as the longest has.
-
-    `path` N,P,3 (x, y, roll), `weight` N,P (0 for poses that an image does not have), `pivot` N,2,
-    `length`, `roll`, `highlights`, `curve` (0: sRGB's) N.
-    """
-
-    path: Tensor
-    weight: Tensor
-    pivot: Tensor
-    length: Tensor
-    roll: Tensor
-    highlights: Tensor
-    curve: Tensor
+    look: Look = PLAIN
 
 
 class Crops(NamedTuple):
@@ -101,6 +88,7 @@ class Crops(NamedTuple):
     black_level: Tensor
     jpeg_quality: Tensor
     has_jpeg: bool
+    looks: Looks | None
 
     def to(self, device: torch.device) -> Crops:
         """On another device."""
@@ -113,7 +101,8 @@ class Crops(NamedTuple):
             for name, value in self._asdict().items()
             if isinstance(value, Tensor)
         }
-        return self._replace(motion=motions[0], second_motion=motions[1], **moved)
+        looks = self.looks and self.looks.to(device)
+        return self._replace(motion=motions[0], second_motion=motions[1], looks=looks, **moved)
 
 
 def cut_sides(config: DataConfig) -> tuple[int, int]:
@@ -122,21 +111,6 @@ def cut_sides(config: DataConfig) -> tuple[int, int]:
         return config.crop + 2 * MARGIN, config.crop
     A = math.ceil((config.crop + 2 * MARGIN) / config.reblur_scale)
     return A + 2 * MARGIN, math.ceil(config.crop / config.reblur_scale)
-
-
-def stack_motions(shakes: Sequence[Shake | None]) -> Motion | None:
-    """Movements of N images; None if none of them moves. An image that does not has one pose."""
-    if all(shake is None for shake in shakes):
-        return None
-    still = Shake(torch.zeros(1, 3), (0.0, 0.0), 0.0, 0.0, 0.0)
-    moves = [still if shake is None else shake for shake in shakes]
-    poses = max(len(move.path) for move in moves)
-    path = torch.stack([F.pad(m.path, (0, 0, 0, poses - len(m.path))) for m in moves])
-    counts = torch.tensor([[len(move.path)] for move in moves])
-    weight = (torch.arange(poses) < counts) / counts
-    pivot = torch.tensor([move.pivot for move in moves])
-    rest = [[m.extent, m.roll, m.highlights, m.curve or 0.0] for m in moves]
-    return Motion(path, weight, pivot, *torch.tensor(rest).unbind(1))
 
 
 def stack_plans(plans: Sequence[CropPlan]) -> Crops:
@@ -153,6 +127,7 @@ def stack_plans(plans: Sequence[CropPlan]) -> Crops:
         torch.tensor([plan.black_level for plan in plans]),
         torch.tensor([plan.jpeg_quality for plan in plans], dtype=torch.float32),
         any(plan.jpeg_quality for plan in plans),
+        stack_looks([plan.look for plan in plans]),
     )
 
 
@@ -164,18 +139,6 @@ def column(x: Tensor) -> Tensor:
 def within(x: Tensor, margin: int = MARGIN) -> Tensor:
     """...,H,W without `margin` pixels along each side."""
     return x[..., margin:-margin, margin:-margin]
-
-
-def affine_of(motion: Motion, height: int, width: int) -> Tensor:
-    """For each pose N,P,2,3 in `F.affine_grid`'s coordinates: roll about the pivot, then shift."""
-    angle = motion.path[..., 2] * motion.roll[:, None] / max(math.hypot(height, width) / 2, 1)
-    cos, sin = angle.cos(), angle.sin()
-    x, y = (2 * motion.pivot).unsqueeze(1).unbind(-1)
-    dx, dy = (2 * motion.path[..., :2] * motion.length[:, None, None]).unbind(-1)
-    across, down = sin * height / width, sin * width / height
-    first = torch.stack([cos, -across, x - cos * x + across * y + dx / width], -1)
-    second = torch.stack([down, cos, y - down * x - cos * y + dy / height], -1)
-    return torch.stack([first, second], -2)
 
 
 def apply_motion(image: Tensor, motion: Motion) -> Tensor:
@@ -216,12 +179,25 @@ def render_batch(A: Crops, B: Crops, config: DataConfig, device: torch.device) -
     clean_B = render_B(B, config)
     if config.exposure == "common":
         exposure = exposure_of(clean_A)
-        clean_A, clean_B = (
-            exposure.to_common(clean_A).clamp(-1, 1),
-            exposure_of(clean_B).to_common(clean_B).clamp(-1, 1),
-        )
-        target = None if target is None else exposure.to_common(target).clamp(-1, 1)
-    return Batch(clean_A, clean_B, render_input(clean_A, A), render_input(clean_B, B), target)
+        target = None if target is None else expose(target, exposure, A.looks)
+        clean_A = expose(clean_A, exposure, A.looks)
+        clean_B = expose(clean_B, exposure_of(clean_B), B.looks)
+    A_input, B_input = render_input(clean_A, A), render_input(clean_B, B)
+    target = None if target is None else finish(target, A.looks)
+    return Batch(finish(clean_A, A.looks), finish(clean_B, B.looks), A_input, B_input, target)
+
+
+def expose(image: Tensor, exposure: Exposure, looks: Looks | None) -> Tensor:
+    """N,3,H,W of `exposure` in the common one, within [-1, 1]; some keep their own."""
+    common = exposure.to_common(image).clamp(-1, 1)
+    return common if looks is None else torch.where(column(looks.own), image, common)
+
+
+def finish(image: Tensor, looks: Looks | None) -> Tensor:
+    """N,3,H,W in [-1, 1] as the losses see it: in its light, and with its border."""
+    if looks is None:
+        return image
+    return with_border(in_light(image, looks), looks, looks.level * 2 - 1)
 
 
 def render_A(crops: Crops, config: DataConfig) -> tuple[Tensor, Tensor | None]:
@@ -256,15 +232,26 @@ def turn(image: Tensor, flip: Tensor) -> Tensor:
 
 
 def render_input(image: Tensor, crops: Crops) -> Tensor:
-    """G's input from `image` (N,3,H,W in [-1, 1]): tone curve, noise, clipping, JPEG."""
+    """G's input from `image` (N,3,H,W in [-1, 1]): light, tone curve, noise, clipping, JPEG."""
+    looks, changed = crops.looks, column(crops.tone) != 1
+    if looks is not None:
+        image = in_light(image, looks)
+        changed = changed | column(looks.own) | column((looks.balance != 1).any(1))
     toned = ((image + 1) / 2).clamp(min=0) ** column(crops.tone)
+    if looks is not None:
+        toned = gain_light(toned, looks.balance)
     exposure = exposure_of(toned)
-    given = torch.where(column(crops.tone) != 1, exposure.to_common(toned), image)
+    given = torch.where(changed, exposure.to_common(toned), image)
     given = add_noise(given, crops)
     black = exposure.to_common(column(crops.black_level).expand_as(exposure.mean))
     white = exposure.to_common(torch.ones_like(exposure.mean))
     clipped = torch.minimum(torch.maximum(given, black), white)
     given = torch.where(column(crops.black_level) > 0, clipped, given)
+    if looks is not None:
+        edge = exposure.to_common(column(looks.level * looks.boost))
+        # Without a change of exposure, the image is on the losses' own scale.
+        edge = torch.where(changed, edge, column(looks.level * looks.boost) * 2 - 1)
+        given = with_border(given, looks, edge)
     if crops.has_jpeg:  # known without waiting for the device
         coded = jpeg((given + 1) / 2, crops.jpeg_quality.clamp(min=1)) * 2 - 1
         given = torch.where(column(crops.jpeg_quality) > 0, coded, given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable
 from functools import partial
@@ -13,7 +14,8 @@ from devudp_model.checkpoint import bundled
 from devudp_model.network.generator import VARIANTS
 from devudp_model.restorer import Restorer
 from devudp_model.restoring.auto import AUTO
-from devudp_model.restoring.restoration import PRECISIONS, Options, generator_of
+from devudp_model.restoring.facts import generator_of
+from devudp_model.restoring.restoration import PRECISIONS, Options
 from devudp_model.restoring.tasks import DEFAULT_TASK, TASKS, Task
 from devudp_model.task_weights import LoadedOnce, fastest_device
 
@@ -28,6 +30,7 @@ from .methods import (
     restore_method,
 )
 from .testsets import TestSet, official_sets
+from .untuned import STRENGTHS, untuned_sets
 
 TASK_WORDS: dict[str, Task] = {task.replace(" ", "-"): task for task in TASKS}
 
@@ -70,6 +73,12 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
         add(f"--{layout}", metavar="ROOT", help=f"the folder of {NAMES[layout]}, as unpacked")
     add("--pairs", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"),
         help="two folders with images of the same names; may be given several times")  # fmt: skip
+    add("--untuned", type=Path, metavar="FOLDER",
+        help="the untuned set: where the photographs of training/recipes/untuned.tsv lie; each "
+        "task is measured on what it has to undo")  # fmt: skip
+    add("--untuned-images", type=int, default=0, metavar="N", help="only N of them; default: all")
+    add("--untuned-strength", type=int, nargs="+", choices=STRENGTHS, default=[*STRENGTHS],
+        help="only these strengths; default: all")  # fmt: skip
     add("--scaled", action="store_true", help="also GoPro at 640x360, RealBlur-J at 320x360")
     add("--size", type=size, metavar="WxH", help="scale --pairs to this size first")
     add("--cascade", nargs="+", action="append", metavar=("NAME", "STAGE"),
@@ -181,11 +190,20 @@ def make_sets(options: argparse.Namespace) -> list[TestSet]:
             sets += official_sets(layout, root, scaled=options.scaled)
     for name, degraded, reference in options.pairs or []:
         sets.append(TestSet(name, folder_pairs(Path(degraded), Path(reference)), options.size))
+    if options.untuned:
+        asked = [*options.task, *(name for name, *_ in options.cascade or [])]
+        strengths = sorted(set(options.untuned_strength))
+        sets += untuned_sets(
+            options.untuned, asked, images=options.untuned_images, strengths=strengths
+        )
     if not sets:
-        raise ConfigError("no test set: give --gopro, --realblur-j, --lol, --lol-blur or --pairs")
+        raise ConfigError(
+            "no test set: give --gopro, --realblur-j, --lol, --lol-blur, --pairs or --untuned "
+            "(with a --task)"
+        )
     check_names(test_set.name for test_set in sets)
     if options.limit:
-        sets = [TestSet(s.name, s.pairs[: options.limit], s.size) for s in sets]
+        sets = [dataclasses.replace(s, pairs=s.pairs[: options.limit]) for s in sets]
     return sets
 
 

@@ -3,6 +3,7 @@
     devudp-evaluate --lol LOLdataset --gopro GOPRO_Large --scaled --out results
     devudp-evaluate --weights runs/mine/devudp.safetensors --task joint deblur \\
         --pairs mine my/degraded my/reference --out results
+    devudp-evaluate --untuned my/photographs --task joint low-light deblur --out results
     devudp-evaluate --lol-blur LOL-Blur --cascade "RUAS, then ours" \\
         "python enhance.py {input} {output}" deblur --out results
 
@@ -40,6 +41,7 @@ from .methods import Method, save
 from .paper import PAPER
 from .tables import Result, describe, markdown, write_json, write_sheet
 from .testsets import TestSet
+from .untuned import together
 
 logger = logging.getLogger("devudp")
 
@@ -151,6 +153,8 @@ def evaluate_set(
     source, references = folder / INPUT, folder / REFERENCE
     results = [Result(test_set.name, INPUT, measure(source, references, names, lpips))]
     for name, method in methods.items():
+        if not test_set.takes(name):
+            continue
         target = folder / name
         target.mkdir()
         method(source, target)
@@ -221,6 +225,8 @@ def run(options: argparse.Namespace) -> str:
     for test_set in sets:
         results += evaluate_set(test_set, methods, options.out, lpips)
         write_results(results, sets, tasks, options)
+    results += together(results, sets)
+    write_results(results, sets, tasks, options)
     table = markdown(results, PAPER)
     (options.out / TABLE).write_text(table, encoding="utf-8")
     if options.summary:

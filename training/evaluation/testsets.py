@@ -26,6 +26,10 @@ class TestSet:
     pairs: list[Pair]
     size: tuple[int, int] | None = None
 
+    def takes(self, method: str) -> bool:
+        """Whether the method of this name is measured on the set."""
+        return True
+
     def read(self, path: Path) -> np.ndarray:
         """One of the set's images: H,W,3 uint8."""
         pixels = decode(path)

@@ -24,7 +24,7 @@ def make_accelerator(config: Config) -> Accelerator:
     """The processes and their devices, as `accelerate launch` (or nothing) set them up.
 
     Raises:
-        ConfigError: there is no GPU, or fewer processes run than were asked for.
+        ConfigError: there is no GPU.
     """
     speed = config.speed
     if speed.device == "cuda" and not torch.cuda.is_available():
@@ -47,44 +47,7 @@ def make_accelerator(config: Config) -> Accelerator:
             InitProcessGroupKwargs(timeout=PEER_TIMEOUT),
         ],
     )
-    check_launcher(accelerator.num_processes)
     return accelerator
-
-
-def check_launcher(processes: int) -> None:
-    """Checks that as many processes run as were asked for.
-
-    `accelerate launch --num_processes 2` starts a single one where it finds no GPU.
-
-    Raises:
-        ConfigError: there are fewer.
-    """
-    wanted = asked_processes()
-    if wanted > processes:
-        raise ConfigError(
-            f"accelerate was asked for {wanted} processes, and started {processes}. It shares work "
-            "out to GPUs only; on CPUs start them by torchrun:\n"
-            f"  torchrun --nproc-per-node {wanted} -m devudp_training.train RECIPE ... "
-            "--speed.device cpu"
-        )
-
-
-def asked_processes() -> int:
-    """The number in the parent's command line, if that is `accelerate launch`; else 1."""
-    try:
-        import psutil
-
-        words = psutil.Process(os.getppid()).cmdline()
-    except Exception:  # not installed, or the parent is another user's
-        return 1
-    if not any("accelerate" in word for word in words[:4]) or "--multi_cpu" in words:
-        return 1
-    for k, word in enumerate(words):
-        name, _, value = word.partition("=")
-        if name in ("--num_processes", "--num-processes"):
-            value = value or (words[k + 1] if k + 1 < len(words) else "")
-            return int(value) if value.isdecimal() else 1
-    return 1
 
 
 @torch.no_grad()

@@ -73,7 +73,7 @@ def sample_sheet(trainer: Trainer) -> Tensor:
     """
     span = trainer.schedule.at(trainer.step - 1)
     keys = [Key(span.index, UNUSED_FROM + k) for k in range(SHOWN)]
-    loaded = collate([(span.index, trainer.images[key]) for key in keys])
+    loaded = collate([trainer.images[key] for key in keys])
     batch = render_batch(loaded.A, loaded.B, span.config.data, trainer.accelerator.device)
     G, G_inv = trainer.restored_by, trainer.G_inv
     networks = [n for n in (G, G_inv) if n is not None]

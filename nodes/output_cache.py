@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..devudp_model.engine.hooks import KeptOutputs
+from ..devudp_model.engine.output_cache import OutputCache
 
 LIMIT = 384 * 2**20
 """Bytes of all outputs together: 32 megapixels."""
@@ -21,16 +21,15 @@ IMAGES = 4
 """So many images' outputs are kept at the most, those used last."""
 
 
-class Kept:
+class ImageCache(OutputCache):
     """The outputs for one image, and what else has to live as long.
 
     Attributes:
-        outputs: of the network.
         checkpoints: whose weights made them.
     """
 
     def __init__(self, limit: int):
-        self.outputs = KeptOutputs(limit)
+        super().__init__(limit)
         self.checkpoints: list[Any] = []
 
     def hold(self, checkpoint: Any) -> None:
@@ -39,31 +38,31 @@ class Kept:
             self.checkpoints = [*self.checkpoints, checkpoint][-2:]
 
 
-_kept: dict[int, tuple[weakref.ref[Tensor], Kept]] = {}
+_caches: dict[int, tuple[weakref.ref[Tensor], ImageCache]] = {}
 
 
-def kept_for(image: Tensor) -> Kept:
-    """What is kept for this very tensor; empty at first."""
-    known = _kept.pop(id(image), None)
+def cache_for(image: Tensor) -> ImageCache:
+    """Returns the cache for this very tensor; empty at first."""
+    known = _caches.pop(id(image), None)
     if known is not None and known[0]() is image:
-        _kept[id(image)] = known  # to the end: used last
+        _caches[id(image)] = known  # to the end: used last
         return known[1]
-    while len(_kept) >= IMAGES:
-        del _kept[next(iter(_kept))]
+    while len(_caches) >= IMAGES:
+        del _caches[next(iter(_caches))]
     # The outputs of the image used last come before older ones.
-    while _kept and total() > LIMIT // 2:
-        del _kept[next(iter(_kept))]
+    while _caches and total() > LIMIT // 2:
+        del _caches[next(iter(_caches))]
     key = id(image)
-    kept = Kept(LIMIT - total())
+    cache = ImageCache(LIMIT - total())
 
     def forget(gone: weakref.ref[Tensor]) -> None:
-        if key in _kept and _kept[key][0] is gone:
-            del _kept[key]
+        if key in _caches and _caches[key][0] is gone:
+            del _caches[key]
 
-    _kept[key] = weakref.ref(image, forget), kept
-    return kept
+    _caches[key] = weakref.ref(image, forget), cache
+    return cache
 
 
 def total() -> int:
     """Bytes of all outputs."""
-    return sum(kept.outputs.nbytes for _, kept in _kept.values())
+    return sum(cache.nbytes for _, cache in _caches.values())

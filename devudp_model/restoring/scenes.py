@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..ops.dtypes import to_unit
-from ..restoring.frozen import SAMPLED_FRAMES, SAMPLED_PIXELS, sampled
+from .frozen import SAMPLED_FRAMES, SAMPLED_PIXELS, sampled
 
 THUMBNAIL = (64, 36)
 """Width and height at which frames are compared to find cuts."""

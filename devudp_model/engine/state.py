@@ -1,0 +1,42 @@
+"""The side of a network that the executions see: types only, so that these import no `Network`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .layers import Layers
+from .statistics import FrozenMoments
+
+
+class NetworkState(Protocol):
+    """A network that is ready to run; see `Network`.
+
+    Attributes:
+        dtype: of the convolutions and of the features between them.
+        stride, min_side, standardized, has_droplets: see `network.topology.Architecture`.
+        frozen, frozen_image: for each layer, and for the image, the moments to normalise with,
+            where they are frozen already.
+        nbytes: of all its tensors.
+        warned: True once it was said that the memory limit cannot be kept.
+    """
+
+    dtype: torch.dtype
+    layers: Layers
+    stride: int
+    min_side: int
+    standardized: bool
+    has_droplets: bool
+    frozen: nn.ModuleList
+    frozen_image: FrozenMoments
+    warned: bool
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def activate(self, out: Tensor, x: Tensor) -> Tensor: ...
+
+    @property
+    def nbytes(self) -> int: ...
