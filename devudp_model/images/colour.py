@@ -123,7 +123,8 @@ def _times(matrix: Tensor | None, light: Tensor) -> Tensor:
     """A matrix for each pixel of 1,3,H,W."""
     if matrix is None:
         return light
-    return torch.einsum("ij,bjhw->bihw", matrix.to(light.dtype), light)
+    # Not einsum: its first use imports a second's worth of torch.
+    return (matrix.to(light.dtype) @ light[0].flatten(1)).view(light.shape)
 
 
 def to_xyz(primaries: Sequence[float]) -> Tensor:
@@ -215,9 +216,9 @@ def _name_of(icc: bytes) -> str:
 
 def _is_srgb(space: Space, channels: int) -> bool:
     """By a grid of colours."""
-    steps = torch.linspace(0, 1, 9)
-    grid = torch.cartesian_prod(*[steps] * channels).reshape(1, -1, 1, channels)
-    stored = from_unit(grid.permute(0, 3, 1, 2), torch.uint8)
+    steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+    grid = np.stack(np.meshgrid(*[steps] * channels)).reshape(1, channels, -1, 1)
+    stored = torch.from_numpy(grid)
     return (to_unit(to_srgb(stored, space)) - to_unit(stored)).abs().max().item() <= TOLERANCE
 
 
