@@ -27,7 +27,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 demo: .venv/standalone.stamp
 	$(RUN) -m devudp_model.cli restore samples --out demo --compare --overwrite
-	@echo "Results: demo/*.png   Before and after, side by side: demo/*.compare.jpg"
+	@echo "Results: demo/*.jpg   Before and after, side by side: demo/*.compare.jpg"
 
 # One process has ComfyUI's tests, the other the rest, file by file: tests/conftest.py.
 test: .venv/test.stamp
