@@ -25,9 +25,8 @@ from . import checkpoints, host
 from .host import make, show_text
 from .images import channels_first, check_image
 from .inputs import (
-    ALIASES,
     CATEGORY,
-    ESSENTIALS,
+    SHOWS_WHAT_IT_DID,
     ChecksCheckpoint,
     checkpoint_input,
     denoise_input,
@@ -201,8 +200,9 @@ class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
                 )
             ],
             newer={
-                "search_aliases": [*ALIASES, "upscale model"],
-                "essentials_category": ESSENTIALS,
+                "search_aliases": ["upscale model"],
+                "is_deprecated": True,
+                **SHOWS_WHAT_IT_DID,
             },
         )
 
@@ -234,6 +234,18 @@ class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
             options = without_image(generator, options)
         model = TiledRestorer(generator, options, image)
         return io.NodeOutput(model, ui={"text": (told,)} if told else None)
+
+
+async def suggest_restore() -> None:
+    """Names DEvUDP Restore, before or after the upscaler, as what takes this node's place.
+
+    The host uses that where this node is missing; as long as it is here, saved workflows run on.
+    """
+    widgets = ["task", "checkpoint", "strength", "exposure", "precision"]
+    inputs = [*widgets, "image"]  # the host refuses a prompt without one of these: no "denoise"
+    await host.suggest_instead(
+        "DEvUDPLoadUpscaleModel", "DEvUDPRestore", [*widgets, "denoise"], inputs
+    )
 
 
 def options_for_tiles(restorer: Restorer, image: Tensor | None) -> Options:

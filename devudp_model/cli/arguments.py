@@ -11,20 +11,23 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from ..images.formats import WRITABLE
 from ..restoring.tasks import MOST_DENOISE, ROWS, describe_tasks
 from ..system.untrusted import MEMORY_OPTION
 
 Command = Callable[[argparse.Namespace], int]
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-FORMATS = ("png", "jpeg", "webp", "tiff", "bmp", "same")
+SAME = "same"
+FORMATS = (*WRITABLE, SAME)
 
 AUTO = "auto"
 """As in auto.py, which needs torch."""
 
 TASK_WORDS = (AUTO, *(spec.word for spec in ROWS))
 
-SAME_AS = {**{spec.name: spec.word for spec in ROWS}, "jpg": "jpeg", "tif": "tiff"}
+SAME_AS = {spec.name: spec.word for spec in ROWS}
+SAME_AS |= {"jpg": "jpeg", "tif": "tiff", "jpeg-xl": "jxl"}
 """Other names of tasks (the nodes') and of formats (file suffixes)."""
 
 LEAST_MEMORY = 10**6
@@ -42,6 +45,9 @@ EXAMPLES = """examples:
 videos (frames of a scene share their statistics; the sound is kept; needs PyAV, the extra "video"):
   devudp restore clip.mp4 --out restored
 
+in the browser (needs gradio, the extra "web"):
+  devudp web
+
 for scripts, one JSON object a file:
   devudp restore holiday --out restored --json
 
@@ -51,7 +57,9 @@ command with --skip-existing does the rest:
 """
 
 
-def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentParser:
+def make_parser(
+    run_restore: Command, run_info: Command, run_web: Command
+) -> argparse.ArgumentParser:
     """The parser; `run` of what it returns is the command to run."""
     parser = argparse.ArgumentParser(
         prog="devudp",
@@ -64,8 +72,9 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
         "restore",
         help="restore image files, folders and videos",
         description=(
-            "Restores image files (PNG, JPEG, WebP, TIFF, BMP, GIF without animation), folders of\n"
-            "them, and video files. GIF files in a folder are skipped: they may be animations."
+            "Restores image files (PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC, JPEG XL, raw, GIF),\n"
+            'folders of them, and video files. HEIC and JPEG XL need the extra "formats", raw\n'
+            'files the extra "raw". GIF files in a folder are skipped: they may be animations.'
         ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -85,7 +94,14 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
         help="default: the bundled ones",
     )
     info.set_defaults(run=run_info)
-    for command in (restore, info):
+    web = commands.add_parser(
+        "web",
+        help="open a page in the browser to restore photos",
+        description="Starts a page on this computer and opens it. Needs gradio: the extra web.",
+    )
+    add_web_arguments(web)
+    web.set_defaults(run=run_web)
+    for command in (restore, info, web):
         command.add_argument("--verbose", action="store_true", help="log more, with tracebacks")
     return parser
 
@@ -140,8 +156,9 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         type=usual_name,
         choices=FORMATS,
-        default="png",
-        help="format of the results; same: that of the input; default png",
+        default=SAME,
+        help="format of the results; same: that of the input, PNG of what is only read (raw files, "
+        "HEIC, GIF); default same",
     )
     add("--recursive", action="store_true", help="include the folders in the folders")
     add("--compare", action="store_true", help="also write NAME.compare.jpg, before | after")
@@ -163,8 +180,8 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         type=memory_size,
         metavar="SIZE",
         help="limit, such as 4GB, of what is used beside two copies of the image as its file has "
-        "it (more with --mask or --statistics shared); on a GPU, of the GPU's memory; default: "
-        "most of what is free",
+        "it (three if that is not in sRGB; more with --mask or --statistics shared); on a GPU, of "
+        "the GPU's memory; default: most of what is free",
     )
     add(
         MEMORY_OPTION,
@@ -176,6 +193,27 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON object a file, and nothing else")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")
     add("--precision", choices=PRECISIONS, default="auto", help="of the network; default auto")
+
+
+def add_web_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--out",
+        type=given_path,
+        default=Path("restored"),
+        metavar="DIR",
+        help="folder for the results; default: %(default)s",
+    )
+    add("--port", type=int, metavar="N", help="of the page; default: the first free one from 7860")
+    add("--no-browser", action="store_true", help="only print the page's address")
+    add("--checkpoint", type=given_path, metavar="FILE", help="weights; default: the task's own")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")
+    add(
+        "--listen",
+        metavar="ADDRESS",
+        help="let others in the network use the page, for instance 0.0.0.0; asks for a password "
+        "(or takes that of the environment variable DEVUDP_PASSWORD); default: this computer only",
+    )
 
 
 def given_path(text: str) -> Path:

@@ -38,13 +38,20 @@ def is_flat(image: Tensor) -> bool:
     # The variance within a part is a part of the whole's: as a rule the first one tells.
     if (first.var * first.size > 2 * total * MOST_NOISE**2).any():
         return False
-    variance = moments_of(colours, len(bands)).var
-    if (variance < FLAT**2).all():
+    if is_one_colour(image):
         return True
+    variance = moments_of(colours, len(bands)).var
     blocks = image.shape[0] * (image.shape[2] // BLOCK) * (image.shape[3] // BLOCK)
     if blocks < ENOUGH_BLOCKS or (variance > MOST_NOISE**2).any():
         return False
     return bool((blocks_of(image[:, :3]).means.std(0) < LEAST_STRUCTURE).all())
+
+
+def is_one_colour(image: Tensor) -> bool:
+    """True if each channel of B,C,H,W is one value, but for very few pixels (without alpha)."""
+    bands = list(bands_of(image))
+    variance = moments_of(lambda n: to_unit(read_rows(image, *bands[n])[:, :3]), len(bands)).var
+    return bool((variance < FLAT**2).all())
 
 
 def check_image(image: Tensor) -> None:
