@@ -31,16 +31,19 @@ HOST_HAS = {"torch", "numpy", "pillow", "safetensors", "tqdm"}
 """What every ComfyUI installation brings along."""
 
 THIRD_PARTY = {
-    "devudp_model": {"torch", "numpy", "PIL", "safetensors", "tqdm", *("pyvips", "av", "psutil")},
+    "devudp_model": {
+        *("torch", "numpy", "PIL", "safetensors", "tqdm"),
+        *("pyvips", "av", "psutil", "pillow_heif", "pillow_jxl", "rawpy"),
+    },
     "nodes": {
         *("torch", "numpy", "PIL"),
         *("comfy", "comfy_api", "comfy_execution", "folder_paths", "server"),
     },
 }
-"""Top-level modules that a folder may import, beside the standard library. pyvips, av and psutil
-are extras, imported where they are first needed; the nodes' others are the host's own."""
+"""Top-level modules that a folder may import, beside the standard library. The second ones are
+extras, imported where they are first needed; the nodes' others are the host's own."""
 
-LAZY = {"pyvips", "av", "psutil"}
+LAZY = {"pyvips", "av", "psutil", "pillow_heif", "pillow_jxl", "rawpy"}
 
 
 class Import(NamedTuple):
@@ -217,7 +220,7 @@ def test_nothing_unusual_is_installed_into_the_host() -> None:
     assert {Requirement(text).name for text in PROJECT["dependencies"]} <= HOST_HAS - {"torch"}
 
 
-@pytest.mark.parametrize("extra", ["standalone", "train", "eval", "test"])
+@pytest.mark.parametrize("extra", ["standalone", "train", "eval", "formats", "raw", "test"])
 def test_extras_exist(extra: str) -> None:
     assert extra in PROJECT["optional-dependencies"]
 

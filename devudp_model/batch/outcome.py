@@ -14,6 +14,7 @@ from ..restoring.auto import Choice
 from ..system.memory import is_out_of_memory
 from ..videos.pyav import VideoError
 from .pipeline import Passage
+from .plan import Job
 
 HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """A disk that is full or read-only now is so for the next image too."""
@@ -24,7 +25,8 @@ class Outcome:
     """What became of the jobs of one process.
 
     Attributes:
-        done, skipped: how many were written; how many had been before.
+        done, skipped: how many were restored; how many had been before.
+        unchanged: how many images needed nothing and are left as they are.
         left: how many were not reached.
         failed: the other images, and why.
         interrupted: by the user, or by the launcher.
@@ -33,6 +35,7 @@ class Outcome:
     """
 
     done: int = 0
+    unchanged: int = 0
     skipped: int = 0
     left: int = 0
     failed: dict[Path, str] = field(default_factory=dict)
@@ -49,9 +52,17 @@ class Outcome:
         elif done.image_was_there:
             self.skipped += 1
         else:
-            self.done += 1
+            if isinstance(done.job, Job) and done.found is not None and done.found.task is None:
+                self.unchanged += 1
+            else:
+                self.done += 1
             if done.found is not None:
                 self.choices[source] = done.found
+
+    @property
+    def settled(self) -> int:
+        """How many jobs something is known of."""
+        return self.done + self.unchanged + self.skipped + len(self.failed)
 
     @classmethod
     def sum(cls, outcomes: Sequence[Outcome]) -> Outcome:
@@ -59,6 +70,7 @@ class Outcome:
         total = cls()
         for outcome in outcomes:
             total.done += outcome.done
+            total.unchanged += outcome.unchanged
             total.skipped += outcome.skipped
             total.left += outcome.left
             total.failed.update(outcome.failed)

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..images.raster import FORMATS, SUFFIXES
+from ..images.formats import NOT_IN_FOLDERS, SUFFIXES, WRITABLE, advice, is_installed, of_suffix
 from ..system.untrusted import printable
+from ..videos.video import SUFFIXES as VIDEO_SUFFIXES
 
 log = logging.getLogger("devudp")
 
-RAW = ("arw", "cr2", "cr3", "dng", "nef", "orf", "raf", "rw2")
-
-OTHER_IMAGES = {
+OTHERS = {
+    **NOT_IN_FOLDERS,
     **dict.fromkeys(
-        (".heic", ".heif", ".avif", ".jxl", ".jp2"),
-        "this kind is not supported. Convert them to PNG or JPEG.",
+        (".jp2", ".exr", ".psd", ".svg"), "this kind is not supported. Convert them to PNG or TIFF."
     ),
-    ".gif": "may be animations. Name the file itself, or convert it to PNG.",
-    **{f".{name}": "raw files. Develop them, for instance to 16-bit TIFF." for name in RAW},
+    **dict.fromkeys(VIDEO_SUFFIXES, "videos. Name the file itself to restore it."),
 }
-"""Suffixes of images that are not taken from a folder, and what to do."""
+"""Suffixes of what is not taken from a folder though it is an image or a video, and what to do."""
+
+LONGEST_NAME = 255
+"""Of a file: bytes on most systems, units of UTF-16 on Windows and macOS."""
 
 SAME = "same"
 """The format of the input."""
@@ -42,7 +45,7 @@ class Job:
     Attributes:
         source: the file to read.
         target: the file to write.
-        format: one of `FORMATS`.
+        format: one of `WRITABLE`.
         sheet: where before and after go side by side, or None.
     """
 
@@ -63,7 +66,7 @@ def plan(
     paths: Sequence[Path],
     out: Path,
     *,
-    format: str = "png",
+    format: str = SAME,
     recursive: bool = False,
     sheets: bool = False,
     protected: Iterable[Path] = (),
@@ -76,7 +79,7 @@ def plan(
     Args:
         paths: files and folders.
         out: the folder for the results.
-        format: one of `FORMATS` or `SAME`.
+        format: one of `WRITABLE` or `SAME`.
         recursive: take the folders in the folders too.
         sheets: give each job a before|after sheet.
         protected: further files that are read and so must not be written.
@@ -95,14 +98,17 @@ def plan(
         problems.update(closed)
         if not images and not closed:
             deeper = "" if recursive else ", or add --recursive for those in its folders"
-            problems[path] = f"No images in it ({' '.join(SUFFIXES)}). Name another{deeper}."
+            kinds = " ".join(suffix for suffixes in WRITABLE.values() for suffix in suffixes)
+            problems[path] = f"No images in it ({kinds}, ...). Name another{deeper}."
         for image in images:
             found.setdefault(real(image), Found(image, image.relative_to(path)))
     if collide(each.place.with_suffix("") for each in found.values()):
         found = from_common_folder(found)
     jobs = [make_job(each, out, format, sheets) for each in found.values()]
-    jobs = keep_suffixes(jobs)
+    jobs = distinct(jobs)
     check(jobs, [*found, *protected])
+    jobs, too_long = without_long_names(jobs)
+    problems.update(too_long)
     return sorted(jobs, key=lambda job: job.source), problems
 
 
@@ -138,30 +144,39 @@ def images_in(
         for name in sorted(names):
             if name.startswith("."):
                 continue
-            if name.lower().endswith(SUFFIXES):
+            suffix = Path(name).suffix.lower()
+            if suffix in SUFFIXES and reason_to_skip(suffix) is None:
                 images.append(here / name)
             else:
-                others[Path(name).suffix.lower()] += 1
+                others[suffix] += 1
     report_others(folder, others)
     return images
 
 
+def reason_to_skip(suffix: str) -> str | None:
+    """Returns why files of a kind are not taken from a folder; None if they are, or are no images.
+
+    For many files of a kind that a package is missing for, one sentence is enough.
+    """
+    format = of_suffix(suffix)
+    if suffix not in OTHERS and format is not None and not is_installed(format):
+        return f"{format.label.split(':')[0]} files. {advice(format)}"
+    return OTHERS.get(suffix)
+
+
 def report_others(folder: Path, others: Counter[str]) -> None:
-    """Says what else is in a folder: images of other kinds by their suffix, the rest as a number.
+    """Says what else is in a folder: images and videos by their suffix, the rest as a number.
 
     A photograph that is passed over is news; a text file is not.
     """
-    images = {suffix: count for suffix, count in others.items() if suffix in OTHER_IMAGES}
-    for suffix, count in sorted(images.items()):
-        log.warning(
-            "%s: %d %s %s skipped: %s",
-            printable(folder),
-            count,
-            suffix,
-            "file" if count == 1 else "files",
-            OTHER_IMAGES[suffix],
-        )
-    rest = sum(others.values()) - sum(images.values())
+    rest = sum(others.values())
+    for suffix, count in sorted(others.items()):
+        reason = reason_to_skip(suffix)
+        if reason is None:
+            continue
+        rest -= count
+        files = "file" if count == 1 else "files"
+        log.warning("%s: %d %s %s skipped: %s", printable(folder), count, suffix, files, reason)
     if rest:
         log.info("%s: %d other files skipped", printable(folder), rest)
 
@@ -173,8 +188,9 @@ def real(path: Path) -> Path:
 
 
 def key(path: Path) -> str:
-    """Equal for paths that some file systems take for the same."""
-    return str(path).casefold()
+    """Equal for paths that some file systems take for the same: in case, or in how accents are
+    written."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def collide(paths: Iterable[Path]) -> bool:
@@ -195,10 +211,10 @@ def from_common_folder(found: dict[Path, Found]) -> dict[Path, Found]:
 def make_job(found: Found, out: Path, format: str, sheets: bool) -> Job:
     suffix = found.path.suffix.lower()
     if format == SAME:
-        format = next((name for name, known in FORMATS.items() if suffix in known), "png")
+        format = next((name for name, known in WRITABLE.items() if suffix in known), "png")
     target = out / found.place
-    if suffix not in FORMATS[format]:
-        target = target.with_suffix(FORMATS[format][0])
+    if suffix not in WRITABLE[format]:
+        target = target.with_suffix(WRITABLE[format][0])
     return Job(found.path, target, format, sheet_beside(target) if sheets else None)
 
 
@@ -206,15 +222,56 @@ def sheet_beside(target: Path) -> Path:
     return target.with_name(f"{target.stem}.compare.jpg")
 
 
-def keep_suffixes(jobs: list[Job]) -> list[Job]:
-    """Tells `photo.jpg` and `photo.bmp` apart: `photo_jpg.png` and `photo_bmp.png`."""
-    times = Counter(key(job.target) for job in jobs)
-    return [
-        job
-        if times[key(job.target)] == 1
-        else rename(job, f"{job.source.stem}_{job.source.suffix[1:]}{job.target.suffix}")
-        for job in jobs
-    ]
+def distinct(jobs: list[Job]) -> list[Job]:
+    """Tells apart what would get the same name, or the same sheet.
+
+    `photo.jpg` and `photo.bmp` become `photo_jpg.png` and `photo_bmp.png`; those that differ in
+    case only, such as `A.jpg` and `a.jpg`, get numbers: `A_jpg.jpg` and `a_jpg_2.jpg`.
+    """
+    times = Counter(name for job in jobs for name in names_of(job))
+    taken: set[str] = {name for job in jobs for name in names_of(job) if times[name] == 1}
+    result = []
+    for job in sorted(jobs, key=lambda job: job.source):
+        if all(times[name] == 1 for name in names_of(job)):
+            result.append(job)
+            continue
+        stem = f"{job.source.stem}_{job.source.suffix[1:]}"
+        number, other = 1, rename(job, f"{stem}{job.target.suffix}")
+        while number < len(jobs) and not taken.isdisjoint(names_of(other)):
+            number += 1
+            other = rename(job, f"{stem}_{number}{job.target.suffix}")
+        taken.update(names_of(other))
+        result.append(other)
+    return result
+
+
+def names_of(job: Job) -> list[str]:
+    """The files that it writes, by `key`."""
+    return [key(path) for path in (job.target, job.sheet) if path is not None]
+
+
+def without_long_names(jobs: list[Job]) -> tuple[list[Job], dict[Path, str]]:
+    """The jobs whose results can have their names, and why others cannot; said at once."""
+    kept, problems = [], {}
+    for job in jobs:
+        names = [path.name for path in (job.target, job.sheet) if path is not None]
+        longest = max(names, key=length)
+        if length(longest) <= LONGEST_NAME:
+            kept.append(job)
+            continue
+        problems[job.source] = (
+            f"Its result's name would be too long ({length(longest)} of at most {LONGEST_NAME}): "
+            f"{longest[:20]}...{longest[-20:]}. Rename the file."
+        )
+        log.warning("%s: %s", printable(job.source), problems[job.source])
+    return kept, problems
+
+
+def length(name: str) -> int:
+    """As the file system counts it."""
+    if sys.platform in ("win32", "darwin"):
+        return len(name.encode("utf-16-le", "surrogatepass")) // 2
+    return len(os.fsencode(name))
 
 
 def rename(job: Job, name: str) -> Job:

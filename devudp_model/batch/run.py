@@ -105,7 +105,7 @@ def run(
             note(outcome, line.finish())
         except KeyboardInterrupt:
             outcome.interrupted = True
-        outcome.left = len(own) - outcome.done - outcome.skipped - len(outcome.failed)
+        outcome.left = len(own) - outcome.settled
         show(len(own) - outcome.left)
     return outcome
 

@@ -11,20 +11,23 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from ..images.formats import WRITABLE
 from ..restoring.tasks import MOST_DENOISE, ROWS, describe_tasks
 from ..system.untrusted import MEMORY_OPTION
 
 Command = Callable[[argparse.Namespace], int]
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-FORMATS = ("png", "jpeg", "webp", "tiff", "bmp", "same")
+SAME = "same"
+FORMATS = (*WRITABLE, SAME)
 
 AUTO = "auto"
 """As in auto.py, which needs torch."""
 
 TASK_WORDS = (AUTO, *(spec.word for spec in ROWS))
 
-SAME_AS = {**{spec.name: spec.word for spec in ROWS}, "jpg": "jpeg", "tif": "tiff"}
+SAME_AS = {spec.name: spec.word for spec in ROWS}
+SAME_AS |= {"jpg": "jpeg", "tif": "tiff", "jpeg-xl": "jxl"}
 """Other names of tasks (the nodes') and of formats (file suffixes)."""
 
 LEAST_MEMORY = 10**6
@@ -64,8 +67,9 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
         "restore",
         help="restore image files, folders and videos",
         description=(
-            "Restores image files (PNG, JPEG, WebP, TIFF, BMP, GIF without animation), folders of\n"
-            "them, and video files. GIF files in a folder are skipped: they may be animations."
+            "Restores image files (PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC, JPEG XL, raw, GIF),\n"
+            'folders of them, and video files. HEIC and JPEG XL need the extra "formats", raw\n'
+            'files the extra "raw". GIF files in a folder are skipped: they may be animations.'
         ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -140,8 +144,9 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         type=usual_name,
         choices=FORMATS,
-        default="png",
-        help="format of the results; same: that of the input; default png",
+        default=SAME,
+        help="format of the results; same: that of the input, PNG of what is only read (raw files, "
+        "HEIC, GIF); default same",
     )
     add("--recursive", action="store_true", help="include the folders in the folders")
     add("--compare", action="store_true", help="also write NAME.compare.jpg, before | after")
@@ -163,8 +168,8 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         type=memory_size,
         metavar="SIZE",
         help="limit, such as 4GB, of what is used beside two copies of the image as its file has "
-        "it (more with --mask or --statistics shared); on a GPU, of the GPU's memory; default: "
-        "most of what is free",
+        "it (three if that is not in sRGB; more with --mask or --statistics shared); on a GPU, of "
+        "the GPU's memory; default: most of what is free",
     )
     add(
         MEMORY_OPTION,

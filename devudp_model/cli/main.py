@@ -26,7 +26,6 @@ from .arguments import make_parser
 # torch and Pillow take seconds to import: only where they are needed, so that --help is quick.
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from ..batch.launcher import Process
     from ..batch.outcome import Outcome
@@ -88,6 +87,7 @@ def run_restore(args: argparse.Namespace) -> int:
     from ..batch.restore_files import ImageFiles
     from ..batch.restore_videos import VideoFiles, VideoJob, split_videos
     from ..batch.run import run
+    from ..images.mask import read_mask
 
     paths, videos = split_videos(args.paths, args.out)
     jobs, problems = plan(
@@ -175,15 +175,6 @@ def memory_left(limit: int | None, device: torch.device) -> int | None:
     return limit if limit is None or device.type != "cpu" else max(limit - PROGRAM_BYTES, 1)
 
 
-def read_mask(path: Path) -> Tensor:
-    """1,1,H,W: a grey image as it is stored, others as float32."""
-    from ..images.reading import read_stored
-    from ..ops.dtypes import to_unit
-
-    pixels = read_stored(path).pixels
-    return pixels if pixels.shape[1] == 1 else to_unit(pixels).mean(1, keepdim=True)
-
-
 def choose_device(name: str | None, local_rank: int) -> torch.device:
     """The one named, or the fastest of this machine; each process its own GPU.
 
@@ -233,7 +224,8 @@ def report(outcome: Outcome, out: Path) -> None:
     for path, choice in outcome.choices.items():
         print(f"{printable(path)}: {choice.reason}")
     skipped = f", {outcome.skipped} were there already" if outcome.skipped else ""
-    print(f"{outcome.done} restored into {printable(out)}{skipped}.")
+    unchanged = f", {outcome.unchanged} left as they are" if outcome.unchanged else ""
+    print(f"{outcome.done} restored into {printable(out)}{unchanged}{skipped}.")
     if outcome.failed:
         print(f"{len(outcome.failed)} failed:", file=sys.stderr)
         for path, reason in outcome.failed.items():

@@ -17,6 +17,8 @@ from PIL import Image, TiffImagePlugin
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_SIZES, PLANAR = 273, 277, 278, 279, 284
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
+SUB_DIRECTORIES, DNG_VERSION = 330, 50706
+
 UNCOMPRESSED, OLD_JPEG, YCBCR = 1, 6, 6
 
 RARE = (34887, 34925, 50000, 50001, 52546)
@@ -25,7 +27,9 @@ RARE = (34887, 34925, 50000, 50001, 52546)
 EXIF_DIRECTORIES = (34665, 34853)
 """The tags that point to directories of their own: of the camera, and of the place."""
 
-NUMBERS = {1: np.dtype("u1"), 3: np.dtype("u2"), 4: np.dtype("u4"), 16: np.dtype("u8")}
+NUMBERS = {
+    1: np.dtype("u1"), 3: np.dtype("u2"), 4: np.dtype("u4"), 13: np.dtype("u4"), 16: np.dtype("u8"),
+}  # fmt: skip
 """Whole numbers, by the types of a directory's entries."""
 
 MOST_TAGS = 4096
@@ -117,8 +121,9 @@ def _values(file: BinaryIO, entry: bytes, order: Any, wide: int) -> tuple[int, .
 
 
 _LAYOUT = (
-    WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP,
+    SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP,
     STRIP_SIZES, PLANAR, *EXIF_DIRECTORIES, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES,
+    SUB_DIRECTORIES, DNG_VERSION,
 )  # fmt: skip
 
 
@@ -200,15 +205,15 @@ def with_exif(content: bytes, exif: bytes) -> bytes:
     content += b"\0" * (len(content) % 2)
     # Pillow lays out the new tags, with absolute places of their values; only the table is moved.
     block = added.tobytes(len(content))
-    table = _entries(block, 0, order)
-    table.update(_entries(content, int.from_bytes(content[4:8], order), order))
+    table = entries_at(block, 0, order)
+    table.update(entries_at(content, int.from_bytes(content[4:8], order), order))
     block += b"\0" * (len(block) % 2)
     place = len(content) + len(block)
     joined = len(table).to_bytes(2, order) + b"".join(table[tag] for tag in sorted(table))
     return content[:4] + place.to_bytes(4, order) + content[8:] + block + joined + bytes(4)
 
 
-def _entries(content: bytes, start: int, order: Any) -> dict[int, bytes]:
+def entries_at(content: bytes, start: int, order: Any) -> dict[int, bytes]:
     """The 12 bytes of each tag of the directory at `start`."""
     count = int.from_bytes(content[start : start + 2], order)
     entries = [content[start + 2 + 12 * i : start + 14 + 12 * i] for i in range(count)]

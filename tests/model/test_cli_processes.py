@@ -63,6 +63,7 @@ def test_two_real_processes(tmp_path: Path, weights: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "devudp_model.cli", "restore", str(tmp_path / "in")]
     command += ["--out", str(tmp_path / "out"), "--checkpoint", str(weights), "--device", "cpu"]
+    command += ["--task", "joint"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode != 0
     assert names(tmp_path / "out") == ["0.png", "2.png", "3.png", "4.png"]
