@@ -30,13 +30,12 @@ def metadata_of(container: Any) -> dict[str, str]:
     for key in ("timecode", "creation_time"):
         stated = (stream.metadata.get(key) for stream in streams)
         found.setdefault(key, next((value for value in stated if value), ""))
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in found.items() if value and not key.startswith("location-")}
 
 
 def options_for(metadata: dict[str, str]) -> dict[str, str]:
     """Returns the options of FFmpeg's writer of MP4 that these metadata need."""
-    plain = all(key in PLAIN or key.startswith("location-") for key in metadata)
-    return {} if plain else {"movflags": "use_metadata_tags"}
+    return {} if PLAIN.issuperset(metadata) else {"movflags": "use_metadata_tags"}
 
 
 def copy_chapters(reader: Any, out: Any, base: Fraction, seconds: float) -> None:
@@ -111,11 +110,18 @@ def sentences(reader: VideoReader, layout: Layout, seen: int, total: int) -> lis
 def damages(reader: VideoReader, seen: int, total: int) -> list[str]:
     """Returns a sentence on what could not be read, if there is such."""
     packets, mended = reader.counts["packets"], reader.counts["frames"]
+    said = []
+    if reader.cut_off:
+        said.append(f"It begins in the middle: its first {reader.cut_off:.1f} s cannot be shown.")
+    there, length = reader.missing_end
+    if length:
+        said.append(f"It ends early: {there:.1f} s of {length:.1f} s are there.")
     if not packets and not mended:
-        return []
+        return said
     of = f" of {total}" if total > seen else ""
     parts = [
         f"{packets} of its packets could not be read" if packets else "",
         f"{mended} frames are damaged" if mended else "",
     ]
-    return [f"It is damaged: {' and '.join(filter(None, parts))}; {seen}{of} frames were saved."]
+    what = " and ".join(filter(None, parts))
+    return [*said, f"It is damaged: {what}; {seen}{of} frames were saved."]

@@ -1,15 +1,19 @@
-"""Frames of a video file as they are to be shown: whole fields, one size, and on where it is damaged."""
+"""Frames of a video file as they are to be shown: whole, of one size, and on past damaged parts."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 from .frame_colours import Colours
 from .hdr import side_data
 from .pyav import WHOLE, Window, load_av, video_stream
 from .turns import Turn
+
+SHORTEST_MISSING = 0.25
+"""Seconds, for something to be said of them."""
 
 MOST_FAILURES = 50
 """Times in a row that a file cannot be read on, until it counts as ended."""
@@ -21,6 +25,7 @@ class VideoReader:
     Attributes:
         counts: of `packets` that could not be decoded, `frames` that the decoder has mended,
             `deinterlaced` and `scaled` frames.
+        first_packet, first_frame, last_time: in seconds, by the file's own clock.
         colours, turn, said: of the first frame: its colours, how it is turned, its side data.
         size: width and height as stored, of the first frame; others are scaled to it.
     """
@@ -36,6 +41,9 @@ class VideoReader:
         self.other_size = (0, 0)
         self.graph: Deinterlacer | None = None
         self.ended = False
+        self.first_packet: Fraction | None = None
+        self.first_frame: Fraction | None = None
+        self.last_time = Fraction(0)
         window.seek(container)
 
     def frames(
@@ -67,11 +75,37 @@ class VideoReader:
             try:
                 for packet in self.container.demux(streams):
                     failures = 0
+                    self.note_time(packet)
                     yield packet
                 return
             except (self.av.FFmpegError, OSError):
                 failures += 1
                 self.counts["packets"] += 1
+
+    def note_time(self, packet: Any) -> None:
+        """Notes where the images begin, and where everything ends."""
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is None or not packet.time_base:
+            return
+        if self.first_packet is None and packet.stream.index == self.video.index:
+            self.first_packet = time * packet.time_base
+        self.last_time = max(self.last_time, (time + (packet.duration or 0)) * packet.time_base)
+
+    @property
+    def cut_off(self) -> float:
+        """Seconds at the start that cannot be shown, since what they build on is missing."""
+        if self.window.start > 0 or self.first_packet is None or self.first_frame is None:
+            return 0.0
+        missing = float(self.first_frame - self.first_packet)
+        return missing if missing > SHORTEST_MISSING else 0.0
+
+    @property
+    def missing_end(self) -> tuple[float, float]:
+        """Seconds that are there, and that there should be; (0, 0) if all are."""
+        length = (self.container.duration or 0) / 1e6
+        there = float(self.last_time) - max((self.container.start_time or 0) / 1e6, 0)
+        least = max(SHORTEST_MISSING, 0.02 * length)
+        return (there, length) if self.window == WHOLE and length - there > least else (0.0, 0.0)
 
     def decode(self, packet: Any) -> Iterator[Any]:
         """Gives the frames that a packet completes."""
@@ -95,6 +129,8 @@ class VideoReader:
         if frame is not None and self.colours is None:
             self.colours, self.turn = Colours.of(frame), Turn.of(frame)
             self.size = frame.width, frame.height
+            if frame.pts is not None:
+                self.first_frame = frame.pts * (frame.time_base or self.video.time_base)
         if frame is not None and len(frame.side_data):
             self.said.update(side_data(frame))
         if self.graph and (frame is None or not self.graph.fits(frame)):

@@ -22,7 +22,10 @@ RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 1
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 """Names of FFmpeg, by the number of channels, where a file does not say which they are."""
 
-BITS_A_CHANNEL = 96_000
+SHORTEST_PAUSE = Fraction(1, 20)
+"""Seconds: what is shorter is a rounded time."""
+
+BITS_A_CHANNEL = 64_000
 """A second, of AAC."""
 
 
@@ -90,10 +93,22 @@ class ConvertedSound(Track):
 
     def pass_on(self, packet: Any) -> None:
         for frame in packet.decode():
-            unit = frame.time_base or packet.time_base
-            frame.pts, frame.time_base = self.clock.shift(frame.pts, unit), unit
-            self.clock.last += Fraction(frame.samples - 1, frame.sample_rate)
+            self.time(frame, frame.time_base or packet.time_base)
             self.encode(frame)
+
+    def time(self, frame: Any, unit: Fraction) -> None:
+        """Gives a frame its time: right after the last one, unless there is a pause.
+
+        Containers round times, some to milliseconds, and between samples is no place for a gap.
+        """
+        stated, clock = frame.pts, self.clock
+        following = clock.last + clock.step if clock.last is not None else None
+        time = clock.shift(stated, unit) * unit
+        if following is not None and time - following < SHORTEST_PAUSE:
+            time = following
+        frame.time_base = Fraction(1, frame.sample_rate)
+        frame.pts = round(time / frame.time_base)
+        clock.last = time + Fraction(frame.samples, frame.sample_rate) - clock.step
 
     def encode(self, frame: Any) -> None:
         av = load_av()
@@ -119,26 +134,25 @@ class ConvertedText(Track):
 
     def __init__(self, container: Any, source: Any, base: Fraction):
         out = container.add_stream("mov_text")
+        source.codec_context.open(strict=False)  # it then knows the header
+        out.codec_context.subtitle_header = source.codec_context.subtitle_header
         super().__init__(container, source, base, out)
 
     def pass_on(self, packet: Any) -> None:
         if packet.pts is None or not packet.size:
             return
-        coding = self.out.codec_context
         found = self.source.codec_context.decode2(packet)
         if found is None:
             return
-        if not coding.is_open:
-            coding.subtitle_header = self.source.codec_context.subtitle_header
-        made = coding.encode_subtitle(found)
+        made = self.out.codec_context.encode_subtitle(found)
         made.time_base, made.duration = packet.time_base, packet.duration
         made.pts = made.dts = self.clock.shift(packet.pts, packet.time_base)
         made.stream = self.out
         self.container.mux(made)
 
 
-def kinds_of_sound(stream: Any) -> str:
-    """Returns a name for a codec that people know."""
+def sound_name(stream: Any) -> str:
+    """Returns a name of the codec that people know."""
     name = stream.codec_context.name
     return "PCM" if name.startswith("pcm_") else name
 
@@ -172,7 +186,7 @@ def add_track(container: Any, stream: Any, base: Fraction) -> tuple[Track | None
             return None, "A sound track is left out: there is no decoder for it."
         if name in COPIED_SOUND:
             return Track(container, stream, base), ""
-        kind = kinds_of_sound(stream)
+        kind = sound_name(stream)
         return ConvertedSound(container, stream, base), f"Its sound ({kind}) is converted to AAC."
     if stream.type == "subtitle":
         return add_subtitles(container, stream, base, name)

@@ -212,7 +212,7 @@ def write_frames(
     outcome.said += sentences(writer.reader, layout, outcome.frames, stated)
     if writer.clock.jumps:
         times = writer.clock.jumps
-        outcome.said.append(f"Its times step back or jump {times} times: they now run on.")
+        outcome.said.append(f"Its times step back or jump at {times} frames: they now run on.")
 
 
 def starts(lengths: list[int]) -> list[int]:

@@ -110,12 +110,21 @@ class VideoWriter:
         if codec is DEEP_CODEC:
             coding.codec_tag = "hvc1"  # without it Apple's players show nothing
         shape = self.source.sample_aspect_ratio
-        if shape and shape != 1:
+        if shape:
             coding.sample_aspect_ratio = 1 / shape if image.turn.transposed else shape
         for key in ("language", "title"):
             if self.source.metadata.get(key):
                 video.metadata[key] = self.source.metadata[key]
         return video
+
+    def begin(self, frame: Any, unit: Fraction) -> None:
+        """Lets the first image be the start, if nothing else has begun before it."""
+        if frame.pts is None or self.window != WHOLE:
+            return
+        missing = frame.pts * unit - self.clock.base
+        sound = [each for each in self.tracks.values() if not is_cover(each.source)]
+        if missing > 0 and not sound:
+            self.clock.base += missing
 
     def choose_chroma(self, height: int, width: int, image: FrameImage) -> None:
         """Chooses the chroma's resolution: no worse than the source's, in what players know."""
@@ -147,5 +156,9 @@ class VideoWriter:
                 track.write(packet)
         made = image.with_change(restored, self.video.pix_fmt, self.steps)
         unit = frame.time_base or self.source.time_base
+        if not self.clock.started:
+            self.begin(frame, unit)
         made.pts, made.time_base = self.clock.shift(frame.pts, unit), unit
+        if frame.duration:
+            made.duration = frame.duration
         self.container.mux(self.video.encode(made))
