@@ -7,7 +7,7 @@ import os
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ OTHERS = {
     **dict.fromkeys(
         (".jp2", ".exr", ".psd", ".svg"), "this kind is not supported. Convert them to PNG or TIFF."
     ),
-    **dict.fromkeys(VIDEO_SUFFIXES, "videos. Name the file itself to restore it."),
+    **dict.fromkeys(VIDEO_SUFFIXES, "videos. Add --videos, or name the file itself."),
 }
 """Suffixes of what is not taken from a folder though it is an image or a video, and what to do."""
 
@@ -70,6 +70,7 @@ def plan(
     recursive: bool = False,
     sheets: bool = False,
     protected: Iterable[Path] = (),
+    elsewhere: Collection[Path] = (),
 ) -> tuple[list[Job], dict[Path, str]]:
     """One job for each image, none twice, and why some of `paths` give none.
 
@@ -83,20 +84,21 @@ def plan(
         recursive: take the folders in the folders too.
         sheets: give each job a before|after sheet.
         protected: further files that are read and so must not be written.
+        elsewhere: files in the folders that are restored by another kind of job.
 
     Raises:
         PlanError: a result would replace an input or another result.
     """
     problems: dict[Path, str] = {}
-    found: dict[Path, Found] = {}  # by its full path, so that none comes twice
+    found: dict[Path, Found] = {}  # by full path, so that none comes twice
     for path in expand_wildcards(paths):
         if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where it may not look)
             found.setdefault(real(path), Found(path, Path(path.name)))
             continue
         closed: dict[Path, str] = {}
-        images = images_in(path, recursive=recursive, without=out, closed=closed)
+        images = images_in(path, elsewhere, recursive=recursive, without=out, closed=closed)
         problems.update(closed)
-        if not images and not closed:
+        if not images and not closed and not any(path in each.parents for each in elsewhere):
             deeper = "" if recursive else ", or add --recursive for those in its folders"
             kinds = " ".join(suffix for suffixes in WRITABLE.values() for suffix in suffixes)
             problems[path] = f"No images in it ({kinds}, ...). Name another{deeper}."
@@ -104,8 +106,7 @@ def plan(
             found.setdefault(real(image), Found(image, image.relative_to(path)))
     if collide(each.place.with_suffix("") for each in found.values()):
         found = from_common_folder(found)
-    jobs = [make_job(each, out, format, sheets) for each in found.values()]
-    jobs = distinct(jobs)
+    jobs = distinct([make_job(each, out, format, sheets) for each in found.values()])
     check(jobs, [*found, *protected])
     jobs, too_long = without_long_names(jobs)
     problems.update(too_long)
@@ -122,7 +123,12 @@ def expand_wildcards(paths: Iterable[Path]) -> list[Path]:
 
 
 def images_in(
-    folder: Path, *, recursive: bool, without: Path, closed: dict[Path, str]
+    folder: Path,
+    elsewhere: Collection[Path],
+    *,
+    recursive: bool,
+    without: Path,
+    closed: dict[Path, str],
 ) -> list[Path]:
     """By suffix. Neither hidden files nor results of an earlier run in the folder `without`.
 
@@ -142,7 +148,7 @@ def images_in(
             folders.clear()
         folders[:] = [name for name in sorted(folders) if real(here / name) != out]
         for name in sorted(names):
-            if name.startswith("."):
+            if name.startswith(".") or here / name in elsewhere:
                 continue
             suffix = Path(name).suffix.lower()
             if suffix in SUFFIXES and reason_to_skip(suffix) is None:
@@ -188,8 +194,7 @@ def real(path: Path) -> Path:
 
 
 def key(path: Path) -> str:
-    """Equal for paths that some file systems take for the same: in case, or in how accents are
-    written."""
+    """Equal for paths that some file systems take for the same: by case, or accents' spelling."""
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 

@@ -1,4 +1,4 @@
-"""What a container says of a video: title, dates, place, chapters; and what MP4 cannot hold of it."""
+"""What a container says of a video: title, dates, place, chapters; and what MP4 cannot hold."""
 
 from __future__ import annotations
 

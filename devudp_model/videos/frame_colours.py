@@ -102,8 +102,8 @@ class Colours:
         space = cls.find_space(primaries, transfer)
         if layout.rgb:
             bt709 = rgb_to_yuv(WEIGHTS[BT709])
-            places = (n if n != UNSPECIFIED else BT709 for n in (primaries, transfer))
-            return cls(BT709, *places, 1, bt709, space, False, "RGB")
+            primaries, transfer = (BT709 if n == UNSPECIFIED else n for n in (primaries, transfer))
+            return cls(BT709, primaries, transfer, 1, bt709, space, False, "RGB")
         inner = YCGCO_MATRIX if matrix == YCGCO else rgb_to_yuv(cls.weights(matrix, frame))
         named_full = frame.format.name.startswith("yuvj") or (layout.grey and not span)
         full = span == FULL or named_full
@@ -155,10 +155,14 @@ class FrameImage:
         self.colours = colours or Colours.of(frame)
         self.turn = Turn.of(frame) if turn is None else turn
         self.stored, self.layout = read_planes(frame, self.colours.full)
-        size = tuple(self.stored[0].shape[-2:])
+        height, width = self.stored[0].shape[-2:]
         steps = self.layout.across, self.layout.down
         self.whole = torch.cat(
-            [self.stored[0], *[upsample(part, *steps, size) for part in self.stored[1:]]], 1
+            [
+                self.stored[0],
+                *[upsample(part, *steps, (height, width)) for part in self.stored[1:]],
+            ],
+            1,
         )
         rgb = self.whole if self.layout.rgb else times(self.colours.inner.inverse(), self.whole)
         if self.layout.rgb or self.colours.recoded:

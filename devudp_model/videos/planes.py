@@ -15,7 +15,14 @@ from torch import Tensor
 
 from .pyav import bits, load_av, scaler
 
-SUBSAMPLED = {(1, 1): "444", (2, 1): "422", (2, 2): "420", (4, 1): "411", (4, 4): "410", (1, 2): "440"}
+SUBSAMPLED = {
+    (1, 1): "444",
+    (2, 1): "422",
+    (2, 2): "420",
+    (4, 1): "411",
+    (4, 4): "410",
+    (1, 2): "440",
+}
 """Luma samples to a chroma sample, across and down."""
 
 FULL = 2

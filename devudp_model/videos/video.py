@@ -29,8 +29,8 @@ from .reader import VideoReader
 from .video_writer import FORMAT, VideoWriter
 
 SUFFIXES = (
-    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".vob",
-    ".wmv", ".flv", ".3gp",
+    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
+    ".vob", ".wmv", ".flv", ".3gp",
 )  # fmt: skip
 
 FrameRestorer = Callable[[Tensor], Tensor]

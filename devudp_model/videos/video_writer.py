@@ -150,7 +150,8 @@ class VideoWriter:
         """
         image = image or FrameImage(frame, self.reader.colours, self.reader.turn)
         if self.video is None:
-            self.video = self.start(*restored.shape[-2:], image)
+            height, width = restored.shape[-2:]
+            self.video = self.start(height, width, image)
             waiting, self.waiting = self.waiting, []
             for track, packet in waiting:
                 track.write(packet)
