@@ -40,7 +40,7 @@ def options_for(metadata: dict[str, str]) -> dict[str, str]:
 
 def copy_chapters(reader: Any, out: Any, base: Fraction, seconds: float) -> None:
     """Writes the chapters of another container, from `base` on."""
-    if not hasattr(reader, "chapters"):
+    if not hasattr(reader, "chapters") or not hasattr(out, "set_chapters"):
         return
     made = []
     for number, chapter in enumerate(reader.chapters()):

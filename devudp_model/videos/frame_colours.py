@@ -62,6 +62,12 @@ def times(matrix: Tensor, planes: Tensor) -> Tensor:
     return torch.einsum("ij,bjhw->bihw", matrix.to(planes.dtype), planes)
 
 
+def stated(name: str, unknown: int, *sources: Any) -> int:
+    """Returns the first number that is said."""
+    numbers = (int(getattr(source, name, unknown)) for source in sources if source is not None)
+    return next((number for number in numbers if number != unknown), unknown)
+
+
 @dataclass(frozen=True, eq=False)
 class Colours:
     """Of a video's frames, by H.273's numbers.
@@ -83,17 +89,17 @@ class Colours:
     recoded: str = ""
 
     @classmethod
-    def of(cls, frame: Any) -> Colours:
-        """From the first frame.
+    def of(cls, frame: Any, stream: Any = None) -> Colours:
+        """From the first frame; what it does not say, its stream may say.
 
         Raises:
             VideoError: its colours are coded in a way that is not known.
         """
         matrix, primaries, transfer = (
-            int(getattr(frame, name, UNSPECIFIED))
+            stated(name, UNSPECIFIED, frame, stream)
             for name in ("colorspace", "color_primaries", "color_trc")
         )
-        span, layout = int(getattr(frame, "color_range", 0)), Layout.of(frame.format)
+        span, layout = stated("color_range", 0, frame, stream), Layout.of(frame.format)
         if matrix in UNKNOWN_MATRICES and not layout.rgb:
             raise VideoError(
                 f"Its colours are coded as {UNKNOWN_MATRICES[matrix]}, which cannot be converted. "

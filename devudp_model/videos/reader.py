@@ -13,7 +13,7 @@ from .pyav import WHOLE, Window, load_av, video_stream
 from .turns import Turn
 
 SHORTEST_MISSING = 0.25
-"""Seconds, for something to be said of them."""
+"""Seconds at the end, for something to be said of them."""
 
 MOST_FAILURES = 50
 """Times in a row that a file cannot be read on, until it counts as ended."""
@@ -97,7 +97,7 @@ class VideoReader:
         if self.window.start > 0 or self.first_packet is None or self.first_frame is None:
             return 0.0
         missing = float(self.first_frame - self.first_packet)
-        return missing if missing > SHORTEST_MISSING else 0.0
+        return missing if missing * float(self.video.average_rate or 25) > 1.5 else 0.0
 
     @property
     def missing_end(self) -> tuple[float, float]:
@@ -127,7 +127,7 @@ class VideoReader:
     def prepare(self, frame: Any) -> Iterator[Any]:
         """Gives frames without fields, and of one size; None ends them."""
         if frame is not None and self.colours is None:
-            self.colours, self.turn = Colours.of(frame), Turn.of(frame)
+            self.colours, self.turn = Colours.of(frame, self.video.codec_context), Turn.of(frame)
             self.size = frame.width, frame.height
             if frame.pts is not None:
                 self.first_frame = frame.pts * (frame.time_base or self.video.time_base)

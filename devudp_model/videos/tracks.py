@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -46,7 +47,7 @@ class Track:
         for key in ("language", "title", "handler_name"):
             if source.metadata.get(key):
                 self.out.metadata[key] = source.metadata[key]
-        if hasattr(type(self.out), "disposition"):
+        with suppress(AttributeError):  # older PyAV only reads it
             self.out.disposition = source.disposition
 
     def write(self, packet: Any) -> None:

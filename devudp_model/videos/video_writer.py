@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -160,6 +161,7 @@ class VideoWriter:
         if not self.clock.started:
             self.begin(frame, unit)
         made.pts, made.time_base = self.clock.shift(frame.pts, unit), unit
-        if frame.duration:
-            made.duration = frame.duration
+        if getattr(frame, "duration", None):
+            with suppress(AttributeError):  # PyAV before 15
+                made.duration = frame.duration
         self.container.mux(self.video.encode(made))
