@@ -84,9 +84,15 @@ ATTACHED_PIC = 1 << 10
 """FFmpeg's mark of a stream that is one image, such as a cover."""
 
 
+def disposition_of(stream: Any) -> int:
+    """Returns FFmpeg's marks of a stream: default, forced, for the deaf, a cover, ..."""
+    marks = getattr(stream, "disposition", 0) or 0
+    return int(getattr(marks, "value", marks))
+
+
 def is_cover(stream: Any) -> bool:
     """True if a stream is a file's cover and no video."""
-    return bool(int(getattr(stream, "disposition", 0) or 0) & ATTACHED_PIC)
+    return bool(disposition_of(stream) & ATTACHED_PIC)
 
 
 def video_stream(container: Any) -> Any:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from .clock import Clock
-from .pyav import is_cover, load_av
+from .pyav import disposition_of, is_cover, load_av
 
 COPIED_SOUND = {"aac", "ac3", "alac", "eac3", "mp3"}
 """Sound that MP4 holds in every player; other sound is encoded as AAC."""
@@ -48,7 +48,7 @@ class Track:
             if source.metadata.get(key):
                 self.out.metadata[key] = source.metadata[key]
         with suppress(AttributeError):  # older PyAV only reads it
-            self.out.disposition = source.disposition
+            self.out.disposition = disposition_of(source)
 
     def write(self, packet: Any) -> None:
         """Writes a packet of the source, which is lost if it cannot be taken."""
