@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from ..images.formats import NOT_IN_FOLDERS, SUFFIXES, WRITABLE, advice, is_installed, of_suffix
 from ..system.untrusted import printable
 from ..videos.video import SUFFIXES as VIDEO_SUFFIXES
+from .names import Job as Job
+from .names import distinct, key, sheet_beside, without_long_names
 
 log = logging.getLogger("devudp")
 
@@ -27,32 +26,12 @@ OTHERS = {
 }
 """Suffixes of what is not taken from a folder though it is an image or a video, and what to do."""
 
-LONGEST_NAME = 255
-"""Of a file: bytes on most systems, units of UTF-16 on Windows and macOS."""
-
 SAME = "same"
 """The format of the input."""
 
 
 class PlanError(ValueError):
     """The command as given would lose an image; the message says which and what to do."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image to restore.
-
-    Attributes:
-        source: the file to read.
-        target: the file to write.
-        format: one of `WRITABLE`.
-        sheet: where before and after go side by side, or None.
-    """
-
-    source: Path
-    target: Path
-    format: str
-    sheet: Path | None = None
 
 
 class Found(NamedTuple):
@@ -106,7 +85,10 @@ def plan(
             found.setdefault(real(image), Found(image, image.relative_to(path)))
     if collide(each.place.with_suffix("") for each in found.values()):
         found = from_common_folder(found)
-    jobs = distinct([make_job(each, out, format, sheets) for each in found.values()])
+    jobs = [make_job(each, out, format, sheets) for each in found.values()]
+    if format == SAME:
+        report_conversions(jobs)
+    jobs = distinct(jobs)
     check(jobs, [*found, *protected])
     jobs, too_long = without_long_names(jobs)
     problems.update(too_long)
@@ -187,15 +169,20 @@ def report_others(folder: Path, others: Counter[str]) -> None:
         log.info("%s: %d other files skipped", printable(folder), rest)
 
 
+def report_conversions(jobs: Iterable[Job]) -> None:
+    """Says which kinds of files get results of another format than their own."""
+    suffixes = (job.source.suffix.lower() for job in jobs)
+    for suffix, count in sorted(Counter(suffixes).items()):
+        format = of_suffix(suffix)
+        if format is not None and not format.writes:
+            files = "file" if count == 1 else "files"
+            log.info("%d %s %s: results are PNG; --format chooses another", count, suffix, files)
+
+
 def real(path: Path) -> Path:
     """The full path with links followed, as far as they lead; `Path.resolve` fails where they go
     round in circles."""
     return Path(os.path.realpath(path))
-
-
-def key(path: Path) -> str:
-    """Equal for paths that some file systems take for the same: by case, or accents' spelling."""
-    return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def collide(paths: Iterable[Path]) -> bool:
@@ -221,67 +208,6 @@ def make_job(found: Found, out: Path, format: str, sheets: bool) -> Job:
     if suffix not in WRITABLE[format]:
         target = target.with_suffix(WRITABLE[format][0])
     return Job(found.path, target, format, sheet_beside(target) if sheets else None)
-
-
-def sheet_beside(target: Path) -> Path:
-    return target.with_name(f"{target.stem}.compare.jpg")
-
-
-def distinct(jobs: list[Job]) -> list[Job]:
-    """Tells apart what would get the same name, or the same sheet.
-
-    `photo.jpg` and `photo.bmp` become `photo_jpg.png` and `photo_bmp.png`; those that differ in
-    case only, such as `A.jpg` and `a.jpg`, get numbers: `A_jpg.jpg` and `a_jpg_2.jpg`.
-    """
-    times = Counter(name for job in jobs for name in names_of(job))
-    taken: set[str] = {name for job in jobs for name in names_of(job) if times[name] == 1}
-    result = []
-    for job in sorted(jobs, key=lambda job: job.source):
-        if all(times[name] == 1 for name in names_of(job)):
-            result.append(job)
-            continue
-        stem = f"{job.source.stem}_{job.source.suffix[1:]}"
-        number, other = 1, rename(job, f"{stem}{job.target.suffix}")
-        while number < len(jobs) and not taken.isdisjoint(names_of(other)):
-            number += 1
-            other = rename(job, f"{stem}_{number}{job.target.suffix}")
-        taken.update(names_of(other))
-        result.append(other)
-    return result
-
-
-def names_of(job: Job) -> list[str]:
-    """The files that it writes, by `key`."""
-    return [key(path) for path in (job.target, job.sheet) if path is not None]
-
-
-def without_long_names(jobs: list[Job]) -> tuple[list[Job], dict[Path, str]]:
-    """The jobs whose results can have their names, and why others cannot; said at once."""
-    kept, problems = [], {}
-    for job in jobs:
-        names = [path.name for path in (job.target, job.sheet) if path is not None]
-        longest = max(names, key=length)
-        if length(longest) <= LONGEST_NAME:
-            kept.append(job)
-            continue
-        problems[job.source] = (
-            f"Its result's name would be too long ({length(longest)} of at most {LONGEST_NAME}): "
-            f"{longest[:20]}...{longest[-20:]}. Rename the file."
-        )
-        log.warning("%s: %s", printable(job.source), problems[job.source])
-    return kept, problems
-
-
-def length(name: str) -> int:
-    """As the file system counts it."""
-    if sys.platform in ("win32", "darwin"):
-        return len(name.encode("utf-16-le", "surrogatepass")) // 2
-    return len(os.fsencode(name))
-
-
-def rename(job: Job, name: str) -> Job:
-    target = job.target.with_name(name)
-    return Job(job.source, target, job.format, sheet_beside(target) if job.sheet else None)
 
 
 def check(jobs: list[Job], inputs: Iterable[Path]) -> None:

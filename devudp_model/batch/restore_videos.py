@@ -18,18 +18,9 @@ from ..restoring.progress import ImageProgress
 from ..system.untrusted import printable
 from ..videos.video import SUFFIXES, restore_video
 from ..videos.video_writer import FORMAT
+from .names import Job, distinct, without_long_names
 from .outcome import refuse_existing
-from .plan import (
-    Found,
-    Job,
-    check,
-    collide,
-    distinct,
-    expand_wildcards,
-    from_common_folder,
-    real,
-    without_long_names,
-)
+from .plan import Found, check, collide, expand_wildcards, from_common_folder, real
 
 log = logging.getLogger("devudp")
 

@@ -123,7 +123,8 @@ def _times(matrix: Tensor | None, light: Tensor) -> Tensor:
     """A matrix for each pixel of 1,3,H,W."""
     if matrix is None:
         return light
-    return torch.einsum("ij,bjhw->bihw", matrix.to(light.dtype), light)
+    # Not einsum: its first use imports a second's worth of torch.
+    return (matrix.to(light.dtype) @ light[0].flatten(1)).view(light.shape)
 
 
 def to_xyz(primaries: Sequence[float]) -> Tensor:
@@ -215,9 +216,9 @@ def _name_of(icc: bytes) -> str:
 
 def _is_srgb(space: Space, channels: int) -> bool:
     """By a grid of colours."""
-    steps = torch.linspace(0, 1, 9)
-    grid = torch.cartesian_prod(*[steps] * channels).reshape(1, -1, 1, channels)
-    stored = from_unit(grid.permute(0, 3, 1, 2), torch.uint8)
+    steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+    grid = np.stack(np.meshgrid(*[steps] * channels)).reshape(1, channels, -1, 1)
+    stored = torch.from_numpy(grid)
     return (to_unit(to_srgb(stored, space)) - to_unit(stored)).abs().max().item() <= TOLERANCE
 
 
@@ -230,14 +231,28 @@ def _rows_to_srgb(rows: Tensor, space: Space) -> Tensor:
     return SRGB.encode(space.light(rows).clamp(0, 1))
 
 
-def _rows_from_srgb(rows: Tensor, space: Space) -> Tensor:
-    """1,C,h,W of sRGB, any type, to the file's numbers as float32."""
+def _changed(before: Tensor, seen: Tensor, after: Tensor, space: Space) -> Tensor:
+    """Adds what was changed to what was stored, in light: there, what is beyond sRGB is little in
+    the dark and stays little where that gets bright. The file's numbers, float32.
+
+    Args:
+        before: 1,C,h,W, as stored.
+        seen: of it, in sRGB, whole numbers.
+        after: sRGB, in [0, 1].
+        space: of `before`.
+    """
     if space.table is not None:
-        pixels = from_unit(to_unit(rows), torch.uint16)[0].permute(1, 2, 0).contiguous().numpy()
-        found = torch.from_numpy(np.ascontiguousarray(space.table(pixels, True)))
-        return to_unit(found.permute(2, 0, 1)[None])
-    whole = rows if rows.dtype in LARGEST else rows.clamp(0, 1)
-    return space.numbers(decode(SRGB, whole))
+        return to_unit(before) + _by_table(after, space) - _by_table(seen, space)
+    light = space.light(before) + (decode(SRGB, after) - decode(SRGB, seen))
+    return space.numbers(light)
+
+
+def _by_table(rows: Tensor, space: Space) -> Tensor:
+    """1,C,h,W of sRGB, any type, to the numbers of a space with tables."""
+    assert space.table is not None
+    pixels = from_unit(to_unit(rows), torch.uint16)[0].permute(1, 2, 0).contiguous().numpy()
+    found = torch.from_numpy(np.ascontiguousarray(space.table(pixels, True)))
+    return to_unit(found.permute(2, 0, 1)[None])
 
 
 def seen_type(stored: Tensor, space: Space) -> torch.dtype:
@@ -270,8 +285,8 @@ def from_srgb(restored: Tensor, stored: Tensor, space: Space) -> Tensor:
     for _, start, stop in bands_of(stored):
         before = stored[:, :, start:stop]
         seen = from_unit(_rows_to_srgb(before, space), seen_as)
-        change = _rows_from_srgb(restored[:, :, start:stop].detach().cpu(), space)
-        change -= _rows_from_srgb(seen, space)
-        numbers = to_unit(before) + change
+        after = to_unit(restored[:, :, start:stop].detach().cpu()).clamp(0, 1)
+        same = (after == to_unit(seen)).all(1, keepdim=True)
+        numbers = torch.where(same, to_unit(before), _changed(before, seen, after, space))
         out[:, :, start:stop] = from_unit(numbers, out.dtype) if out.dtype in LARGEST else numbers
     return out

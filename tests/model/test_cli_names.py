@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,7 @@ def test_a_folder_with_names_that_differ_in_case(
     assert len({name.casefold() for name in names(tmp_path / "out")}) == count
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="paths of that length need a setting there")
 def test_names_that_are_too_long(
     tmp_path: Path, devudp: Callable[..., int], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -95,6 +97,17 @@ def test_videos_in_a_folder_are_named(
     (tmp_path / "in/clip.MOV").write_bytes(b"x")
     assert devudp(tmp_path / "in") == 0
     assert "1 .mov file skipped: videos. Name the file itself" in caplog.text
+
+
+def test_results_of_what_is_only_read_are_announced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = [tmp_path / name for name in ("a.heic", "b.HEIC", "c.dng", "d.jpg")]
+    with caplog.at_level("INFO"):
+        jobs, _ = plan(files, tmp_path / "out")
+    assert [job.target.name for job in jobs] == ["a.png", "b.png", "c.png", "d.jpg"]
+    said = [message for message in caplog.messages if "results are PNG" in message]
+    assert [message.split(":")[0] for message in said] == ["1 .dng file", "2 .heic files"]
 
 
 def test_kinds_whose_package_is_missing_are_said_once(

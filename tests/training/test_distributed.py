@@ -25,11 +25,12 @@ EXTRA = [
 # which Adam scales up to full steps.
 IDLE = {"layers.2.bias", "layers.5.bias", "layers.8.bias"}
 
-SAME_STEPS = 4
+SAME_STEPS = 3
 """Rounding errors grow from step to step: Adam divides each gradient by its size, and L1 losses'
 gradients jump where they change sign. One process that adds up two halves of a batch shows the
-same: in fp32 the change of the weights is off by 1e-7 after one step, 4e-6 after four, 2e-3 after
-six; in fp64 by 1e-15 after all of them. On inputs with noise and clipped blacks it grows faster."""
+same: in fp32 the change of the weights is off by 1e-7 after one step, 1e-5 after three; after four
+by 4e-6 or 4e-3, as the processor rounds; in fp64 by 1e-15 after all of them. On inputs with noise
+and clipped blacks it grows faster."""
 
 LOSSES = {"G", "D", "adv", "recon", "sr_A", "sr_B"}
 
@@ -45,7 +46,7 @@ def weights(run: Path, network: str) -> torch.Tensor:
 # With BatchNorm on CPUs each process has statistics of its own, unless they are frozen.
 @pytest.mark.parametrize("options", [[], ["--schedule.accumulate", "2"]])
 def test_two_processes_train_what_one_does(options: list[str], tmp_path: Path):
-    """In fp32: the losses of each step equal to 1e-5, each network's whole change to 1e-3."""
+    """In fp32: the losses of each step equal to 1e-5, each network's whole change to 1e-4."""
     arguments = [*unpaired(tmp_path), *EXTRA, *PLAIN_INPUTS]
     arguments += ["--schedule.length", str(SAME_STEPS)]
     start, one, two = (tmp_path / name for name in ("start", "one", "two"))
@@ -62,7 +63,7 @@ def test_two_processes_train_what_one_does(options: list[str], tmp_path: Path):
             assert a[name] == pytest.approx(b[name], rel=1e-5, abs=1e-6), (a["step"], name)
     for network in ("G", "G_inv", "D", "ema"):
         before, a, b = (weights(run, network) for run in (start, one, two))
-        assert (a - b).norm() < 1e-3 * (a - before).norm(), network
+        assert (a - b).norm() < 1e-4 * (a - before).norm(), network
 
 
 THREADS_AFTERWARDS = """
