@@ -8,14 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-Source = str | Path | io.BytesIO
+from .formats import NAMES
 
-FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpeg", "mpegvideo", "mpegts", "m4v", "asf",
-    "flv", "ogg", "gif",
-)  # fmt: skip
-"""FFmpeg's names of the containers that are opened. A closed list: others, such as playlists, name
-files to be read in their place, whatever their own name ends in."""
+Source = str | Path | io.BytesIO
 
 
 class Window(NamedTuple):
@@ -110,10 +105,10 @@ def open_video(source: Source) -> Any:
     """A container of PyAV, with at least one video stream.
 
     Raises:
-        VideoError: there is none, or it is of a format that is not in `FORMATS`.
+        VideoError: there is none, or it is of a format that is not in the table.
     """
     av = load_av()
-    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
+    options = {"format_whitelist": ",".join(NAMES), "protocol_whitelist": "file"}
     if isinstance(source, io.BytesIO):
         name, place = "the video", io.BytesIO(source.getvalue())  # each reader has its own position
     else:

@@ -22,16 +22,12 @@ from torch import Tensor
 from ..restoring.scenes import THUMBNAIL, find_scenes
 from ..system.atomic import replacing
 from .carried import left_out, sentences
+from .formats import SUFFIXES as SUFFIXES
 from .frame_colours import FrameImage, seen
 from .planes import Layout
 from .pyav import WHOLE, Source, VideoError, Window, open_video, video_stream
 from .reader import VideoReader
 from .video_writer import FORMAT, VideoWriter
-
-SUFFIXES = (
-    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
-    ".vob", ".wmv", ".flv", ".3gp",
-)  # fmt: skip
 
 FrameRestorer = Callable[[Tensor], Tensor]
 """1,3,H,W in [0, 1] to the same."""
