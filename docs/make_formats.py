@@ -70,8 +70,8 @@ VIDEO_END = "<!-- end of the video formats -->"
 
 VIDEO_HEAD = (
     "format", "suffixes", "read", "written", "bits read", "bits written", "chroma", "colour kept",
-    "HDR", "turned", "fields", "sound copied", "sound converted", "subtitles", "chapters", "metadata",
-    "transparency", "notes",
+    "HDR", "turned", "fields", "sound copied", "sound converted", "subtitles", "chapters",
+    "metadata", "transparency", "notes",
 )  # fmt: skip
 
 
