@@ -63,9 +63,7 @@ def table() -> Iterator[str]:
         yield row(format)
 
 
-VIDEO_START = (
-    "<!-- video formats: made by docs/make_formats.py from devudp_model/videos/formats.py -->"
-)
+VIDEO_START = "<!-- video formats: made from devudp_model/videos/formats.py -->"
 VIDEO_END = "<!-- end of the video formats -->"
 
 VIDEO_HEAD = (
