@@ -22,7 +22,6 @@ from .formats import BY_NAME
 log = logging.getLogger("devudp")
 
 ORIENTATION = ExifTags.Base.Orientation
-
 TIFF_TAGS_TO_KEEP = frozenset(
     {270, 271, 272, 274, 305, 306, 315, 316, 18246, 18249, 33432, 34665, 34853}
     | set(range(40091, 40096))
