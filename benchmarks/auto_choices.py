@@ -1,52 +1,102 @@
 """What task `auto` chooses for images whose needs are known: a confusion matrix.
 
 python -m benchmarks.auto_choices nothing=GOOD deblur=BLURRY "low light=DARK" joint=DARK_AND_BLURRY
+python -m benchmarks.auto_choices deblur=paused:GOOD joint=dark-paused:GOOD --held-out
+python -m benchmarks.auto_choices nothing=GOOD --only training/recipes/untuned.tsv
 
-Each argument names what a folder's images need, and the folder. An image that needs nothing but
-would be changed is restored, and the PSNR between the two is printed.
+Each argument names what a folder's images need, and the folder. `KIND:` before it makes the images
+worse first, in one of the ways of benchmarks/shaken.py. `--held-out` takes one in six images, those
+that `benchmarks.blur_weights` does not fit to. `--without` and `--only` take a table of names,
+`--seeds` makes several of each. An image that needs nothing but would be changed is restored, and
+the PSNR between the two is printed. "Found": the task has deblurring or brightening where it is
+needed, whatever else it has.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from devudp_model.images.reading import read_image
-from devudp_model.ops.dtypes import from_unit
+from devudp_model.ops.dtypes import from_unit, to_unit
 from devudp_model.ops.metrics import psnr
 from devudp_model.restorer import Restorer
 from devudp_model.restoring.auto import choose
 
+from .shaken import KINDS, held_out, made_worse, names_in, photographs
+
 NOTHING = "nothing"
 CHOICES = (NOTHING, "deblur", "low light", "joint")
-SUFFIXES = {".png", ".jpg", ".jpeg"}
+BESIDE = {"deblur": ("joint",), "low light": ("joint",)}
+"""Tasks that do what is needed, too."""
+
+
+def parse() -> argparse.Namespace:
+    assert __doc__
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("needs", nargs="+", metavar="NEEDS=[KIND:]FOLDER")
+    parser.add_argument("--held-out", action="store_true")
+    parser.add_argument("--without", type=Path, metavar="TABLE")
+    parser.add_argument("--only", type=Path, metavar="TABLE")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N")
+    parser.add_argument("--unrestored", action="store_true", help="only names and reasons")
+    args = parser.parse_args()
+    if not all("=" in argument for argument in args.needs):
+        parser.error("give NEEDS=FOLDER")
+    return args
+
+
+def chosen_files(folder: Path, args: argparse.Namespace) -> list[Path]:
+    """The images of a folder that the options leave."""
+    files = photographs(folder, names_in(args.without) if args.without else frozenset())
+    if args.only:
+        names = names_in(args.only)
+        files = [path for path in files if path.name in names]
+    return held_out(files) if args.held_out else files
+
+
+def images_of(kind: str, files: list[Path], seeds: int) -> Iterator[tuple[str, Tensor]]:
+    """Names and images, made worse if there is a kind."""
+    for number, path in enumerate(files):
+        image = read_image(path).pixels
+        if not kind:
+            yield path.name, image
+        for seed in range(seeds if kind else 0):
+            unit = to_unit(image[:, :3]).expand(-1, 3, -1, -1)
+            yield f"{path.name} ({kind} {seed})", made_worse(unit, kind, 10_000 * seed + number)
 
 
 def main() -> None:
-    if not sys.argv[1:] or not all("=" in argument for argument in sys.argv[1:]):
-        sys.exit(__doc__)
-    print(f"| needs | images | {' | '.join(CHOICES)} | right |\n|{' --- |' * (len(CHOICES) + 3)}")
-    changed: list[str] = []
+    args = parse()
+    heads = [*CHOICES, "right", "found"]
+    print(f"| needs | of | images | {' | '.join(heads)} |\n|{' --- |' * (len(heads) + 3)}")
+    wrong: list[str] = []
     restorer = Restorer(device="cpu")
-    for argument in sys.argv[1:]:
-        needs, folder = argument.split("=", 1)
+    for argument in args.needs:
+        needs, place = argument.split("=", 1)
+        kind, folder = place.split(":", 1) if place.split(":")[0] in KINDS else ("", place)
         counts: Counter[str] = Counter()
-        for path in sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in SUFFIXES):
-            image = read_image(path).pixels
+        files = chosen_files(Path(folder), args)
+        for name, image in images_of(kind, files, args.seeds):
             choice = choose(image)
             counts[choice.task or NOTHING] += 1
-            if needs == NOTHING and choice.task:
-                decibels = change(image, restorer(image))
-                changed.append(f"{path.name}: {choice.reason}: {decibels:.1f} dB")
-        total = sum(counts.values())
+            if needs == NOTHING and choice.task and not args.unrestored:
+                wrong.append(f"{name}: {choice.reason}: {change(image, restorer(image)):.1f} dB")
+            elif (choice.task or NOTHING) != needs:
+                wrong.append(f"{name}: {choice.reason}")
+        total = max(sum(counts.values()), 1)
         cells = [str(counts[task]) for task in CHOICES]
-        right = counts[needs] / max(total, 1)
-        print(f"| {needs} | {total} | {' | '.join(cells)} | {right:.0%} |", flush=True)
-    print("\n".join(["", *changed]))
+        found = sum(counts[task] for task in {needs, *BESIDE.get(needs, ())}) / total
+        cells += [f"{counts[needs] / total:.1%}", f"{found:.1%}"]
+        print(f"| {needs} | {place} | {total} | {' | '.join(cells)} |", flush=True)
+    print("\n".join(["", *wrong]))
 
 
 def change(image: Tensor, restored: Tensor) -> float:

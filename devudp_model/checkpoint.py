@@ -21,8 +21,8 @@ from .engine.precision import Measured, from_json
 from .network.batch_norm import fold_batchnorm
 from .network.generator import Generator, Norm, Variant
 from .network.tensor_files import CheckpointError, encode_safetensors, read_tensors
-from .restoring.exposure import SceneModel
 from .restoring.facts import Facts, facts_of
+from .restoring.scene import SceneModel
 from .system.atomic import replacing
 
 __all__ = ["Checkpoint", "CheckpointError", "bundled", "load_checkpoint", "save_checkpoint"]

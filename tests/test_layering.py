@@ -33,7 +33,7 @@ HOST_HAS = {"torch", "numpy", "pillow", "safetensors", "tqdm"}
 THIRD_PARTY = {
     "devudp_model": {
         *("torch", "numpy", "PIL", "safetensors", "tqdm"),
-        *("pyvips", "av", "pillow_heif", "pillow_jxl", "rawpy", "psutil"),
+        *("pyvips", "av", "gradio", "pillow_heif", "pillow_jxl", "rawpy", "psutil"),
     },
     "nodes": {
         *("torch", "numpy", "PIL"),
@@ -120,7 +120,17 @@ def test_the_model_never_looks_up() -> None:
 
 
 ROOMS = (
-    *("__init__", "__main__", "cli", "batch", "videos", "images", "restorer", "task_weights"),
+    *(
+        "__init__",
+        "__main__",
+        "cli",
+        "web",
+        "batch",
+        "videos",
+        "images",
+        "restorer",
+        "task_weights",
+    ),
     *("checkpoint", "restoring", "engine", "network", "bands", "ops", "system"),
 )
 """Folders and single files of devudp_model: each imports only from those behind it."""
@@ -370,7 +380,7 @@ def test_what_a_wheel_puts_into_site_packages(copy: Path, tmp_path: Path) -> Non
     expected |= {
         f"devudp_training/recipes/{p.name}" for p in (ROOT / "training/recipes").glob("*.toml")
     }
-    expected |= {"devudp_model/weights/devudp.safetensors"}
+    expected |= {"devudp_model/weights/devudp.safetensors", "devudp_training/export/onnx_web.mjs"}
     assert expected <= set(names), "name every folder in pyproject's packages"
 
 

@@ -45,6 +45,9 @@ EXAMPLES = """examples:
 videos (frames of a scene share their statistics; the sound is kept; needs PyAV, the extra "video"):
   devudp restore clip.mp4 --out restored
 
+in the browser (needs gradio, the extra "web"):
+  devudp web
+
 for scripts, one JSON object a file:
   devudp restore holiday --out restored --json
 
@@ -54,7 +57,9 @@ command with --skip-existing does the rest:
 """
 
 
-def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentParser:
+def make_parser(
+    run_restore: Command, run_info: Command, run_web: Command
+) -> argparse.ArgumentParser:
     """The parser; `run` of what it returns is the command to run."""
     parser = argparse.ArgumentParser(
         prog="devudp",
@@ -89,7 +94,14 @@ def make_parser(run_restore: Command, run_info: Command) -> argparse.ArgumentPar
         help="default: the bundled ones",
     )
     info.set_defaults(run=run_info)
-    for command in (restore, info):
+    web = commands.add_parser(
+        "web",
+        help="open a page in the browser to restore photos",
+        description="Starts a page on this computer and opens it. Needs gradio: the extra web.",
+    )
+    add_web_arguments(web)
+    web.set_defaults(run=run_web)
+    for command in (restore, info, web):
         command.add_argument("--verbose", action="store_true", help="log more, with tracebacks")
     return parser
 
@@ -181,6 +193,27 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON object a file, and nothing else")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")
     add("--precision", choices=PRECISIONS, default="auto", help="of the network; default auto")
+
+
+def add_web_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--out",
+        type=given_path,
+        default=Path("restored"),
+        metavar="DIR",
+        help="folder for the results; default: %(default)s",
+    )
+    add("--port", type=int, metavar="N", help="of the page; default: the first free one from 7860")
+    add("--no-browser", action="store_true", help="only print the page's address")
+    add("--checkpoint", type=given_path, metavar="FILE", help="weights; default: the task's own")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")
+    add(
+        "--listen",
+        metavar="ADDRESS",
+        help="let others in the network use the page, for instance 0.0.0.0; asks for a password "
+        "(or takes that of the environment variable DEVUDP_PASSWORD); default: this computer only",
+    )
 
 
 def given_path(text: str) -> Path:

@@ -40,7 +40,7 @@ FAILED, INTERRUPTED = 1, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0, 1 (something failed), 2 (usage), 130."""
-    args = make_parser(run_restore, run_info).parse_args(argv)
+    args = make_parser(run_restore, run_info, run_web).parse_args(argv)
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal has no letters for
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -238,6 +238,12 @@ def report(outcome: Outcome, out: Path) -> None:
             "them.",
             file=sys.stderr,
         )
+
+
+def run_web(args: argparse.Namespace) -> int:
+    from ..web.serve import serve
+
+    return serve(args)
 
 
 def run_info(args: argparse.Namespace) -> int:

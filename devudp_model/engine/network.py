@@ -97,6 +97,7 @@ class Network(nn.Module, Generic[SomeNetwork]):
         freeze: bool = False,
         check: bool = True,
         out: AnyImage | None = None,
+        weights: Tensor | None = None,
     ) -> Any:
         """Restores frames with statistics that all of them share.
 
@@ -108,6 +109,8 @@ class Network(nn.Module, Generic[SomeNetwork]):
             check: whether this run ends in a `checked` of its own; else the caller has one around
                 this run and others. On a GPU looking takes as long as all that it has to do.
             out: where to put the result, instead of a new tensor.
+            weights: B,1,H,W in [0, 1], any type of image: how much each pixel counts in the
+                statistics; None: all alike.
 
         Returns:
             B,3,H,W in [0, 1], float32: `out`, or else a tensor on the network's device.
@@ -125,9 +128,9 @@ class Network(nn.Module, Generic[SomeNetwork]):
         for attempt in self.checked() if again else (nullcontext(),):
             with attempt:
                 if fits_whole(self, image, memory):
-                    execution = WholeExecution(self, image, freeze)
+                    execution = WholeExecution(self, image, freeze, weights)
                 else:
-                    execution = StripExecution(self, image, memory, freeze)
+                    execution = StripExecution(self, image, memory, freeze, weights)
                 with working(self.device):
                     execution.run(out)
                 self.unchecked += execution.seen

@@ -67,13 +67,18 @@ def read_image(path: str | os.PathLike[str]) -> RasterImage:
 
 
 def read_stored(
-    path: str | os.PathLike[str], reserve: Reserve = lambda nbytes: None
+    path: str | os.PathLike[str],
+    reserve: Reserve = lambda nbytes: None,
+    *,
+    warn: bool = True,
 ) -> RasterImage:
     """`read_image`, with the pixels as they are stored, which takes less memory.
 
     Args:
         path: the file.
         reserve: gets the bytes of the pixels before they are decoded; what it raises goes through.
+        warn: say what is damaged in a JPEG file that can be decoded all the same, for which it is
+            decoded twice.
     """
     path = Path(path)
     if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where it may not look)
@@ -83,7 +88,7 @@ def read_stored(
         if size == 0:
             raise ImageError(f"{path} is empty (0 bytes). Copy or download it again.")
         with warnings_of_this_thread() as said, path.open("rb") as file:
-            image = _read(file, path, size, once(reserve))
+            image = _read(file, path, size, once(reserve), warn)
     except (ImageError, MemoryError, Cancelled):
         raise
     except Exception as error:  # decoders raise almost anything when they meet damaged data
@@ -150,7 +155,7 @@ def _explain(error: Exception) -> str:
     return f"is damaged and cannot be read: {reason}. Copy or download it again."
 
 
-def _read(file: BinaryIO, path: Path, size: int, reserve: Reserve) -> RasterImage:
+def _read(file: BinaryIO, path: Path, size: int, reserve: Reserve, warn: bool) -> RasterImage:
     start = high_bit_depth.first_bytes(file, 64)
     brands = isobmff.brands(start)
     tags: Tags = {}
@@ -169,7 +174,7 @@ def _read(file: BinaryIO, path: Path, size: int, reserve: Reserve) -> RasterImag
         if tiff.is_big(file, "big"):  # which Pillow takes for something else
             return _named("tiff", sixteen_bit.read(file, path, None, tags))
     file.seek(0)
-    return _read_by_pillow(file, path, size, tags, reserve)
+    return _read_by_pillow(file, path, size, tags, reserve, warn)
 
 
 def _named(format: str, image: RasterImage) -> RasterImage:
@@ -218,7 +223,7 @@ def _read_isobmff(
 
 
 def _read_by_pillow(
-    file: BinaryIO, path: Path, size: int, tags: Tags, reserve: Reserve
+    file: BinaryIO, path: Path, size: int, tags: Tags, reserve: Reserve, warn: bool
 ) -> RasterImage:
     """All others; those of 16 bits only if Pillow opens them."""
     try:
@@ -241,7 +246,8 @@ def _read_by_pillow(
                 f"{path} is damaged (cut off?): {size:,} bytes cannot hold "
                 f"{image.width}x{image.height} pixels. Copy or download it again."
             )
-        if image.format == "JPEG" and (warning := high_bit_depth.decoder_warning(path)):
+        is_jpeg = image.format == "JPEG"
+        if is_jpeg and warn and (warning := high_bit_depth.decoder_warning(path)):
             log.warning("%s is damaged, and so the result will be: %s", path, warning)
         try:
             return _named(name, eight_bit.read(image, file))

@@ -1,62 +1,70 @@
 """What does this image need? Nothing, `deblur`, `low light` or `joint`, and how strongly.
 
-Three numbers are measured on the image itself, shrunk to at most `MOST_PIXELS` a side:
+It is looked at, shrunk to at most 1280 pixels a side (first_look.py, blur.py), and judged so:
 
-- light: the mean of its linear values. Mean, not median: a bright subject before a black background
-  is well exposed.
-- sharpness: how much neighbours differ, compared with pixels four apart. Natural images look alike
-  at all scales (Field 1987), so the ratio is about the same for all sharp ones; blur lowers it.
-- noise: see `noise_variance`. It is taken off the differences, which it would make look sharp.
+- Where there is hardly any information (a lens cap, a black pause, noise), and in what is drawn or
+  written and no photograph, nothing is done.
+- Blurred or shaken: by `blur_score`, or by an echo.
+- Dark: by the mean of the linear values. Mean, not median: a bright subject before a black
+  background is well exposed. A sharp image with bright lights is a night as it should be, and
+  stays one, unless all else is black; a shaken one was taken in too little light.
 
 A pure function of tensors, used above `restore` by the nodes and the command line.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..bands.rows import in_bands, sampled, write_rows
+from ..bands.rows import sampled
 from ..bands.workers import working
 from ..ops.degrade import to_linear
 from ..ops.dtypes import to_unit
-from ..ops.filters import noise_variance
-from .coarse_to_fine import shrink
+from .blur import blur_score, is_moved
+from .content import content_of
 from .exposure import every
+from .first_look import LEAST_PIXELS, Look, look_at, telling_frames
 from .restoration import Options
 from .tasks import Task
-from .validate import is_flat
+from .validate import is_flat, is_one_colour
 
 AUTO = "auto"
 """What nodes and command line offer beside the tasks' names."""
-
-MOST_PIXELS = 1280
-"""Of the long side. Blur that cannot be seen at this size need not be removed, and the finest
-pixels of large photographs are soft by themselves (demosaicing, JPEG)."""
-
-LEAST_PIXELS = 32
-"""Of the short side: below, there are too few edges to tell blur."""
 
 DARK = (0.03, 0.09)
 """Mean linear light: below the first an image is certainly dark, above the second certainly not.
 Well exposed photographs have about 0.2, one and a half stops around it are usual."""
 
-BLURRED = (0.35, 0.41)
-"""Sharpness: below the first certainly blurred, above the second certainly not. Between them a task
-takes part of its strength, so that a sharp photograph that is taken for a blurred one hardly
+BLACK = (0.004, 0.0075)
+"""As `DARK`, for a sharp image with bright lights: nights as they should be have 0.008 and more."""
+
+LIGHTS = (0.13, 0.18)
+"""Level of the brightest places: below the first they are certainly no bright lights, above the
+second certainly. In photographs with three stops too little light, white is 0.125."""
+
+BLURRED = (-0.7, 3.3)
+"""`blur_score`: above the second certainly blurred, below the first certainly not. Between them a
+task takes part of its strength, so that a sharp photograph that is taken for a blurred one hardly
 changes."""
+
+ECHO = (0.19, 0.27)
+"""As `BLURRED`, for the echo: up to 0.18 in sharp photographs, 0.25 to 0.34 in ghosts."""
+
+HALF = 0.55
+"""Steepness up to which an echo counts: a ghost takes about half of each step."""
 
 LEAST_SHARE = 0.25
 """Of darkness or blur: weaker ones are left alone, as an image that is fine must stay as it is."""
 
-SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
-"""The directions in which neighbours are compared."""
+VERY = 0.01
+"""Mean linear light of very dark images."""
 
-FAR = 4
-"""How many pixels apart the coarser differences are."""
+AS_IT_IS = "left as it is"
 
 
 @dataclass(frozen=True)
@@ -69,10 +77,14 @@ class Choice:
         exposure: how much of the model's exposure to take.
         light: mean of the linear values, 0 to 1.
         darkness: how certainly it is dark, 0 to 1.
-        sharpness: of its edges; about 0.4 to 0.7 in sharp photographs.
+        sharpness: of its finest detail; about 0.4 to 0.7 in sharp photographs.
         blur: how certainly it is blurred, 0 to 1.
         noise: its standard deviation, from 0 (none) to 1 (white).
-        reason: all that in a sentence.
+        reason: what was found and what is done, in words.
+        steepness: of its edges; about 0.5 to 0.9 in sharp photographs.
+        direction: how much detail is missing in one direction; see blur.py.
+        lights: linear level of its brightest places, 0 to 1.
+        echo: how much all of it is there twice; see blur.py.
     """
 
     task: Task | None
@@ -84,6 +96,10 @@ class Choice:
     blur: float
     noise: float
     reason: str
+    steepness: float = 1.0
+    direction: float = 0.0
+    lights: float = 0.0
+    echo: float = 0.0
 
     def options(self, options: Options) -> Options:
         """The options with this task; strength and exposure asked for go on top.
@@ -113,68 +129,92 @@ def choose(image: Tensor) -> Choice:
     """What the images of a batch need together.
 
     Args:
-        image: B,C,H,W in [0, 1], C = 1, 3 or 4 (alpha does not count), any type of image (see
-            dtypes.py), finite. Of several images (a video's frames) the means count.
+        image: B,C,H,W in [0, 1], C = 1, 3 or 4 (hidden pixels do not count), any type of image (see
+            dtypes.py), finite. Of several images (a video's frames) the medians count, of those
+            that are not faded out.
     """
     with working(image.device):
+        content = content_of(image)
+        if content is None:
+            return unchanged("nothing is to be seen", Look(0, 0, 0, 1, 1, 0, 0, 1, 0, False, False))
+        image, weights = content.image, content.weights
         if is_flat(image):
-            light = float(to_unit(sampled(image[:, :3], every(*image.shape[2:]))).mean())
-            return Choice(None, 0.0, 0.0, light, 0, 0, 0, 0, "no contrast")
-        measured = torch.tensor([measure(frame) for frame in image.split(1) if not is_flat(frame)])
-    light, sharpness, noise = measured.mean(0).tolist()
-    dark = share_below(light, *DARK, logarithmic=True)
-    blur = share_below(sharpness, *BLURRED) if min(image.shape[-2:]) >= LEAST_PIXELS else 0.0
-    return decide(light, dark, sharpness, blur, noise)
+            light = float(to_linear(to_unit(sampled(image, every(*image.shape[2:])))).mean())
+            look = Look(light, light, 0, 1, 1, 0, 0, 1, 0, False, False)
+            plain = is_one_colour(image)
+            return unchanged("a single colour" if plain else without_information(look), look)
+        every_weight = [None] * len(image) if weights is None else weights.split(1)
+        looks = [
+            look_at(frame, weight)
+            for frame, weight in zip(image.split(1), every_weight, strict=True)
+            if not is_flat(frame)
+        ]
+    telling = telling_frames(looks)
+    small = min(image.shape[-2:]) < LEAST_PIXELS
+    return decide(median_of([looks[i] for i in telling] or looks), bool(telling), small)
 
 
-def measure(image: Tensor) -> tuple[float, float, float]:
-    """Light, sharpness and noise of 1,C,H,W; see `Choice`."""
-    scale = -(-max(image.shape[-2:]) // MOST_PIXELS)
-    height, width = (-(-size // scale) for size in image.shape[-2:])
-    colour = torch.empty(1, min(image.shape[1], 3), height, width, device=image.device)
+def median_of(looks: list[Look]) -> Look:
+    """The medians of what was seen of some images, rounded.
 
-    def make_smaller(frame: int, start: int, stop: int) -> None:
-        band = to_unit(image[:, :3, start:stop]).nan_to_num().clamp(0, 1)
-        write_rows(colour, frame, start // scale, shrink(band, scale))
-
-    in_bands(make_smaller, image, scale)
-    light = float(to_linear(colour).mean())
-    grey = colour.mean(1, keepdim=True)
-    if min(grey.shape[-2:]) <= FAR:
-        return light, 1.0, 0.0
-    noise = noise_variance(grey).sqrt().item()
-    # Lamps in a dark image would outweigh all its other edges.
-    white = torch.quantile(grey.flatten()[:: max(1, grey.numel() // 2**18)], 0.99)
-    return light, sharpness_of(grey.clamp(max=white), noise), noise
-
-
-def sharpness_of(grey: Tensor, noise: float) -> float:
-    """RMS difference of neighbours over that of pixels `FAR` apart, mean over the directions."""
-    ratios = []
-    for down, right in SHIFTS:
-        near, far = (difference(grey, n * down, n * right) - 2 * noise**2 for n in (1, FAR))
-        ratios.append((max(near, 0.0) / far) ** 0.5 if far > 0 else 1.0)
-    return sum(ratios) / len(ratios)
-
-
-def difference(grey: Tensor, down: int, right: int) -> float:
-    """Mean squared difference of pixels that far apart."""
-    height, width = grey.shape[2:]
-    first = grey[..., : height - down, max(-right, 0) : width - max(right, 0)]
-    second = grey[..., down:, max(right, 0) : width - max(-right, 0)]
-    return float((first - second).square_().mean())
+    A sum of many numbers differs in its last digits with the number of threads; what is done with
+    the image must not.
+    """
+    numbers = torch.tensor([look[:-2] for look in looks], dtype=torch.float64).median(0).values
+    rounded = (round(number, 5) for number in numbers.tolist())
+    return Look._make([*rounded, looks[0].telling, looks[0].drawn])
 
 
 def share_below(value: float, full: float, none: float, logarithmic: bool = False) -> float:
     """1 below `full`, 0 above `none`, between on a line."""
     if logarithmic:
-        value, full, none = (float(torch.tensor(max(x, 1e-6)).log()) for x in (value, full, none))
+        value, full, none = (math.log(max(x, 1e-6)) for x in (value, full, none))
     return min(max((none - value) / (none - full), 0.0), 1.0)
 
 
-def decide(light: float, darkness: float, sharpness: float, blur: float, noise: float) -> Choice:
-    """The task for what was measured; see `Choice`."""
-    dark, blurred = darkness >= LEAST_SHARE, blur >= LEAST_SHARE
+def share_above(value: float, none: float, full: float) -> float:
+    """0 below `none`, 1 above `full`, between on a line."""
+    return min(max((value - none) / (full - none), 0.0), 1.0)
+
+
+def darkness_of(look: Look, blurred: bool) -> float:
+    """How certainly an image is dark, 0 to 1."""
+    dark = share_below(look.light, *DARK, logarithmic=True)
+    if blurred:
+        return dark
+    without_lights = share_below(look.lights, *LIGHTS, logarithmic=True)
+    return max(dark * without_lights, share_below(look.light, *BLACK, logarithmic=True))
+
+
+def is_dim(look: Look) -> bool:
+    """True if the mean is that of a dark image, with bright lights or without."""
+    return share_below(look.light, *DARK, logarithmic=True) >= LEAST_SHARE
+
+
+def blur_of(look: Look) -> float:
+    """How certainly an image is blurred, 0 to 1."""
+    among_lamps = is_dim(look) and look.lights >= LIGHTS[0]
+    steepness = look.usual if among_lamps else look.steepness
+    score = share_above(blur_score(steepness, look.direction), *BLURRED)
+    ghosts = share_above(look.echo, *ECHO) if look.steepness <= HALF else 0.0
+    return max(score, ghosts)
+
+
+def decide(look: Look, telling: bool = True, small: bool = False) -> Choice:
+    """The task for what was seen; see `Choice`.
+
+    Args:
+        telling: there is something in the image.
+        small: it is too small to tell blur.
+    """
+    if look.drawn:
+        return unchanged("a page of text, a drawing or a screenshot", look)
+    if not telling:
+        return unchanged(without_information(look), look)
+    blur = 0.0 if small else blur_of(look)
+    blurred = blur >= LEAST_SHARE
+    darkness = darkness_of(look, blurred)
+    dark = darkness >= LEAST_SHARE
     task: Task | None = None
     strength, exposure = 0.0, 0.0
     if dark and blurred:
@@ -183,10 +223,54 @@ def decide(light: float, darkness: float, sharpness: float, blur: float, noise: 
         task, strength, exposure = "low light", darkness, 1.0
     elif blurred:
         task, strength = "deblur", blur
-    found = f"{'dark' if dark else 'bright enough'} ({light:.1%} light), "
-    found += f"{'blurred' if blurred else 'sharp'} ({sharpness:.2f}), noise {noise:.1%}"
-    done = "left as it is" if task is None else f"{task}, strength {strength:.2f}"
-    if task == "joint" and exposure < 1:
-        done += f", exposure {exposure:.2f}"
-    numbers = (light, darkness, sharpness, blur, noise)
-    return Choice(task, strength, exposure, *numbers, f"{found}: {done}")
+    found = f"{in_words(look, dark, darkness)}, {blur_in_words(look, blurred, blur)}"
+    done = AS_IT_IS if task is None else task
+    if task is not None and strength < 0.995:
+        done += f", strength {strength:.2f}"
+    numbers = (look.light, darkness, look.sharpness, blur, look.noise)
+    return chosen(task, strength, exposure, numbers, f"{found}: {done}", look)
+
+
+def chosen(
+    task: Task | None,
+    strength: float,
+    exposure: float,
+    numbers: tuple[float, float, float, float, float],
+    reason: str,
+    look: Look,
+) -> Choice:
+    """A choice with what was seen beside it."""
+    seen = (look.steepness, look.direction, look.lights, look.echo)
+    return Choice(task, strength, exposure, *numbers, reason, *seen)
+
+
+def unchanged(found: str, look: Look) -> Choice:
+    """The choice to do nothing, for a reason that is no matter of light or blur."""
+    numbers = (look.light, 0.0, look.sharpness, 0.0, look.noise)
+    return chosen(None, 0.0, 0.0, numbers, f"{found}: {AS_IT_IS}", look)
+
+
+def without_information(look: Look) -> str:
+    """What to say of an image with nothing in it."""
+    if look.light >= VERY:
+        return "hardly any information"
+    if look.lights >= LIGHTS[1]:
+        return "points of light on black"
+    return "very dark, hardly any information"
+
+
+def in_words(look: Look, dark: bool, darkness: float) -> str:
+    """What to say of an image's light."""
+    if dark:
+        return "very dark" if look.light < VERY else "dark" if darkness > 0.5 else "rather dark"
+    if is_dim(look):
+        return "dark with bright lights"
+    return "bright enough"
+
+
+def blur_in_words(look: Look, blurred: bool, blur: float) -> str:
+    """What to say of an image's blur."""
+    if not blurred:
+        return "sharp"
+    word = "shaken" if is_moved(look.direction, look.sharpness) else "blurred"
+    return word if blur > 0.5 else f"slightly {word}"

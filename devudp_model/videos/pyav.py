@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 Source = str | Path | io.BytesIO
 
@@ -15,6 +16,46 @@ FORMATS = (
 )  # fmt: skip
 """FFmpeg's names of the containers that are opened. A closed list: others, such as playlists, name
 files to be read in their place, whatever their own name ends in."""
+
+
+class Window(NamedTuple):
+    """The part of a video to take, in seconds of its own times; by default all of it.
+
+    Attributes:
+        start: of the first frame, at the earliest.
+        seconds: how long; 0: to the end.
+    """
+
+    start: float = 0.0
+    seconds: float = 0.0
+
+    def before(self, part: Any) -> bool:
+        """True if a frame or packet comes before the window."""
+        return self.start > 0 and part.pts is not None and part.pts < self.ticks(part.time_base)
+
+    def after(self, part: Any) -> bool:
+        """True if a frame or packet comes after the window."""
+        end = int((self.start + self.seconds) / part.time_base)
+        return self.seconds > 0 and part.pts is not None and part.pts >= end
+
+    def ticks(self, time_base: Fraction) -> int:
+        """Returns the start in units of a stream's times."""
+        return int(self.start / time_base)
+
+    def seek(self, container: Any) -> None:
+        """Goes to the last frame before the window from which a video can be read."""
+        stream = container.streams.video[0]
+        if self.start > 0:
+            container.seek(self.ticks(stream.time_base), stream=stream)
+
+
+WHOLE = Window()
+
+
+def bits(frame: Any) -> int:
+    """Returns how many bits a channel of a frame or of a stream of images has; 8 if unknown."""
+    parts = frame.format.components if frame.format else ()
+    return max((part.bits for part in parts), default=8)
 
 
 class VideoError(ValueError):

@@ -7,7 +7,7 @@ ahead to the end of the scene, the other restores it. Needs PyAV: the extra `vid
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..ops.dtypes import to_unit
 from ..restoring.scenes import THUMBNAIL, find_scenes
 from ..system.atomic import replacing
-from .pyav import Source, VideoError, open_video, scaler
+from .pyav import WHOLE, Source, VideoError, Window, bits, open_video, scaler
 from .video_writer import VideoWriter
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv")
@@ -35,21 +36,35 @@ class VideoOutcome:
     scenes: list[int] = field(default_factory=list)
 
 
-def count_frames(source: Source) -> int:
+def count_frames(source: Source, window: Window = WHOLE) -> int:
     """As the file says, or estimated from its length; for progress only. 0 if nobody knows."""
     with open_video(source) as container:
         stream = container.streams.video[0]
-        if stream.frames:
+        if stream.frames and window == WHOLE:
             return int(stream.frames)
         seconds = container.duration / 1e6 if container.duration else 0
+        seconds = max(seconds - window.start, 0)
+        if window.seconds:
+            seconds = min(seconds, window.seconds)
         return round(seconds * float(stream.average_rate or 0))
 
 
+def frames_in(container: Any, window: Window) -> Iterator[Any]:
+    """Yields the frames of a window, decoded one by one."""
+    window.seek(container)
+    for frame in container.decode(video=0):
+        if window.after(frame):
+            return
+        if not window.before(frame):
+            yield frame
+
+
 def to_tensor(frame: Any) -> Tensor:
-    """A frame of PyAV, upright, as 1,3,H,W in [0, 1]."""
-    array = upright(frame.to_ndarray(format="rgb24", interpolation=scaler()), frame)
+    """A frame of PyAV, upright, as 1,3,H,W in [0, 1]; more than 8 bits are read as 16."""
+    format = "rgb48le" if bits(frame) > 8 else "rgb24"
+    array = upright(frame.to_ndarray(format=format, interpolation=scaler()), frame)
     pixels = torch.from_numpy(np.ascontiguousarray(array))
-    return pixels.permute(2, 0, 1)[None].float().div_(255)
+    return to_unit(pixels.permute(2, 0, 1)[None])
 
 
 def upright(array: np.ndarray, frame: Any) -> np.ndarray:
@@ -70,8 +85,11 @@ def restore_video(
     target: Path,
     make_restorer: Callable[[Tensor], FrameRestorer],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    window: Window = WHOLE,
 ) -> VideoOutcome:
     """Restores a video file into an MP4 file, with its sound and the times of its frames.
+
+    The result has 10 bits where the source has more than 8, and says of its colours what that says.
 
     Args:
         source: a file, or its bytes.
@@ -80,20 +98,22 @@ def restore_video(
             frames.
         progress: called with (frames done, frames in all as far as known), also with the same
             numbers again while a scene is looked through; what it raises goes through.
+        window: the part of the source to restore; its start becomes 0 in the result.
 
     Raises:
         VideoError: the source cannot be read.
         OSError: the target cannot be written.
     """
-    total, outcome = count_frames(source), VideoOutcome()
+    total, outcome = count_frames(source, window), VideoOutcome()
     with (
         open_video(source) as ahead,
         open_video(source) as reader,
         replacing(target) as file,
-        VideoWriter(file, reader) as writer,
+        VideoWriter(file, reader, window) as writer,
     ):
+        frames = frames_in(ahead, window)
         scenes = find_scenes(
-            ahead.decode(video=0), thumbnail_of, to_tensor, lambda: progress(outcome.frames, total)
+            frames, thumbnail_of, to_tensor, lambda: progress(outcome.frames, total)
         )
         left, restorer = 0, None
         for frame in writer.frames():

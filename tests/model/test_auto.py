@@ -76,12 +76,12 @@ def test_size_grey_alpha_and_tiny_images(good: Tensor) -> None:
     )
     assert choose(large).task is None, "soft at 100 %, but sharp as a whole"
     assert choose(good.mean(1, keepdim=True)).task is None
-    alpha = torch.cat([good * 0.5, torch.zeros_like(good[:, :1])], 1)
+    alpha = torch.cat([good * 0.5, torch.ones_like(good[:, :1])], 1)
     assert choose(alpha) == choose(good * 0.5)
     for side in (1, 3, 5, 8):
         assert choose(torch.rand(1, 3, side, side)).blur == 0
     assert choose(torch.zeros(1, 3, 20, 20)).task is None
-    assert choose(torch.full((2, 3, 20, 20), 0.01)).reason == "no contrast"
+    assert choose(torch.full((2, 3, 20, 20), 0.01)).reason == "a single colour: left as it is"
 
 
 def test_a_batch_is_measured_as_one(good: Tensor) -> None:

@@ -28,8 +28,8 @@ from devudp_model.engine import statistics, strips
 from devudp_model.network.generator import Generator, Variant
 from devudp_model.ops import filters
 from devudp_model.restorer import Restorer
-from devudp_model.restoring import auto as auto_module
 from devudp_model.restoring import exposure as scene
+from devudp_model.restoring import first_look
 from devudp_model.restoring.restoration import Options
 from devudp_model.restoring.tasks import TASKS, Task, bundled_variant
 from devudp_model.system.interrupts import Cancelled
@@ -235,10 +235,11 @@ def test_no_copy_of_a_whole_image_in_float32(
     monkeypatch.setattr(image_rows, "BAND_PIXELS", 2**13)
     monkeypatch.setattr(strips, "CACHE_BYTES", 2**17)
     monkeypatch.setattr(statistics, "GROUP_NUMBERS", 2**13)
-    monkeypatch.setattr(auto_module, "MOST_PIXELS", 100)
+    monkeypatch.setattr(first_look, "MOST_PIXELS", 100)
     monkeypatch.setattr(filters, "NOISE_SQUARES", 2**12)
     monkeypatch.setattr(scene, "SAMPLED_PIXELS", 2**12)
-    pixels = np.random.default_rng(0).integers(0, 60, (height, width, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 20, (height, width, 3), np.uint8)
+    pixels += np.linspace(0, 40, width, dtype=np.uint8)[:, None]  # no mere noise: `auto` restores
     Image.fromarray(pixels).save(tmp_path / "a.png")
     options = Options(precision="fp32", memory=10**5)
     source = tmp_path / "a.png"

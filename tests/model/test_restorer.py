@@ -18,11 +18,11 @@ from devudp_model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from devudp_model.network.generator import Generator
 from devudp_model.restorer import Restorer
 from devudp_model.restoring.auto import choose
-from devudp_model.restoring.exposure import SceneModel, features
 from devudp_model.restoring.facts import Facts
 from devudp_model.restoring.frozen import VideoRestorer
 from devudp_model.restoring.progress import ImageProgress
 from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.scene import SceneModel, features
 from devudp_model.restoring.tasks import TASKS, Task, bundled_variant
 from devudp_model.system.memory import MemoryApi, first_limit, is_out_of_memory
 from tests.model.restore_network import FP32, generator, random_image
@@ -32,7 +32,10 @@ SIDES = (3, 64, 64)
 
 def good() -> Tensor:
     """Sharp and bright enough: what `auto` leaves as it is."""
-    return torch.rand(1, *SIDES, generator=torch.Generator().manual_seed(0))
+    rng = torch.Generator().manual_seed(0)
+    squares = torch.rand(1, 3, 8, 8, generator=rng)  # mere noise would be left alone in the dark
+    squares = squares.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    return 0.95 * squares + 0.05 * torch.rand(1, *SIDES, generator=rng)
 
 
 def dark() -> Tensor:

@@ -295,7 +295,7 @@ def test_the_command_line_takes_videos(
     assert cli.main([*arguments, "--skip-existing"]) == 0
     assert "0 restored" in capsys.readouterr().out
     assert cli.main([*arguments, "--overwrite"]) == 0
-    assert f"{clip}: dark" in capsys.readouterr().out
+    assert f"{clip}: very dark" in capsys.readouterr().out
 
 
 def test_a_video_is_never_overwritten(tmp_path: Path, weights: Path) -> None:

@@ -1,0 +1,83 @@
+"""`devudp web`: starts the page and opens it in the browser."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+PASSWORD = "DEVUDP_PASSWORD"
+"""The environment variable with the password for others in the network."""
+
+USER = "devudp"
+"""The name to log in with, beside the password."""
+
+LOOPBACK = "127.0.0.1"
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Serves the page until Ctrl-C; returns the exit status.
+
+    Raises:
+        ValueError: the extra "web" is not installed, or there is no password for others.
+        OSError: the folder for the results cannot be written, or the port is taken.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        from .page import Page, launch, make_page
+    except ImportError as error:
+        raise ValueError(
+            f"The page needs gradio ({error}). Install it with pip install 'devudp[web]', in a "
+            "clone pip install '.[web]'."
+        ) from error
+    from ..task_weights import weights_of
+
+    auth = None if args.listen is None else (USER, read_password())
+    args.out.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
+    with tempfile.TemporaryDirectory(prefix="devudp-web-") as folder:
+        os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(folder) / "given"))
+        weights = weights_of(args.checkpoint, args.device)
+        page = Page(weights, args.out.resolve(), Path(folder) / "previews", samples())
+        blocks = make_page(page)
+        where = {"server_name": args.listen or LOOPBACK, "server_port": args.port}
+        launch(blocks, page, auth=auth, inbrowser=not args.no_browser, **where)
+        print(f"The page is at {blocks.local_url} (end it with Ctrl-C).", flush=True)
+        try:
+            blocks.block_thread()
+        finally:
+            for session in page.sessions.values():
+                session.cancel()
+    return 0
+
+
+def read_password() -> str:
+    """The password of a page that others can reach: from the environment, or typed.
+
+    Raises:
+        ValueError: there is none.
+    """
+    password = os.environ.get(PASSWORD, "")
+    if not password and sys.stdin.isatty():
+        password = getpass.getpass("A password for the page: ")
+    if not password:
+        raise ValueError(
+            f"With --listen, others in the network can reach the page, so it needs a password. Put "
+            f"one into the environment variable {PASSWORD}, or leave --listen out."
+        )
+    return password
+
+
+def samples() -> list[Path]:
+    """The sample images, of an installed package or a clone."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "samples", package.parent / "samples"):
+        found = sorted(folder.glob("*.jpg"))
+        if found:
+            return found
+    return []

@@ -1,0 +1,234 @@
+"""What the page does, without the page: photographs in, results and previews out.
+
+It restores by the same steps as `devudp restore`, so a result has the same bytes. The network's
+outputs are kept for the photographs looked at last: changing strength, exposure or denoise does not
+run it again.
+"""
+
+from __future__ import annotations
+
+import threading
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..batch.plan import SAME, Job, plan
+from ..batch.restore_files import ImageFiles
+from ..engine.output_cache import OutputCache
+from ..images.raster import RasterImage
+from ..images.writing import to_pillow
+from ..restorer import Restorer
+from ..restoring.facts import Model, generator_of
+from ..restoring.progress import ImageProgress
+from ..restoring.restoration import Options, make_network
+from ..restoring.tasks import Task
+from ..system.untrusted import printable
+from ..task_weights import Weights
+
+CACHED_PHOTOS = 4
+"""So many photographs keep the network's outputs, those looked at last."""
+
+CACHE_BYTES = 256 * 2**20
+"""Of each of them: some 20 megapixels."""
+
+PREVIEW = {"quality": 95, "subsampling": 0}
+"""How the page's own copies are encoded, as JPEG."""
+
+
+class Cancelled(Exception):
+    """The user does not want the result any more, or has closed the page."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the page's controls say.
+
+    Attributes:
+        task: `auto` or one of `TASKS`.
+        strength, denoise: see `Options`.
+        exposure: see `Options`; None for the task's own.
+    """
+
+    task: Task
+    strength: float = 1.0
+    exposure: float | None = None
+    denoise: float = 1.0
+
+    def options(self) -> Options:
+        """The options; their task does not count."""
+        return Options(strength=self.strength, exposure=self.exposure, denoise=self.denoise)
+
+
+@dataclass
+class Photo:
+    """A photograph of this session.
+
+    Attributes:
+        source: the file.
+        result: the restored file; None before, and where `error` says why there is none.
+        before, after: what the page shows, JPEG files of the full size.
+        reason: what `auto` found and did.
+        ran: how many outputs of the network are new; 0 where all were kept.
+    """
+
+    source: Path
+    result: Path | None = None
+    before: Path | None = None
+    after: Path | None = None
+    reason: str = ""
+    error: str = ""
+    ran: int = 0
+
+
+class Session:
+    """What one open page works on.
+
+    Args:
+        weights: of each task.
+        out: the folder of the results; files of other sessions are not replaced.
+        previews: a temporary folder.
+
+    Attributes:
+        photos: by their file.
+    """
+
+    def __init__(self, weights: Weights, out: Path, previews: Path):
+        self.weights, self.out, self.previews = weights, out, previews
+        self.photos: dict[Path, Photo] = {}
+        self.caches: OrderedDict[Path, OutputCache] = OrderedDict()
+        self.cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """Stops the work; files that are written stay."""
+        self.cancelled.set()
+
+    def restore_all(
+        self,
+        sources: Iterable[Path],
+        settings: Settings,
+        report: Callable[[float, str], None] = lambda done, name: None,
+    ) -> list[Photo]:
+        """Restores photographs one after the other; one that fails does not stop the others.
+
+        Args:
+            report: gets the number of photographs done, with a fraction, and the name of the next.
+
+        Raises:
+            Cancelled: `cancel` was called; what is done is in `photos`.
+        """
+        self.cancelled.clear()
+        done = []
+        for number, source in enumerate(dict.fromkeys(sources)):
+
+            def tell(images: float, number: int = number, name: str = source.name) -> None:
+                if self.cancelled.is_set():
+                    raise Cancelled
+                report(number + min(images, 1.0), name)
+
+            tell(0.0)
+            done.append(self.restore(source, settings, tell))
+        return done
+
+    def restore(
+        self, source: Path, settings: Settings, report: Callable[[float], None] = lambda done: None
+    ) -> Photo:
+        """Restores one photograph; what is wrong with it is its `error`.
+
+        Args:
+            report: gets how much of it is done, 0 to 1; what it raises goes through.
+        """
+        photo = self.photos.setdefault(source, Photo(source))
+        photo.error, photo.reason = "", ""
+        cache = self.cache_of(source)
+        weights = CachedWeights(self.weights, cache)
+        restorer = Restorer(weights, settings.task, settings.options())
+        files = ImageFiles(restorer, overwrite=photo.result is not None)
+        try:
+            job = self.job_for(photo)
+            image = files.read(job, lambda size: None)
+            assert image is not None
+            result, _ = files.work(job, image, ImageProgress(report))
+            files.write(job, result)
+            photo.before = photo.before or self.preview(source, image, "before")
+            photo.after = self.preview(source, result[1], "after")
+        except (ValueError, OSError, MemoryError, FloatingPointError) as error:
+            photo.error = printable(str(error)) or type(error).__name__
+            return photo
+        photo.result, photo.reason, photo.ran = job.target, restorer.reason, weights.ran
+        return photo
+
+    def cache_of(self, source: Path) -> OutputCache:
+        """The outputs for a photograph; those of the ones looked at before the last few go."""
+        cache = self.caches.pop(source, None) or OutputCache(CACHE_BYTES)
+        self.caches[source] = cache
+        while len(self.caches) > CACHED_PHOTOS:
+            self.caches.popitem(last=False)
+        return cache
+
+    def job_for(self, photo: Photo) -> Job:
+        """The job of `devudp restore` for a photograph; its name with a number if it is taken.
+
+        Raises:
+            ValueError: it is no image.
+        """
+        jobs, problems = plan([photo.source], self.out, format=SAME)
+        if not jobs:
+            raise ValueError(next(iter(problems.values()), "It is no image."))
+        if photo.result:
+            return replace(jobs[0], target=photo.result)
+        first = jobs[0].target
+        taken = {other.result for other in self.photos.values()}
+        names = (first.name, *(f"{first.stem} ({n}){first.suffix}" for n in range(2, 10000)))
+        for target in map(self.out.joinpath, names):
+            if target not in taken and not target.exists():
+                return replace(jobs[0], target=target)
+        raise OSError(f"{self.out} has 10,000 files named {first.name}: choose another with --out")
+
+    def preview(self, source: Path, image: RasterImage, kind: str) -> Path:
+        """A JPEG of an image for the page, under a name that no other image has."""
+        number = list(self.photos).index(source)
+        target = self.previews / f"{number}-{kind}-{threading.get_ident()}.jpg"
+        self.previews.mkdir(parents=True, exist_ok=True)
+        shown = to_pillow(replace(image, alpha=None)).convert("RGB")
+        shown.save(target, "jpeg", **PREVIEW)
+        return target
+
+    def zip_all(self) -> Path:
+        """All results in one file.
+
+        Raises:
+            ValueError: there are none.
+        """
+        results = [photo.result for photo in self.photos.values() if photo.result]
+        if not results:
+            raise ValueError("There are no results yet. Restore a photo first.")
+        target = self.previews / "restored.zip"
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # they are compressed
+            for path in results:
+                archive.write(path, path.name)
+        return target
+
+
+class CachedWeights:
+    """Weights behind a cache of outputs.
+
+    Args:
+        weights: of each task.
+        cache: is used and filled.
+    """
+
+    def __init__(self, weights: Weights, cache: OutputCache):
+        self.weights, self.cache = weights, cache
+        self.before = len(cache.outputs)
+
+    def __call__(self, task: Task) -> Model:
+        """A network that does not run where its output is kept."""
+        generator = generator_of(self.weights(task))
+        return self.cache.network(generator, make_network(generator, "auto").dtype)
+
+    @property
+    def ran(self) -> int:
+        """How many outputs are new."""
+        return len(self.cache.outputs) - self.before
