@@ -58,9 +58,8 @@ def test_one_name_in_two_folders(tmp_path: Path) -> None:
 def test_videos_in_folders(tmp_path: Path, recursive: bool) -> None:
     touch(tmp_path / "in", "a.MTS", "b.png", "deeper/c.vob", ".hidden.mp4", "out/old.mp4")
     out = tmp_path / "in" / "out"
-    given = {"recursive": recursive}
-    assert split_videos([tmp_path / "in"], out, **given).jobs == []
-    others, jobs, _ = split_videos([tmp_path / "in"], out, in_folders=True, **given)
+    assert split_videos([tmp_path / "in"], out, recursive=recursive).jobs == []
+    others, jobs, _ = split_videos([tmp_path / "in"], out, in_folders=True, recursive=recursive)
     assert others == [tmp_path / "in"]
     found = {"a.MTS": "a.mp4", "c.vob": "deeper/c.mp4"}
     assert names(jobs, out) == (found if recursive else {"a.MTS": "a.mp4"})

@@ -14,7 +14,7 @@ av = pytest.importorskip("av")
 
 WIDTH, HEIGHT, FRAMES, RATE = 64, 48, 8, 24
 
-Step = Callable[[Any], None]
+Step = Callable[[Any], object]
 
 
 def scene(number: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -> np.ndarray:
