@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import secrets
 from dataclasses import replace
 from itertools import count
@@ -40,6 +41,8 @@ from .restore_chosen import in_two_lines
 from .run_on_host import restorer_on_host
 
 VIDEO_ALIASES = ["video", "fix video", "shaky video", "dark video"]
+
+log = logging.getLogger("devudp")
 
 ROOM = 2 * 2**30
 """Bytes that the host is asked for: about what a frame of 1920 by 1080 takes in fp32."""
@@ -143,7 +146,9 @@ def restore_file(video: Any, scenes: Scenes, window: Window) -> Any:
         report = report or host.progress(max(total, 1))
         report(done)
 
-    restore_video(video.get_stream_source(), target, scenes, progress, window)
+    outcome = restore_video(video.get_stream_source(), target, scenes, progress, window)
+    for sentence in outcome.said:
+        log.warning("DEvUDP Restore Video: %s", sentence)
     return host.video_from_file(str(target))
 
 

@@ -14,7 +14,6 @@ from ..restoring.auto import Choice
 from ..system.memory import is_out_of_memory
 from ..videos.pyav import VideoError
 from .pipeline import Passage
-from .plan import Job
 
 HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """A disk that is full or read-only now is so for the next image too."""
@@ -26,11 +25,12 @@ class Outcome:
 
     Attributes:
         done, skipped: how many were restored; how many had been before.
-        unchanged: how many images needed nothing and are left as they are.
+        unchanged: how many needed nothing and are left as they are.
         left: how many were not reached.
         failed: the other images, and why.
         interrupted: by the user, or by the launcher.
-        choices: of the task `auto`, for the images done; of a video, that of its first scene.
+        choices: of the task `auto`, for the images done; of a video, that of its first
+            scene that needs anything.
         hopeless: the next job would fail for the same reason as the last one.
     """
 
@@ -52,7 +52,7 @@ class Outcome:
         elif done.image_was_there:
             self.skipped += 1
         else:
-            if isinstance(done.job, Job) and done.found is not None and done.found.task is None:
+            if done.found is not None and done.found.task is None:
                 self.unchanged += 1
             else:
                 self.done += 1

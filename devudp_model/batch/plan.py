@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ OTHERS = {
     **dict.fromkeys(
         (".jp2", ".exr", ".psd", ".svg"), "this kind is not supported. Convert them to PNG or TIFF."
     ),
-    **dict.fromkeys(VIDEO_SUFFIXES, "videos. Name the file itself to restore it."),
+    **dict.fromkeys(VIDEO_SUFFIXES, "videos. Add --videos, or name the file itself."),
 }
 """Suffixes of what is not taken from a folder though it is an image or a video, and what to do."""
 
@@ -49,6 +49,7 @@ def plan(
     recursive: bool = False,
     sheets: bool = False,
     protected: Iterable[Path] = (),
+    elsewhere: Collection[Path] = (),
 ) -> tuple[list[Job], dict[Path, str]]:
     """One job for each image, none twice, and why some of `paths` give none.
 
@@ -62,20 +63,21 @@ def plan(
         recursive: take the folders in the folders too.
         sheets: give each job a before|after sheet.
         protected: further files that are read and so must not be written.
+        elsewhere: files in the folders that are restored by another kind of job.
 
     Raises:
         PlanError: a result would replace an input or another result.
     """
     problems: dict[Path, str] = {}
-    found: dict[Path, Found] = {}  # by its full path, so that none comes twice
+    found: dict[Path, Found] = {}  # by full path, so that none comes twice
     for path in expand_wildcards(paths):
         if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where it may not look)
             found.setdefault(real(path), Found(path, Path(path.name)))
             continue
         closed: dict[Path, str] = {}
-        images = images_in(path, recursive=recursive, without=out, closed=closed)
+        images = images_in(path, elsewhere, recursive=recursive, without=out, closed=closed)
         problems.update(closed)
-        if not images and not closed:
+        if not images and not closed and not any(path in each.parents for each in elsewhere):
             deeper = "" if recursive else ", or add --recursive for those in its folders"
             kinds = " ".join(suffix for suffixes in WRITABLE.values() for suffix in suffixes)
             problems[path] = f"No images in it ({kinds}, ...). Name another{deeper}."
@@ -103,7 +105,12 @@ def expand_wildcards(paths: Iterable[Path]) -> list[Path]:
 
 
 def images_in(
-    folder: Path, *, recursive: bool, without: Path, closed: dict[Path, str]
+    folder: Path,
+    elsewhere: Collection[Path],
+    *,
+    recursive: bool,
+    without: Path,
+    closed: dict[Path, str],
 ) -> list[Path]:
     """By suffix. Neither hidden files nor results of an earlier run in the folder `without`.
 
@@ -123,7 +130,7 @@ def images_in(
             folders.clear()
         folders[:] = [name for name in sorted(folders) if real(here / name) != out]
         for name in sorted(names):
-            if name.startswith("."):
+            if name.startswith(".") or here / name in elsewhere:
                 continue
             suffix = Path(name).suffix.lower()
             if suffix in SUFFIXES and reason_to_skip(suffix) is None:

@@ -161,6 +161,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         "HEIC, GIF); default same",
     )
     add("--recursive", action="store_true", help="include the folders in the folders")
+    add("--videos", action="store_true", help="include the videos in folders")
     add("--compare", action="store_true", help="also write NAME.compare.jpg, before | after")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing results")

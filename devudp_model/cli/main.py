@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..batch.launcher import Process
     from ..batch.outcome import Outcome
     from ..batch.plan import Job
+    from ..batch.restore_videos import VideoJob
     from ..checkpoint import Checkpoint
     from ..restorer import Restorer
 
@@ -83,21 +84,13 @@ def run_restore(args: argparse.Namespace) -> int:
         os.environ[MEMORY_VARIABLE] = str(args.file_memory)
     from ..batch.launcher import Process
     from ..batch.outcome import Outcome
-    from ..batch.plan import Job, plan
+    from ..batch.plan import Job
     from ..batch.restore_files import ImageFiles
-    from ..batch.restore_videos import VideoFiles, VideoJob, split_videos
+    from ..batch.restore_videos import VideoFiles, VideoJob
     from ..batch.run import run
     from ..images.mask import read_mask
 
-    paths, videos = split_videos(args.paths, args.out)
-    jobs, problems = plan(
-        paths,
-        args.out,
-        format=args.format,
-        recursive=args.recursive,
-        sheets=args.compare,
-        protected=[path for path in (args.mask, args.checkpoint) if path],
-    )
+    jobs, videos, problems = plan_files(args)
     process, outcome = Process.this(), Outcome()
     process.connect()
     if jobs or videos:
@@ -119,6 +112,27 @@ def run_restore(args: argparse.Namespace) -> int:
         else:
             report(outcome, args.out)
     return INTERRUPTED if outcome.interrupted else FAILED if outcome.failed else 0
+
+
+def plan_files(args: argparse.Namespace) -> tuple[list[Job], list[VideoJob], dict[Path, str]]:
+    """Jobs for images and for videos, and why some paths give none."""
+    from ..batch.plan import plan
+    from ..batch.restore_videos import split_videos
+
+    protected = [path for path in (args.mask, args.checkpoint) if path]
+    given = {"recursive": args.recursive, "protected": protected}
+    paths, videos, unnamed = split_videos(args.paths, args.out, in_folders=args.videos, **given)
+    if args.compare and videos:
+        log.warning("--compare makes sheets of images: of videos (%d) it makes none.", len(videos))
+    jobs, problems = plan(
+        paths,
+        args.out,
+        format=args.format,
+        sheets=args.compare,
+        elsewhere={job.source for job in videos},
+        **given,
+    )
+    return jobs, videos, {**problems, **unnamed}
 
 
 def prepare_folder(out: Path) -> None:

@@ -20,6 +20,12 @@ BAND_BYTES = 2**22
 """Of the bands in which pixels are taken over from Pillow."""
 
 
+END_OF_IMAGE = b"\xff\xd9"
+
+TAIL_BYTES = 2**20
+"""Of a JPEG file, in which its end is looked for."""
+
+
 def read(
     image: Image.Image,
     file: BinaryIO | None = None,
@@ -29,7 +35,7 @@ def read(
 
     Args:
         image: of Pillow.
-        file: of a PNG image, the one that it lies in.
+        file: the one that it lies in.
         described: its metadata and space where they are known already.
 
     Raises:
@@ -37,9 +43,10 @@ def read(
         ColourError: the colours cannot be converted.
     """
     is_cmyk, is_extra = image.mode == "CMYK", image.mode == "RGBX"
+    is_png, is_jpeg = image.format == "PNG", image.format in ("JPEG", "MPO")
     image.load()
     orientation = image.getexif().get(ORIENTATION, 1)  # after load, which turns TIFF itself
-    metadata, space = described or (Metadata.of(image), None)
+    metadata, space = described or (Metadata.of(image, file), None)
     has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
     if image.mode in ("1", "L", "LA", "La"):
         image = image.convert("LA") if image.mode == "La" else image
@@ -58,8 +65,11 @@ def read(
     metadata = dataclasses.replace(metadata, lost=tuple(lost))
     if image.mode == "RGB" and not metadata.icc and exif.is_adobe_rgb(metadata.exif):
         space = colour.adobe_space()
-    if file is not None:
+    if file is not None and is_png:
         metadata, space = with_chunks(metadata, file)
+    if file is not None and is_jpeg and has_more(file):
+        parts = metadata.parts or ("further data behind the image",)
+        metadata = dataclasses.replace(metadata, parts=parts)
     return from_array(to_numpy(image), has_alpha, orientation, 8, metadata, space)
 
 
@@ -75,6 +85,15 @@ def with_chunks(metadata: Metadata, file: BinaryIO) -> tuple[Metadata, colour.Sp
     if icc:
         chunks = tuple(each for each in chunks if each[0] not in (b"sRGB", b"gAMA", b"cHRM"))
     return dataclasses.replace(metadata, icc=icc, chunks=chunks), space
+
+
+def has_more(file: BinaryIO) -> bool:
+    """Returns whether a JPEG file has more behind its end, such as an editor's own data."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - TAIL_BYTES))
+    tail = file.read().rstrip(b"\0\n\r ")
+    end = tail.rfind(END_OF_IMAGE)
+    return 0 <= end < len(tail) - len(END_OF_IMAGE)
 
 
 def to_numpy(image: Image.Image) -> np.ndarray:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image
+
+from . import tiff
 
 RESOURCE = 0x0404
 """Photoshop's number for it, among the resources of APP13 and of TIFF's tag 34377."""
@@ -37,17 +39,19 @@ def others_of(image: Image.Image) -> bytes:
     return found
 
 
-def of_image(image: Image.Image) -> bytes:
-    """Returns an opened image's data sets; b"" if it has none."""
+def of_image(image: Image.Image, file: BinaryIO | None = None) -> bytes:
+    """Returns an opened image's data sets; b"" if it has none. Those of TIFF lie in `file`."""
     if image.format in ("JPEG", "MPO"):
         found = (image.info.get("photoshop") or {}).get(RESOURCE, b"")
         return found if isinstance(found, bytes) else b""
     if image.format == "PNG":
         text: dict[str, Any] = getattr(image, "text", {})
         return of_png_text(str(text.get(PNG_KEY, "")))
-    if image.format == "TIFF":
-        tags = image.tag_v2  # pyright: ignore[reportAttributeAccessIssue]
-        return of_tiff_tags(tags.get(IN_TIFF), tags.get(RESOURCES_IN_TIFF))
+    if image.format == "TIFF" and file is not None:  # Pillow gives but the first number
+        position = file.tell()
+        own, others = (tiff.block(file, tag) for tag in (IN_TIFF, RESOURCES_IN_TIFF))
+        file.seek(position)
+        return of_tiff_tags(own, others)
     return b""
 
 
@@ -59,8 +63,11 @@ def of_tiff_tags(own: Any, resources: Any) -> bytes:
             content = b"".join(n.to_bytes(4, order) for n in own if 0 <= n < 2**32)
             if content[:1] == bytes([DATA_SET]):
                 return content
-    if isinstance(own, bytes) and own[:1] == bytes([DATA_SET]):
-        return own
+    if isinstance(own, bytes):
+        swapped = b"".join(own[at : at + 4][::-1] for at in range(0, len(own), 4))
+        for content in (own, swapped):
+            if content[:1] == bytes([DATA_SET]):
+                return content
     content = bytes(resources) if isinstance(resources, (bytes, tuple)) else b""
     return dict(_resources(content)).get(RESOURCE, b"")
 

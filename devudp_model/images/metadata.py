@@ -1,7 +1,6 @@
 """What an image file says beside its pixels, carried from one file format to another.
 
-EXIF blocks are patched where they lie (`exif.py`), XMP packets corrected (`xmp.py`). What a format
-cannot hold is said when the result is written.
+EXIF blocks are patched where they lie, XMP packets corrected; what is lost is said in writing.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from .formats import BY_NAME
 log = logging.getLogger("devudp")
 
 ORIENTATION = ExifTags.Base.Orientation
-
-# A TIFF file's tags describe the image and the file's own inside; these describe the image.
 TIFF_TAGS_TO_KEEP = frozenset(
     {270, 271, 272, 274, 305, 306, 315, 316, 18246, 18249, 33432, 34665, 34853}
     | set(range(40091, 40096))
+    | {33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113}  # GeoTIFF
 )
+"""That describe the image, and not the file's own inside."""
 XMP_IN_TIFF, IPTC_IN_TIFF = 700, 33723
 XMP_IN_PNG = "XML:com.adobe.xmp"
 
@@ -38,7 +37,11 @@ JPEG_SEGMENT = 65_000
 ENCODERS = (b"JFIF\0", b"JFXX\0", b"Ducky")
 """Segments that say how a file was encoded, or hold a thumbnail."""
 
-CARRIED = (b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496")
+CARRIED = (
+    b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496", b"Exif\0",
+    b"http://ns.adobe.com/xap/", b"http://ns.adobe.com/xmp/",
+)  # fmt: skip
+"""Segments that are carried in another way, or left out and said."""
 
 USUAL_DPI = (72, 96)
 """Resolutions that say nothing: programs write them by themselves."""
@@ -75,11 +78,17 @@ class Metadata:
     lost: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
-    def of(cls, image: Image.Image) -> Metadata:
-        """Returns that of an opened image, PNG fully loaded (its text may come last)."""
+    def of(cls, image: Image.Image, file: BinaryIO | None = None) -> Metadata:
+        """Returns that of an opened image, PNG fully loaded (its text may come last).
+
+        Args:
+            image: of Pillow.
+            file: the one that it lies in; of TIFF, where IPTC is read.
+        """
         info, is_tiff = image.info, image.format == "TIFF"
         xmp = info.get("xmp") or info.get(XMP_IN_PNG) or b""
         dpi = info.get("dpi")
+        lost = _lost_of_tiff(image) if is_tiff else ()  # before all but the ones to keep go
         exif = b"" if is_tiff else info.get("exif") or b""
         return cls(
             icc=info.get("icc_profile") or b"",
@@ -87,11 +96,11 @@ class Metadata:
             xmp=xmp.encode() if isinstance(xmp, str) else xmp,
             text=_text(image),
             dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
-            iptc=iim.of_image(image),
+            iptc=iim.of_image(image, file),
             photoshop=iim.others_of(image),
             segments=b"".join(_other_segments(image)),
             parts=_parts_of(image),
-            lost=laid_out_anew() if is_tiff and _has_note(image) else (),
+            lost=lost,
         )
 
     def upright(self, size: tuple[int, int], *, turned: bool) -> Metadata:
@@ -123,7 +132,7 @@ class Metadata:
         able = BY_NAME[format]
         odd = self.dpi is not None and round(self.dpi[0]) not in USUAL_DPI
         text = {key for key in self.text if format != "jpeg" or key != "Comment"}
-        too_large = "of more than 64 KiB "
+        too_large = "of more than 64 KiB"
         found = {
             "EXIF": self.exif and not able.exif,
             "XMP": self.xmp and not able.xmp,
@@ -137,7 +146,7 @@ class Metadata:
             f"IPTC {too_large}": format == "jpeg" and len(self.iptc) > JPEG_SEGMENT,
             f"Photoshop's settings {too_large}": self._is_photoshop_too_large(format),
         }
-        return [name.strip() for name, missing in found.items() if missing]
+        return [name for name, missing in found.items() if missing]
 
     def _is_photoshop_too_large(self, format: str) -> bool:
         both = len(_segment(self.iptc)) + len(self.photoshop)
@@ -216,18 +225,21 @@ def laid_out_anew() -> tuple[str, ...]:
     )
 
 
-def _has_note(image: Image.Image) -> bool:
-    return blocks.MAKER_NOTE in image.getexif().get_ifd(blocks.EXIF_DIRECTORY)
+def _lost_of_tiff(image: Image.Image) -> tuple[str, ...]:
+    """What is said of a TIFF file's tags."""
+    carried = TIFF_TAGS_TO_KEEP | tiff_exif.OF_IMAGE | tiff_exif.OF_BLOCK
+    others = sorted(set(image.getexif()) - carried)
+    names = ", ".join(map(str, others))
+    lost = (f"its own TIFF tags ({names}) are not kept",) if others else ()
+    note = blocks.MAKER_NOTE in image.getexif().get_ifd(blocks.EXIF_DIRECTORY)
+    return lost + (laid_out_anew() if note else ())
 
 
 def _other_segments(image: Image.Image) -> Iterator[bytes]:
     """Those that are neither written by the encoder nor carried in another way."""
     for name, content in getattr(image, "applist", ()):
-        if not name.startswith("APP"):  # a comment
-            continue
-        number = int(name[3:])
-        known = content.startswith(ENCODERS) or number in (1, 11, 13, 14)
-        if not known and not (number == 2 and content.startswith(CARRIED)):
+        number = int(name[3:]) if name.startswith("APP") else 14  # else a comment
+        if not content.startswith((*ENCODERS, *CARRIED)) and number not in (11, 13, 14):
             yield bytes([0xFF, 0xE0 + number]) + (len(content) + 2).to_bytes(2, "big") + content
 
 

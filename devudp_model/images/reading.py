@@ -44,6 +44,9 @@ RAW_BYTES = 14
 UNSUPPORTED = ("raw mode", "not supported", "unsupported")
 """In Pillow's messages on files that are sound but beyond it."""
 
+ABOUT_TAGS = "Metadata Warning"
+"""Of Pillow, on TIFF tags that it does not use."""
+
 TOO_LARGE_TEXT = "MAX_TEXT"
 """In Pillow's message on a profile or text beyond its limits."""
 
@@ -91,7 +94,8 @@ def read_stored(
     except Exception as error:  # decoders raise almost anything when they meet damaged data
         raise ImageError(f"{path} {_explain(error)}") from error
     # Pillow's limit on sizes is for servers; here the memory is the limit.
-    texts = (each for each in said if not isinstance(each, Image.DecompressionBombWarning))
+    bomb = Image.DecompressionBombWarning
+    texts = (e for e in said if not isinstance(e, bomb) and not str(e).startswith(ABOUT_TAGS))
     for text in dict.fromkeys(" ".join(str(each).split()) for each in texts):
         log.warning("%s: %s The result may not be whole.", path, text)
     return image
@@ -147,7 +151,8 @@ def _explain(error: Exception) -> str:
         )
     if any(words in str(error).lower() for words in UNSUPPORTED):
         return f"is stored in a way that is not supported ({error}). Save it again as PNG."
-    return f"is damaged and cannot be read: {error}. Copy or download it again."
+    reason = " ".join(str(error).split())
+    return f"is damaged and cannot be read: {reason}. Copy or download it again."
 
 
 def _read(file: BinaryIO, path: Path, size: int, reserve: Reserve, warn: bool) -> RasterImage:
@@ -157,6 +162,8 @@ def _read(file: BinaryIO, path: Path, size: int, reserve: Reserve, warn: bool) -
     if high_bit_depth.is_tiff(file):  # of whose many layouts Pillow knows some
         tags = tiff.read_tags(file)
     if raw.is_raw(start, path.suffix, tags):
+        if tags:
+            tiff.check_not_cut_off(file, size)
         return _named("raw", raw.read(file, partial(_check_raw, size, reserve)))
     if start.startswith(jpeg_xl.STARTS):
         return _named("jxl", _read_jpeg_xl(file, size, reserve))
@@ -243,7 +250,7 @@ def _read_by_pillow(
         if is_jpeg and warn and (warning := high_bit_depth.decoder_warning(path)):
             log.warning("%s is damaged, and so the result will be: %s", path, warning)
         try:
-            return _named(name, eight_bit.read(image, file if name == "png" else None))
+            return _named(name, eight_bit.read(image, file))
         except OSError as error:
             if error.errno is None and tags.get(tiff.COMPRESSION, (1,))[0] in tiff.RARE:
                 raise ImageError(

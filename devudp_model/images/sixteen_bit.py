@@ -33,7 +33,7 @@ def read(file: BinaryIO, path: Path, image: Image.Image | None, tags: Tags) -> R
         orientation = image.getexif().get(ORIENTATION, 1)
         if kind == "PNG":
             image.load()  # text may come after the pixels
-        metadata = Metadata.of(image)
+        metadata = Metadata.of(image, file)
     if kind == "PNG":
         metadata, space = eight_bit.with_chunks(metadata, file)
     if found.pixels.dtype.kind == "f":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -27,7 +28,11 @@ class Blocks(NamedTuple):
     deviations: Tensor
 
 
-def blocks_of(image: AnyImage, weights: Tensor | None = None) -> Blocks:
+def blocks_of(
+    image: AnyImage,
+    weights: Tensor | None = None,
+    fetch: Callable[[Tensor], Tensor] = Tensor.cpu,
+) -> Blocks:
     """Measures the squares of B,C,H,W, any type of image; one for all of an image that is smaller.
 
     Incomplete squares do not count, nor do those of which less than half is visible (as long as
@@ -35,6 +40,7 @@ def blocks_of(image: AnyImage, weights: Tensor | None = None) -> Blocks:
 
     Args:
         weights: B,1,H,W, how far a pixel is visible.
+        fetch: brings the means to main memory.
     """
     height, width = image.shape[2:]
     down, right = min(BLOCK, height), min(BLOCK, width)
@@ -53,7 +59,7 @@ def blocks_of(image: AnyImage, weights: Tensor | None = None) -> Blocks:
             part[2] = F.avg_pool2d(to_colour(seen, image.device), (down, right))[0]
 
     in_bands(work, image, down)
-    means, squares, seen = found.movedim(2, -1).reshape(3, -1, 3).cpu()
+    means, squares, seen = fetch(found).movedim(2, -1).reshape(3, -1, 3)
     if weights is not None and bool((seen[:, 0] >= 0.5).any()):
         means, squares = (x[seen[:, 0] >= 0.5] for x in (means, squares))
     return Blocks(means, (squares - means * means).clamp(min=0).sqrt())

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..bands.rows import AnyImage, bands_of, read_rows
 from ..bands.workers import Order, in_parallel, worker_count
 from ..engine.hooks import Finished
-from ..engine.statistics import Moments
+from ..engine.statistics import Moments, moments_of
 from ..ops.dtypes import from_colour, from_unit, to_colour, to_unit
 from ..ops.filters import DETAIL_REACH, FILTERS, GREY_LEVEL, FilterName, detail_transfer
 from .exposure import Curve
@@ -94,6 +94,26 @@ def match(
     floor = (DETAIL_FLOOR * image.var + NOISE_FLOOR * noise).clamp(min=GREY_LEVEL**2)
     exposed = None if exposure == 1 else exposure_match(image, output)
     return Match(exposed, floor, detail, curve=curve, share=exposure)
+
+
+def both_moments(
+    image: Tensor, output: AnyImage, weights: Tensor | None = None
+) -> tuple[Moments, Moments]:
+    """Measures the input, B,C,H,W, and the model's image of it, B,3,H,W, with these weights."""
+    bands, device = list(bands_of(image)), output.device
+
+    def before(number: int) -> Tensor:
+        return to_colour(read_rows(image, *bands[number]), device)
+
+    def after(number: int) -> Tensor:
+        return read_rows(output, *bands[number])
+
+    def weigh(number: int) -> Tensor:
+        assert weights is not None
+        return to_unit(read_rows(weights, *bands[number]).to(device))
+
+    count = None if weights is None else weigh
+    return moments_of(before, len(bands), count), moments_of(after, len(bands), count)
 
 
 def exposure_match(image: Moments, output: Moments) -> Affine:

@@ -25,10 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..bands.rows import bands_of, read_rows
+from ..bands.rows import AnyImage, bands_of, read_rows
 from ..ops.degrade import to_linear
 from ..ops.dtypes import to_unit
-from .blocks import Blocks
+from .blocks import Blocks, blocks_of
+from .scene import SceneModel
 
 USUAL_MEAN = 0.45
 """Mean of an average photograph, and of the generator's result, in [0, 1]."""
@@ -141,6 +142,27 @@ class Curve(NamedTuple):
     def to(self, fn: Callable[[Tensor], Tensor]) -> Curve:
         """The curve with its tensors moved."""
         return Curve(fn(self.gain), fn(self.black), fn(self.held), self.exponent)
+
+
+def scene_curve(
+    scene: SceneModel,
+    image: Tensor,
+    output: AnyImage,
+    weights: Tensor | None,
+    fetch: Callable[[Tensor], Tensor],
+) -> Curve:
+    """The curve for images that are looked at together.
+
+    Args:
+        scene: predicts their mean.
+        image, output: the input, B,C,H,W in [0, 1], and the model's image of it, B,3,H,W.
+        weights: B,1,H,W, how much each pixel counts; None: all alike.
+        fetch: brings what is measured on the output to main memory.
+    """
+    colour = image[:, :3]
+    blocks = blocks_of(colour, weights), blocks_of(output, weights, fetch)
+    predicted, lights = scene.predict_all(colour, weights), has_lights(colour, weights)
+    return curve_for(*blocks, predicted, lights).to(lambda x: x.to(output.device))
 
 
 def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -> Curve:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ..bands.rows import (
     AnyImage,
-    bands_of,
     in_bands,
     less_bytes,
     new_image,
@@ -29,16 +28,14 @@ from ..bands.workers import working
 from ..engine.hooks import current_hooks
 from ..engine.network import Network
 from ..engine.precision import PRECISIONS, Precision, choose_dtype
-from ..engine.statistics import moments_of
 from ..engine.whole import fits_whole
 from ..network.generator import Generator
-from ..ops.dtypes import to_colour, to_unit
+from ..ops.dtypes import to_colour
 from ..ops.filters import noise_variance
-from .blocks import blocks_of
 from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
-from .compose import Match, compose_in_bands, is_bounded, match
+from .compose import Match, both_moments, compose_in_bands, is_bounded, match
 from .content import Content, content_of, fill_in_place, keep_hidden, show_whole
-from .exposure import curve_for, has_lights
+from .exposure import scene_curve
 from .facts import Model, facts_of, generator_of
 from .tasks import MOST_DENOISE, TASK_SPECS, TASKS, Task
 from .validate import check_image, fit_mask, is_flat
@@ -284,28 +281,13 @@ def match_images(
     exposure = spec.exposure_for(shortcut) if options.exposure is None else options.exposure
     curve, scene = None, facts_of(generator).scene
     if scene is not None and not shortcut and exposure > 0:
-        seen = image[:, :3] if scene_of is None else scene_of[:, :3]
-        blocks = blocks_of(seen, weights), blocks_of(output, weights)
-        predicted, lights = scene.predict_all(seen, weights), has_lights(seen, weights)
-        curve = curve_for(*blocks, predicted, lights)
-        curve = curve.to(lambda x: x.to(output.device))
+        curve = scene_curve(
+            scene, image if scene_of is None else scene_of, output, weights, network.fetch
+        )
     if exposure == 1 and not detail:  # nothing else is taken
         floor = torch.zeros(1, 3, 1, 1, device=output.device)
         return Match(None, floor, bounded=bounded, curve=curve)
-    bands = list(bands_of(image))
-
-    def before(number: int) -> Tensor:
-        return to_colour(read_rows(image, *bands[number]), output.device)
-
-    def after(number: int) -> Tensor:
-        return read_rows(output, *bands[number])
-
-    def weigh(number: int) -> Tensor:
-        assert weights is not None
-        return to_unit(read_rows(weights, *bands[number]).to(output.device))
-
-    count = None if weights is None else weigh
-    taken, made = (moments_of(read, len(bands), count) for read in (before, after))
+    taken, made = both_moments(image, output, weights)
     noise = noise_variance(image[:, :3], weights).to(output.device) if detail else 0.0
     matched = match(taken, made, exposure, detail, noise=noise, curve=curve)
     return matched._replace(bounded=bounded)

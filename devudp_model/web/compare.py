@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
-from urllib.parse import quote
 
 FITTED, FULL = "fitted", "100 %"
 
@@ -54,4 +53,5 @@ def view(name: str, before: Path, after: Path, size: str) -> str:
 
 def address(path: Path) -> str:
     """Where the page finds a file; with its time, so that a new one is not taken for the old."""
-    return f"/gradio_api/file={quote(path.as_posix())}?{path.stat().st_mtime_ns}"
+    quoted = path.resolve().as_uri().removeprefix("file://")
+    return f"/gradio_api/file={quoted}?{path.stat().st_mtime_ns}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..images.raster import SUFFIXES
+from ..images.formats import SUFFIXES
 from ..restoring.auto import AUTO
 from ..restoring.tasks import MOST_DENOISE, ROWS
 from ..system.untrusted import printable

@@ -16,6 +16,7 @@ from playwright.sync_api import (  # pyright: ignore[reportMissingImports]
     Locator,
     Page,
     TimeoutError,
+    ViewportSize,
     sync_playwright,
 )
 
@@ -110,7 +111,7 @@ def main() -> None:
             executable_path=request["chromium"],
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
-        size = {"width": request["width"], "height": request["height"]}
+        size = ViewportSize(width=request["width"], height=request["height"])
         page = browser.new_page(viewport=size, device_scale_factor=request["scale"])
         report = visit(page, request)
         browser.close()
@@ -122,8 +123,8 @@ def visit(page: Page, request: dict[str, Any]) -> dict[str, Any]:
     url, out = request["url"], Path(request["out"])
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(f"{error}\n{getattr(error, 'stack', '')}"))
-    page.on("console", lambda line: line.type == "error" and errors.append(line.text))
-    page.on("response", lambda r: r.status >= 400 and errors.append(f"{r.status} {r.url}"))
+    page.on("console", lambda line: errors.extend([line.text] if line.type == "error" else []))
+    page.on("response", lambda r: errors.extend([f"{r.status} {r.url}"] if r.status >= 400 else []))
     page.route(lambda other: not other.startswith((url, "data:", "blob:")), lambda r: r.abort())
     settings = {
         "Comfy.TutorialCompleted": True,

@@ -96,7 +96,7 @@ def test_videos_in_a_folder_are_named(
     draw(tmp_path / "in/a.png")
     (tmp_path / "in/clip.MOV").write_bytes(b"x")
     assert devudp(tmp_path / "in") == 0
-    assert "1 .mov file skipped: videos. Name the file itself" in caplog.text
+    assert "1 .mov file skipped: videos. Add --videos, or name the file itself" in caplog.text
 
 
 def test_results_of_what_is_only_read_are_announced(

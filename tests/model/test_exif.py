@@ -236,3 +236,31 @@ def test_adobe_rgb_by_exif(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         tags = back.getexif()
         assert tags.get_ifd(0x8769)[0xA001] == 1 and tags.get_ifd(0xA005)[1] == "R98"
     assert read_image(tmp_path / "out.png").origin is None
+
+
+def test_data_behind_the_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Editors' own, such as AFCP; padding is none."""
+    (tmp_path / "padded.jpg").write_bytes(jpeg() + bytes(100))
+    (tmp_path / "more.jpg").write_bytes(jpeg() + b"an editor's own" + bytes(10))
+    write_image(tmp_path / "out.jpg", read_image(tmp_path / "padded.jpg"), "jpeg")
+    assert not caplog.records
+    write_image(tmp_path / "out.jpg", read_image(tmp_path / "more.jpg"), "jpeg")
+    assert "the file's further data behind the image is not kept" in caplog.text
+
+
+def test_tags_of_tiff_and_segments_of_thermal_cameras(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tags = [(33550, 12, 3, (1.0, 2.0, 0.0), True), (50000, 3, 1, 7, True)]
+    tifffile.imwrite(
+        tmp_path / "in.tif", random_pixels("RGB"), photometric="rgb", extratags=tags, metadata=None
+    )
+    write_image(tmp_path / "out.tif", read_image(tmp_path / "in.tif"), "tiff")
+    with Image.open(tmp_path / "out.tif") as image:
+        assert image.getexif()[33550] == (1.0, 2.0, 0.0)
+    assert "its own TIFF tags (50000) are not kept" in caplog.text
+    own = segment(1, b"FLIR\0heat")
+    (tmp_path / "in.jpg").write_bytes(jpeg(own))
+    write_image(tmp_path / "out.jpg", read_image(tmp_path / "in.jpg"), "jpeg")
+    assert own in (tmp_path / "out.jpg").read_bytes()
