@@ -11,8 +11,8 @@ from ..images.colour import Space
 from ..images.curves import SRGB
 
 PEAK = 2.0
-"""Light, white being 1, that is the brightest for the network; beyond it, what is stored stays. With
-a higher one the curve gets so steep that a small error of one channel colours the lights."""
+"""Light, white being 1, that is the brightest for the network; beyond it, what is stored stays.
+With a higher one the curve gets so steep that a small error of one channel colours the lights."""
 
 KNEE = 0.5
 """Light below it stays as it is."""
