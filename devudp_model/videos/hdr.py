@@ -8,10 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from ..images.colour import Space
-from ..images.curves import HLG_PEAK, REFERENCE_WHITE, SRGB
+from ..images.curves import SRGB
 
-PEAK = HLG_PEAK / REFERENCE_WHITE
-"""Light that becomes white for the network; what is brighter is kept aside."""
+PEAK = 2.0
+"""Light, white being 1, that is the brightest for the network; beyond it, what is stored stays.
+With a higher one the curve gets so steep that a small error of one channel colours the lights."""
 
 KNEE = 0.5
 """Light below it stays as it is."""

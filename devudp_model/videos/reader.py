@@ -87,7 +87,8 @@ class VideoReader:
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None or not packet.time_base:
             return
-        if self.first_packet is None and packet.stream.index == self.video.index:
+        shown = not getattr(packet, "is_discard", False)  # an edit list hides others
+        if self.first_packet is None and shown and packet.stream.index == self.video.index:
             self.first_packet = time * packet.time_base
         self.last_time = max(self.last_time, (time + (packet.duration or 0)) * packet.time_base)
 

@@ -172,7 +172,9 @@ def test_hdr_stays_hdr(tmp_path: Path, transfer: int) -> None:
     share = light[1].mean(0) / light[0].mean(0)
     assert np.abs(share - 1).mean() < 0.02 and abs(share.mean() - 1) < 0.005
     made, _ = restored(clip, brighter)
-    assert decoded_light(luma(read(made)), transfer).mean() > 1.2 * light[0].mean()
+    dim = luma(before) < 500  # what is brighter than the network sees is not changed
+    brightened = decoded_light(luma(read(made)), transfer)[dim] / light[0][dim]
+    assert dim.mean() > 0.1 and brightened.mean() > 1.2
 
 
 def decoded_light(codes: np.ndarray, transfer: int) -> np.ndarray:
