@@ -48,7 +48,7 @@ def task_input() -> io.Combo.Input:
         "task",
         options=[AUTO, *TASKS],
         default=AUTO,
-        tooltip=f"{AUTO}: measure each image and do what it needs. {describe_tasks()}.",
+        tooltip=f"{AUTO}: pick the task for each image, or leave it alone. {describe_tasks()}.",
     )
 
 

@@ -60,7 +60,7 @@ def plan(
         paths: files and folders.
         out: the folder for the results.
         format: one of `WRITABLE` or `SAME`.
-        recursive: take the folders in the folders too.
+        recursive: take subfolders too.
         sheets: give each job a before|after sheet.
         protected: further files that are read and so must not be written.
         elsewhere: files in the folders that are restored by another kind of job.

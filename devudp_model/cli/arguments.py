@@ -116,7 +116,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         choices=TASK_WORDS,
         default=AUTO,
         help=(
-            f"{AUTO}: measure each image and do what it needs; "
+            f"{AUTO}: pick the task for each image, or leave it alone; "
             f"{describe_tasks('; ', words=True)}; default %(default)s"
         ),
     )
@@ -131,20 +131,20 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         type=share,
         default=1.0,
         metavar="0..1",
-        help="of the effect; default 1",
+        help="blend: 0 = original, 1 = fully restored; default 1",
     )
     add(
         "--exposure",
         type=share,
         metavar="0..1",
-        help="0: of the input, 1: of the scene; default: the task's own",
+        help="0 keeps the input's exposure, 1 corrects it; default: the task's own",
     )
     add(
         "--denoise",
         type=denoise_share,
         default=1.0,
         metavar="0..2",
-        help="1: as the task does, 0: keep all detail and grain, 2: none of it; default 1",
+        help="0 keeps grain, 1 = the task's default, 2 = smoothest; default 1",
     )
     add(
         "--mask",
@@ -160,7 +160,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         help="format of the results; same: that of the input, PNG of what is only read (raw files, "
         "HEIC, GIF); default same",
     )
-    add("--recursive", action="store_true", help="include the folders in the folders")
+    add("--recursive", action="store_true", help="include subfolders")
     add("--videos", action="store_true", help="include the videos in folders")
     add("--compare", action="store_true", help="also write NAME.compare.jpg, before | after")
     existing = parser.add_mutually_exclusive_group()

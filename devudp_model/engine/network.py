@@ -116,7 +116,7 @@ class Network(nn.Module, Generic[SomeNetwork]):
             B,3,H,W in [0, 1], float32: `out`, or else a tensor on the network's device.
 
         Raises:
-            FloatingPointError: numbers became infinite or undefined, in fp32 or in a local network
+            FloatingPointError: the network produced NaN or Inf, in fp32 or in a local network
                 (whose statistics have to be measured again in fp32).
         """
         if out is None:
@@ -168,7 +168,7 @@ class Network(nn.Module, Generic[SomeNetwork]):
         fetched = torch.cat([x.flatten(), finite[None]]).cpu()
         if not fetched[-1]:
             raise FloatingPointError(
-                f"Numbers became infinite or undefined in {self.dtype}. In float32 this "
+                f"The network produced NaN or Inf in {self.dtype}. In float32 this "
                 "means that the checkpoint is broken: use another one."
             )
         return fetched[:-1].view(x.shape)

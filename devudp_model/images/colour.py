@@ -237,7 +237,7 @@ def _changed(before: Tensor, seen: Tensor, after: Tensor, space: Space) -> Tenso
 
     Args:
         before: 1,C,h,W, as stored.
-        seen: of it, in sRGB, whole numbers.
+        seen: of it, in sRGB, integers.
         after: sRGB, in [0, 1].
         space: of `before`.
     """

@@ -88,7 +88,7 @@ def from_array(
     metadata: Metadata,
     space: colour.Space | None = None,
 ) -> RasterImage:
-    """Makes an image of H,W,C whole numbers, or floats, as they are stored.
+    """Makes an image of H,W,C integers, or floats, as they are stored.
 
     Args:
         pixels: as decoded.
@@ -155,7 +155,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def to_array(image: RasterImage, dtype: type[np.number]) -> np.ndarray:
-    """H,W,C whole numbers (or float32), C = 1 to 4 with the alpha last; rounded, not cut off.
+    """H,W,C integers (or float32), C = 1 to 4 with the alpha last; rounded, not cut off.
 
     What is stored so already is not copied: the array is not to be changed.
     """

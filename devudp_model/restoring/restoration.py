@@ -125,7 +125,7 @@ def restore(
             instance to interrupt, goes through.
 
     Returns:
-        Shape, type and device of `image`; whole numbers are rounded.
+        Shape, type and device of `image`; integers are rounded.
 
     Raises:
         ValueError: `image` or `mask` have another shape or type, or `image` is not finite.

@@ -98,7 +98,7 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
         help="the fixed gamma of a baseline row; 0: no such row; default: %(default)s")  # fmt: skip
     add("--strength", type=float, default=1.0, metavar="0..1", help="of the tasks; default: 1")
     add("--exposure", type=float, metavar="0..1",
-        help="0: of the input, 1: of the scene; default: the task's own")  # fmt: skip
+        help="0 keeps the input's exposure, 1 corrects it; default: the task's own")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="auto", help="of the network; default: auto")
     add("--lpips-weights", type=Path, metavar="FILE",
         help="weights of LPIPS; default: those of the package lpips")  # fmt: skip
