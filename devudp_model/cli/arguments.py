@@ -16,7 +16,7 @@ from ..system.untrusted import MEMORY_OPTION
 
 Command = Callable[[argparse.Namespace], int]
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 FORMATS = ("png", "jpeg", "webp", "tiff", "bmp", "same")
 
 AUTO = "auto"
