@@ -14,13 +14,14 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any, Generic
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from ..bands.rows import AnyImage
 from ..bands.workers import working
-from ..network.topology import SomeNetwork
+from ..network.topology import Architecture, SomeNetwork
 from .int8 import FrozenRange, Range, can_quantize
 from .int8_product import has_int8
 from .layers import layers_of
@@ -30,6 +31,15 @@ from .strips import StripExecution
 from .whole import WholeExecution, fits_whole
 
 log = logging.getLogger("devudp")
+
+_told: WeakSet[Architecture] = WeakSet()
+
+
+def say_fp32(generator: Architecture) -> None:
+    """Says that a generator is computed in fp32 and not in 8 bits; once."""
+    if generator not in _told:
+        _told.add(generator)
+        log.info("This network or processor is not for 8 bits: computing in fp32.")
 
 
 class Network(nn.Module, Generic[SomeNetwork]):
@@ -63,7 +73,7 @@ class Network(nn.Module, Generic[SomeNetwork]):
         self.layers = layers_of(generator, self.dtype)
         if self.in_int8 and not (can_quantize(self.layers) and has_int8()):
             self.in_int8 = False
-            log.info("8 bits are not for this network or processor: computing in fp32")
+            say_fp32(generator)
         self.frozen = nn.ModuleList(FrozenMoments() for _ in self.layers)
         self.frozen_ranges = nn.ModuleList(FrozenRange() for _ in self.layers)
         self.frozen_image = FrozenMoments()

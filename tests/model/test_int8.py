@@ -14,6 +14,7 @@ from devudp_model.engine import int8_product, network, precision
 from devudp_model.engine.int8 import Convolution, Range, RangeStatistics
 from devudp_model.engine.kernels import quantize
 from devudp_model.engine.layers import layers_of
+from devudp_model.engine.measured import BUNDLED, measured_later
 from devudp_model.engine.network import Network
 from devudp_model.engine.precision import Difference, choose_dtype
 from devudp_model.images.reading import read_image
@@ -119,7 +120,9 @@ def test_without_8_bits_it_is_fp32(
         net = Network(generator("devudp-dt"), torch.int8)
         assert torch.equal(net(x), Network(generator("devudp-dt"), torch.float32)(x))
     caplog.set_level(logging.INFO, "devudp")
-    net = Network(generator("devudp"), torch.int8)  # whose features are too uneven
+    uneven = generator("devudp")
+    Network(uneven, torch.int8)
+    net = Network(uneven, torch.int8)
     assert net.dtype == torch.float32 and not net.in_int8
     assert len([r for r in caplog.records if "fp32" in r.message]) == 1
     assert torch.equal(net(x), Network(generator("devudp"), torch.float32)(x))
@@ -156,3 +159,14 @@ def test_smaller_images_are_computed_in_fp32() -> None:
     net = Network(generator("devudp-dt"), torch.int8)
     small = net.for_smaller_images()
     assert small is not net and small.dtype == torch.float32 and not small.in_int8
+
+
+def test_the_bundled_weights_are_those_that_were_measured(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(bundled("devudp-dt"))
+    assert checkpoint.measured["int8"].is_small and checkpoint.measured["bf16"].is_small
+    assert len(BUNDLED) == 1 and "int8" not in load_checkpoint(bundled("devudp")).measured
+    content = bytearray(bundled("devudp-dt").read_bytes())
+    content[-1] ^= 1  # of the same size
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(content)
+    assert measured_later(other) == {}
