@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from .engine.precision import Measured
+from .precision import Measured
 
 BUNDLED: dict[tuple[int, str], Measured] = {
     (13984340, "f7989d00982525f9c81c37167a3637976b8b6221da0d8975fed982aea2c2270f"): {},
