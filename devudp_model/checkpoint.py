@@ -17,6 +17,7 @@ from typing import TypedDict, TypeVar
 import torch
 from torch import Tensor, nn
 
+from .engine.measured import measured_later
 from .engine.precision import Measured, from_json
 from .network.batch_norm import fold_batchnorm
 from .network.generator import Generator, Norm, Variant
@@ -67,7 +68,7 @@ class Checkpoint:
 
     @property
     def measured(self) -> Measured:
-        """How far 16 bits are from fp32, where that was measured."""
+        """How far 16 and 8 bits are from fp32, where that was measured."""
         return facts_of(self.generator).measured
 
 
@@ -90,7 +91,6 @@ def load_checkpoint(path: str | os.PathLike[str], *, fold: bool = True) -> Check
     """Reads a generator from a .safetensors file, or from a .pth file that holds tensors only.
 
     Args:
-        path: the file.
         fold: put DEvUDP-DT's BatchNorm into the convolutions: for restoring, not for training on.
 
     Raises:
@@ -109,13 +109,12 @@ def load_checkpoint(path: str | os.PathLike[str], *, fold: bool = True) -> Check
     # all, but drawing none there imports eight hundred modules of torch, for most of a second.)
     with torch.random.fork_rng(devices=[]):
         generator = Generator(**architecture)
-    wanted = generator.state_dict()
-    generator.load_state_dict({k: tensors[k].to(v.dtype) for k, v in wanted.items()}, assign=True)
+    given = {k: tensors[k].to(v.dtype) for k, v in generator.state_dict().items()}
+    generator.load_state_dict(given, assign=True)
     generator.eval().requires_grad_(False)
-    generator.facts = Facts(
-        scene=from_metadata(metadata, "scene", SceneModel.from_json, path),
-        measured=from_metadata(metadata, "precision", from_json, path) or {},
-    )
+    measured = from_metadata(metadata, "precision", from_json, path) or {}
+    scene = from_metadata(metadata, "scene", SceneModel.from_json, path)
+    generator.facts = Facts(scene=scene, measured={**measured_later(path), **measured})
     return Checkpoint(
         generator=fold_batchnorm(generator) if fold else generator,
         metadata={**metadata, **describe(generator)},

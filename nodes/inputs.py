@@ -108,7 +108,7 @@ def precision_input() -> io.Combo.Input:
     return make(
         io.Combo.Input,
         "precision",
-        options=list(PRECISIONS),
+        options=[name for name in PRECISIONS if name != "int8"],
         default="auto",
         tooltip=(
             "The number format to compute in. auto: what suits the device. bf16 and fp16 are "

@@ -74,7 +74,7 @@ def cached(checkpoint: Checkpoint, cache: ImageCache, restorer: Restorer) -> Mod
     generator, model = checkpoint.generator, checkpoint
     for attempt in restorer.attempts(generator):
         with attempt:
-            dtype = make_network(generator, restorer.options.precision).dtype
+            dtype = make_network(generator, restorer.options.precision).own_dtype
             model = cache.network(generator, dtype)
     return model
 

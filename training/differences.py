@@ -1,4 +1,4 @@
-"""How far 16 bits are from fp32: measured when a checkpoint is exported.
+"""How far 16 and 8 bits are from fp32: measured when a checkpoint is exported.
 
 The checkpoint's metadata keep it, and the precision `auto` goes by it
 (devudp_model/engine/precision.py).
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from devudp_model.engine.network import Network
 from devudp_model.engine.output_cache import OutputCache
 from devudp_model.engine.precision import DTYPES, HALF, Difference, Measured, Precision
 from devudp_model.network.generator import Generator
@@ -62,13 +63,16 @@ def compare(a: Tensor, b: Tensor) -> Apart:
 
 @torch.inference_mode()
 def measure_differences(generator: Generator, images: Images) -> Measured:
-    """How far each precision of 16 bits is from fp32, over all tasks and images.
+    """How far each precision of 16 bits, and int8 where it can be had, is from fp32, over all tasks
+    and images.
 
     Args:
         generator: in eval mode; runs on the device it is on.
         images: degraded ones.
     """
-    found: dict[Precision, list[Apart]] = {name: [] for name in HALF}
+    in_int8 = Network(generator, torch.int8).in_int8
+    rounded: tuple[Precision, ...] = (*HALF, "int8") if in_int8 else HALF
+    found: dict[Precision, list[Apart]] = {name: [] for name in rounded}
     cache = OutputCache(CACHE_BYTES)  # tasks that are given the same images share the outputs
     device = next(generator.parameters()).device
     for task, inputs in images.items():
@@ -108,7 +112,7 @@ def images_of_run(config: Config, generator: Generator) -> Images:
         settings = replace(config.validation, tasks=tasks, images=IMAGES, best_by="psnr")
         pairs = Validation(replace(config, validation=settings), sharp, None).pairs
     except (OSError, ValueError) as error:
-        logger.warning("How far 16 bits are from fp32 was not measured: %s", error)
+        logger.warning("How far 16 and 8 bits are from fp32 was not measured: %s", error)
         return {}
     return {task: [pair.degraded for pair in found] for task, found in pairs.items()}
 

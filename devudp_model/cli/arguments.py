@@ -17,7 +17,7 @@ from ..system.untrusted import MEMORY_OPTION
 
 Command = Callable[[argparse.Namespace], int]
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 SAME = "same"
 FORMATS = (*WRITABLE, SAME)
 

@@ -132,15 +132,38 @@ def group_sums(
     return torch.cat(sums), torch.cat(squares)
 
 
+def quantize(x: Tensor, gain: Tensor, zero: Tensor) -> Tensor:
+    """x gain + zero, channel by channel, rounded and clipped to 0..255, padded with zeros of `x`.
+
+    Args:
+        x: 1,C,h,W, float32, channels_last.
+        gain, zero: vectors of C, float32; `zero` in whole numbers.
+
+    Returns:
+        1,C,h,W+2, uint8, channels_last.
+    """
+    pixels = x.permute(0, 2, 3, 1)[0]
+    height, width, channels = pixels.shape[0], pixels.shape[1], pixels.shape[2]
+    out = torch.empty([height, width + 2, channels], dtype=torch.uint8, device=x.device)
+    edge = zero.to(torch.uint8)
+    out[:, 0].copy_(edge)
+    out[:, width + 1].copy_(edge)
+    # Two operations: in one, the last bits could depend on where a number lies.
+    scaled = torch.mul(pixels, gain).add_(zero + 0.5)
+    out[:, 1 : width + 1].copy_(scaled.clamp_(0.0, 255.0))  # cuts off what is behind the point
+    return out.permute(2, 0, 1)[None]
+
+
 class Kernels(NamedTuple):
     """The functions of this module."""
 
     compute_rows: Callable[..., None]
     interleave: Callable[..., Tensor]
     group_sums: Callable[..., tuple[Tensor, Tensor]]
+    quantize: Callable[..., Tensor]
 
 
-EAGER = Kernels(compute_rows, interleave, group_sums)
+EAGER = Kernels(compute_rows, interleave, group_sums, quantize)
 
 _scripted: list[Kernels] = []
 

@@ -10,32 +10,48 @@ buffers are alive at once, and they can lie anywhere, also in a file.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any, Generic
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from ..bands.rows import AnyImage
 from ..bands.workers import working
-from ..network.topology import SomeNetwork
+from ..network.topology import Architecture, SomeNetwork
+from .int8 import FrozenRange, Range, can_quantize
+from .int8_product import has_int8
 from .layers import layers_of
 from .precision import Attempt, attempts_in_fp32_too
 from .statistics import FrozenMoments, Moments
 from .strips import StripExecution
 from .whole import WholeExecution, fits_whole
 
+log = logging.getLogger("devudp")
+
+_told: WeakSet[Architecture] = WeakSet()
+
+
+def say_fp32(generator: Architecture) -> None:
+    """Says that a generator is computed in fp32 and not in 8 bits; once."""
+    if generator not in _told:
+        _told.add(generator)
+        log.info("This network or processor is not for 8 bits: computing in fp32.")
+
 
 class Network(nn.Module, Generic[SomeNetwork]):
     """A generator (or another `Architecture`), ready to run on images.
 
-    Where 16 bits overflow, it goes on in fp32.
+    Where 16 bits overflow, it goes on in fp32. Where 8 bits cannot be had, it is in fp32 at once.
 
     Args:
         generator: is not changed; runs on the device it is on. Its packed weights are kept for
             the next network (see `layers_of`).
-        dtype: of the convolutions and of the features between them; statistics are float32.
+        dtype: of the convolutions and of the features between them; statistics are float32. With
+            int8 the features are float32, too (see int8.py).
 
     Attributes:
         local: True once its statistics are frozen, so that only nearby pixels count.
@@ -47,14 +63,19 @@ class Network(nn.Module, Generic[SomeNetwork]):
 
     def __init__(self, generator: SomeNetwork, dtype: torch.dtype):
         super().__init__()
-        self.dtype = dtype
+        self.in_int8 = dtype == torch.int8
+        self.dtype = torch.float32 if self.in_int8 else dtype
         self.stride, self.min_side = generator.stride, generator.min_side
         self.standardized = generator.standardized
         self.has_droplets = generator.has_droplets
         self.activate = generator.activate
         self.source = (generator,)  # not a submodule: the host would count its weights twice
-        self.layers = layers_of(generator, dtype)
+        self.layers = layers_of(generator, self.dtype)
+        if self.in_int8 and not (can_quantize(self.layers) and has_int8()):
+            self.in_int8 = False
+            say_fp32(generator)
         self.frozen = nn.ModuleList(FrozenMoments() for _ in self.layers)
+        self.frozen_ranges = nn.ModuleList(FrozenRange() for _ in self.layers)
         self.frozen_image = FrozenMoments()
         self.local = False
         self.unchecked: list[Tensor] = []
@@ -77,12 +98,14 @@ class Network(nn.Module, Generic[SomeNetwork]):
 
     def switch_to_fp32(self) -> None:
         """From now on in fp32. Statistics that are frozen stay those of the old dtype."""
-        self.dtype = torch.float32
+        self.dtype, self.in_int8 = torch.float32, False
         self.layers = layers_of(self.generator, torch.float32)
 
     def for_smaller_images(self) -> Network[SomeNetwork]:
-        """Itself; of one in bf16 one in fp32: the errors would be enlarged with what it changes."""
-        return self if self.dtype != torch.bfloat16 else self.with_dtype(torch.float32)
+        """Itself; of one in bf16 or int8 one in fp32: the errors would be enlarged with what it
+        changes."""
+        rounded = self.in_int8 or self.dtype == torch.bfloat16
+        return self.with_dtype(torch.float32) if rounded else self
 
     def with_dtype(self, dtype: torch.dtype) -> Network[SomeNetwork]:
         """A network of the same generator."""
@@ -125,6 +148,7 @@ class Network(nn.Module, Generic[SomeNetwork]):
         freeze = freeze and not self.local
         again = freeze or (check and not self.local)
         found: list[tuple[FrozenMoments, Moments]] = []
+        ranges: list[tuple[FrozenRange, Range]] = []
         for attempt in self.checked() if again else (nullcontext(),):
             with attempt:
                 if fits_whole(self, image, memory):
@@ -134,9 +158,11 @@ class Network(nn.Module, Generic[SomeNetwork]):
                 with working(self.device):
                     execution.run(out)
                 self.unchecked += execution.seen
-                found = execution.to_freeze
+                found, ranges = execution.to_freeze, execution.ranges_to_freeze
         for own, moments in found:
             own.freeze(moments)
+        for place, range_found in ranges:
+            place.freeze(range_found)
         self.local |= freeze
         if check and not again:
             self.check()
@@ -152,7 +178,13 @@ class Network(nn.Module, Generic[SomeNetwork]):
         Raises:
             FloatingPointError: the numbers are not finite in fp32 either.
         """
-        return attempts_in_fp32_too(self.check, self.dtype, switch_to_fp32 or self.switch_to_fp32)
+        switch = switch_to_fp32 or self.switch_to_fp32
+        return attempts_in_fp32_too(self.check, self.own_dtype, switch)
+
+    @property
+    def own_dtype(self) -> torch.dtype:
+        """Its `dtype`, or int8: what makes another one like it."""
+        return torch.int8 if self.in_int8 else self.dtype
 
     def check(self) -> None:
         """Raises FloatingPointError unless all numbers since the last check were finite."""

@@ -10,15 +10,20 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+from .int8_product import has_int8_instructions
+
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 log = logging.getLogger("devudp")
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.int8}
 
 HALF: tuple[Precision, ...] = ("bf16", "fp16")
 """The precisions of 16 bits."""
+
+ROUNDED: tuple[Precision, ...] = (*HALF, "int8")
+"""Those whose difference from fp32 is measured."""
 
 MAX_COMMON, MAX_DIFFERENCE = 1.0, 2.0
 """Limits of `Difference.common` and `.largest`: beyond them `auto` does without a type."""
@@ -44,7 +49,7 @@ class Difference(NamedTuple):
 
 
 Measured = Mapping[Precision, Difference]
-"""Differences of a checkpoint in 16 bits. A precision that is missing has not been measured."""
+"""Differences of a checkpoint in 16 and 8 bits. One that is missing has not been measured."""
 
 
 def to_json(measured: Measured) -> str:
@@ -62,7 +67,7 @@ def from_json(text: str) -> Measured:
     if not isinstance(content, dict):
         raise ValueError("not a table of differences")
     measured: dict[Precision, Difference] = {}
-    for name in HALF:
+    for name in ROUNDED:
         if name not in content:
             continue
         try:
@@ -84,7 +89,8 @@ def choose_dtype(
 
     `auto` is the fastest one of which it is known that it makes no visible difference for this
     checkpoint (`Difference.is_small`): on an accelerator fp16, then bf16; on a processor with
-    instructions for it bf16; else fp32. So a checkpoint that was never measured runs in fp32.
+    instructions for it bf16, on one that has them for 8-bit integers only int8; else fp32. So a
+    checkpoint that was never measured runs in fp32.
 
     Args:
         measured: of the checkpoint, see `checkpoint.Checkpoint`.
@@ -94,6 +100,9 @@ def choose_dtype(
     faster: tuple[Precision, ...] = ("fp16", "bf16")
     if device.type == "cpu":
         faster = ("bf16",) if has_bf16_instructions() else ()
+        # Not asked of others: they need not make a convolution to find out.
+        if not faster and measured and "int8" in measured and has_int8_instructions():
+            faster = ("int8",)
     small = (name for name in faster if measured and name in measured and measured[name].is_small)
     return DTYPES[next(small, "fp32")]
 

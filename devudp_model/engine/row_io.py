@@ -14,6 +14,7 @@ from ..bands.rows import AnyImage, read_rows, write_rows
 from ..bands.workers import AHEAD, Order, worker_count
 from ..network.generator import NORM_EPS
 from .buffers import BufferPool, RowBuffer, empty_strip
+from .int8 import Range
 from .kernels import kernels_for, signed
 from .padded_image import PaddedImage, stem_input
 from .statistics import Moments
@@ -85,12 +86,14 @@ class Feature:
         moments: of the buffer; None where nothing is normalised (BatchNorm is folded).
         relu: whether a ReLU follows.
         base: what is added at the end: a residual block's input, or the encoder's features.
+        range: of the whole, where convolutions are computed in 8 bits.
     """
 
     buffer: RowBuffer
     moments: Moments | None
     relu: bool
     base: RowBuffer | None = None
+    range: Range | None = None
 
 
 class FeatureWriter:
@@ -199,6 +202,29 @@ class FeatureReader:
         for order in (self.turns, self.shared, self.copy):
             if order is not None:
                 order.stop()
+
+
+class BaseReader:
+    """Adds a kept feature to a layer's output, strip by strip.
+
+    As a rule `FeatureReader` does, for the next layer. In 8 bits that layer has to know the range
+    of the sum before it reads the first strip.
+    """
+
+    def __init__(self, base: RowBuffer, space: BufferPool):
+        self.base, self.space = base, space
+        self.turns, self.own = Order[None](), threading.local()
+
+    def rows(self, index: int, count: int) -> list[Tensor]:
+        """Reads the next `count` rows, in pieces, valid until the thread asks for the next."""
+        if not hasattr(self.own, "strip") or self.own.strip.shape[2] < count:
+            space = self.space
+            self.own.strip = empty_strip(self.base.shape, count, space.dtype, space.device)
+        with self.turns.turn(index):
+            return self.base.read(self.own.strip[:, :, :count])
+
+    def stop(self) -> None:
+        self.turns.stop()
 
 
 class OutputWriter:

@@ -15,21 +15,24 @@ class NetworkState(Protocol):
     """A network that is ready to run; see `Network`.
 
     Attributes:
-        dtype: of the convolutions and of the features between them.
+        dtype: of the features between convolutions, and of these unless `in_int8`.
+        in_int8: whether the convolutions but the first and the last are computed in 8 bits.
         stride, min_side, standardized, has_droplets: see `network.topology.Architecture`.
-        frozen, frozen_image: for each layer, and for the image, the moments to normalise with,
-            where they are frozen already.
+        frozen, frozen_ranges, frozen_image: for each layer, and for the image, the moments to
+            normalise with and the ranges of inputs, where they are frozen already.
         nbytes: of all its tensors.
         warned: True once it was said that the memory limit cannot be kept.
     """
 
     dtype: torch.dtype
+    in_int8: bool
     layers: Layers
     stride: int
     min_side: int
     standardized: bool
     has_droplets: bool
     frozen: nn.ModuleList
+    frozen_ranges: nn.ModuleList
     frozen_image: FrozenMoments
     warned: bool
 

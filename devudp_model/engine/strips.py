@@ -14,9 +14,12 @@ from ..bands.workers import in_parallel, worker_count
 from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
 from .hooks import current_hooks
+from .int8 import Convolution, Convolve, FrozenRange, Range, exact_layers
+from .int8_step import Int8Step
 from .layers import Layer
 from .padded_image import PaddedImage, Weights
 from .row_io import (
+    BaseReader,
     Feature,
     FeatureReader,
     FeatureWriter,
@@ -60,6 +63,10 @@ class StripExecution:
         self.frames = image.shape[0]
         self.seen: list[Tensor] = []
         self.to_freeze: list[tuple[FrozenMoments, Moments]] = []
+        self.ranges_to_freeze: list[tuple[FrozenRange, Range]] = []
+        # A network that was moved to a GPU since goes on in fp32 there.
+        self.in_int8 = network.in_int8 and network.device.type == "cpu"
+        self.exact = exact_layers(self.layers) if self.in_int8 else frozenset()
         self.threads, self.strip_bytes = 1, GPU_STRIP_BYTES
         if network.device.type == "cpu":
             self.threads, self.strip_bytes = worker_count(), CACHE_BYTES
@@ -118,15 +125,18 @@ class StripExecution:
             before, same = feature, self.shape_of(layer) == feature.buffer.shape
             target = before.buffer if same else self.allocate(layer)
             copy = self.buffer_to_keep(before) if layer.operation.keep else None
-            feature = self.convolve(layer, self.read(before, keep=copy), target)
+            base = kept.pop() if layer.operation.add else None
+            feature = self.convolve(layer, self.read(before, keep=copy), target, before.range, base)
             if not same:
                 self.space.free(before.buffer)
             if copy is not None:
                 kept.append(copy)
             elif before.base is not None:
                 self.space.free(before.base)
-            if layer.operation.add:
-                feature.base = kept.pop()
+            if base is not None and feature.range is not None:
+                self.space.free(base)  # it was added already
+            else:
+                feature.base = base
         return feature
 
     def shape_of(self, layer: Layer) -> BufferShape:
@@ -146,14 +156,47 @@ class StripExecution:
         """Returns the buffer to keep a feature in: its own base, which is free once it is read."""
         return feature.base or self.space.allocate(feature.buffer.shape)
 
-    def convolve(self, layer: Layer, reader: Reader, target: RowBuffer) -> Feature:
-        """Convolves into `target`; normalisation (and ReLU) are left to who reads it."""
+    def convolve(
+        self,
+        layer: Layer,
+        reader: Reader,
+        target: RowBuffer,
+        given: Range | None = None,
+        base: RowBuffer | None = None,
+    ) -> Feature:
+        """Convolves into `target`; normalisation (and ReLU) are left to who reads it.
+
+        Args:
+            given: the range of what is read, to convolve in 8 bits; None for the layer's own type.
+            base: what is to be added, which in 8 bits is done here.
+        """
         size = target.shape.height, target.shape.width
-        moments = self.stream(layer, reader, FeatureWriter(target), size)
-        return Feature(target, moments, layer.operation.relu)
+        writer = FeatureWriter(target)
+        if not self.in_int8:
+            return Feature(target, self.stream(layer, reader, writer, size), layer.operation.relu)
+        added = None if base is None else BaseReader(base, self.space)
+        step = Int8Step(layer, self.convolution(layer, given), target.shape.channels, added)
+        self.stream(layer, reader, writer, size, step)
+        self.seen += step.range
+        return Feature(target, None, step.rectified_later, range=step.range)
+
+    def convolution(self, layer: Layer, given: Range | None) -> Convolve:
+        """A layer's convolution, in 8 bits for inputs of this range or the one that is frozen."""
+        if given is None or layer.index in self.exact:
+            return layer
+        own = self.network.frozen_ranges[layer.index]
+        assert isinstance(own, FrozenRange)
+        if self.freeze:
+            self.ranges_to_freeze.append((own, given))
+        return Convolution(layer, own.range or given)
 
     def stream(
-        self, layer: Layer, reader: Reader, writer: Writer, size: tuple[int, int]
+        self,
+        layer: Layer,
+        reader: Reader,
+        writer: Writer,
+        size: tuple[int, int],
+        step: Int8Step | None = None,
     ) -> Moments | None:
         """Convolves strip by strip; `size` of the output. The moments are those of all frames."""
         spans, scale = self.spans(layer, size), layer.scale
@@ -165,7 +208,11 @@ class StripExecution:
             statistics = FeatureStatistics(self.group_of(layer, size))
 
         def work(index: int) -> float:
-            strip, span = layer(reader.strip(index)), spans[index]
+            span = spans[index]
+            if step is None:
+                strip = layer(reader.strip(index))
+            else:
+                strip = step(index, reader, span.stop - span.start)
             if statistics is not None:
                 statistics.add(index, strip, self.weights_of(span, scale))
             writer.write(index, span, strip)
@@ -173,7 +220,7 @@ class StripExecution:
             return layer.work * pixels * self.pixels_per_work
 
         def stop() -> None:
-            for waiting in (reader, writer, statistics):
+            for waiting in (reader, writer, statistics, step):
                 if waiting is not None:
                     waiting.stop()
 

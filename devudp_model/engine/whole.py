@@ -15,6 +15,7 @@ from ..network.instance_norm import NORM_EPS
 from ..system.memory import first_limit, free_bytes
 from .droplets import excess, heal
 from .hooks import current_hooks
+from .int8 import FrozenRange, Range
 from .layers import Layer
 from .padded_image import PaddedImage, Weights, stem_input
 from .state import NetworkState
@@ -48,6 +49,7 @@ class WholeExecution:
         self.weights = None if weights is None else Weights(network, weights)
         self.seen: list[Tensor] = []
         self.to_freeze: list[tuple[FrozenMoments, Moments]] = []
+        self.ranges_to_freeze: list[tuple[FrozenRange, Range]] = []  # there are 8 bits on CPUs only
         self.advance = current_hooks().advance
         sizes = [layer.work / layer.scale**2 for layer in network.layers]
         self.pixels_per_work = image.shape.numel() // image.shape[1] / sum(sizes)

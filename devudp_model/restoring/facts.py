@@ -33,7 +33,7 @@ class Facts:
 
     Attributes:
         scene: how bright results should be; None where that was not fitted.
-        measured: what 16 bits change, see engine/precision.py.
+        measured: what 16 and 8 bits change, see engine/precision.py.
     """
 
     scene: SceneModel | None = None

@@ -57,8 +57,8 @@ class Options:
             (`joint`, `low light`).
         coarse: whether `deblur` starts with smaller versions of the image (see coarse_to_fine.py),
             where the generator allows it.
-        precision: of the network's arithmetic; `auto`: see `choose_dtype`. Where 16 bits overflow,
-            fp32 takes over.
+        precision: of the network's arithmetic; `auto`: see `choose_dtype`. Where 16 bits overflow
+            or there is no int8, fp32 takes over.
         statistics: of `each image` on its own, or `shared` by all images of a batch, so that the
             frames of a video do not flicker.
         memory: limit in bytes for what is used beside input and output; None for no limit.

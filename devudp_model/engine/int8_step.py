@@ -1,0 +1,51 @@
+"""What is done to a strip where convolutions are computed in 8 bits."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .int8 import Convolve, Range, RangeStatistics
+from .kernels import kernels_for
+from .layers import Layer
+from .row_io import BaseReader, Reader
+
+
+class Int8Step:
+    """Convolves a layer's strips, adds what is to be added, and finds the range of what comes out.
+
+    Args:
+        layer: whose ReLU and sum it is.
+        convolve: its convolution.
+        channels: of its output.
+        base: what is to be added; None for nothing.
+
+    Attributes:
+        rectified_later: whether a ReLU is left to who reads the output.
+    """
+
+    def __init__(self, layer: Layer, convolve: Convolve, channels: int, base: BaseReader | None):
+        self.convolve, self.base = convolve, base
+        self.relu = layer.operation.relu
+        self.rectified_later = self.relu and base is None
+        self.statistics = RangeStatistics(channels)
+
+    def __call__(self, index: int, reader: Reader, rows: int) -> Tensor:
+        """The strip with this number, of so many rows: 1,C,rows,W."""
+        pieces = [] if self.base is None else self.base.rows(index, rows)
+        out = self.convolve(reader.strip(index))
+        if self.base is not None:
+            rectified = out if self.relu else None
+            kernels_for(out.device).compute_rows(out, [], pieces, None, None, 0.0, rectified)
+        self.statistics.add(out)
+        return out
+
+    @property
+    def range(self) -> Range:
+        """Of the whole feature, once all strips are done."""
+        found = self.statistics.range
+        return found.rectified() if self.rectified_later else found
+
+    def stop(self) -> None:
+        """Lets nobody wait for a strip that will not come."""
+        if self.base is not None:
+            self.base.stop()

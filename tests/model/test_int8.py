@@ -1,0 +1,172 @@
+"""Convolutions of 8-bit integers: `precision="int8"`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from devudp_model.checkpoint import bundled, load_checkpoint
+from devudp_model.engine import int8_product, network, precision
+from devudp_model.engine.int8 import Convolution, Range, RangeStatistics
+from devudp_model.engine.kernels import quantize
+from devudp_model.engine.layers import layers_of
+from devudp_model.engine.measured import BUNDLED, measured_later
+from devudp_model.engine.network import Network
+from devudp_model.engine.precision import Difference, choose_dtype
+from devudp_model.images.reading import read_image
+from devudp_model.restoring.frozen import FrozenRestorer
+from devudp_model.restoring.restoration import Options, restore
+from tests.model.engine_network import generator, random_image
+from tests.model.test_engine import in_strips
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+needs_int8 = pytest.mark.skipif(not int8_product.has_int8(), reason="no 8-bit convolutions here")
+
+
+def rows(*shape: int) -> Tensor:
+    return torch.randn(*shape).contiguous(memory_format=torch.channels_last)
+
+
+@needs_int8
+@pytest.mark.parametrize("index", [1, 5, 14, -2])  # same, down, up, same
+def test_a_layer_in_8_bits_is_the_layer_up_to_rounding(index: int) -> None:
+    torch.manual_seed(0)
+    layer = list(layers_of(generator("devudp-dt"), torch.float32))[index]
+    strip = rows(1, layer.inner, 8, 12) * torch.logspace(-2, 1, layer.inner)[:, None, None]
+    convolve = Convolution(layer, Range(strip.amin((0, 2, 3)), strip.amax((0, 2, 3))))
+    out, exact = convolve(strip), layer(strip)
+    assert out.shape == exact.shape and out.dtype == torch.float32
+    assert (out - exact).std() < 0.02 * exact.std()
+
+
+def test_zero_stays_zero_and_what_is_beyond_the_range_is_clipped() -> None:
+    x = torch.tensor([0.0, 1.0, -1.0, 5.0]).view(1, 1, 1, 4)
+    found = quantize(x, torch.tensor([100.0]), torch.tensor([100.0]))
+    assert found.dtype == torch.uint8
+    assert found.flatten().tolist() == [100, 100, 200, 0, 255, 100]  # with the edges
+
+
+def test_the_range_does_not_depend_on_the_order_and_keeps_nan() -> None:
+    x, found = rows(1, 5, 12, 7), (RangeStatistics(5), RangeStatistics(5))
+    for statistics, strips in zip(found, (x.split(5, 2), reversed(x.split(3, 2))), strict=True):
+        for strip in strips:
+            statistics.add(strip)
+    for one, two in zip(found[0].range, found[1].range, strict=True):
+        assert torch.equal(one, two)
+    found[0].add(x * torch.nan)
+    assert found[0].range.low.isnan().all()
+
+
+@needs_int8
+@pytest.mark.parametrize("shape", [(2, 3, 90, 61), (1, 3, 150, 40), (1, 3, 9, 48)])
+def test_strips_threads_and_memory_change_no_bit(shape: tuple[int, ...]) -> None:
+    net, x = Network(generator("devudp-dt"), torch.int8), random_image(*shape)
+    assert net.in_int8
+    usual = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        whole = in_strips(net, x, 2**40, None)
+        for threads, strip, memory in ((1, 1, None), (3, 4000, None), (3, 9000, 1), (2, 1, 200000)):
+            torch.set_num_threads(threads)
+            assert torch.equal(in_strips(net, x, strip, memory), whole)
+    finally:
+        torch.set_num_threads(usual)
+    exact = Network(generator("devudp-dt"), torch.float32)(x)
+    assert 0 < (whole - exact).abs().max() < 0.02
+
+
+@needs_int8
+@pytest.mark.slow
+def test_with_the_bundled_weights_nothing_can_be_seen() -> None:
+    net = load_checkpoint(bundled("devudp-dt")).generator
+    x = read_image(ROOT / "samples/blurry_cat.jpg").pixels[:, :, 40:232, 60:300]
+    usual = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(restore(x, net, Options("deblur", precision="int8")))
+    finally:
+        torch.set_num_threads(usual)
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+    apart = (results[0] - restore(x, net, Options("deblur", precision="fp32"))).abs() * 255
+    assert 0 < apart.max() < 2 and apart.flatten().quantile(0.999) < 1
+
+
+@needs_int8
+def test_pieces_have_the_ranges_of_the_whole_image() -> None:
+    net, x = generator("devudp-dt"), random_image(1, 3, 400, 24)
+    frozen = FrozenRestorer(net, x, Options("deblur", precision="int8"))
+    assert frozen.network.in_int8 and frozen.network.local
+    whole = restore(x, net, Options("deblur", precision="int8"))
+    assert torch.equal(frozen(x), whole)
+    top = frozen(x[:, :, :360], frozen.given[:, :, :360])
+    least = 360 - frozen.overlap
+    assert least > 0 and torch.equal(top[:, :, :least], whole[:, :, :least])
+
+
+def test_without_8_bits_it_is_fp32(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    x = random_image(1, 3, 40, 24)
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "has_int8", lambda: False)
+        net = Network(generator("devudp-dt"), torch.int8)
+        assert torch.equal(net(x), Network(generator("devudp-dt"), torch.float32)(x))
+    caplog.set_level(logging.INFO, "devudp")
+    uneven = generator("devudp")
+    Network(uneven, torch.int8)
+    net = Network(uneven, torch.int8)
+    assert net.dtype == torch.float32 and not net.in_int8
+    assert len([r for r in caplog.records if "fp32" in r.message]) == 1
+    assert torch.equal(net(x), Network(generator("devudp"), torch.float32)(x))
+
+
+def test_a_processor_that_adds_in_16_bits_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(self: int8_product.Part, x: Tensor) -> Tensor:
+        return torch.full((1, 16, 2, 6), 32767.0 * 72)
+
+    monkeypatch.setattr(int8_product.Part, "__call__", call)
+    int8_product.has_int8.cache_clear()
+    try:
+        assert not int8_product.has_int8()
+    finally:
+        int8_product.has_int8.cache_clear()
+
+
+def test_auto_takes_it_where_there_are_no_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    faint, visible = Difference(0.1, 0.9, 1.9), Difference(0.1, 0.9, 2.1)
+    for half, eight, found, wanted in (
+        (False, True, faint, torch.int8),
+        (False, True, visible, torch.float32),
+        (False, False, faint, torch.float32),
+        (True, True, faint, torch.bfloat16),
+    ):
+        monkeypatch.setattr(precision, "has_bf16_instructions", lambda half=half: half)
+        monkeypatch.setattr(precision, "has_int8_instructions", lambda eight=eight: eight)
+        assert choose_dtype("auto", CPU, {"int8": found, "bf16": faint}) == wanted
+    assert choose_dtype("auto", torch.device("cuda"), {"int8": faint}) == torch.float32
+
+
+@needs_int8
+def test_smaller_images_are_computed_in_fp32() -> None:
+    net = Network(generator("devudp-dt"), torch.int8)
+    small = net.for_smaller_images()
+    assert small is not net and small.dtype == torch.float32 and not small.in_int8
+
+
+def test_the_bundled_weights_are_those_that_were_measured(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(bundled("devudp-dt"))
+    assert checkpoint.measured["int8"].is_small and checkpoint.measured["bf16"].is_small
+    assert len(BUNDLED) == 1 and "int8" not in load_checkpoint(bundled("devudp")).measured
+    content = bytearray(bundled("devudp-dt").read_bytes())
+    content[-1] ^= 1  # of the same size
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(content)
+    assert measured_later(other) == {}
