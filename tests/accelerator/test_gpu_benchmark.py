@@ -45,7 +45,7 @@ def test_the_tables(plan: gpu.Plan, coarser: None) -> None:
         assert batch in ("1", "2")
     for row in gpu.differences(plan).rows:
         mean, most, largest = (float(cell) for cell in row[2:5])
-        assert 0 <= mean <= most <= largest < 20
+        assert 0 <= mean <= most <= largest < 32 and mean < 1  # bf16, random weights, darkened
 
 
 def test_the_work_counts_coarser_scales(plan: gpu.Plan, coarser: None) -> None:
