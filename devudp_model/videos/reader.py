@@ -15,6 +15,10 @@ from .turns import Turn
 SHORTEST_MISSING = 0.25
 """Seconds at the end, for something to be said of them."""
 
+LOOKED_AT = 4
+"""Frames whose side data are read: in PyAV a frame that was asked for them stays in memory until
+Python looks for circles."""
+
 MOST_FAILURES = 50
 """Times in a row that a file cannot be read on, until it counts as ended."""
 
@@ -38,6 +42,7 @@ class VideoReader:
         self.colours: Colours | None = None
         self.turn, self.size = Turn(), (0, 0)
         self.said: dict[str, bytes] = {}
+        self.looked = 0
         self.other_size = (0, 0)
         self.graph: Deinterlacer | None = None
         self.ended = False
@@ -132,7 +137,8 @@ class VideoReader:
             self.size = frame.width, frame.height
             if frame.pts is not None:
                 self.first_frame = frame.pts * (frame.time_base or self.video.time_base)
-        if frame is not None and len(frame.side_data):
+        if frame is not None and self.looked < LOOKED_AT:
+            self.looked += 1
             self.said.update(side_data(frame))
         if self.graph and (frame is None or not self.graph.fits(frame)):
             yield from map(self.scale, self.graph.rest())
