@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 @dataclass
 class Outcome:
-    """What became of the jobs of one process.
+    """What became of the jobs.
 
     Attributes:
         done, skipped: how many were written; how many had been before.
         left: how many were not reached.
         failed: the other images, and why.
-        interrupted: by the user, or by the launcher.
+        interrupted: by the user.
         choices: of the task `auto`, for the images done; of a video, that of its first scene.
         hopeless: the next job would fail for the same reason as the last one.
     """
@@ -52,19 +51,6 @@ class Outcome:
             self.done += 1
             if done.found is not None:
                 self.choices[source] = done.found
-
-    @classmethod
-    def sum(cls, outcomes: Sequence[Outcome]) -> Outcome:
-        """Of all processes together."""
-        total = cls()
-        for outcome in outcomes:
-            total.done += outcome.done
-            total.skipped += outcome.skipped
-            total.left += outcome.left
-            total.failed.update(outcome.failed)
-            total.choices.update(outcome.choices)
-            total.interrupted |= outcome.interrupted
-        return total
 
 
 def refuse_existing(path: Path) -> None:

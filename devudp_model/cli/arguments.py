@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from ..batch.shard import Shard
 from ..restoring.tasks import MOST_DENOISE, ROWS, describe_tasks
 from ..system.untrusted import MEMORY_OPTION
 
@@ -48,9 +49,9 @@ in the browser (needs gradio, the extra "web"):
 for scripts, one JSON object a file:
   devudp restore holiday --out restored --json
 
-several GPUs, or several processes on one GPU to hide file I/O; if it stops half-way, the same
-command with --skip-existing does the rest:
-  accelerate launch --multi_gpu --num_processes 4 -m devudp_model.cli restore frames --out restored
+several processes or machines, one part each (here the second of eight); if one stops half-way,
+the same command with --skip-existing does the rest of its part:
+  devudp restore holiday --out restored --shard 2/8
 """
 
 
@@ -165,6 +166,14 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         help="restore only what is missing, for example after an interruption",
     )
     add(
+        "--shard",
+        type=shard,
+        default=Shard(),
+        metavar="K/N",
+        help="only part K of N, for instance 2/8: every N-th file; for several processes or "
+        "machines, each with its own K from 1 to N",
+    )
+    add(
         "--statistics",
         choices=("each", "shared"),
         default="each",
@@ -237,6 +246,14 @@ def share(text: str, most: float = 1.0) -> float:
 def denoise_share(text: str) -> float:
     """A number from 0 to the largest `Options.denoise`."""
     return share(text, MOST_DENOISE)
+
+
+def shard(text: str) -> Shard:
+    """A part such as `2/8`."""
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no part: {error}") from error
 
 
 def memory_size(text: str) -> int:
