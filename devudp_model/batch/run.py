@@ -30,6 +30,10 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
 """A number of images tells nothing within a large one."""
 
 
+LONG_SECONDS, LARGE_PIXELS = 60, 4e6
+"""If an image takes longer and is larger, a working size is recommended."""
+
+
 class Kind(Protocol):
     """How jobs of a kind are done: read and written by threads, worked on by the one that calls."""
 
@@ -67,7 +71,8 @@ def run(
     def show(images: float) -> None:
         bar.update(images - bar.n)
 
-    progress = ImageProgress(show)
+    full_size = restorer.options.working_size is None
+    progress = ImageProgress(show, forecast=say_if_long if full_size else None)
     line = Pipeline(
         jobs,
         lambda job, reserve: kinds[type(job)].read(job, reserve),
@@ -94,6 +99,20 @@ def run(
         outcome.left = len(jobs) - outcome.done - outcome.skipped - len(outcome.failed)
         show(len(jobs) - outcome.left)
     return outcome
+
+
+def say_if_long(seconds: float, pixels: float) -> bool:
+    """Says what helps if an image takes long; for `ImageProgress`. Returns True if it was said."""
+    long = seconds > LONG_SECONDS and pixels > LARGE_PIXELS
+    if long:
+        log.info(
+            "This image will take about %d minutes (%.0f megapixels to work through). With "
+            "--working-size 2MP a smaller copy is restored and the change brought to the full "
+            "size: many times faster, but the finest detail is not restored.",
+            round(seconds / 60),
+            pixels / 1e6,
+        )
+    return long
 
 
 def note(outcome: Outcome, line: Iterator[Any]) -> bool:

@@ -31,6 +31,9 @@ SAME_AS = {**{spec.name: spec.word for spec in ROWS}, "jpg": "jpeg", "tif": "tif
 LEAST_MEMORY = 10**6
 """A smaller limit is a number whose unit was forgotten."""
 
+LEAST_PIXELS = 10**4
+"""And so is a smaller working size."""
+
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 EXAMPLES = """examples:
@@ -180,6 +183,13 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         help="shared: common to all images of a folder, for the frames of a video; default each",
     )
     add(
+        "--working-size",
+        type=pixel_count,
+        metavar="SIZE",
+        help="such as 2MP: restore a smaller copy of larger images and bring the change to their "
+        "full size; many times faster, but the finest detail is not restored",
+    )
+    add(
         "--memory",
         type=memory_size,
         metavar="SIZE",
@@ -254,6 +264,16 @@ def shard(text: str) -> Shard:
         return Shard.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no part: {error}") from error
+
+
+def pixel_count(text: str) -> int:
+    """Pixels in `2MP`, `1.5mp`, `2000000`."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*(MP)?", text.strip().upper())
+    pixels = round(float(match[1]) * (10**6 if match[2] else 1)) if match else 0
+    if pixels < LEAST_PIXELS:
+        problem = f"is {pixels} pixels, too little" if match else "is no number of pixels"
+        raise argparse.ArgumentTypeError(f"{text!r} {problem}: write it as 2MP")
+    return pixels
 
 
 def memory_size(text: str) -> int:

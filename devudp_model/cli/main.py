@@ -151,6 +151,7 @@ def make_restorer(args: argparse.Namespace) -> Restorer:
         precision=args.precision,
         statistics="shared" if args.statistics == "shared" else "each image",
         memory=memory_left(args.memory, device),
+        working_size=args.working_size,
     )
     restorer = Restorer(args.checkpoint, args.task, options, device=device)
     if not restorer.auto or args.checkpoint:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..bands.rows import AnyImage, bands_of, less_bytes, new_image, read_rows
+from ..bands.rows import bands_of, less_bytes, new_image, read_rows
 from ..bands.workers import working
 from ..engine.network import Network
 from ..network.generator import STRIDE, Generator
@@ -22,10 +22,10 @@ from .restoration import (
     Options,
     make_network,
     match_images,
-    network_input,
     output_room,
     restore,
 )
+from .run_network import network_input, run_network
 from .validate import check_image, fit_mask, is_flat
 
 SAMPLED_FRAMES, SAMPLED_PIXELS = 8, 4_000_000
@@ -70,6 +70,8 @@ class FrozenRestorer(nn.Module):
     ):
         super().__init__()
         self.options, self.pieces = options or Options(), pieces
+        if pieces:  # they are cut from the image, not from a smaller copy
+            self.options = replace(self.options, working_size=None)
         self.source = generator, sample  # not as a submodule: the host would count it twice
         check_image(sample)
         self.measure()
@@ -95,12 +97,17 @@ class FrozenRestorer(nn.Module):
         generator, sample = self.source
         network, options = make_network(generator, self.options.precision), self.options
         with working(network.device):
-            given, memory = network_input(
-                network, sample, options, options.memory, in_file=not self.pieces
-            )
             shape = torch.Size((len(sample), 3, *sample.shape[2:]))
-            output, memory = new_image(shape, network.device, memory)
-            network(given, memory=memory, freeze=True, out=output)
+            if self.pieces:
+                given, memory = network_input(
+                    network, sample, options, options.memory, in_file=False
+                )
+                output, memory = new_image(shape, network.device, memory)
+                network(given, memory=memory, freeze=True, out=output)
+            else:
+                given = sample
+                output, memory = new_image(shape, network.device, options.memory)
+                run_network(network, sample, options, memory, output, freeze=True)
             self.matched = match_images(sample, output, options, network)
         self.network, self.given = network, given if isinstance(given, Tensor) else sample
 
@@ -141,13 +148,13 @@ class FrozenRestorer(nn.Module):
         """`forward` in the network's dtype."""
         device, options = self.network.device, self.options
         result, memory = image.clone(), options.memory
-        taken: AnyImage = image
-        if given is None:
-            taken, memory = network_input(self.network, image, options, memory)
-        elif given is not image:
-            taken, memory = given, less_bytes(memory, given)
+        if given is not None and given is not image:
+            memory = less_bytes(memory, given)
         output, memory = output_room(self.network, result, memory)
-        self.network(taken, memory=memory, out=output)
+        if given is None:
+            run_network(self.network, image, options, memory, output)
+        else:
+            self.network(given, memory=memory, out=output)
         exposure, floor = self.matched.exposure, self.matched.floor
         matched = self.matched._replace(
             exposure=None if exposure is None else Affine(*(x.to(device) for x in exposure)),
