@@ -4,6 +4,10 @@
 #
 # make test-fast   runs the tests that need no ComfyUI, start no process and take no seconds
 #
+# make test-host   runs tests/host/: the nodes, the texts, and in a real ComfyUI (0.3.75)
+#   COMFYUI_TREE=FOLDER make test-host       in the ComfyUI of that folder, of any newer version
+#   COMFYUI_FRONTEND=1.58.1 make test-host   with that version of its page
+#
 # make fuzz MINUTES=10   attacks it with damaged files, odd names, signals: see tests/fuzz/README.md
 #
 # Each makes what it needs in .venv first; nothing outside this folder is touched.
@@ -18,12 +22,12 @@ RUN := .venv/bin/python
 # Tests are compiled once, not by each run, and each process, again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-fast fuzz check clean
+.PHONY: demo test test-fast test-host fuzz check clean
 .NOTPARALLEL:
 
 demo: .venv/standalone.stamp
 	$(RUN) -m devudp_model.cli restore samples --out demo --compare --overwrite
-	@echo "Results: demo/*.png   Before and after, side by side: demo/*.compare.jpg"
+	@echo "Results: demo/*.jpg   Before and after, side by side: demo/*.compare.jpg"
 
 # One process has ComfyUI's tests, the other the rest, file by file: tests/conftest.py.
 test: .venv/test.stamp
@@ -31,6 +35,9 @@ test: .venv/test.stamp
 
 test-fast: .venv/test.stamp
 	$(RUN) -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not comfyui and not slow" $(PYTEST)
+
+test-host: .venv/test.stamp
+	$(RUN) -m pytest tests/host $(PYTEST)
 
 fuzz: .venv/test.stamp
 	$(RUN) -m tests.fuzz --minutes $(MINUTES)

@@ -63,7 +63,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--set", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"),
         help="two folders with images of the same names; may be given several times")  # fmt: skip
-    add("--lpips-weights", type=Path, metavar="FILE", help="see training/method/lpips.py")
+    add("--lpips-weights", type=Path, metavar="FILE", help="of devudp-train lpips-weights")
     add("--tensorflow-python", default=sys.executable, metavar="FILE",
         help="the Python that has TensorFlow; default: this one")  # fmt: skip
     add("--parts-only", action="store_true", help="measure the middle of each image only")

@@ -20,12 +20,16 @@ Made by `python -m benchmarks.comparison` (see its `--help` for the packages). A
 methods got the same 8-bit images and were measured by the same code. Their settings are the
 packages' own, or stand in `benchmarks/compared_methods.py`; deconvolution assumes a Gaussian
 blur, since a user does not know the true one either.
+
+8-bit RGB, nothing cropped, aligned or matched in brightness; SSIM by an 11x11 Gaussian window, of
+each channel, without borders; LPIPS 0.1 with AlexNet (`devudp-evaluate --protocol paper`).
 """
 
 NOTES = """## What these numbers are, and are not
 
 - **Blurred** and **dark and blurred**: three pairs of GoPro's test part, four of REDS, for the
-  second darkened, with a sensor's noise. **Low light**: twenty pairs of LOL's training part.
+  second darkened, with a sensor's noise. **Low light**: twenty pairs of LOL's training part,
+  none of them of those that are reported to show two scenes (79, 111, 735).
 - DEvUDP's settings were chosen on these very images, and SSIM and LPIPS were among its losses. It
   never saw a blurred photograph paired with its sharp version, nor a dark photograph.
 - **Parts** are the middle 384x256 pixels of the same images. MAXIM takes minutes of processor time

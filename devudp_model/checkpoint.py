@@ -21,8 +21,8 @@ from .engine.precision import Measured, from_json
 from .network.batch_norm import fold_batchnorm
 from .network.generator import Generator, Norm, Variant
 from .network.tensor_files import CheckpointError, encode_safetensors, read_tensors
-from .restoring.exposure import SceneModel
 from .restoring.facts import Facts, facts_of
+from .restoring.scene import SceneModel
 from .system.atomic import replacing
 
 __all__ = ["Checkpoint", "CheckpointError", "bundled", "load_checkpoint", "save_checkpoint"]
@@ -227,7 +227,7 @@ def check_metadata(metadata: Mapping[str, str], actual: Mapping[str, object], pa
         weights = {key: actual[key] for key in wrong}
         raise CheckpointError(
             f"{path} contradicts itself: described as {wrong}, but its weights are {weights}. "
-            "Somebody changed it; get it again from where it was published."
+            "The file was modified; get it again from where it was published."
         )
 
 
@@ -295,6 +295,6 @@ def check_values(tensors: Mapping[str, Tensor], path: Path) -> None:
     if extreme:
         raise CheckpointError(
             f"{path} has weights beyond {LARGEST:g}, or negative variances ({len(extreme)} of "
-            f"{len(tensors)} tensors, first {extreme[0]}), which no training makes: it is damaged. "
+            f"{len(tensors)} tensors, first {extreme[0]}), out of range: it is corrupt. "
             "Download or copy it again."
         )

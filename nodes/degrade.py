@@ -69,7 +69,7 @@ class DEvUDPDegrade(io.ComfyNode):
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The degraded images.")],
             newer={
-                "search_aliases": ["blur", "camera shake", "motion blur", "darken", "noise"],
+                "search_aliases": ["spoil", "test image", "synthetic degradation", "darken"],
             },
         )
 

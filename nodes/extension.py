@@ -13,7 +13,7 @@ from .measure import DEvUDPMeasure
 from .restore import DEvUDPRestore
 from .restore_video import DEvUDPRestoreVideo, is_possible
 from .sample_images import copy_samples_once
-from .upscale_model import DEvUDPLoadUpscaleModel
+from .upscale_model import DEvUDPLoadUpscaleModel, suggest_restore
 
 log = logging.getLogger("devudp")
 
@@ -25,6 +25,7 @@ class DEvUDPExtension(ComfyExtension):
         register_folder()  # here, not in on_load: the supported hosts never call that
         copy_samples_once()
         warn_of_spaces()
+        await suggest_restore()
         nodes = [DEvUDPRestore, DEvUDPLoadUpscaleModel, DEvUDPDegrade, DEvUDPMeasure]
         return [*nodes, DEvUDPRestoreVideo] if is_possible() else nodes
 

@@ -10,8 +10,11 @@ out of memory          `OOM_EXCEPTION` to catch     `raise_non_oom(error)` to ca
 schema                 no `search_aliases`,         has them
                        no input `advanced`
 upscale models         `.to(device)` is called      `.patcher`, a `CoreModelPatcher`, is loaded
-videos                 in `comfy_api.input_impl`    in `comfy_api.latest.InputImpl`, can be cut
+videos                 in `comfy_api.input_impl`    in `comfy_api.latest.InputImpl`, can be cut,
+                                                    know their bits and colours
 text on a node         in the log only              `PromptServer.send_progress_text`
+after a reload         texts and views are gone     `has_intermediate_output` in the schema
+replacing a node       `is_deprecated` only         `ComfyAPI().node_replacement`
 =====================  ===========================  =============================================
 """
 
@@ -189,6 +192,29 @@ def video_from_file(path: str) -> Any:
     return video_types()[0](path)
 
 
+def trim_window(video: Any) -> tuple[float, float] | None:
+    """Start and length in seconds of the part that a VIDEO is of its file; (0, 0): all of it.
+
+    None: a part, but this host does not tell which (versions that cut, but do not say where).
+    """
+    if hasattr(video, "get_active_trim_window"):
+        return video.get_active_trim_window()
+    whole = video_types()[0](video.get_stream_source()).get_duration()
+    return (0.0, 0.0) if abs(whole - video.get_duration()) < 0.01 else None
+
+
+def video_from_frames(components: Any, like: Any) -> Any:
+    """A VIDEO of frames in memory, to be saved with as many bits as `like`, another VIDEO."""
+    depth = like.get_bit_depth() if hasattr(like, "get_bit_depth") else 8
+    return make(video_types()[1], components, newer={"bit_depth": depth})
+
+
+def is_hdr(video: Any) -> bool:
+    """True if the host says so of a VIDEO; frames in memory never are, whatever they came from."""
+    told = video.get_color_space() if hasattr(video, "get_color_space") else "auto"
+    return told not in ("auto", "sRGB")
+
+
 def video_types() -> tuple[type, ...]:
     """The host's class of a VIDEO that is a file, and of one that is made of frames; () if none."""
     for name in ("comfy_api.latest", "comfy_api.latest._input_impl", "comfy_api.input_impl"):
@@ -201,6 +227,25 @@ def video_types() -> tuple[type, ...]:
         if all(kinds):
             return tuple(kinds)  # pyright: ignore[reportReturnType]
     return ()
+
+
+async def suggest_instead(old: str, new: str, widgets: list[str], inputs: list[str]) -> None:
+    """Tells the host which node replaces one that goes, if it has a place for that.
+
+    Args:
+        old: the node that goes.
+        new: the node in its place, whose inputs have the same names.
+        widgets: of the old one, in the order in which workflows hold their values.
+        inputs: those whose values are taken over.
+    """
+    try:
+        from comfy_api.latest import ComfyAPI, io  # pyright: ignore[reportMissingImports]
+
+        register, kind = ComfyAPI().node_replacement.register, io.NodeReplace
+    except (ImportError, AttributeError):
+        return
+    taken_over = [{"new_id": name, "old_id": name} for name in inputs]
+    await register(kind(new, old, old_widget_ids=widgets, input_mapping=taken_over))
 
 
 def show_text(text: str) -> None:

@@ -26,11 +26,15 @@ from .host import make
 
 CATEGORY = "image/restoration"
 
-ESSENTIALS = "Image Tools"
-"""The group of the host's short list of nodes, where it has one."""
+SHOWS_WHAT_IT_DID = {"has_intermediate_output": True}
+"""Newer hosts send the text and the comparison again to a page that was reloaded."""
 
-ALIASES = ["deblur", "unblur", "sharpen", "low light", "brighten", "denoise", "restore photo"]
-"""Words that newer hosts find the nodes by."""
+ALIASES = [
+    *("deblur", "unblur", "unblur photo", "motion blur", "camera shake", "shaky", "sharpen"),
+    *("low light", "night", "dark", "underexposed", "brighten", "denoise", "noise"),
+    *("restoration", "restore photo", "fix photo"),
+]
+"""Words that newer hosts find the nodes by: what is wrong with an image, and what helps."""
 
 FIXED = " or ".join(spec.name for spec in ROWS if spec.exposure_is_fixed)
 """The tasks whose exposure cannot be chosen."""
@@ -44,7 +48,7 @@ def task_input() -> io.Combo.Input:
         "task",
         options=[AUTO, *TASKS],
         default=AUTO,
-        tooltip=f"{AUTO}: measure each image and do what it needs. {describe_tasks()}.",
+        tooltip=f"{AUTO}: pick the task for each image, or leave it alone. {describe_tasks()}.",
     )
 
 

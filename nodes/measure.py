@@ -12,7 +12,7 @@ from ..devudp_model.ops.dtypes import from_unit
 from ..devudp_model.ops.metrics import mae, psnr, ssim
 from .host import make, progress
 from .images import channels_first, check_image
-from .inputs import CATEGORY
+from .inputs import CATEGORY, SHOWS_WHAT_IT_DID
 
 
 class DEvUDPMeasure(io.ComfyNode):
@@ -56,7 +56,10 @@ class DEvUDPMeasure(io.ComfyNode):
                 ),
             ],
             is_output_node=True,
-            newer={"search_aliases": ["PSNR", "SSIM", "MAE", "metrics", "compare images"]},
+            newer={
+                "search_aliases": ["PSNR", "SSIM", "MAE", "metrics", "compare images"],
+                **SHOWS_WHAT_IT_DID,
+            },
         )
 
     @classmethod

@@ -12,7 +12,7 @@ from .images import check_image, clean_mask
 from .inputs import (
     ALIASES,
     CATEGORY,
-    ESSENTIALS,
+    SHOWS_WHAT_IT_DID,
     ChecksCheckpoint,
     checkpoint_input,
     denoise_input,
@@ -67,7 +67,7 @@ class DEvUDPRestore(ChecksCheckpoint, io.ComfyNode):
             outputs=[io.Image.Output(display_name="image", tooltip="The restored images.")],
             newer={
                 "search_aliases": ALIASES,
-                "essentials_category": ESSENTIALS,
+                **SHOWS_WHAT_IT_DID,
             },
         )
 

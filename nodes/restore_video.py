@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import secrets
 from dataclasses import replace
 from itertools import count
@@ -17,7 +18,7 @@ from ..devudp_model.restorer import Scenes
 from ..devudp_model.restoring.restoration import Precision
 from ..devudp_model.restoring.scenes import find_scenes, thumbnail
 from ..devudp_model.restoring.tasks import Task
-from ..devudp_model.videos.pyav import open_video
+from ..devudp_model.videos.pyav import WHOLE, Window, open_video
 from ..devudp_model.videos.video import restore_video
 from ..devudp_model.videos.video_writer import FORMAT
 from . import host
@@ -26,7 +27,7 @@ from .images import channels_first, channels_last, empty_like
 from .inputs import (
     ALIASES,
     CATEGORY,
-    ESSENTIALS,
+    SHOWS_WHAT_IT_DID,
     ChecksCheckpoint,
     checkpoint_input,
     denoise_input,
@@ -38,6 +39,10 @@ from .inputs import (
 )
 from .restore_chosen import in_two_lines
 from .run_on_host import restorer_on_host
+
+VIDEO_ALIASES = ["video", "fix video", "shaky video", "dark video"]
+
+log = logging.getLogger("devudp")
 
 ROOM = 2 * 2**30
 """Bytes that the host is asked for: about what a frame of 1920 by 1080 takes in fp32."""
@@ -81,8 +86,8 @@ class DEvUDPRestoreVideo(ChecksCheckpoint, io.ComfyNode):
             ],
             outputs=[io.Video.Output(display_name="video", tooltip="The restored video.")],
             newer={
-                "search_aliases": [*ALIASES, "video"],
-                "essentials_category": ESSENTIALS,
+                "search_aliases": [*VIDEO_ALIASES, *ALIASES],
+                **SHOWS_WHAT_IT_DID,
             },
         )
 
@@ -100,8 +105,9 @@ class DEvUDPRestoreVideo(ChecksCheckpoint, io.ComfyNode):
         options = make_options(task, strength, exposure, precision, "shared", denoise)
         with restorer_on_host(checkpoint, task, options, lambda *_: ROOM) as restorer:
             scenes = restorer.scenes()
-            if is_file(video):
-                restored = restore_file(video, scenes)
+            window = window_of(video)
+            if window is not None:
+                restored = restore_file(video, scenes, window)
             else:
                 restored = restore_frames(video, scenes)
         text = scenes.reason
@@ -111,21 +117,24 @@ class DEvUDPRestoreVideo(ChecksCheckpoint, io.ComfyNode):
         return io.NodeOutput(restored, ui={"text": (text,)} if text else None)
 
 
-def is_file(video: Any) -> bool:
-    """Whether a VIDEO is a whole file; newer hosts can cut a part out of one.
+def window_of(video: Any) -> Window | None:
+    """Returns the part of its file that a VIDEO is; None where frames come out of memory.
 
     Raises:
         VideoError: it is a file that is not to be opened.
     """
-    kind = host.video_types()[0]
-    if not isinstance(video, kind) or not hasattr(video, "get_stream_source"):
-        return False
+    if not hasattr(video, "get_stream_source"):
+        return None
+    if not isinstance(video, host.video_types()[0]):
+        # Another pack's: frames would lose what HDR is told by.
+        return WHOLE if host.is_hdr(video) else None
     source = video.get_stream_source()
     open_video(source).close()  # refuses what the host would open: playlists that name other files
-    return abs(kind(source).get_duration() - video.get_duration()) < 0.01
+    part = host.trim_window(video)
+    return None if part is None else Window(*part)
 
 
-def restore_file(video: Any, scenes: Scenes) -> Any:
+def restore_file(video: Any, scenes: Scenes, window: Window) -> Any:
     """A VIDEO that is a file; the restored one lies in the host's temporary folder."""
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +146,9 @@ def restore_file(video: Any, scenes: Scenes) -> Any:
         report = report or host.progress(max(total, 1))
         report(done)
 
-    restore_video(video.get_stream_source(), target, scenes, progress)
+    outcome = restore_video(video.get_stream_source(), target, scenes, progress, window)
+    for sentence in outcome.said:
+        log.warning("DEvUDP Restore Video: %s", sentence)
     return host.video_from_file(str(target))
 
 
@@ -158,4 +169,4 @@ def restore_frames(video: Any, scenes: Scenes) -> Any:
             result[i : i + 1, ..., :3] = channels_last(restore_one(tensor(images[i])))
             result[i : i + 1, ..., 3:] = images[i : i + 1, ..., 3:]
             report(i + 1)
-    return host.video_types()[1](replace(components, images=result))
+    return host.video_from_frames(replace(components, images=result), video)

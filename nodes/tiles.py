@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..devudp_model.restoring.content import Region
+
 PROBES = 64
 """Pixels of the tile that are compared before anything is compared in full."""
 
@@ -102,6 +104,23 @@ class Context(NamedTuple):
     columns: slice
     inner_rows: slice
     inner_columns: slice
+
+
+def part_inside(place: Place, tile: Tensor, region: Region) -> Context:
+    """The part of a tile in a region of its image: where in the region, and where in the tile.
+
+    Of a tile outside, the slices are empty.
+    """
+    rows, inner_rows = overlap(place.top, tile.shape[-2], region.top, region.bottom)
+    columns, inner_columns = overlap(place.left, tile.shape[-1], region.left, region.right)
+    return Context(rows, columns, inner_rows, inner_columns)
+
+
+def overlap(start: int, length: int, first: int, end: int) -> tuple[slice, slice]:
+    """One axis of `part_inside`."""
+    low = min(max(start, first), end)
+    high = max(min(start + length, end), low)
+    return slice(low - first, high - first), slice(low - start, high - start)
 
 
 def with_context(place: Place, tile: Tensor, image: Tensor, around: int, step: int) -> Context:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..devudp_model.engine.layers import forget_layers
 from ..devudp_model.network.generator import STRIDE, Generator
 from ..devudp_model.restorer import Restorer
+from ..devudp_model.restoring.content import Region, within_frames
 from ..devudp_model.restoring.facts import generator_of
 from ..devudp_model.restoring.frozen import FrozenRestorer
 from ..devudp_model.restoring.restoration import Options, Precision
@@ -24,9 +25,8 @@ from . import checkpoints, host
 from .host import make, show_text
 from .images import channels_first, check_image
 from .inputs import (
-    ALIASES,
     CATEGORY,
-    ESSENTIALS,
+    SHOWS_WHAT_IT_DID,
     ChecksCheckpoint,
     checkpoint_input,
     denoise_input,
@@ -38,7 +38,7 @@ from .inputs import (
 )
 from .restore_chosen import in_two_lines
 from .run_on_host import host_precision
-from .tiles import find_tile, with_context
+from .tiles import Place, find_tile, part_inside, with_context
 
 logger = logging.getLogger("devudp")
 
@@ -96,6 +96,7 @@ class TiledRestorer:
         self.patcher = host.patcher(self.model)
         self.options = options
         self.images = images
+        self.region = Region(0, 0, 0, 0)  # of the image that the statistics are of
         self._warned = False
 
     def to(self, device: torch.device | str) -> TiledRestorer:
@@ -116,11 +117,18 @@ class TiledRestorer:
             self.warn()
             return self.frozen(0, tile)(tile, given=tile)
         network = self.frozen(place.image, tile)
-        image = self.images[place.image]
-        context = with_context(place, tile, image, network.overlap, STRIDE)
+        restored, region = tile.clone(), self.region
+        inside = part_inside(place, tile, region)
+        inner = restored[..., inside.inner_rows, inside.inner_columns]
+        if not inner.numel():  # all of it is frame
+            return restored
+        image = region.of(self.images[place.image])
+        place = Place(place.image, inside.rows.start, inside.columns.start)
+        context = with_context(place, inner, image, network.overlap, STRIDE)
         wider = image[None, :, context.rows, context.columns].to(tile.device, tile.dtype)
         given = network.given[..., context.rows, context.columns]
-        return network(wider, given=given)[..., context.inner_rows, context.inner_columns]
+        inner.copy_(network(wider, given=given)[..., context.inner_rows, context.inner_columns])
+        return restored
 
     def frozen(self, number: int, tile: Tensor) -> FrozenRestorer:
         """The network with the statistics of image `number`, on the tile's device."""
@@ -130,7 +138,9 @@ class TiledRestorer:
             if self.images is None:
                 image = torch.zeros_like(tile[:1])  # nothing is taken from it
             else:
-                image = self.images[number : number + 1].to(tile.device, tile.dtype)
+                image = self.images[number : number + 1]
+                self.region = within_frames(image)
+                image = self.region.of(image).to(tile.device, tile.dtype)
 
             limit = first_limit(host.free_bytes(tile.device))
             for attempt in attempts(tile.device, limit, host.MEMORY):
@@ -190,8 +200,9 @@ class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
                 )
             ],
             newer={
-                "search_aliases": [*ALIASES, "upscale model"],
-                "essentials_category": ESSENTIALS,
+                "search_aliases": ["upscale model"],
+                "is_deprecated": True,
+                **SHOWS_WHAT_IT_DID,
             },
         )
 
@@ -223,6 +234,18 @@ class DEvUDPLoadUpscaleModel(ChecksCheckpoint, io.ComfyNode):
             options = without_image(generator, options)
         model = TiledRestorer(generator, options, image)
         return io.NodeOutput(model, ui={"text": (told,)} if told else None)
+
+
+async def suggest_restore() -> None:
+    """Names DEvUDP Restore, before or after the upscaler, as what takes this node's place.
+
+    The host uses that where this node is missing; as long as it is here, saved workflows run on.
+    """
+    widgets = ["task", "checkpoint", "strength", "exposure", "precision"]
+    inputs = [*widgets, "image"]  # the host refuses a prompt without one of these: no "denoise"
+    await host.suggest_instead(
+        "DEvUDPLoadUpscaleModel", "DEvUDPRestore", [*widgets, "denoise"], inputs
+    )
 
 
 def options_for_tiles(restorer: Restorer, image: Tensor | None) -> Options:

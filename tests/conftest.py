@@ -42,6 +42,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if count:
             counts.append(f"{count} {outcome}")
     if counts:
-        from tests.host.environment import COMFYUI
+        from tests.host.environment import version
 
-        terminalreporter.write_line(f"In a real ComfyUI {COMFYUI}: {', '.join(counts)}")
+        terminalreporter.write_line(f"In a real ComfyUI {version()}: {', '.join(counts)}")

@@ -5,7 +5,7 @@
 
 cosmic-ray says which changes there are. Each runs in a forked process of its own, with the changed
 source in its memory only: the working tree is never touched, and torch is imported once. That needs
-`fork`, so it does not run on Windows. Results: docs/mutation.md.
+`fork`, so it does not run on Windows. Results: tests/mutation.md.
 """
 
 from __future__ import annotations

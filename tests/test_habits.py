@@ -90,7 +90,17 @@ def test_the_oldest_torch_is_the_one_that_is_tested() -> None:
     (minimum,) = (s.version for s in torch_.specifier)
     jobs = workflow("test")["jobs"]["torch"]["strategy"]["matrix"]["include"]
     pins = {job["which"]: job["torch"] for job in jobs}
-    assert pins == {"Minimum": f"torch=={minimum}.0", "Newest": "torch"}
+    assert pins == {"Minimum": f"torch=={minimum}.0", "Newest": "torch", "PyPI's": "torch"}
+
+
+def test_the_oldest_and_the_newest_comfyui_are_tested() -> None:
+    job = workflow("test")["jobs"]["comfyui"]
+    tags = {row["which"]: row["tag"] for row in job["strategy"]["matrix"]["include"]}
+    wanted = tomllib.loads(read("pyproject.toml"))["tool"]["comfy"]["requires-comfyui"]
+    assert tags == {"Oldest": f"v{wanted.removeprefix('>=')}", "Newest": ""}
+    last = job["steps"][-1]
+    assert last["run"] == "make test-host" and last["env"]["COMFYUI_TREE"] == ".cache/ComfyUI"
+    assert "\ntest-host:" in read("Makefile")
 
 
 def test_nothing_is_published_before_the_tests_and_the_token_goes_to_one_command() -> None:

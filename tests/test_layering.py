@@ -32,22 +32,18 @@ HOST_HAS = {"torch", "numpy", "pillow", "safetensors", "tqdm"}
 
 THIRD_PARTY = {
     "devudp_model": {
-        "torch",
-        "numpy",
-        "PIL",
-        "safetensors",
-        "tqdm",
-        *("pyvips", "av", "gradio", "psutil"),
+        *("torch", "numpy", "PIL", "safetensors", "tqdm"),
+        *("pyvips", "av", "gradio", "pillow_heif", "pillow_jxl", "rawpy", "psutil"),
     },
     "nodes": {
         *("torch", "numpy", "PIL"),
         *("comfy", "comfy_api", "comfy_execution", "folder_paths", "server"),
     },
 }
-"""Top-level modules that a folder may import, beside the standard library. pyvips, av and psutil
-are extras, imported where they are first needed; the nodes' others are the host's own."""
+"""Top-level modules that a folder may import, beside the standard library. The second ones are
+extras, imported where they are first needed; the nodes' others are the host's own."""
 
-LAZY = {"pyvips", "av", "psutil"}
+LAZY = {"pyvips", "av", "pillow_heif", "pillow_jxl", "rawpy", "psutil"}
 
 
 class Import(NamedTuple):
@@ -234,7 +230,7 @@ def test_nothing_unusual_is_installed_into_the_host() -> None:
     assert {Requirement(text).name for text in PROJECT["dependencies"]} <= HOST_HAS - {"torch"}
 
 
-@pytest.mark.parametrize("extra", ["standalone", "train", "eval", "test"])
+@pytest.mark.parametrize("extra", ["standalone", "train", "eval", "formats", "raw", "test"])
 def test_extras_exist(extra: str) -> None:
     assert extra in PROJECT["optional-dependencies"]
 
@@ -384,7 +380,7 @@ def test_what_a_wheel_puts_into_site_packages(copy: Path, tmp_path: Path) -> Non
     expected |= {
         f"devudp_training/recipes/{p.name}" for p in (ROOT / "training/recipes").glob("*.toml")
     }
-    expected |= {"devudp_model/weights/devudp.safetensors"}
+    expected |= {"devudp_model/weights/devudp.safetensors", "devudp_training/export/onnx_web.mjs"}
     assert expected <= set(names), "name every folder in pyproject's packages"
 
 

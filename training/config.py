@@ -167,7 +167,7 @@ class ValidationConfig:
 
     Attributes:
         every: steps between validations; 0: none.
-        tasks: what is measured: "deblur", "low light", "joint".
+        tasks: what is measured: names of tasks (`devudp restore --help`), such as "deblur".
         degraded: folder of degraded images. Empty: the images of `data.held_out`, blurred,
             darkened or both as the task needs it, the same way each time.
         reference: folder of their references, under the same names.

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from devudp_model.restoring.tasks import TASKS
+
 from .config import Config, ConfigError
 
 SSIM_WINDOW = 11
@@ -111,8 +113,6 @@ RANGES: dict[str, Range] = {
 
 UNORDERED = {"schedule.betas"}
 """Pairs whose first value need not be the smaller one."""
-
-TASKS = ("deblur", "low light", "joint")
 
 
 def settings_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from devudp_model.ops.degrade import darken, uniform
-from devudp_model.restoring.exposure import SceneModel, features
+from devudp_model.restoring.scene import SceneModel, features
 
 from .data.image_cache import UnreadableImage, decode
 

@@ -5,6 +5,9 @@
     devudp-train check-data devudp --data.sharp my/sharp --data.blurry my/blurry
     devudp-train frames clip.mp4 --out my/frames
     devudp-train export runs/mine --out mine.safetensors
+    devudp-train onnx mine.safetensors --out onnx
+    devudp-train lpips-weights lpips-alex.safetensors
+    devudp-train benchmark unpaired --data.sharp my/sharp --data.blurry my/blurry
     devudp-train RECIPE --help                # every setting, with the recipe's values
     devudp-train resume --help                # the help of each command
 
@@ -95,16 +98,43 @@ def frames(arguments: Sequence[str]) -> None:
 
 def export(arguments: Sequence[str]) -> None:
     """RUN [--out FILE] [--onnx]: weights and their model card from a run."""
-    from .export import main
+    from .export.checkpoint import main
 
     main(arguments)
 
+
+def onnx(arguments: Sequence[str]) -> None:
+    """CHECKPOINT... --out DIR: checkpoints as ONNX files."""
+    from .export.onnx_command import main
+
+    main(arguments)
+
+
+def lpips_weights(arguments: Sequence[str]) -> None:
+    """FILE: LPIPS's weights in a file, for machines without a network connection."""
+    from .method.lpips import main
+
+    main(arguments)
+
+
+def benchmark(arguments: Sequence[str]) -> None:
+    """RECIPE [--seconds N] [--section.field VALUE ...]: how long a step takes."""
+    from .run.benchmark import main
+
+    main(arguments)
+
+
+EXPECTED = (ConfigError, CheckpointError, NonFiniteLoss, OSError, ValueError, ArithmeticError)
+"""Errors whose message says all that a user needs."""
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "resume": resume,
     "check-data": check_data,
     "frames": frames,
     "export": export,
+    "onnx": onnx,
+    "lpips-weights": lpips_weights,
+    "benchmark": benchmark,
 }
 
 
@@ -126,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         logger.error("Stopped at once: everything since the last saved state is lost.")
         raise SystemExit(130) from None
-    except (ConfigError, CheckpointError, NonFiniteLoss, OSError, ValueError) as error:
+    except EXPECTED as error:
         if os.environ.get("DEVUDP_DEBUG"):
             raise
         logger.error("Error: %s", error)

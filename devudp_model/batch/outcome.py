@@ -23,15 +23,18 @@ class Outcome:
     """What became of the jobs.
 
     Attributes:
-        done, skipped: how many were written; how many had been before.
+        done, skipped: how many were restored; how many had been before.
+        unchanged: how many needed nothing and are left as they are.
         left: how many were not reached.
         failed: the other images, and why.
         interrupted: by the user.
-        choices: of the task `auto`, for the images done; of a video, that of its first scene.
+        choices: of the task `auto`, for the images done; of a video, that of its first
+            scene that needs anything.
         hopeless: the next job would fail for the same reason as the last one.
     """
 
     done: int = 0
+    unchanged: int = 0
     skipped: int = 0
     left: int = 0
     failed: dict[Path, str] = field(default_factory=dict)
@@ -48,9 +51,17 @@ class Outcome:
         elif done.image_was_there:
             self.skipped += 1
         else:
-            self.done += 1
+            if done.found is not None and done.found.task is None:
+                self.unchanged += 1
+            else:
+                self.done += 1
             if done.found is not None:
                 self.choices[source] = done.found
+
+    @property
+    def settled(self) -> int:
+        """How many jobs something is known of."""
+        return self.done + self.unchanged + self.skipped + len(self.failed)
 
 
 def refuse_existing(path: Path) -> None:

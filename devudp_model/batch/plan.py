@@ -5,27 +5,26 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ..images.raster import FORMATS, SUFFIXES
+from ..images.formats import NOT_IN_FOLDERS, SUFFIXES, WRITABLE, advice, is_installed, of_suffix
 from ..system.untrusted import printable
+from ..videos.video import SUFFIXES as VIDEO_SUFFIXES
+from .names import Job as Job
+from .names import distinct, key, sheet_beside, without_long_names
 
 log = logging.getLogger("devudp")
 
-RAW = ("arw", "cr2", "cr3", "dng", "nef", "orf", "raf", "rw2")
-
-OTHER_IMAGES = {
+OTHERS = {
+    **NOT_IN_FOLDERS,
     **dict.fromkeys(
-        (".heic", ".heif", ".avif", ".jxl", ".jp2"),
-        "this kind is not supported. Convert them to PNG or JPEG.",
+        (".jp2", ".exr", ".psd", ".svg"), "this kind is not supported. Convert them to PNG or TIFF."
     ),
-    ".gif": "may be animations. Name the file itself, or convert it to PNG.",
-    **{f".{name}": "raw files. Develop them, for instance to 16-bit TIFF." for name in RAW},
+    **dict.fromkeys(VIDEO_SUFFIXES, "videos. Add --videos, or name the file itself."),
 }
-"""Suffixes of images that are not taken from a folder, and what to do."""
+"""Suffixes of what is not taken from a folder though it is an image or a video, and what to do."""
 
 SAME = "same"
 """The format of the input."""
@@ -33,23 +32,6 @@ SAME = "same"
 
 class PlanError(ValueError):
     """The command as given would lose an image; the message says which and what to do."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image to restore.
-
-    Attributes:
-        source: the file to read.
-        target: the file to write.
-        format: one of `FORMATS`.
-        sheet: where before and after go side by side, or None.
-    """
-
-    source: Path
-    target: Path
-    format: str
-    sheet: Path | None = None
 
 
 class AnyJob(Protocol):
@@ -73,10 +55,11 @@ def plan(
     paths: Sequence[Path],
     out: Path,
     *,
-    format: str = "png",
+    format: str = SAME,
     recursive: bool = False,
     sheets: bool = False,
     protected: Iterable[Path] = (),
+    elsewhere: Collection[Path] = (),
 ) -> tuple[list[Job], dict[Path, str]]:
     """One job for each image, none twice, and why some of `paths` give none.
 
@@ -86,33 +69,39 @@ def plan(
     Args:
         paths: files and folders.
         out: the folder for the results.
-        format: one of `FORMATS` or `SAME`.
-        recursive: take the folders in the folders too.
+        format: one of `WRITABLE` or `SAME`.
+        recursive: take subfolders too.
         sheets: give each job a before|after sheet.
         protected: further files that are read and so must not be written.
+        elsewhere: files in the folders that are restored by another kind of job.
 
     Raises:
         PlanError: a result would replace an input or another result.
     """
     problems: dict[Path, str] = {}
-    found: dict[Path, Found] = {}  # by its full path, so that none comes twice
+    found: dict[Path, Found] = {}  # by full path, so that none comes twice
     for path in expand_wildcards(paths):
         if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where it may not look)
             found.setdefault(real(path), Found(path, Path(path.name)))
             continue
         closed: dict[Path, str] = {}
-        images = images_in(path, recursive=recursive, without=out, closed=closed)
+        images = images_in(path, elsewhere, recursive=recursive, without=out, closed=closed)
         problems.update(closed)
-        if not images and not closed:
+        if not images and not closed and not any(path in each.parents for each in elsewhere):
             deeper = "" if recursive else ", or add --recursive for those in its folders"
-            problems[path] = f"No images in it ({' '.join(SUFFIXES)}). Name another{deeper}."
+            kinds = " ".join(suffix for suffixes in WRITABLE.values() for suffix in suffixes)
+            problems[path] = f"No images in it ({kinds}, ...). Name another{deeper}."
         for image in images:
             found.setdefault(real(image), Found(image, image.relative_to(path)))
     if collide(each.place.with_suffix("") for each in found.values()):
         found = from_common_folder(found)
     jobs = [make_job(each, out, format, sheets) for each in found.values()]
-    jobs = keep_suffixes(jobs)
+    if format == SAME:
+        report_conversions(jobs)
+    jobs = distinct(jobs)
     check(jobs, [*found, *protected])
+    jobs, too_long = without_long_names(jobs)
+    problems.update(too_long)
     return sorted(jobs, key=lambda job: job.source), problems
 
 
@@ -126,7 +115,12 @@ def expand_wildcards(paths: Iterable[Path]) -> list[Path]:
 
 
 def images_in(
-    folder: Path, *, recursive: bool, without: Path, closed: dict[Path, str]
+    folder: Path,
+    elsewhere: Collection[Path],
+    *,
+    recursive: bool,
+    without: Path,
+    closed: dict[Path, str],
 ) -> list[Path]:
     """By suffix. Neither hidden files nor results of an earlier run in the folder `without`.
 
@@ -146,45 +140,59 @@ def images_in(
             folders.clear()
         folders[:] = [name for name in sorted(folders) if real(here / name) != out]
         for name in sorted(names):
-            if name.startswith("."):
+            if name.startswith(".") or here / name in elsewhere:
                 continue
-            if name.lower().endswith(SUFFIXES):
+            suffix = Path(name).suffix.lower()
+            if suffix in SUFFIXES and reason_to_skip(suffix) is None:
                 images.append(here / name)
             else:
-                others[Path(name).suffix.lower()] += 1
+                others[suffix] += 1
     report_others(folder, others)
     return images
 
 
+def reason_to_skip(suffix: str) -> str | None:
+    """Returns why files of a kind are not taken from a folder; None if they are, or are no images.
+
+    For many files of a kind that a package is missing for, one sentence is enough.
+    """
+    format = of_suffix(suffix)
+    if suffix not in OTHERS and format is not None and not is_installed(format):
+        return f"{format.label.split(':')[0]} files. {advice(format)}"
+    return OTHERS.get(suffix)
+
+
 def report_others(folder: Path, others: Counter[str]) -> None:
-    """Says what else is in a folder: images of other kinds by their suffix, the rest as a number.
+    """Says what else is in a folder: images and videos by their suffix, the rest as a number.
 
     A photograph that is passed over is news; a text file is not.
     """
-    images = {suffix: count for suffix, count in others.items() if suffix in OTHER_IMAGES}
-    for suffix, count in sorted(images.items()):
-        log.warning(
-            "%s: %d %s %s skipped: %s",
-            printable(folder),
-            count,
-            suffix,
-            "file" if count == 1 else "files",
-            OTHER_IMAGES[suffix],
-        )
-    rest = sum(others.values()) - sum(images.values())
+    rest = sum(others.values())
+    for suffix, count in sorted(others.items()):
+        reason = reason_to_skip(suffix)
+        if reason is None:
+            continue
+        rest -= count
+        files = "file" if count == 1 else "files"
+        log.warning("%s: %d %s %s skipped: %s", printable(folder), count, suffix, files, reason)
     if rest:
         log.info("%s: %d other files skipped", printable(folder), rest)
+
+
+def report_conversions(jobs: Iterable[Job]) -> None:
+    """Says which kinds of files get results of another format than their own."""
+    suffixes = (job.source.suffix.lower() for job in jobs)
+    for suffix, count in sorted(Counter(suffixes).items()):
+        format = of_suffix(suffix)
+        if format is not None and not format.writes:
+            files = "file" if count == 1 else "files"
+            log.info("%d %s %s: results are PNG; --format chooses another", count, suffix, files)
 
 
 def real(path: Path) -> Path:
     """The full path with links followed, as far as they lead; `Path.resolve` fails where they go
     round in circles."""
     return Path(os.path.realpath(path))
-
-
-def key(path: Path) -> str:
-    """Equal for paths that some file systems take for the same."""
-    return str(path).casefold()
 
 
 def collide(paths: Iterable[Path]) -> bool:
@@ -205,31 +213,11 @@ def from_common_folder(found: dict[Path, Found]) -> dict[Path, Found]:
 def make_job(found: Found, out: Path, format: str, sheets: bool) -> Job:
     suffix = found.path.suffix.lower()
     if format == SAME:
-        format = next((name for name, known in FORMATS.items() if suffix in known), "png")
+        format = next((name for name, known in WRITABLE.items() if suffix in known), "png")
     target = out / found.place
-    if suffix not in FORMATS[format]:
-        target = target.with_suffix(FORMATS[format][0])
+    if suffix not in WRITABLE[format]:
+        target = target.with_suffix(WRITABLE[format][0])
     return Job(found.path, target, format, sheet_beside(target) if sheets else None)
-
-
-def sheet_beside(target: Path) -> Path:
-    return target.with_name(f"{target.stem}.compare.jpg")
-
-
-def keep_suffixes(jobs: list[Job]) -> list[Job]:
-    """Tells `photo.jpg` and `photo.bmp` apart: `photo_jpg.png` and `photo_bmp.png`."""
-    times = Counter(key(job.target) for job in jobs)
-    return [
-        job
-        if times[key(job.target)] == 1
-        else rename(job, f"{job.source.stem}_{job.source.suffix[1:]}{job.target.suffix}")
-        for job in jobs
-    ]
-
-
-def rename(job: Job, name: str) -> Job:
-    target = job.target.with_name(name)
-    return Job(job.source, target, job.format, sheet_beside(target) if job.sheet else None)
 
 
 def check(jobs: list[Job], inputs: Iterable[Path]) -> None:

@@ -12,9 +12,10 @@ import torch
 from PIL import ImageOps
 from torch import Tensor
 
+from ..images.formats import BY_NAME
 from ..images.raster import ImageError, RasterImage
 from ..images.reading import read_stored
-from ..images.writing import LONGEST_SIDES, SAVE_OPTIONS, check_format, to_pillow, write_image
+from ..images.writing import SAVE_OPTIONS, check_format, copy_file, to_pillow, write_image
 from ..ops.dtypes import to_unit
 from ..restorer import FrameRestorer, Restorer
 from ..restoring.auto import Choice
@@ -27,8 +28,20 @@ from .plan import Job
 GAP = 4
 """White pixels between before and after, on a sheet."""
 
-Result = tuple["RasterImage | None", RasterImage]
-"""The image for the sheet, if there is to be one, and the restored one."""
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """What is written of a job.
+
+    Attributes:
+        restored: the image.
+        before: the one that it was made from, if there is to be a sheet.
+        unchanged: nothing was done to it.
+    """
+
+    restored: RasterImage
+    before: RasterImage | None = None
+    unchanged: bool = False
 
 
 class ImageFiles:
@@ -78,8 +91,8 @@ class ImageFiles:
         else:
             pixels = self.restorer(read.pixels, self.mask, progress)
         found = self.restorer.choices[-1] if self.restorer.choices else None
-        before = read if job.sheet else None
-        return (before, dataclasses.replace(read, pixels=pixels)), found
+        before, unchanged = read if job.sheet else None, found is not None and found.task is None
+        return Result(dataclasses.replace(read, pixels=pixels), before, unchanged), found
 
     def restorer_of(self, job: Job, pixels: Tensor, progress: ImageProgress) -> FrameRestorer:
         """Returns what restores all images of a job's folder; `pixels` are the job's own."""
@@ -92,13 +105,19 @@ class ImageFiles:
         return self.folder[1]
 
     def write(self, job: Job, result: Result) -> None:
-        """The sheet first, so that a result means that all is there."""
-        before, restored = result
+        """The sheet first, so that a result means that all is there.
+
+        What nothing was done to is copied, byte for byte, if the file has the format already.
+        """
+        before, restored = result.before, result.restored
         job.target.parent.mkdir(parents=True, exist_ok=True)
         keep = self.skip_existing and job.sheet is not None and os.path.lexists(job.sheet)
         if job.sheet and before is not None and not keep:
             write_sheet(job.sheet, before, restored, overwrite=self.overwrite)
-        write_image(job.target, restored, job.format, overwrite=self.overwrite)
+        if result.unchanged and restored.format == job.format:
+            copy_file(job.source, job.target, overwrite=self.overwrite)
+        else:
+            write_image(job.target, restored, job.format, overwrite=self.overwrite)
 
 
 def first_of(paths: Sequence[Path], own: Path, pixels: Tensor) -> Tensor:
@@ -141,8 +160,9 @@ def write_sheet(
     left = to_pillow(dataclasses.replace(before, alpha=None))
     sheet = ImageOps.expand(left, (0, 0, *place), fill="white")
     sheet.paste(to_pillow(dataclasses.replace(after, alpha=None)), place)
-    longest = LONGEST_SIDES["jpeg"]
+    longest = BY_NAME["jpeg"].longest
     sheet.thumbnail((longest, longest))
-    options = {"icc_profile": before.metadata.icc} if before.metadata.icc else {}
+    own = before.origin is None and before.metadata.icc  # else the pixels are sRGB
+    options = {"icc_profile": before.metadata.icc} if own else {}
     with replacing(path, overwrite=overwrite) as file:
         sheet.save(file, "jpeg", **SAVE_OPTIONS["jpeg"], **options)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,9 +15,14 @@ from torch import Tensor
 from ..restorer import Restorer
 from ..restoring.auto import Choice
 from ..restoring.progress import ImageProgress
+from ..system.untrusted import printable
 from ..videos.video import SUFFIXES, restore_video
 from ..videos.video_writer import FORMAT
+from .names import Job, distinct, without_long_names
 from .outcome import refuse_existing
+from .plan import Found, check, collide, expand_wildcards, from_common_folder, real
+
+log = logging.getLogger("devudp")
 
 
 @dataclass(frozen=True)
@@ -25,24 +33,71 @@ class VideoJob:
     target: Path
 
 
-def split_videos(paths: Sequence[Path], out: Path) -> tuple[list[Path], list[VideoJob]]:
-    """What is not a video file, and a job for each that is.
+class Split(NamedTuple):
+    """What was given: other paths, a job for each video, why some give none."""
+
+    others: list[Path]
+    jobs: list[VideoJob]
+    problems: dict[Path, str]
+
+
+def split_videos(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    in_folders: bool = False,
+    recursive: bool = False,
+    protected: Iterable[Path] = (),
+) -> Split:
+    """Parts what is a video file from what is not, and plans a job for each video.
+
+    Args:
+        paths: files and folders.
+        out: the folder for the results.
+        in_folders: take the videos in folders too. The folders stay among the others.
+        recursive: and those in the folders in them.
+        protected: further files that are read and so must not be written.
 
     Raises:
-        ValueError: two results would have the same name, or one would replace a video.
+        ValueError: a result would replace an input.
     """
-    videos = [path for path in paths if path.suffix.lower() in SUFFIXES and not path.is_dir()]
-    jobs = [VideoJob(path, out / f"{path.stem}.{FORMAT}") for path in dict.fromkeys(videos)]
-    taken = {path.resolve(): f"is an input ({path})" for path in videos}
-    for job in jobs:
-        place = job.target.resolve()
-        if place in taken:
-            raise ValueError(
-                f"{job.source} would be written to {job.target}, which {taken[place]}. Choose "
-                "another folder with --out, or restore them in two runs."
-            )
-        taken[place] = f"is the result for {job.source}"
-    return [path for path in paths if path not in videos], jobs
+    others, found = [], dict[Path, Found]()
+    for path in expand_wildcards(paths):
+        if path.is_dir():
+            others.append(path)
+            inside = videos_in(path, out, recursive) if in_folders else []
+            for video in inside:
+                found.setdefault(real(video), Found(video, video.relative_to(path)))
+        elif path.suffix.lower() in SUFFIXES:
+            found.setdefault(real(path), Found(path, Path(path.name)))
+        else:
+            others.append(path)
+    if collide(each.place for each in found.values()):
+        found = from_common_folder(found)
+    jobs = [
+        Job(each.path, (out / each.place).with_suffix(f".{FORMAT}"), FORMAT)
+        for each in found.values()
+    ]
+    jobs = distinct(jobs)
+    check(jobs, [*found, *protected])
+    jobs, problems = without_long_names(jobs)
+    return Split(others, [VideoJob(job.source, job.target) for job in jobs], problems)
+
+
+def videos_in(folder: Path, out: Path, recursive: bool) -> list[Path]:
+    """Returns the videos of a folder, by suffix; neither hidden ones nor earlier results."""
+    videos: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        here = Path(parent)
+        if not recursive:
+            folders.clear()
+        folders[:] = [name for name in sorted(folders) if real(here / name) != real(out)]
+        videos += [
+            here / name
+            for name in sorted(names)
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+        ]
+    return videos
 
 
 class VideoFiles:
@@ -79,15 +134,37 @@ class VideoFiles:
     def work(
         self, job: VideoJob, read: Path, progress: ImageProgress
     ) -> tuple[Path, Choice | None]:
-        """The file that was written, and what `auto` found of the first scene."""
+        """The file that was written, and what `auto` found of the first scene that needs anything.
+
+        What is converted, left out or damaged is logged, a sentence for each.
+        """
         scenes, before = self.restorer.scenes(self.mask), progress.images
         job.target.parent.mkdir(parents=True, exist_ok=True)
+        frames = 0, 0
 
         def show(done: int, total: int) -> None:
+            nonlocal frames
+            frames = done, total
             progress.report(before + done / max(total, done, 1))
 
-        restore_video(read, job.target, scenes, show)
-        return job.target, scenes.choices[0] if scenes.choices else None
+        def unchanged() -> bool:
+            return bool(scenes.choices) and scenes.choices[-1].task is None
+
+        try:
+            outcome = restore_video(
+                read, job.target, scenes, show, unchanged=unchanged, overwrite=self.overwrite
+            )
+        except KeyboardInterrupt:
+            log.warning(
+                "%s: stopped at frame %d of %d; the next run starts it anew.",
+                printable(job.source),
+                *frames,
+            )
+            raise
+        for sentence in outcome.said:
+            log.warning("%s: %s", printable(job.source), sentence)
+        needed = (choice for choice in scenes.choices if choice.task is not None)
+        return job.target, next(needed, scenes.choices[0] if scenes.choices else None)
 
     def write(self, job: VideoJob, result: Path) -> None:
         """Nothing is left to do."""

@@ -96,7 +96,7 @@ def run(
             note(outcome, line.finish())
         except KeyboardInterrupt:
             outcome.interrupted = True
-        outcome.left = len(jobs) - outcome.done - outcome.skipped - len(outcome.failed)
+        outcome.left = len(jobs) - outcome.settled
         show(len(jobs) - outcome.left)
     return outcome
 

@@ -12,20 +12,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..batch.shard import Shard
+from ..images.formats import WRITABLE
 from ..restoring.tasks import MOST_DENOISE, ROWS, describe_tasks
 from ..system.untrusted import MEMORY_OPTION
 
 Command = Callable[[argparse.Namespace], int]
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-FORMATS = ("png", "jpeg", "webp", "tiff", "bmp", "same")
+SAME = "same"
+FORMATS = (*WRITABLE, SAME)
 
 AUTO = "auto"
 """As in auto.py, which needs torch."""
 
 TASK_WORDS = (AUTO, *(spec.word for spec in ROWS))
 
-SAME_AS = {**{spec.name: spec.word for spec in ROWS}, "jpg": "jpeg", "tif": "tiff"}
+SAME_AS = {spec.name: spec.word for spec in ROWS}
+SAME_AS |= {"jpg": "jpeg", "tif": "tiff", "jpeg-xl": "jxl"}
 """Other names of tasks (the nodes') and of formats (file suffixes)."""
 
 LEAST_MEMORY = 10**6
@@ -73,8 +76,9 @@ def make_parser(
         "restore",
         help="restore image files, folders and videos",
         description=(
-            "Restores image files (PNG, JPEG, WebP, TIFF, BMP, GIF without animation), folders of\n"
-            "them, and video files. GIF files in a folder are skipped: they may be animations."
+            "Restores image files (PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC, JPEG XL, raw, GIF),\n"
+            'folders of them, and video files. HEIC and JPEG XL need the extra "formats", raw\n'
+            'files the extra "raw". GIF files in a folder are skipped: they may be animations.'
         ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -116,7 +120,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         choices=TASK_WORDS,
         default=AUTO,
         help=(
-            f"{AUTO}: measure each image and do what it needs; "
+            f"{AUTO}: pick the task for each image, or leave it alone; "
             f"{describe_tasks('; ', words=True)}; default %(default)s"
         ),
     )
@@ -131,20 +135,20 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         type=share,
         default=1.0,
         metavar="0..1",
-        help="of the effect; default 1",
+        help="blend: 0 = original, 1 = fully restored; default 1",
     )
     add(
         "--exposure",
         type=share,
         metavar="0..1",
-        help="0: of the input, 1: of the scene; default: the task's own",
+        help="0 keeps the input's exposure, 1 corrects it; default: the task's own",
     )
     add(
         "--denoise",
         type=denoise_share,
         default=1.0,
         metavar="0..2",
-        help="1: as the task does, 0: keep all detail and grain, 2: none of it; default 1",
+        help="0 keeps grain, 1 = the task's default, 2 = smoothest; default 1",
     )
     add(
         "--mask",
@@ -156,10 +160,12 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         type=usual_name,
         choices=FORMATS,
-        default="png",
-        help="format of the results; same: that of the input; default png",
+        default=SAME,
+        help="format of the results; same: that of the input, PNG of what is only read (raw files, "
+        "HEIC, GIF); default same",
     )
-    add("--recursive", action="store_true", help="include the folders in the folders")
+    add("--recursive", action="store_true", help="include subfolders")
+    add("--videos", action="store_true", help="include the videos in folders")
     add("--compare", action="store_true", help="also write NAME.compare.jpg, before | after")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing results")
@@ -194,8 +200,8 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         type=memory_size,
         metavar="SIZE",
         help="limit, such as 4GB, of what is used beside two copies of the image as its file has "
-        "it (more with --mask or --statistics shared); on a GPU, of the GPU's memory; default: "
-        "most of what is free",
+        "it (three if that is not in sRGB; more with --mask or --statistics shared); on a GPU, of "
+        "the GPU's memory; default: most of what is free",
     )
     add(
         MEMORY_OPTION,

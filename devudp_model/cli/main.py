@@ -26,10 +26,10 @@ from .arguments import make_parser
 # torch and Pillow take seconds to import: only where they are needed, so that --help is quick.
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from ..batch.outcome import Outcome
     from ..batch.plan import Job
+    from ..batch.restore_videos import VideoJob
     from ..checkpoint import Checkpoint
     from ..restorer import Restorer
 
@@ -82,20 +82,13 @@ def run_restore(args: argparse.Namespace) -> int:
     if args.file_memory:
         os.environ[MEMORY_VARIABLE] = str(args.file_memory)
     from ..batch.outcome import Outcome
-    from ..batch.plan import Job, check_shared, plan
+    from ..batch.plan import Job, check_shared
     from ..batch.restore_files import ImageFiles
-    from ..batch.restore_videos import VideoFiles, VideoJob, split_videos
+    from ..batch.restore_videos import VideoFiles, VideoJob
     from ..batch.run import run
+    from ..images.mask import read_mask
 
-    paths, videos = split_videos(args.paths, args.out)
-    jobs, problems = plan(
-        paths,
-        args.out,
-        format=args.format,
-        recursive=args.recursive,
-        sheets=args.compare,
-        protected=[path for path in (args.mask, args.checkpoint) if path],
-    )
+    jobs, videos, problems = plan_files(args)
     everything = [*jobs, *videos]
     own, outcome = args.shard.of(everything), Outcome()
     if args.shard.count > 1:
@@ -117,6 +110,27 @@ def run_restore(args: argparse.Namespace) -> int:
     else:
         report(outcome, args.out)
     return INTERRUPTED if outcome.interrupted else FAILED if outcome.failed else 0
+
+
+def plan_files(args: argparse.Namespace) -> tuple[list[Job], list[VideoJob], dict[Path, str]]:
+    """Jobs for images and for videos, and why some paths give none."""
+    from ..batch.plan import plan
+    from ..batch.restore_videos import split_videos
+
+    protected = [path for path in (args.mask, args.checkpoint) if path]
+    given = {"recursive": args.recursive, "protected": protected}
+    paths, videos, unnamed = split_videos(args.paths, args.out, in_folders=args.videos, **given)
+    if args.compare and videos:
+        log.warning("--compare makes sheets of images: of videos (%d) it makes none.", len(videos))
+    jobs, problems = plan(
+        paths,
+        args.out,
+        format=args.format,
+        sheets=args.compare,
+        elsewhere={job.source for job in videos},
+        **given,
+    )
+    return jobs, videos, {**problems, **unnamed}
 
 
 def prepare_folder(out: Path) -> None:
@@ -174,15 +188,6 @@ def memory_left(limit: int | None, device: torch.device) -> int | None:
     return limit if limit is None or device.type != "cpu" else max(limit - PROGRAM_BYTES, 1)
 
 
-def read_mask(path: Path) -> Tensor:
-    """1,1,H,W: a grey image as it is stored, others as float32."""
-    from ..images.reading import read_stored
-    from ..ops.dtypes import to_unit
-
-    pixels = read_stored(path).pixels
-    return pixels if pixels.shape[1] == 1 else to_unit(pixels).mean(1, keepdim=True)
-
-
 def choose_device(name: str | None) -> torch.device:
     """The one named, or the fastest of this machine.
 
@@ -232,7 +237,8 @@ def report(outcome: Outcome, out: Path) -> None:
     for path, choice in outcome.choices.items():
         print(f"{printable(path)}: {choice.reason}")
     skipped = f", {outcome.skipped} were there already" if outcome.skipped else ""
-    print(f"{outcome.done} restored into {printable(out)}{skipped}.")
+    unchanged = f", {outcome.unchanged} left as they are" if outcome.unchanged else ""
+    print(f"{outcome.done} restored into {printable(out)}{unchanged}{skipped}.")
     if outcome.failed:
         print(f"{len(outcome.failed)} failed:", file=sys.stderr)
         for path, reason in outcome.failed.items():

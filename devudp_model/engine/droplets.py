@@ -29,6 +29,9 @@ From there to the second, a spot counts more and more, so that rounding decides 
 CORE = 1
 """A spot counts from 2 r + 1 pixels on: along edges, single pixels are beyond the limit."""
 
+BORDER = 4
+"""So near to the image's border a spot counts from 2x2 pixels on: its rest may lie outside."""
+
 WHITE = 0.85
 """If all channels of the input are brighter (a lamp), white is right."""
 
@@ -66,18 +69,31 @@ def excess(head: Tensor) -> Tensor:
     return ((head.abs().amax(1, keepdim=True) - low) / (high - low)).clamp(0, 1)
 
 
-def heal(output: Tensor, image: Tensor, beyond: Tensor) -> Tensor:
+class Sides(NamedTuple):
+    """Which sides of a part of an image are the image's own."""
+
+    top: bool = True
+    bottom: bool = True
+    left: bool = True
+    right: bool = True
+
+
+ALL_SIDES = Sides()
+
+
+def heal(output: Tensor, image: Tensor, beyond: Tensor, sides: Sides = ALL_SIDES) -> Tensor:
     """Returns the model's image without its droplets.
 
     Args:
         output, image: of the model and its input, B,3,H,W in [0, 1].
         beyond: B,1,H,W, from `excess`.
+        sides: where the image ends.
 
     Returns:
         B,3,H,W; `output` itself, to the last bit, away from droplets.
     """
     spots = beyond * (image.amin(1, keepdim=True) < WHITE)
-    core = 1 - grow(1 - spots, CORE)
+    core = torch.maximum(1 - grow(1 - spots, CORE), cut_off(spots, sides))
     sound = 1 - grow(core, SKIRT + 2 * SOFT)
     weight = window_mean(sound, AROUND)
     share = window_mean(grow(core, SKIRT + SOFT), SOFT) * (weight / MIN_SOUND).clamp(max=1)
@@ -92,6 +108,20 @@ def heal(output: Tensor, image: Tensor, beyond: Tensor) -> Tensor:
     gain = (mean(calm * output) - mean_in * mean_out) / (variance + 1e-6)
     healed = mean_out + gain.clamp(0, MAX_GAIN) * (calm - mean_in)
     return torch.lerp(output, healed.clamp(0, 1), share)
+
+
+def cut_off(spots: Tensor, sides: Sides) -> Tensor:
+    """The spots, B,1,H,W, of 2x2 pixels and more near the image's border."""
+    near = torch.zeros_like(spots)
+    for side, place in zip(
+        sides,
+        (near[:, :, :BORDER], near[:, :, -BORDER:], near[..., :BORDER], near[..., -BORDER:]),
+        strict=True,
+    ):
+        if side:
+            place.fill_(1)
+    squares = -F.max_pool2d(F.pad(-spots, (1, 1, 1, 1)), 2, stride=1)
+    return near * F.max_pool2d(squares, 2, stride=1)
 
 
 def grow(x: Tensor, radius: int) -> Tensor:
@@ -155,7 +185,9 @@ class Droplets:
                 beyond = torch.zeros_like(part[:, :1])
                 y, x = (spots - spots.new_tensor([top, left])).unbind(1)
                 beyond[0, 0, y, x] = values[inside]
-                part.copy_(heal(part, given, beyond))
+                height, width = output.shape[2:]
+                sides = Sides(top == 0, bottom == height, left == 0, right == width)
+                part.copy_(heal(part, given, beyond, sides))
                 if isinstance(output, FileImage):  # else the rows are its own
                     output.write(frame, top, rows)
 

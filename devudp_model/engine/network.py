@@ -97,6 +97,7 @@ class Network(nn.Module, Generic[SomeNetwork]):
         freeze: bool = False,
         check: bool = True,
         out: AnyImage | None = None,
+        weights: Tensor | None = None,
     ) -> Any:
         """Restores frames with statistics that all of them share.
 
@@ -108,12 +109,14 @@ class Network(nn.Module, Generic[SomeNetwork]):
             check: whether this run ends in a `checked` of its own; else the caller has one around
                 this run and others. On a GPU looking takes as long as all that it has to do.
             out: where to put the result, instead of a new tensor.
+            weights: B,1,H,W in [0, 1], any type of image: how much each pixel counts in the
+                statistics; None: all alike.
 
         Returns:
             B,3,H,W in [0, 1], float32: `out`, or else a tensor on the network's device.
 
         Raises:
-            FloatingPointError: numbers became infinite or undefined, in fp32 or in a local network
+            FloatingPointError: the network produced NaN or Inf, in fp32 or in a local network
                 (whose statistics have to be measured again in fp32).
         """
         if out is None:
@@ -125,9 +128,9 @@ class Network(nn.Module, Generic[SomeNetwork]):
         for attempt in self.checked() if again else (nullcontext(),):
             with attempt:
                 if fits_whole(self, image, memory):
-                    execution = WholeExecution(self, image, freeze)
+                    execution = WholeExecution(self, image, freeze, weights)
                 else:
-                    execution = StripExecution(self, image, memory, freeze)
+                    execution = StripExecution(self, image, memory, freeze, weights)
                 with working(self.device):
                     execution.run(out)
                 self.unchecked += execution.seen
@@ -165,7 +168,7 @@ class Network(nn.Module, Generic[SomeNetwork]):
         fetched = torch.cat([x.flatten(), finite[None]]).cpu()
         if not fetched[-1]:
             raise FloatingPointError(
-                f"Numbers became infinite or undefined in {self.dtype}. In float32 this "
+                f"The network produced NaN or Inf in {self.dtype}. In float32 this "
                 "means that the checkpoint is broken: use another one."
             )
         return fetched[:-1].view(x.shape)

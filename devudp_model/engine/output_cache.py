@@ -80,12 +80,15 @@ class CachedNetwork(Network[SomeNetwork]):
         freeze: bool = False,
         check: bool = True,
         out: AnyImage | None = None,
+        weights: Tensor | None = None,
     ) -> Any:
         """As of `Network`. Always checks, where the output is kept."""
-        # What lies in a file is too large to be kept.
+        # What lies in a file is too large to be kept; and weights are no part of the key.
         in_memory = isinstance(image, Tensor) and (out is None or isinstance(out, Tensor))
-        if self.local or freeze or not in_memory:
-            return super().forward(image, memory=memory, freeze=freeze, check=check, out=out)
+        if self.local or freeze or not in_memory or weights is not None:
+            return super().forward(
+                image, memory=memory, freeze=freeze, check=check, out=out, weights=weights
+            )
         assert isinstance(image, Tensor)
         key = self.generator, self.first_dtype, content_of(image)
         known = self.cache.get(key)

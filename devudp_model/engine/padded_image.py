@@ -69,6 +69,37 @@ class PaddedImage:
         return strip.expand(-1, 3, -1, -1)
 
 
+WEIGHT_STEPS = 2**12
+"""Weights are multiples of one part in so many: sums of such are exact, in any order."""
+
+
+class Weights:
+    """How much each pixel counts in statistics, at the scales of the features.
+
+    Args:
+        network: whose statistics they are for.
+        weights: B,1,H,W in [0, 1], any type of image.
+    """
+
+    def __init__(self, network: NetworkState, weights: Tensor):
+        self.image = PaddedImage(network, weights)
+
+    def read(self, frame: int, start: int, stop: int, scale: int) -> Tensor:
+        """1,1,rows,w, float32: these rows at a scale of 1, 2 or 4 pixels to one."""
+        return self.at(self.image.read(frame, start * scale, stop * scale), scale)
+
+    def read_all(self, scale: int) -> Tensor:
+        """Of all frames, B,1,h,w."""
+        reach = self.image.reach
+        inside = slice(reach, -reach if reach else None)
+        return self.at(self.image.read_all()[..., inside, inside], scale)
+
+    def at(self, rows: Tensor, scale: int) -> Tensor:
+        """B,3,h,w in [-1, 1] to weights."""
+        means = F.avg_pool2d((rows[:, :1] + 1) / 2, scale)
+        return (means * WEIGHT_STEPS).round() / WEIGHT_STEPS
+
+
 def select(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Returns these rows and columns of B,C,H,W of any type."""
     return indexable(image).index_select(2, rows).index_select(3, columns).view(image.dtype)

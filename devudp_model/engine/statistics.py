@@ -11,7 +11,7 @@ float64 in the order of the image.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,14 +23,18 @@ from .kernels import kernels_for
 BATCH_NORM_STATS = frozenset(["cuda"])
 """Types of devices that have `torch.batch_norm_stats`."""
 
+TINY = 1e-9
+"""Least sum of weights: there is something to divide by where nothing is visible."""
+
 GROUP_NUMBERS = 2**17
 """Least size of a group of rows: in float32 it still fits into a core's cache."""
 
 
 class Moments(NamedTuple):
-    """Mean and variance (not the sample's: divided by n), float32, and of how many numbers."""
+    """Mean and variance (not the sample's: divided by n), float32, and of how many numbers (or, of
+    weighted ones, the sum of the weights)."""
 
-    size: int
+    size: float
     mean: Tensor
     var: Tensor
 
@@ -93,9 +97,9 @@ def join(parts: list[Moments]) -> Moments:
     return join_stacked([part.size for part in parts], *stacked)
 
 
-def join_stacked(parts: list[int], means: Tensor, variances: Tensor) -> Moments:
+def join_stacked(parts: Sequence[float], means: Tensor, variances: Tensor) -> Moments:
     """`join` of parts of these sizes."""
-    exact_means, total = to_float64(means), sum(parts)
+    exact_means, total = to_float64(means), max(sum(parts), TINY)
     sizes = torch.tensor(parts, dtype=exact_means.dtype, device=exact_means.device)
     sizes = sizes.view(-1, *[1] * (means.ndim - 1))
     mean = in_order(sizes * exact_means) / total
@@ -109,12 +113,33 @@ def channel_moments(x: Tensor) -> Moments:
     return Moments(x.numel() // x.shape[1], mean, var)
 
 
-def moments_of(read: Callable[[int], Tensor], count: int) -> Moments:
+def weighted_moments(x: Tensor, weights: Tensor) -> Moments:
+    """`channel_moments` of B,C,H,W with a weight for each pixel (B,1,H,W)."""
+    exact, weights = to_float64(x), to_float64(weights)
+    size = float(weights.sum())
+    mean = (exact * weights).sum((0, 2, 3), keepdim=True) / max(size, TINY)
+    var = ((exact - mean).square() * weights).sum((0, 2, 3), keepdim=True) / max(size, TINY)
+    return Moments(size, mean.to(x), var.to(x))
+
+
+def moments_of(
+    read: Callable[[int], Tensor],
+    count: int,
+    weigh: Callable[[int], Tensor] | None = None,
+) -> Moments:
     """`join` of the `channel_moments` of `count` bands, which `read` gets by their numbers.
 
     They are written into one block; see `small` for why.
+
+    Args:
+        weigh: gets the bands' weights, B,1,h,W; None: all pixels count alike.
     """
-    first = channel_moments(read(0))
+
+    def moments_at(index: int) -> Moments:
+        x = read(index)
+        return channel_moments(x) if weigh is None else weighted_moments(x, weigh(index))
+
+    first = moments_at(0)
     if count == 1:
         return first
     found = first.mean.new_empty(2, count, *first.mean.shape)
@@ -122,7 +147,7 @@ def moments_of(read: Callable[[int], Tensor], count: int) -> Moments:
     found[0, 0], found[1, 0] = first.mean, first.var
 
     def work(index: int) -> float:
-        moments = channel_moments(read(index + 1))
+        moments = moments_at(index + 1)
         found[0, index + 1], found[1, index + 1] = moments.mean, moments.var
         sizes[index + 1] = moments.size
         return 0.0
@@ -136,17 +161,23 @@ class ImageStatistics:
 
     def __init__(self) -> None:
         self.sums: dict[int, Any] = {}
-        self.sizes: dict[int, int] = {}
+        self.sizes: dict[int, float] = {}
 
-    def add(self, index: int, strip: Tensor) -> None:
-        """`index`: the strip's number from the top."""
+    def add(self, index: int, strip: Tensor, weights: Tensor | None = None) -> None:
+        """`index`: the strip's number from the top; `weights`: 1,1,h,W (see `Weights`)."""
         exact = to_float64(strip)  # a dark image is close to -1: float32 would leave it few digits
-        sums = torch.stack([exact.sum(3), exact.square_().sum(3)])  # 2,1,C,h
+        if weights is None:
+            parts = [exact.sum(3), exact.square_().sum(3)]
+            self.sizes[index] = strip.numel()
+        else:
+            share = to_float64(weights)
+            parts = [(exact * share).sum(3), (exact.square_() * share).sum(3)]
+            self.sizes[index] = strip.shape[1] * float(share.sum())
+        sums = torch.stack(parts)  # 2,1,C,h
         self.sums[index] = small(sums.sum(2)[:, 0])
-        self.sizes[index] = strip.numel()
 
     def moments(self, device: torch.device) -> Moments:
-        size = sum(self.sizes.values())
+        size = max(sum(self.sizes.values()), TINY)
         sums = [torch.as_tensor(found, dtype=torch.float64) for found in sorted_values(self.sums)]
         mean, square = in_order(torch.cat(sums, 1).T) / size
         return Moments(
@@ -166,18 +197,19 @@ class FeatureStatistics:
         self.parts: dict[int, Moments] = {}
         self.sums: dict[int, bytes] = {}
         self.squares: dict[int, bytes] = {}
-        self.sizes: dict[int, int] = {}
+        self.sizes: dict[int, float] = {}
         self.origin: Tensor | None = None
         self.begun = threading.Event()
         self.own = threading.local()
 
-    def add(self, index: int, strip: Tensor) -> None:
-        """A strip, channels_last, of any floating type; `index`: its number from the top.
+    def add(self, index: int, strip: Tensor, weights: Tensor | None = None) -> None:
+        """A strip, channels_last, of any floating type; `index`: its number from the top;
+        `weights`: 1,1,h,W (see `Weights`).
 
         Waits until strip 0 is there: another thread may be adding it.
         """
         if strip.device.type != "cpu":
-            self.parts[index] = strip_moments(strip)
+            self.parts[index] = strip_moments(strip, weights)
             return
         pixels = strip.permute(0, 2, 3, 1)[0]  # h,W,C
         self.sizes[index] = len(pixels) * strip.shape[3]
@@ -191,8 +223,15 @@ class FeatureStatistics:
         if not hasattr(self.own, "buffer"):
             self.own.buffer = torch.empty(self.rows, *pixels.shape[1:])
         origin = self.origin if strip.dtype == torch.float32 else None
-        group_sums = kernels_for(strip.device).group_sums
-        sums, squares = group_sums(pixels, origin, self.rows, self.own.buffer)
+        group_sums, buffer = kernels_for(strip.device).group_sums, self.own.buffer
+        if weights is None:
+            sums, squares = group_sums(pixels, origin, self.rows, buffer)
+        else:
+            share = weights.permute(0, 2, 3, 1)[0]  # h,W,1
+            self.sizes[index] = float(share.double().sum())
+            pixels = pixels.float() if origin is None else pixels - origin
+            sums, _ = group_sums(pixels * share, None, self.rows, buffer)
+            _, squares = group_sums(pixels * share.sqrt(), None, self.rows, buffer)
         # Not as tensors (see `small`), nor as lists, which are slow to make and to read.
         self.sums[index], self.squares[index] = sums.numpy().tobytes(), squares.numpy().tobytes()
 
@@ -203,7 +242,7 @@ class FeatureStatistics:
     def moments(self) -> Moments:
         if self.parts:
             return join(sorted_values(self.parts))
-        size = sum(self.sizes.values())
+        size = max(sum(self.sizes.values()), TINY)
         assert self.origin is not None
         sums, squares = (
             torch.frombuffer(bytearray(b"".join(sorted_values(found))), dtype=torch.float32)
@@ -221,12 +260,15 @@ def sorted_values(found: dict[int, Any]) -> list[Any]:
     return [found[key] for key in sorted(found)]
 
 
-def strip_moments(x: Tensor) -> Moments:
-    """For each channel of 1,C,H,W of any floating type, in float32, where there is a GPU.
+def strip_moments(x: Tensor, weights: Tensor | None = None) -> Moments:
+    """For each channel of B,C,H,W of any floating type, in float32, where there is a GPU.
 
     The kernel behind BatchNorm reads 16-bit features at full speed and adds them up in float32;
     `torch.var_mean` would need a float32 copy of them.
     """
+    if weights is not None:
+        size, mean, var = weighted_moments(x.float(), weights)
+        return Moments(size, mean.flatten(), var.flatten())
     count = x.numel() // x.shape[1]
     if x.device.type in BATCH_NORM_STATS:
         eps = 1e-6

@@ -15,7 +15,7 @@ from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
 from .hooks import current_hooks
 from .layers import Layer
-from .padded_image import PaddedImage
+from .padded_image import PaddedImage, Weights
 from .row_io import (
     Feature,
     FeatureReader,
@@ -46,9 +46,17 @@ class StripExecution:
     upsampling, the two of the middle scale, half as large.
     """
 
-    def __init__(self, network: NetworkState, image: AnyImage, memory: int | None, freeze: bool):
+    def __init__(
+        self,
+        network: NetworkState,
+        image: AnyImage,
+        memory: int | None,
+        freeze: bool,
+        weights: Tensor | None = None,
+    ):
         self.network, self.layers, self.freeze = network, network.layers, freeze
         self.image = PaddedImage(network, image)
+        self.weights = None if weights is None else Weights(network, weights)
         self.frames = image.shape[0]
         self.seen: list[Tensor] = []
         self.to_freeze: list[tuple[FrozenMoments, Moments]] = []
@@ -148,7 +156,7 @@ class StripExecution:
         self, layer: Layer, reader: Reader, writer: Writer, size: tuple[int, int]
     ) -> Moments | None:
         """Convolves strip by strip; `size` of the output. The moments are those of all frames."""
-        spans = self.spans(layer, size)
+        spans, scale = self.spans(layer, size), layer.scale
         reader.expect([Span(frame, *layer.needs(i, j)) for frame, i, j in spans])
         own = self.network.frozen[layer.index]
         assert isinstance(own, FrozenMoments)
@@ -159,7 +167,7 @@ class StripExecution:
         def work(index: int) -> float:
             strip, span = layer(reader.strip(index)), spans[index]
             if statistics is not None:
-                statistics.add(index, strip)
+                statistics.add(index, strip, self.weights_of(span, scale))
             writer.write(index, span, strip)
             pixels = (span.stop - span.start) * size[1]
             return layer.work * pixels * self.pixels_per_work
@@ -177,6 +185,10 @@ class StripExecution:
         if self.freeze:
             self.to_freeze.append((own, found))
         return found
+
+    def weights_of(self, span: Span, scale: int) -> Tensor | None:
+        """Of these rows of a feature at this scale; None where all pixels count alike."""
+        return None if self.weights is None else self.weights.read(*span, scale)
 
     def group_of(self, layer: Layer, size: tuple[int, int]) -> int:
         """Rows of a group, for statistics and as the unit of strips."""
@@ -209,7 +221,7 @@ class StripExecution:
             ]
 
             def work(index: int) -> float:
-                statistics.add(index, image.read(*spans[index]))
+                statistics.add(index, image.read(*spans[index]), self.weights_of(spans[index], 1))
                 return 0.0
 
             in_parallel(work, len(spans))

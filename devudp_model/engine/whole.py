@@ -16,9 +16,9 @@ from ..system.memory import first_limit, free_bytes
 from .droplets import excess, heal
 from .hooks import current_hooks
 from .layers import Layer
-from .padded_image import PaddedImage, stem_input
+from .padded_image import PaddedImage, Weights, stem_input
 from .state import NetworkState
-from .statistics import FrozenMoments, Moments, to_float64
+from .statistics import FrozenMoments, Moments, strip_moments, to_float64, weighted_moments
 
 FEATURES = 5
 """Full-size features that are alive at a time, at most, with what kernels take for themselves."""
@@ -40,9 +40,12 @@ def fits_whole(network: NetworkState, image: AnyImage, memory: int | None) -> bo
 class WholeExecution:
     """See the module. Arguments: as of `Network.forward`."""
 
-    def __init__(self, network: NetworkState, image: AnyImage, freeze: bool):
+    def __init__(
+        self, network: NetworkState, image: AnyImage, freeze: bool, weights: Tensor | None = None
+    ):
         self.network, self.freeze = network, freeze
         self.image = PaddedImage(network, image)
+        self.weights = None if weights is None else Weights(network, weights)
         self.seen: list[Tensor] = []
         self.to_freeze: list[tuple[FrozenMoments, Moments]] = []
         self.advance = current_hooks().advance
@@ -89,6 +92,12 @@ class WholeExecution:
         frozen = own.moments
         if frozen is not None:
             return F.batch_norm(x, frozen.mean, frozen.var, training=False, eps=NORM_EPS)
+        if self.weights is not None:
+            found = strip_moments(x, self.weights.read_all(layer.scale))
+            self.seen.append(found.var)
+            if self.freeze:
+                self.to_freeze.append((own, found))
+            return F.batch_norm(x, found.mean, found.var, training=False, eps=NORM_EPS)
         y, mean, rstd = torch.native_batch_norm(x, None, None, None, None, True, 0.0, NORM_EPS)
         self.seen.append(rstd)
         if self.freeze:
@@ -101,9 +110,18 @@ class WholeExecution:
         network = self.network
         found = network.frozen_image.moments
         if network.standardized and found is None:
-            exact = to_float64(image)
-            var, mean = torch.var_mean(exact, correction=0)
-            found = Moments(exact.numel(), mean.to(image), var.to(image))
+            found = self.image_moments(image)
             if self.freeze:
                 self.to_freeze.append((network.frozen_image, found))
         return stem_input(around, found, network.dtype)
+
+    def image_moments(self, image: Tensor) -> Moments:
+        """One mean and variance of all channels of B,3,H,W."""
+        exact = to_float64(image)
+        if self.weights is None:
+            var, mean = torch.var_mean(exact, correction=0)
+            return Moments(exact.numel(), mean.to(image), var.to(image))
+        weights = self.weights.read_all(1)
+        flat = exact.flatten(0, 1)[:, None]  # a pixel's channels as so many pixels
+        size, mean, var = weighted_moments(flat, weights.repeat_interleave(3, 0))
+        return Moments(size, mean.to(image).view(()), var.to(image).view(()))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,12 +15,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from . import tiff
-from .metadata import Metadata, upright_xmp
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_DEPTH_AT = 24
-"""Where the bit depth stands, in the chunk IHDR, which always comes first."""
+from . import iptc, png, tiff
+from .metadata import Metadata
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Either byte order; the last two are BigTIFF's."""
@@ -42,7 +37,7 @@ class HighBitDepthPixels:
     """What libvips finds in a file.
 
     Attributes:
-        pixels: H,W,C in uint16 (or uint8), or float in [0, 1]; not turned by the orientation.
+        pixels: H,W,C in uint16 (or uint8), or float32, finite; not turned by the orientation.
         has_alpha: whether the last channel is alpha.
         orientation: as in EXIF, 1 to 8.
         pages: how many images the file holds.
@@ -86,9 +81,9 @@ def is_high_bit_depth(file: BinaryIO, image: Image.Image) -> bool:
 
     Asked of the file, since Pillow opens 16-bit colour as if it had 8.
     """
-    header = first_bytes(file, PNG_DEPTH_AT + 1)
-    if header.startswith(PNG_SIGNATURE):
-        return header[PNG_DEPTH_AT] > 8
+    header = first_bytes(file, png.DEPTH_AT + 1)
+    if header.startswith(png.SIGNATURE):
+        return header[png.DEPTH_AT] > 8
     if image.format == "TIFF":
         tags = image.tag_v2  # pyright: ignore[reportAttributeAccessIssue]
         return max(tags.get(BITS_PER_SAMPLE, (1,))) > 8
@@ -107,12 +102,12 @@ def source_of(path: Path) -> Any:
     return load_vips().Source.new_from_file(name)
 
 
-def read(path: Path, *, is_png: bool, layout: str = "") -> HighBitDepthPixels:
-    """Reads a PNG or TIFF file.
+def read(path: Path, kind: str, layout: str = "") -> HighBitDepthPixels:
+    """Reads a PNG, TIFF or AVIF file.
 
     Args:
         path: the file.
-        is_png: whether it is PNG; else TIFF.
+        kind: "PNG", "TIFF" or "AVIF".
         layout: of the pixels in the file, in words, for the messages.
 
     Raises:
@@ -120,11 +115,11 @@ def read(path: Path, *, is_png: bool, layout: str = "") -> HighBitDepthPixels:
             supported.
     """
     pyvips = load_vips()
-    load = pyvips.Image.pngload_source if is_png else pyvips.Image.tiffload_source
-    # "error" does for PNG; of TIFF, libvips fills the tiles that it cannot read with black.
-    strict = {"access": "sequential", "fail_on": "error" if is_png else "warning"}
+    loaders = {"PNG": "pngload_source", "TIFF": "tiffload_source", "AVIF": "heifload_source"}
+    # "error" does for others; of TIFF, libvips fills the tiles that it cannot read with black.
+    strict = {"access": "sequential", "fail_on": "warning" if kind == "TIFF" else "error"}
     try:
-        image = load(source_of(path), **strict)
+        image = getattr(pyvips.Image, loaders[kind])(source_of(path), **strict)
         if image.interpretation not in INTERPRETATIONS or image.bands > 4:
             raise HighBitDepthError(
                 f"has {image.bands} channels of a kind ({image.interpretation}) that cannot be "
@@ -142,10 +137,11 @@ def read(path: Path, *, is_png: bool, layout: str = "") -> HighBitDepthPixels:
             f"is damaged and cannot be read: {reason}. Copy it again."
         ) from error
     if pixels.dtype.kind == "f":
-        if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
+        if not np.isfinite(pixels).all():
             raise HighBitDepthError(
-                "has values outside 0 to 1. Scale it to 0..1 or to 16-bit integers."
+                "has values that are infinite or no numbers. Replace them, for instance by 0."
             )
+        pixels = pixels.astype(np.float32, copy=False)
     elif pixels.dtype not in (np.uint8, np.uint16):
         raise HighBitDepthError(
             f"has an unsupported pixel type ({pixels.dtype}). Convert it to 16 bits."
@@ -161,36 +157,38 @@ def read(path: Path, *, is_png: bool, layout: str = "") -> HighBitDepthPixels:
         pages=field("n-pages", 1),
         metadata=Metadata(
             icc=bytes(field("icc-profile-data", b"")),
-            xmp=upright_xmp(bytes(field("xmp-data", b""))),
+            xmp=bytes(field("xmp-data", b"")),
+            iptc=iptc.of_tiff_tags(bytes(field("iptc-data", b"")), None),
         ),
     )
 
 
 def encode(pixels: np.ndarray, metadata: Metadata, format: str) -> bytes:
-    """A whole PNG or TIFF file of H,W,C uint16.
+    """Makes a whole PNG or TIFF file of H,W,C uint16, or TIFF of float32.
 
-    PNG and TIFF hold the colour profile, EXIF, XMP and the resolution; PNG also the text.
+    PNG and TIFF hold the colour profile, EXIF, XMP, IPTC and the resolution; PNG also the text.
 
     Raises:
         HighBitDepthError: the library is missing.
     """
     pyvips = load_vips()
-    interpretation = "grey16" if pixels.shape[2] < 3 else "rgb16"
-    image = pyvips.Image.new_from_array(pixels, interpretation=interpretation)
+    grey = pixels.shape[2] < 3
+    kinds = {"u": ("rgb16", "grey16"), "f": ("scrgb", "b-w")}[pixels.dtype.kind]
+    image = pyvips.Image.new_from_array(pixels, interpretation=kinds[grey])
     if format == "png":
         return _with_metadata(image.pngsave_buffer(compression=4, keep="none"), metadata)
-    for name, block in (("icc-profile-data", metadata.icc), ("xmp-data", metadata.xmp)):
-        if block:
-            image.set_type(pyvips.GValue.blob_type, name, block)
+    if metadata.icc:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", metadata.icc)
     across, down = metadata.dpi or (72, 72)  # TIFF has to say something
     content = image.tiffsave_buffer(
         compression="deflate",
-        predictor="horizontal",
+        predictor="none" if pixels.dtype.kind == "f" else "horizontal",  # not all read the other
         resunit="inch",
         xres=across / 25.4,  # pixels a millimetre
         yres=down / 25.4,
     )
-    return tiff.with_exif(content, metadata.exif) if metadata.exif else content
+    tags = metadata.tiff_tags()
+    return tiff.with_exif(content, tags) if tags else content
 
 
 def _with_metadata(content: bytes, metadata: Metadata) -> bytes:
@@ -198,18 +196,10 @@ def _with_metadata(content: bytes, metadata: Metadata) -> bytes:
     small = io.BytesIO()
     mode = "L" if metadata.icc[16:20] == b"GRAY" else "RGB"
     Image.new(mode, (1, 1)).save(small, "PNG", **metadata.save_options("png"))
-    header, *pixels = [c for c in _chunks(content) if c[4:8] in (b"IHDR", b"IDAT", b"IEND")]
-    about = [c for c in _chunks(small.getvalue()) if c[4:8] not in (b"IHDR", b"IDAT", b"IEND")]
-    return b"".join([PNG_SIGNATURE, header, *about, *pixels])
-
-
-def _chunks(png: bytes) -> Iterator[bytes]:
-    """Length, type, data and checksum of every chunk."""
-    start = len(PNG_SIGNATURE)
-    while start < len(png):
-        end = start + int.from_bytes(png[start : start + 4], "big") + 12
-        yield png[start:end]
-        start = end
+    own = (b"IHDR", b"IDAT", b"IEND")
+    header, *pixels = [chunk for chunk in png.split(content) if chunk[4:8] in own]
+    about = [chunk for chunk in png.split(small.getvalue()) if chunk[4:8] not in own]
+    return b"".join([png.SIGNATURE, header, png.as_bytes(metadata.chunks), *about, *pixels])
 
 
 def decoder_warning(path: Path) -> str:

@@ -1,28 +1,50 @@
-"""What an image file says beside its pixels, carried from one file format to another."""
+"""What an image file says beside its pixels, carried from one file format to another.
+
+EXIF blocks are patched where they lie, XMP packets corrected; what is lost is said in writing.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, PngImagePlugin
 
+from . import exif as blocks
+from . import iptc as iim
+from . import tiff_exif
+from . import xmp as packets
+from .formats import BY_NAME
+
 log = logging.getLogger("devudp")
 
 ORIENTATION = ExifTags.Base.Orientation
-
-# A TIFF file's tags describe the image and the file's own inside; these describe the image.
 TIFF_TAGS_TO_KEEP = frozenset(
     {270, 271, 272, 274, 305, 306, 315, 316, 18246, 18249, 33432, 34665, 34853}
     | set(range(40091, 40096))
+    | {33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113}  # GeoTIFF
 )
-XMP_IN_TIFF = 700
+"""That describe the image, and not the file's own inside."""
+XMP_IN_TIFF, IPTC_IN_TIFF = 700, 33723
 XMP_IN_PNG = "XML:com.adobe.xmp"
 
 JPEG_SEGMENT = 65_000
 """A JPEG file's metadata come in segments of 64 KiB at most."""
+
+ENCODERS = (b"JFIF\0", b"JFXX\0", b"Ducky")
+"""Segments that say how a file was encoded, or hold a thumbnail."""
+
+CARRIED = (
+    b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496", b"Exif\0",
+    b"http://ns.adobe.com/xap/", b"http://ns.adobe.com/xmp/",
+)  # fmt: skip
+"""Segments that are carried in another way, or left out and said."""
+
+USUAL_DPI = (72, 96)
+"""Resolutions that say nothing: programs write them by themselves."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +53,16 @@ class Metadata:
 
     Attributes:
         icc: the colour profile.
-        exif: as Pillow writes it, the orientation set back to upright.
+        exif: the block as it lies in the file, made upright; of TIFF as Pillow writes it.
         xmp: the XMP packet, likewise.
         text: a PNG file's text (ComfyUI keeps its workflow there), or a comment.
         dpi: across and down.
+        iptc: the data sets (IIM).
+        photoshop: a JPEG file's other resources of Photoshop.
+        segments: a JPEG file's other segments, of cameras' makers.
+        chunks: of a PNG file, those that say what its colours are.
+        parts: what else the file holds and a result does not, such as a gain map.
+        lost: sentences on what else is lost.
     """
 
     icc: bytes = b""
@@ -42,57 +70,193 @@ class Metadata:
     xmp: bytes = b""
     text: dict[str, str] = field(default_factory=dict)
     dpi: tuple[float, float] | None = None
+    iptc: bytes = b""
+    photoshop: bytes = b""
+    segments: bytes = b""
+    chunks: tuple[tuple[bytes, bytes], ...] = ()
+    parts: tuple[str, ...] = field(default=(), compare=False)
+    lost: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
-    def of(cls, image: Image.Image) -> Metadata:
-        """Of an opened image, PNG fully loaded (its text may come last)."""
-        info = image.info
+    def of(cls, image: Image.Image, file: BinaryIO | None = None) -> Metadata:
+        """Returns that of an opened image, PNG fully loaded (its text may come last).
+
+        Args:
+            image: of Pillow.
+            file: the one that it lies in; of TIFF, where IPTC is read.
+        """
+        info, is_tiff = image.info, image.format == "TIFF"
         xmp = info.get("xmp") or info.get(XMP_IN_PNG) or b""
         dpi = info.get("dpi")
+        lost = _lost_of_tiff(image) if is_tiff else ()  # before all but the ones to keep go
+        exif = b"" if is_tiff else info.get("exif") or b""
         return cls(
             icc=info.get("icc_profile") or b"",
-            exif=exif_bytes(image.getexif(), is_tiff=image.format == "TIFF"),
-            xmp=upright_xmp(xmp.encode() if isinstance(xmp, str) else xmp),
+            exif=exif or exif_bytes(image.getexif(), is_tiff=is_tiff),
+            xmp=xmp.encode() if isinstance(xmp, str) else xmp,
             text=_text(image),
             dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
+            iptc=iim.of_image(image, file),
+            photoshop=iim.others_of(image),
+            segments=b"".join(_other_segments(image)),
+            parts=_parts_of(image),
+            lost=lost,
         )
 
+    def upright(self, size: tuple[int, int], *, turned: bool) -> Metadata:
+        """Returns it for an image of this width and height that has been turned upright.
+
+        Args:
+            size: of the upright image.
+            turned: whether it lay otherwise in the file.
+        """
+        exif, lost = self.exif, list(self.lost)
+        try:
+            exif = blocks.patched(exif, size) if exif else b""
+        except ValueError:
+            lost.append("its EXIF data are damaged and not kept")
+            exif = b""
+        xmp, named = packets.without_parts(packets.with_size(packets.upright(self.xmp), size))
+        parts = list(dict.fromkeys((*named, *self.parts)))
+        if "gain map" in parts and "second image" in parts:
+            parts.remove("second image")  # it is that one
+        if parts:
+            more = ", and its XMP no longer says so" if named else ""
+            lost.append(f"the file's {_joined(parts)} not kept{more}")
+        if turned and packets.has_regions(xmp):
+            lost.append("places in the image (faces) that its XMP names are for it unturned")
+        return dataclasses.replace(self, exif=exif, xmp=xmp, parts=(), lost=tuple(lost))
+
+    def losses(self, format: str) -> list[str]:
+        """Returns what a format cannot hold, in words."""
+        able = BY_NAME[format]
+        odd = self.dpi is not None and round(self.dpi[0]) not in USUAL_DPI
+        text = {key for key in self.text if format != "jpeg" or key != "Comment"}
+        too_large = "of more than 64 KiB"
+        found = {
+            "EXIF": self.exif and not able.exif,
+            "XMP": self.xmp and not able.xmp,
+            "IPTC": self.iptc and not able.iptc,
+            "text": text and format != "png",
+            "Photoshop's settings": self.photoshop and format != "jpeg",
+            "maker's further segments": self.segments and format != "jpeg",
+            "resolution": odd and not self.exif and format in ("webp", "avif", "jxl"),
+            f"EXIF {too_large}": format == "jpeg" and len(self.exif) > JPEG_SEGMENT,
+            f"XMP {too_large}": format == "jpeg" and len(self.xmp) > JPEG_SEGMENT,
+            f"IPTC {too_large}": format == "jpeg" and len(self.iptc) > JPEG_SEGMENT,
+            f"Photoshop's settings {too_large}": self._is_photoshop_too_large(format),
+        }
+        return [name for name, missing in found.items() if missing]
+
+    def _is_photoshop_too_large(self, format: str) -> bool:
+        both = len(_segment(self.iptc)) + len(self.photoshop)
+        return format == "jpeg" and bool(self.photoshop) and both > JPEG_SEGMENT
+
+    def said_of(self, format: str) -> tuple[str, ...]:
+        """Returns sentences on what is lost in a result of this format."""
+        losses = self.losses(format)
+        note = blocks.has_maker_note(self.exif) or blocks.has_interoperability(self.exif)
+        found = (f"{format.upper()} cannot hold its {' and '.join(losses)}: left out",)
+        moves = format == "tiff" and note and not tiff_exif.fits(self.exif)
+        said = (*self.lost, *(laid_out_anew() if moves else ()), *(found if losses else ()))
+        return tuple(dict.fromkeys(said))
+
     def save_options(self, format: str) -> dict[str, Any]:
-        """The arguments with which Pillow writes all of it that `format` can hold."""
+        """Returns the arguments with which Pillow writes all of it that `format` can hold."""
         options: dict[str, Any] = {}
-        if self.dpi and format != "webp":
+        if self.dpi and format in ("png", "jpeg", "tiff", "bmp"):
             options["dpi"] = self.dpi
-        if self.icc and format != "bmp":
+        if self.icc and BY_NAME[format].colour:
             options["icc_profile"] = self.icc
         if format == "png":
             options.update(exif=self.exif, pnginfo=self._png_text())
         elif format == "jpeg":
-            options.update(exif=_segment(self.exif, "EXIF"), xmp=_segment(self.xmp, "XMP"))
+            options.update(exif=_segment(self.exif), xmp=_segment(self.xmp))
+            others = b"" if self._is_photoshop_too_large(format) else self.photoshop
+            options["extra"] = iim.segment(_segment(self.iptc), others) + self.segments
             if "Comment" in self.text:
                 options["comment"] = self.text["Comment"].encode()
-        elif format == "webp":
+        elif format in ("webp", "jxl"):
             options.update(exif=self.exif, xmp=self.xmp)
+        elif format == "avif":  # whose writer lays out a block with an orientation anew
+            options.update(exif=blocks.without_orientation(self.exif), xmp=self.xmp)
         elif format == "tiff":
-            tags = Image.Exif()
-            if self.exif:
-                tags.load(self.exif)
-            if self.xmp:
-                tags[XMP_IN_TIFF] = self.xmp
-            options["exif"] = tags.tobytes()  # an Exif object would lose its inner blocks
+            options["exif"] = self.tiff_tags()
         return {name: value for name, value in options.items() if value != b""}
+
+    def tiff_tags(self) -> bytes:
+        """Returns EXIF, XMP and IPTC as the tags of a TIFF file; b"" if there are none."""
+        tags = Image.Exif()
+        if self.exif:
+            try:
+                tags.load(self.exif)
+                # Pillow would keep where it lay.
+                tags.get_ifd(blocks.EXIF_DIRECTORY).pop(blocks.INTEROPERABILITY, None)
+                tags.tobytes()
+            except Exception as error:  # whatever Pillow meets in a damaged block
+                log.warning("The image's EXIF data are damaged and not kept: %s", error)
+                tags = Image.Exif()
+        for name, block in ((XMP_IN_TIFF, self.xmp), (IPTC_IN_TIFF, self.iptc)):
+            if block:
+                tags[name] = block
+        return tags.tobytes() if len(tags) else b""  # an Exif object would lose its inner blocks
 
     def _png_text(self) -> PngImagePlugin.PngInfo:
         text = PngImagePlugin.PngInfo()
         for key, value in self.text.items():
             text.add_text(key, value)
+        if self.iptc:
+            text.add_text(iim.PNG_KEY, iim.as_png_text(self.iptc), zip=True)
         if self.xmp:
             text.add_itxt(XMP_IN_PNG, self.xmp.decode("utf-8", "replace"))
         return text
 
 
-def upright_xmp(xmp: bytes) -> bytes:
-    """The packet with its orientation, if it has one, set to 1."""
-    return re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))\d", rb"\g<1>1", xmp)
+def _joined(parts: list[str]) -> str:
+    """As the subject of "not kept"."""
+    return f"{' and '.join(parts)} {'are' if len(parts) > 1 else 'is'}"
+
+
+def laid_out_anew() -> tuple[str, ...]:
+    """Returns what to say of an EXIF block of which only the values are kept."""
+    return (
+        "its EXIF is laid out anew, without its directory on interoperability, and places that a "
+        "maker's note names may be wrong",
+    )
+
+
+def _lost_of_tiff(image: Image.Image) -> tuple[str, ...]:
+    """What is said of a TIFF file's tags."""
+    carried = TIFF_TAGS_TO_KEEP | tiff_exif.OF_IMAGE | tiff_exif.OF_BLOCK
+    others = sorted(set(image.getexif()) - carried)
+    names = ", ".join(map(str, others))
+    lost = (f"its own TIFF tags ({names}) are not kept",) if others else ()
+    note = blocks.MAKER_NOTE in image.getexif().get_ifd(blocks.EXIF_DIRECTORY)
+    return lost + (laid_out_anew() if note else ())
+
+
+def _other_segments(image: Image.Image) -> Iterator[bytes]:
+    """Those that are neither written by the encoder nor carried in another way."""
+    for name, content in getattr(image, "applist", ()):
+        number = int(name[3:]) if name.startswith("APP") else 14  # else a comment
+        if not content.startswith((*ENCODERS, *CARRIED)) and number not in (11, 13, 14):
+            yield bytes([0xFF, 0xE0 + number]) + (len(content) + 2).to_bytes(2, "big") + content
+
+
+def _parts_of(image: Image.Image) -> tuple[str, ...]:
+    """What else a JPEG file holds."""
+    parts = []
+    for name, content in getattr(image, "applist", ()):
+        if name == "APP2" and content.startswith(b"urn:iso:std:iso:ts:21496"):
+            parts.append("gain map")
+        if name == "APP11":
+            parts.append("content credentials (C2PA)" if b"c2pa" in content else "JPEG XT data")
+        if name == "APP1" and content.startswith(b"http://ns.adobe.com/xmp/extension/"):
+            parts.append("extended XMP")
+    more = getattr(image, "n_frames", 1) - 1 if image.format == "MPO" else 0
+    if more:
+        parts.append("second image" if more == 1 else "further images")
+    return tuple(dict.fromkeys(parts))
 
 
 def exif_of_tiff(file: BinaryIO) -> bytes:
@@ -108,13 +272,12 @@ def exif_of_tiff(file: BinaryIO) -> bytes:
 
 
 def exif_bytes(exif: Image.Exif, *, is_tiff: bool) -> bytes:
-    """What is kept of an image's EXIF data, upright."""
+    """Returns what is kept of an image's EXIF data, laid out anew."""
     if is_tiff:
         for tag in set(exif) - TIFF_TAGS_TO_KEEP:
             del exif[tag]
+        exif.get_ifd(blocks.EXIF_DIRECTORY).pop(blocks.INTEROPERABILITY, None)
         exif.bigtiff = False  # whose layout no other file has
-    if ORIENTATION in exif:
-        exif[ORIENTATION] = 1
     try:
         return exif.tobytes() if len(exif) else b""
     except Exception as error:  # whatever Pillow meets in a damaged block
@@ -125,15 +288,13 @@ def exif_bytes(exif: Image.Exif, *, is_tiff: bool) -> bytes:
 def _text(image: Image.Image) -> dict[str, str]:
     if image.format == "PNG":
         text: dict[str, str] = image.text  # pyright: ignore[reportAttributeAccessIssue]
-        # XMP and EXIF have their own places.
+        # XMP, EXIF and IPTC have their own places.
         return {k: str(v) for k, v in text.items() if k != XMP_IN_PNG and "Raw profile" not in k}
     comment = image.info.get("comment") or ""
     comment = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else comment
     return {"Comment": comment} if comment else {}
 
 
-def _segment(block: bytes, name: str) -> bytes:
-    if len(block) <= JPEG_SEGMENT:
-        return block
-    log.warning("The %s data, larger than 64 KiB, do not fit into JPEG and are left out.", name)
-    return b""
+def _segment(block: bytes) -> bytes:
+    """The block if it fits into JPEG; `losses` says if not."""
+    return block if len(block) <= JPEG_SEGMENT else b""

@@ -19,63 +19,109 @@ from PIL import ImageCms
 from torch import Tensor
 
 from ..bands.rows import bands_of
-from ..ops.dtypes import LARGEST, from_unit, to_unit
+from ..ops.dtypes import from_unit, to_unit
+from . import colour
+from . import icc as profiles
+from .formats import BY_NAME, advice
 from .metadata import Metadata
 
 log = logging.getLogger("devudp")
-
-FORMATS: dict[str, tuple[str, ...]] = {
-    "png": (".png",),
-    "jpeg": (".jpg", ".jpeg", ".jfif"),
-    "webp": (".webp",),
-    "tiff": (".tif", ".tiff"),
-    "bmp": (".bmp",),
-}
-"""What can be written, and the suffixes of each, the usual one first."""
-
-SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-"""Suffixes of the image files in a folder."""
 
 
 class ImageError(ValueError):
     """A file cannot be read or written as an image; the message says why and what to do."""
 
 
+class Unreadable(ValueError):
+    """Why a file is not read; the message goes on after the file's name."""
+
+
+class MissingPackage(Unreadable):
+    """What decodes a format is not installed."""
+
+    def __init__(self, format: str):
+        found = BY_NAME[format]
+        kind = found.label.split(":")[0].split(",")[0]
+        super().__init__(f"is of a kind ({kind}) that needs one more package. {advice(found)}")
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class RasterImage:
-    """A decoded image file, turned upright.
+class Origin:
+    """An image in a colour space of its own, as its file has it.
 
     Attributes:
-        pixels: 1,C,H,W float32 in [0, 1], C = 1 (grey) or 3, in the file's own colour space; or,
-            as it is stored, uint8 or uint16 over the whole range.
+        pixels: 1,C,H,W, upright; uint8, uint16 or float32.
+        space: what its numbers mean.
+    """
+
+    pixels: Tensor
+    space: colour.Space
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RasterImage:
+    """A decoded image file, turned upright, in sRGB.
+
+    Attributes:
+        pixels: 1,C,H,W float32 in [0, 1], C = 1 (grey) or 3; or, as it is stored, uint8 or uint16
+            over the whole range.
         alpha: 1,1,H,W likewise, or None.
         bits: 8 or 16, what it takes to write it without loss.
         metadata: what else the file says.
+        origin: what the file has, where that is not sRGB; the result goes back there.
+        format: the file's, as in `formats.py`; "" if it comes from elsewhere.
     """
 
     pixels: Tensor
     alpha: Tensor | None = None
     bits: int = 8
     metadata: Metadata = dataclasses.field(default_factory=Metadata)
+    origin: Origin | None = None
+    format: str = ""
 
 
 def from_array(
-    pixels: np.ndarray, has_alpha: bool, orientation: int, bits: int, metadata: Metadata
+    pixels: np.ndarray,
+    has_alpha: bool,
+    orientation: int,
+    bits: int,
+    metadata: Metadata,
+    space: colour.Space | None = None,
 ) -> RasterImage:
-    """H,W,C whole numbers, or floats in [0, 1], to an image as it is stored."""
+    """Makes an image of H,W,C integers, or floats, as they are stored.
+
+    Args:
+        pixels: as decoded.
+        has_alpha: whether the last channel is alpha.
+        orientation: how to turn them, as in EXIF.
+        bits: 8 or 16.
+        metadata: as the file has it.
+        space: what the numbers mean, where no colour profile says it.
+
+    Raises:
+        ColourError: the colours cannot be converted.
+    """
     pixels = upright(pixels, orientation)
+    metadata = metadata.upright((pixels.shape[1], pixels.shape[0]), turned=orientation != 1)
     # torch does not know negative strides; numpy calls an array of one row contiguous with them.
-    pixels = pixels.copy() if min(pixels.strides) < 0 else np.ascontiguousarray(pixels)
+    usable = min(pixels.strides) >= 0 and pixels.flags.writeable
+    pixels = np.ascontiguousarray(pixels) if usable else pixels.copy()
     channels = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     if channels.is_floating_point():
         channels = channels.float()
     colours = channels[:, :-1] if has_alpha else channels
+    alpha = channels[:, -1:] if has_alpha else None
     # A profile's header says what pixels it is for. One for others (CMYK that was converted,
     # RGB's in a grey image) would mislead.
     wanted = b"GRAY" if colours.shape[1] == 1 else b"RGB "
-    if metadata.icc[16:20] != wanted or not is_whole_profile(metadata.icc):
+    if profiles.kind(metadata.icc) != wanted or not is_whole_profile(metadata.icc):
         metadata = dataclasses.replace(metadata, icc=b"")
-    return RasterImage(colours, channels[:, -1:] if has_alpha else None, bits, metadata)
+    if metadata.icc:
+        space = colour.space_of_icc(metadata.icc, colours.shape[1])
+    if space is None:
+        return RasterImage(colours, alpha, bits, metadata)
+    seen = colour.to_srgb(colours, space)
+    return RasterImage(seen, alpha, bits, metadata, Origin(colours, space))
 
 
 def is_whole_profile(icc: bytes) -> bool:
@@ -108,13 +154,13 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
-def to_array(image: RasterImage, dtype: type[np.unsignedinteger]) -> np.ndarray:
-    """H,W,C whole numbers, C = 1 to 4 with the alpha last; rounded, not cut off.
+def to_array(image: RasterImage, dtype: type[np.number]) -> np.ndarray:
+    """H,W,C integers (or float32), C = 1 to 4 with the alpha last; rounded, not cut off.
 
     What is stored so already is not copied: the array is not to be changed.
     """
     parts = [image.pixels] if image.alpha is None else [image.pixels, image.alpha]
-    wanted = next(kind for kind in LARGEST if np.iinfo(dtype).max == LARGEST[kind])
+    wanted = {np.uint8: torch.uint8, np.uint16: torch.uint16, np.float32: torch.float32}[dtype]
     if image.alpha is None and image.pixels.dtype == wanted:
         return image.pixels[0].permute(1, 2, 0).contiguous().cpu().numpy()
     out = np.empty((*image.pixels.shape[-2:], sum(part.shape[1] for part in parts)), dtype)

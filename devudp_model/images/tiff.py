@@ -6,6 +6,7 @@ are looked for in the file before it is decoded.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from PIL import Image, TiffImagePlugin
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_SIZES, PLANAR = 273, 277, 278, 279, 284
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
+SUB_DIRECTORIES, DNG_VERSION = 330, 50706
+
 UNCOMPRESSED, OLD_JPEG, YCBCR = 1, 6, 6
 
 RARE = (34887, 34925, 50000, 50001, 52546)
@@ -25,11 +28,17 @@ RARE = (34887, 34925, 50000, 50001, 52546)
 EXIF_DIRECTORIES = (34665, 34853)
 """The tags that point to directories of their own: of the camera, and of the place."""
 
-NUMBERS = {1: np.dtype("u1"), 3: np.dtype("u2"), 4: np.dtype("u4"), 16: np.dtype("u8")}
+NUMBERS = {
+    1: np.dtype("u1"), 3: np.dtype("u2"), 4: np.dtype("u4"), 7: np.dtype("u1"),
+    13: np.dtype("u4"), 16: np.dtype("u8"),
+}  # fmt: skip
 """Whole numbers, by the types of a directory's entries."""
 
 MOST_TAGS = 4096
 """A directory with more is damaged."""
+
+MOST_RAW_IMAGES = 16
+"""Previews and the like in a raw file."""
 
 MOST_PAGES = 1000
 """No more are counted: it takes time, and one too many is enough."""
@@ -62,6 +71,33 @@ def read_tags(file: BinaryIO) -> dict[int, tuple[int, ...]]:
     return next((tags for _, tags in _directories(file, _LAYOUT)), {})
 
 
+def block(file: BinaryIO, tag: int) -> bytes:
+    """Returns a tag's values as they lie in the file, numbers of 32 bits in the usual order."""
+    numbers = next((tags.get(tag, ()) for _, tags in _directories(file, (tag,))), ())
+    if max(numbers, default=0) < 256:
+        return bytes(numbers)
+    return b"".join(number.to_bytes(4, "little") for number in numbers)
+
+
+def check_not_cut_off(file: BinaryIO, size: int) -> None:
+    """Checks that the parts of all images of a raw file lie within its `size` bytes.
+
+    Cameras' layouts differ, so nothing else is compared.
+
+    Raises:
+        TiffError: the end is missing.
+    """
+    for _, tags in itertools.islice(_directories(file, _LAYOUT), MOST_RAW_IMAGES):
+        for place in (0, *tags.get(SUB_DIRECTORIES, ())[:MOST_RAW_IMAGES]):
+            inner = next(_directories(file, _LAYOUT, place))[1] if place else tags
+            for starts, sizes in ((STRIP_OFFSETS, STRIP_SIZES), (TILE_OFFSETS, TILE_SIZES)):
+                pairs = zip(inner.get(starts, ()), inner.get(sizes, ()), strict=False)
+                if any(start + count > size for start, count in pairs):
+                    raise TiffError(
+                        "is damaged (cut off?): the end is missing. Copy or download it again."
+                    )
+
+
 def is_big(file: BinaryIO, order: str = "any") -> bool:
     """Whether it is a BigTIFF file, of a byte order: "little", "big" or "any"."""
     file.seek(0)
@@ -70,7 +106,7 @@ def is_big(file: BinaryIO, order: str = "any") -> bool:
 
 
 def _directories(
-    file: BinaryIO, wanted: Sequence[int]
+    file: BinaryIO, wanted: Sequence[int], first: int = 0
 ) -> Iterator[tuple[int, dict[int, tuple[int, ...]]]]:
     """Where each directory lies, and the values of the tags that are wanted."""
     file.seek(0)
@@ -78,7 +114,7 @@ def _directories(
     order: Any = "little" if start[:2] == b"II" else "big"
     big = int.from_bytes(start[2:4], order) == 43  # BigTIFF: other widths of the same things
     wide, entry = (8, 20) if big else (4, 12)
-    offset = int.from_bytes(start[8:16] if big else start[4:8], order)
+    offset = first or int.from_bytes(start[8:16] if big else start[4:8], order)
     while offset:
         file.seek(offset)
         count = int.from_bytes(file.read(8 if big else 2), order)
@@ -117,8 +153,9 @@ def _values(file: BinaryIO, entry: bytes, order: Any, wide: int) -> tuple[int, .
 
 
 _LAYOUT = (
-    WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP,
+    SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP,
     STRIP_SIZES, PLANAR, *EXIF_DIRECTORIES, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES,
+    SUB_DIRECTORIES, DNG_VERSION,
 )  # fmt: skip
 
 
@@ -200,15 +237,15 @@ def with_exif(content: bytes, exif: bytes) -> bytes:
     content += b"\0" * (len(content) % 2)
     # Pillow lays out the new tags, with absolute places of their values; only the table is moved.
     block = added.tobytes(len(content))
-    table = _entries(block, 0, order)
-    table.update(_entries(content, int.from_bytes(content[4:8], order), order))
+    table = entries_at(block, 0, order)
+    table.update(entries_at(content, int.from_bytes(content[4:8], order), order))
     block += b"\0" * (len(block) % 2)
     place = len(content) + len(block)
     joined = len(table).to_bytes(2, order) + b"".join(table[tag] for tag in sorted(table))
     return content[:4] + place.to_bytes(4, order) + content[8:] + block + joined + bytes(4)
 
 
-def _entries(content: bytes, start: int, order: Any) -> dict[int, bytes]:
+def entries_at(content: bytes, start: int, order: Any) -> dict[int, bytes]:
     """The 12 bytes of each tag of the directory at `start`."""
     count = int.from_bytes(content[start : start + 2], order)
     entries = [content[start + 2 + 12 * i : start + 14 + 12 * i] for i in range(count)]

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .batch_norm import conv_norm
-from .instance_norm import NORM_EPS, InstanceNorm
+from .instance_norm import NORM_EPS, InstanceNorm, normalize
 from .topology import Operation, Operations, residual_block
 
 Variant = Literal["devudp", "devudp-dt"]
@@ -47,9 +47,8 @@ def standardize(x: Tensor) -> Tensor:
 
     Shapes: B,C,H,W to B,C,H,W.
     """
-    # Not torch.var_mean over a 16-bit tensor: the difference to -1 is what has to be kept.
-    var, mean = torch.var_mean(x.float(), dim=(1, 2, 3), correction=0, keepdim=True)
-    return ((x.float() - mean) * torch.rsqrt(var + STANDARDIZE_EPS)).to(x.dtype)
+    # In float32: the difference to -1 is what has to be kept.
+    return normalize(x.float(), (1, 2, 3), STANDARDIZE_EPS)[0].to(x.dtype)
 
 
 def pad_to_stride(x: Tensor, stride: int = STRIDE, min_side: int = MIN_SIDE) -> Tensor:

@@ -8,6 +8,30 @@ from torch import Tensor, nn
 NORM_EPS = 1e-5
 
 
+def mean_in_steps(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Averages B,C,H,W over `dims`, which stay with size 1: first each row, then the rows, ...
+
+    What runs an exported file may add up all that one mean goes over in a single float32 number,
+    which loses digits from half a megapixel on. Sums of one axis are short enough. Some programs
+    merge two means that follow each other into one again, hence the subtraction between them,
+    which also keeps the digits of a mean that is large beside the deviation.
+    """
+    last, *others = sorted(dims, reverse=True)
+    x = x.mean(last, keepdim=True)
+    for dim in others:
+        first = x.narrow(dim, 0, 1)
+        x = first + (x - first).mean(dim, keepdim=True)
+    return x
+
+
+def normalize(x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """float32 `x` with mean 0 and deviation 1 over `dims`; its mean and 1 / deviation."""
+    mean = mean_in_steps(x, dims)
+    centred = x - mean
+    scale = torch.rsqrt(mean_in_steps(centred * centred, dims) + eps)
+    return centred * scale, mean, scale
+
+
 class InstanceNormFunction(torch.autograd.Function):
     """InstanceNorm with its gradient in closed form: a third of what autograd would do and keep."""
 
@@ -66,5 +90,4 @@ class InstanceNorm(nn.Module):
             return InstanceNormOnCPU.apply(x)  # pyright: ignore[reportReturnType]
         if x.requires_grad:
             return InstanceNormFunction.apply(x)  # pyright: ignore[reportReturnType]
-        var, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
-        return ((x.float() - mean) * torch.rsqrt(var + NORM_EPS)).to(x.dtype)
+        return normalize(x.float(), (2, 3), NORM_EPS)[0].to(x.dtype)

@@ -40,6 +40,25 @@ DOT_WHITE = 0.8
 DOT_CONTRAST = 2.0
 """A dark spot of the input may have this many times its contrast in the model's image."""
 
+LAMP = (0.5, 0.8)
+"""`fill_rims` starts near places of the input of the first brightness and has its full effect from
+the second on, ..."""
+
+RIM, RIM_REACH = 13, 12
+"""... on dark structures of the model's image that are narrower than the first, at most the second
+number of pixels away from the lamp, ..."""
+
+RIM_DARK = (0.1, 0.3)
+"""... where the input is dark: it has its full effect below the first brightness, none above the
+second. Else it would fill what blur has taken from dark letters on a white page."""
+
+RIM_FILLED = 0.9
+"""They get this share of the brightness around them: what is noise hardly changes."""
+
+DIP_CONTRAST, DIP_FLOOR = 1.5, 0.04
+"""A dark structure of the input may have that many times its contrast in the model's image; what is
+darker than the second has the contrast that it would have there."""
+
 WHITE = (0.8, 0.98)
 """`keep_white` starts at the first value of the input and has its full effect at the second."""
 
@@ -74,8 +93,10 @@ def mean_along(x: Tensor, radius: int, dim: int) -> Tensor:
     return total.div_(count.to(x.dtype).view(shape))
 
 
-def noise_variance(image: Tensor) -> Tensor:
+def noise_variance(image: Tensor, weights: Tensor | None = None) -> Tensor:
     """Variance of the noise in B,C,H,W, for each channel (1,C,1,1).
+
+    Squares with a pixel whose weight (B,1,H,W) is 0 do not count.
 
     From the median of the finest diagonal detail (Donoho, Johnstone: Ideal spatial adaptation by
     wavelet shrinkage, 1994): of squares of 2x2 pixels, evenly spaced over the image.
@@ -89,6 +110,14 @@ def noise_variance(image: Tensor) -> Tensor:
         for y, x in ((0, 0), (0, 1), (1, 0), (1, 1))
     )
     detail = ((a - b - c + d) / 2).abs().transpose(0, 1).flatten(1)
+    if weights is not None:
+        seen = torch.stack([
+            to_unit(weights[:, 0, y:height:step, x:width:step]) > 0
+            for y, x in ((0, 0), (0, 1), (1, 0), (1, 1))
+        ]).all(0).flatten()  # fmt: skip
+        if not seen.any():
+            return torch.zeros(1, image.shape[1], 1, 1, device=image.device)
+        detail = detail[:, seen]
     sigma = detail.median(1).values / MEDIAN_OF_NORMAL
     return sigma.square().view(1, -1, 1, 1)
 
@@ -172,7 +201,27 @@ def calm_colours(image: Tensor, output: Tensor) -> Tensor:
     return output - (1 - COLOUR_SHARE) * (change - change.mean(1, keepdim=True))
 
 
-FilterName = Literal["fill_dots", "keep_white", "calm_colours"]
+def fill_rims(image: Tensor, output: Tensor) -> Tensor:
+    """The model's image without the dark rims that it makes round lamps.
+
+    A dark structure near a lamp, narrower than `RIM`, stays as far as the input has it too.
+
+    Args:
+        image, output: B,C,H,W in [0, 1].
+    """
+    grey = image.mean(1, keepdim=True)
+    lamps = window_mean(grey, 1)  # a hot pixel is none
+    if output.is_cpu and lamps.max() <= LAMP[0]:
+        return output  # on a GPU this would be waited for
+    near = ((window_max(lamps, RIM_REACH) - LAMP[0]) / (LAMP[1] - LAMP[0])).clamp(0, 1)
+    dark = ((RIM_DARK[1] - grey) / (RIM_DARK[1] - RIM_DARK[0])).clamp(0, 1)
+    around = closing(grey, RIM // 2)
+    dip = (DIP_CONTRAST * (around - grey) / around.clamp(min=DIP_FLOOR)).clamp(0, 1)
+    filled = RIM_FILLED * closing(output, RIM // 2) * (1 - dip)
+    return output + near * dark * (filled - output).clamp(min=0)
+
+
+FilterName = Literal["fill_dots", "fill_rims", "keep_white", "calm_colours"]
 
 
 class Filter(NamedTuple):
@@ -184,6 +233,7 @@ class Filter(NamedTuple):
 
 FILTERS: dict[FilterName, Filter] = {
     "fill_dots": Filter(fill_dots, 2 * DOT_RADIUS),
+    "fill_rims": Filter(fill_rims, max(RIM_REACH, 2 * (RIM // 2)) + 1),
     "keep_white": Filter(keep_white, 0),
     "calm_colours": Filter(calm_colours, 0),
 }

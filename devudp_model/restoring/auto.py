@@ -31,7 +31,7 @@ from .exposure import every
 from .first_look import LEAST_PIXELS, Look, look_at, telling_frames
 from .restoration import Options
 from .tasks import Task
-from .validate import is_flat
+from .validate import is_flat, is_one_colour
 
 AUTO = "auto"
 """What nodes and command line offer beside the tasks' names."""
@@ -140,9 +140,9 @@ def choose(image: Tensor) -> Choice:
         image, weights = content.image, content.weights
         if is_flat(image):
             light = float(to_linear(to_unit(sampled(image, every(*image.shape[2:])))).mean())
-            return unchanged(
-                "a single colour", Look(light, light, 0, 1, 1, 0, 0, 1, 0, False, False)
-            )
+            look = Look(light, light, 0, 1, 1, 0, 0, 1, 0, False, False)
+            plain = is_one_colour(image)
+            return unchanged("a single colour" if plain else without_information(look), look)
         every_weight = [None] * len(image) if weights is None else weights.split(1)
         looks = [
             look_at(frame, weight)

@@ -24,9 +24,10 @@ from torch import Tensor
 from ..bands.rows import AnyImage, bands_of, read_rows
 from ..bands.workers import Order, in_parallel, worker_count
 from ..engine.hooks import Finished
-from ..engine.statistics import Moments
+from ..engine.statistics import Moments, moments_of
 from ..ops.dtypes import from_colour, from_unit, to_colour, to_unit
 from ..ops.filters import DETAIL_REACH, FILTERS, GREY_LEVEL, FilterName, detail_transfer
+from .exposure import Curve
 from .tasks import TASK_SPECS, Task
 
 MIN_ROWS = 32
@@ -60,7 +61,7 @@ class Match(NamedTuple):
         floor: variance of the input below which there is no detail in it (1,C,1,1).
         detail: how much of the detail is to be the input's own (0..1).
         bounded: whether the input bounds the model's image, which then has the input's exposure.
-        tone: exponent of the tone curve that gives the result the scene's brightness (exposure.py).
+        curve: gives the result the scene's brightness (see exposure.py); None for the model's.
         share: how much of the new exposure is taken: 0 for the input's, 1 for the scene's.
     """
 
@@ -68,7 +69,7 @@ class Match(NamedTuple):
     floor: Tensor
     detail: float = 0.0
     bounded: bool = False
-    tone: float = 1.0
+    curve: Curve | None = None
     share: float = 1.0
 
 
@@ -79,7 +80,7 @@ def match(
     detail: float = 0.0,
     *,
     noise: Tensor | float = 0.0,
-    tone: float = 1.0,
+    curve: Curve | None = None,
 ) -> Match:
     """What the tasks take from whole images.
 
@@ -87,12 +88,32 @@ def match(
         image, output: mean and variance of the input and of the model's image (1,C,1,1), over
             the pixels of one image, or of all images of a batch that share their statistics.
         exposure: 0 for the input's exposure, 1 for the model's, or between.
-        detail, tone: see `Match`.
+        detail, curve: see `Match`.
         noise: variance of the input's noise (1,C,1,1).
     """
     floor = (DETAIL_FLOOR * image.var + NOISE_FLOOR * noise).clamp(min=GREY_LEVEL**2)
     exposed = None if exposure == 1 else exposure_match(image, output)
-    return Match(exposed, floor, detail, tone=tone, share=exposure)
+    return Match(exposed, floor, detail, curve=curve, share=exposure)
+
+
+def both_moments(
+    image: Tensor, output: AnyImage, weights: Tensor | None = None
+) -> tuple[Moments, Moments]:
+    """Measures the input, B,C,H,W, and the model's image of it, B,3,H,W, with these weights."""
+    bands, device = list(bands_of(image)), output.device
+
+    def before(number: int) -> Tensor:
+        return to_colour(read_rows(image, *bands[number]), device)
+
+    def after(number: int) -> Tensor:
+        return read_rows(output, *bands[number])
+
+    def weigh(number: int) -> Tensor:
+        assert weights is not None
+        return to_unit(read_rows(weights, *bands[number]).to(device))
+
+    count = None if weights is None else weigh
+    return moments_of(before, len(bands), count), moments_of(after, len(bands), count)
 
 
 def exposure_match(image: Moments, output: Moments) -> Affine:
@@ -107,7 +128,7 @@ def exposure_match(image: Moments, output: Moments) -> Affine:
 
 def expose(output: Tensor, matched: Match) -> Tensor:
     """`output` (B,C,H,W) with the exposure asked for: the input's, the scene's, or between."""
-    toned = output if matched.tone == 1 else output.clamp(0, 1) ** matched.tone
+    toned = output if matched.curve is None else matched.curve(output)
     if matched.exposure is None:
         return toned
     return (1 - matched.share) * matched.exposure(output) + matched.share * toned

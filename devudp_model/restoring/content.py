@@ -13,13 +13,13 @@ All functions are pure and give the same numbers whatever the number of threads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..bands.rows import bands_of, read_rows
+from ..engine.hooks import Finished
 from ..ops.dtypes import from_unit, indexable, to_unit
 
 UNIFORM = 2.5 / 255
@@ -68,8 +68,7 @@ class Region(NamedTuple):
         return self == (0, x.shape[-2], 0, x.shape[-1])
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """What counts of a batch.
 
     Attributes:
@@ -82,6 +81,11 @@ class Content:
     image: Tensor
     weights: Tensor | None
     region: Region
+
+
+def whole(image: Tensor) -> Content:
+    """All of B,C,H,W."""
+    return Content(image[:, :3], None, Region(0, image.shape[2], 0, image.shape[3]))
 
 
 def content_of(image: Tensor) -> Content | None:
@@ -114,6 +118,32 @@ def content_of(image: Tensor) -> Content | None:
     return Content(inner.of(colour), weights, region)
 
 
+def show_whole(finished: Finished | None, result: Tensor, region: Region) -> Finished | None:
+    """What is shown rows of the region of B,C,H,W, and passes on whole rows, with the frame."""
+    if finished is None or region.is_whole(result):
+        return finished
+    frame, height = -1, result.shape[2]
+
+    def show(rows: Tensor, start: int, inner_height: int) -> None:
+        nonlocal frame
+        frame += start == 0
+        last = start + rows.shape[2] == inner_height
+        top = region.top + start if start else 0
+        bottom = height if last else region.top + start + rows.shape[2]
+        finished(read_rows(result, frame, top, bottom)[:, :3], top, height)
+
+    return show
+
+
+def keep_hidden(image: Tensor, mask: Tensor, result: Tensor) -> None:
+    """Gives hidden pixels of B,4,H,W their own colour back where the mask (B,1,H,W) is 0."""
+    for frame, start, stop in bands_of(image):
+        rows = read_rows(image, frame, start, stop)
+        off = read_rows(mask, min(frame, len(mask) - 1), start, stop).to(rows.device) <= 0
+        place = indexable(read_rows(result, frame, start, stop))
+        place.copy_(torch.where((rows[:, 3:] <= 0) & off, indexable(rows), place))
+
+
 def is_opaque(alpha: Tensor) -> bool:
     """True if B,1,H,W is 1 everywhere."""
     return all(bool((to_unit(read_rows(alpha, *band)) >= 1).all()) for band in bands_of(alpha))
@@ -144,15 +174,19 @@ def visible_mean(colour: Tensor, alpha: Tensor) -> Tensor:
 
 def fill_hidden(colour: Tensor, alpha: Tensor) -> Tensor:
     """B,C,H,W with the mean of each image's visible pixels where B,1,H,W is 0: a copy."""
-    filled = colour.clone()
+    return fill_in_place(colour.clone(), alpha)
+
+
+def fill_in_place(colour: Tensor, alpha: Tensor) -> Tensor:
+    """`fill_hidden` of B,C,H,W itself, which is returned."""
     for frame in range(len(colour)):
         one = slice(frame, frame + 1)
         mean = from_unit(visible_mean(colour[one], alpha[one]), colour.dtype)
         for band in bands_of(colour[one]):
             hidden = to_unit(read_rows(alpha[one], *band)) <= 0
-            place = indexable(read_rows(filled[one], *band))
+            place = indexable(read_rows(colour[one], *band))
             place.copy_(torch.where(hidden, indexable(mean), place))
-    return filled
+    return colour
 
 
 def within_frames(colour: Tensor) -> Region:

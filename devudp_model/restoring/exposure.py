@@ -1,57 +1,90 @@
-"""How bright the result should be, judged from the scene: a night stays a night.
+"""How bright the result should be: a night stays a night, and black stays black.
 
-The generator forgets its input's exposure and brings every image to that of an average photograph.
-A street at night becomes fog that way. What a dark image still has of its scene is the shape of its
-brightness: how bright its lights are beside the rest, where it is bright, its colours. A ridge
-regression on such numbers, none of which depends on the exposure, predicts the mean of a good
-photograph of the scene. The training fits it on its sharp photographs and keeps it in the
-checkpoint's metadata.
+The generator forgets its input's exposure and brings every image to that of an average photograph,
+and each channel to full contrast. A street at night becomes fog that way, and red light grey. So
+the model's image goes through a `Curve` of each channel: monotone, the same for all pixels, tiles
+and frames. It does three things:
 
-The prediction only ever darkens, and only where there is something as bright as a lamp: an
-underexposed image without any says too little of how dark the scene was.
+- It gives the result the scene's mean. What a dark image still has of its scene is the shape of its
+  brightness: how bright its lights are beside the rest, where it is bright, its colours. A ridge
+  regression on such numbers, none of which depends on the exposure, predicts the mean of a good
+  photograph of the scene (see scene.py).
+- It holds black places down, and their noise with them. In a scene that is predicted to be dark,
+  these are all that hold no information (`NO_INFORMATION`); else the darkest hundredth. Lamps stay,
+  as the upper part of the curve is straight.
+- It leaves a channel that is hardly there without full contrast: light of one colour keeps it.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..bands.rows import AnyImage, sampled
+from ..bands.rows import AnyImage, bands_of, read_rows
 from ..ops.degrade import to_linear
 from ..ops.dtypes import to_unit
-
-SIDE = 96
-"""Images are averaged to this many squares a side, which also takes their noise."""
-
-QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
-GRID = 3
+from .blocks import Blocks, blocks_of
+from .scene import SceneModel
 
 USUAL_MEAN = 0.45
 """Mean of an average photograph, and of the generator's result, in [0, 1]."""
 
-NIGHT_BELOW = 0.30
-"""Predicted means below this darken the result."""
+CALM, TRUST_DOWN, TRUST_UP = 0.03, 0.9, 1.0
+"""Predictions that near to `USUAL_MEAN` change nothing; beyond, the result's mean follows them by
+these shares, down and up."""
 
-DARKENING = 1.6
-"""The result's mean falls by this much for each 1 that the prediction is below `NIGHT_BELOW`."""
-
-DARKEST_MEAN = 0.16
-"""The result's mean is not taken below this."""
+DARKEST_MEAN, DARKEST_UNLIT, BRIGHTEST_MEAN = 0.16, 0.24, 0.62
+"""The result's mean is not taken below the first, or below the second where there are no lights,
+nor above the third."""
 
 LIGHTS, LIGHTS_FULL = 0.6, 0.9
 """Brightness of the brightest 0.2 % from which an image has lights, and surely has."""
 
+LAMP, LAMPS = 3, 4
+"""Of small lamps and stars, so many squares of so many pixels are that bright. (A hot pixel alone
+is not.)"""
+
 SAMPLED_PIXELS = 2**16
 """Quantiles are those of about this many pixels, evenly spaced."""
 
-MAX_TONE = 4.0
-"""Largest exponent of the tone curve."""
+MIN_TONE, MAX_TONE = 0.6, 4.0
+"""Smallest and largest exponent of the curve."""
+
+BLACK, LEAST_HELD = 0.06, 0.4
+"""Black places come down to the first, but in scenes that are not dark at most to this share of
+what they are in the model's image."""
+
+LEAST_BLACK, MOST_BLACK = 0.004, 0.8
+"""Limits of that level in the model's image."""
+
+NO_INFORMATION = 4 / 255
+"""In a dark scene, places that are not brighter are black."""
+
+NIGHT, MEDIAN_SHARE = (0.35, 0.39), 0.5
+"""Predicted means: up to the first a scene is dark. From the second on, black is at most this share
+of the image's median."""
+
+DARK_SCENE, DARKEST_SHARE = (0.38, 0.43), 0.01
+"""Predicted means: from the second on, only this share of the places, the darkest, is black."""
+
+NOISE_HELD = 1.0
+"""In dark scenes so many standard deviations of the noise in black places are held down with them:
+above the black places, the curve is steep."""
+
+KEPT = 0.4
+"""This share of the levels above black, the brightest, is left as it is."""
+
+MOST_COLOUR_GAIN, COLOUR_QUANTILES = 6.0, (0.02, 0.995)
+"""A channel gets at most so many times the contrast, beside the strongest, that it has in the
+input's linear light between these quantiles."""
+
+HALF_LEVEL = 0.5 / 255 / 12.92
+"""In linear light; less contrast is rounding."""
 
 
 def every(height: int, width: int) -> int:
@@ -59,124 +92,149 @@ def every(height: int, width: int) -> int:
     return max(math.isqrt(height * width // SAMPLED_PIXELS), 1)
 
 
-def features(image: Tensor) -> Tensor:
-    """What describes a scene whatever its exposure: C,H,W in [0, 1], C = 1 or 3, to 1 dimension."""
-    small = squares(image[None]).clamp(0, 1)
-    light = to_linear(small.expand(-1, 3, -1, -1))[0].cpu()
-    grey = light.mean(0)
-    mean = grey.mean().clamp(min=1e-5)
-    quantiles = torch.quantile(grey.flatten(), torch.tensor(QUANTILES)) / mean
-    saturation = (light.amax(0) - light.amin(0)).mean() / mean
-    grid = F.adaptive_avg_pool2d(grey[None], GRID).flatten() / mean
-    return torch.cat([
-        (quantiles + 0.02).log(),
-        (grey.std() / mean + 0.02).log()[None],
-        saturation[None],
-        light.mean((1, 2)) / mean,
-        (grid + 0.05).log(),
-    ])  # fmt: skip
-
-
-def squares(image: Tensor) -> Tensor:
-    """The means of `SIDE` x `SIDE` parts of 1,C,H,W, float32."""
-    if image.dtype == torch.float32:
-        return F.adaptive_avg_pool2d(image, SIDE)
-    height = image.shape[2]  # by rows of parts: never all of it in float32
-    found = torch.empty(*image.shape[:2], SIDE, SIDE, device=image.device)
-    for row in range(SIDE):
-        start, stop = row * height // SIDE, -(-(row + 1) * height // SIDE)
-        part = to_unit(image[:, :, start:stop])
-        found[:, :, row : row + 1] = F.adaptive_avg_pool2d(part, (1, SIDE))
-    return found
-
-
-def has_lights(image: Tensor) -> float:
-    """0 to 1: whether something in B,C,H,W is as bright as a lamp."""
+def has_lights(image: Tensor, weights: Tensor | None = None) -> float:
+    """0 to 1: whether something in B,C,H,W is as bright as a lamp, of what is visible."""
     step = every(*image.shape[2:])
     brightest = to_unit(image[..., ::step, ::step]).amax(1).flatten()
+    if weights is not None:
+        seen = to_unit(weights[..., ::step, ::step]).flatten() > 0
+        brightest = brightest[seen] if bool(seen.any()) else brightest
     level = torch.quantile(brightest[: 2**24], 0.998).item()
+    level = max(level, lamp_level(image))
     return min(max((level - LIGHTS) / (LIGHTS_FULL - LIGHTS), 0.0), 1.0)
 
 
-@dataclass(frozen=True)
-class SceneModel:
-    """A linear model of a photograph's mean.
+def lamp_level(image: Tensor) -> float:
+    """The brightness that `LAMPS` squares of `LAMP` pixels of B,C,H,W have; 0 in small images."""
+    found = torch.zeros(LAMPS, device=image.device)
+    for band in bands_of(image, LAMP):
+        grey = to_unit(read_rows(image, *band)).mean(1)
+        if min(grey.shape[1:]) >= LAMP:
+            means = F.avg_pool2d(grey, LAMP).flatten()
+            found = torch.cat([found, means]).topk(LAMPS).values
+    return found[-1].item()
+
+
+class Curve(NamedTuple):
+    """The exposure of a result: a monotone curve of each channel, the same for all its pixels.
 
     Attributes:
-        center, scale: of each feature; the model sees (feature - center) / scale.
-        weights, bias: of the prediction.
+        gain: of each channel, 1,3,1,1; 1 but where the input has hardly any of it.
+        black: the level of black places in the model's image, after the gain, 1,3,1,1.
+        held: what that level becomes, before the exponent, 1,3,1,1.
+        exponent: gives the result its mean.
     """
 
-    center: tuple[float, ...]
-    scale: tuple[float, ...]
-    weights: tuple[float, ...]
-    bias: float
+    gain: Tensor
+    black: Tensor
+    held: Tensor
+    exponent: float
 
-    def predict(self, image: Tensor) -> float:
-        """The mean in [0, 1] that a good photograph of the scene in C,H,W would have."""
-        center, scale, weights = map(torch.tensor, (self.center, self.scale, self.weights))
-        return ((features(image) - center) / scale @ weights).item() + self.bias
+    def __call__(self, x: Tensor) -> Tensor:
+        """B,3,H,W in [0, 1] (what is beyond is clipped) to the same."""
+        x = x.clamp(0, 1) * self.gain
+        kept = 1 - KEPT * (1 - self.black)  # from here on, all stays as it is
+        toe = x * (self.held / self.black)
+        slope = self.held + (x - self.black) * ((kept - self.held) / (kept - self.black))
+        x = torch.where(x < self.black, toe, torch.where(x < kept, slope, x))
+        return x**self.exponent
 
-    def target_mean(self, images: Tensor) -> float:
-        """The mean that the result of B,C,H,W in [0, 1] should have; of frames, a common one."""
-        colour = images[:, :3]
-        predicted = sum(self.predict(image) for image in colour) / len(colour)
-        fall = DARKENING * max(NIGHT_BELOW - predicted, 0.0)
-        return USUAL_MEAN - has_lights(colour) * min(fall, USUAL_MEAN - DARKEST_MEAN)
-
-    def to_json(self) -> str:
-        """For a checkpoint's metadata."""
-        rounded = {
-            "center": [round(v, 5) for v in self.center],
-            "scale": [round(v, 5) for v in self.scale],
-            "weights": [round(v, 6) for v in self.weights],
-            "bias": round(self.bias, 5),
-        }
-        return json.dumps(rounded)
-
-    @classmethod
-    def from_json(cls, text: str) -> SceneModel:
-        """What `to_json` wrote.
-
-        Raises:
-            ValueError: something else.
-        """
-        try:
-            content = json.loads(text)
-            center, scale, weights = (
-                tuple(map(float, content[k])) for k in ("center", "scale", "weights")
-            )
-            model = cls(center, scale, weights, float(content["bias"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"no scene model: {error}") from error
-        count = len(QUANTILES) + 5 + GRID**2
-        numbers = (*model.center, *model.scale, *model.weights, model.bias)
-        if {len(center), len(scale), len(weights)} != {count} or not all(
-            map(math.isfinite, numbers)
-        ):
-            raise ValueError(f"no scene model: it needs 3 x {count} finite numbers")
-        if min(model.scale) <= 0:
-            raise ValueError("no scene model: a scale is not above 0")
-        return model
+    def to(self, fn: Callable[[Tensor], Tensor]) -> Curve:
+        """The curve with its tensors moved."""
+        return Curve(fn(self.gain), fn(self.black), fn(self.held), self.exponent)
 
 
-def tone_for(
-    output: AnyImage, mean: float, fetch: Callable[[Tensor], Tensor] = Tensor.cpu
-) -> float:
-    """The exponent that gives B,3,H,W in [0, 1] about this mean; 1 if it is not brighter.
+def scene_curve(
+    scene: SceneModel,
+    image: Tensor,
+    output: AnyImage,
+    weights: Tensor | None,
+    fetch: Callable[[Tensor], Tensor],
+) -> Curve:
+    """The curve for images that are looked at together.
 
-    `fetch` brings some of the pixels to main memory.
+    Args:
+        scene: predicts their mean.
+        image, output: the input, B,C,H,W in [0, 1], and the model's image of it, B,3,H,W.
+        weights: B,1,H,W, how much each pixel counts; None: all alike.
+        fetch: brings what is measured on the output to main memory.
     """
-    step = every(*output.shape[2:])
-    few = fetch(sampled(output, step))  # else a GPU would be waited for in each step below
-    grey = few.float().clamp(0, 1).mean(1)
-    low, high = 1.0, MAX_TONE
-    if grey.mean().item() <= mean:
-        return low
+    colour = image[:, :3]
+    blocks = blocks_of(colour, weights), blocks_of(output, weights, fetch)
+    predicted, lights = scene.predict_all(colour, weights), has_lights(colour, weights)
+    return curve_for(*blocks, predicted, lights).to(lambda x: x.to(output.device))
+
+
+def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -> Curve:
+    """The curve for an image.
+
+    Args:
+        source, output: the blocks of the input and of the model's image.
+        predicted: mean of a good photograph of the scene (see scene.py).
+        lights: see `has_lights`.
+    """
+    grey = source.means.mean(1)
+    places = grey <= black_limit(grey, predicted)
+    gain = channel_gain(source.means)
+    black, noise = (x[places].median(0).values for x in output)
+    black = black + between(predicted, NIGHT[0], DARK_SCENE[1], NOISE_HELD, 0.0) * noise
+    black = (gain * black).clamp(LEAST_BLACK, MOST_BLACK)
+    mean = target_mean(predicted, lights, float(grey.mean()))
+    low, high = MIN_TONE if mean >= USUAL_MEAN else 1.0, MAX_TONE
+    gain, black = gain.view(1, 3, 1, 1), black.view(1, 3, 1, 1)
+
+    def curve(exponent: float) -> Curve:
+        held = torch.full_like(black, BLACK) ** (1 / exponent)
+        return Curve(gain, black, hold(black, held, predicted), exponent)
+
+    pixels = output.means.T[None, :, :, None]
     for _ in range(20):
-        middle = (low + high) / 2
-        if (grey**middle).mean().item() > mean:
+        middle = math.sqrt(low * high)
+        if curve(middle)(pixels).mean().item() > mean:
             low = middle
         else:
             high = middle
-    return low
+    return curve(low)
+
+
+def hold(black: Tensor, held: Tensor, predicted: float) -> Tensor:
+    """What the level of black places becomes: `held`, if that is lower; but see `LEAST_HELD`."""
+    least = between(predicted, *DARK_SCENE, 0.0, LEAST_HELD) * black
+    return torch.minimum(torch.maximum(held, least), black)
+
+
+def channel_gain(source: Tensor) -> Tensor:
+    """Of each channel (3), at most 1: no colour that is hardly there gets full contrast.
+
+    The network standardizes each channel. Light of one colour would turn grey, and its noise green.
+    """
+    light = to_linear(source)
+    low, high = torch.quantile(light[: 2**22], torch.tensor(COLOUR_QUANTILES), dim=0)
+    found = (high - low - HALF_LEVEL).clamp(min=0)
+    contrast = found / found.max().clamp(min=HALF_LEVEL)
+    return (contrast * MOST_COLOUR_GAIN).clamp(max=1) ** (1 / 2.2)
+
+
+def black_limit(grey: Tensor, predicted: float) -> float:
+    """Level of the input up to which a place is black.
+
+    In dark scenes all that is so dark that it holds no information; in others the darkest places.
+    """
+    darkest = torch.quantile(grey[: 2**24], DARKEST_SHARE).item()
+    relative = min(NO_INFORMATION, MEDIAN_SHARE * grey.median().item())
+    limit = between(predicted, *NIGHT, NO_INFORMATION, relative)
+    return max(between(predicted, *DARK_SCENE, limit, darkest), darkest)
+
+
+def between(value: float, low: float, high: float, first: float, second: float) -> float:
+    """`first` up to `low`, `second` from `high` on, between them on a line."""
+    share = min(max((value - low) / (high - low), 0.0), 1.0)
+    return first + share * (second - first)
+
+
+def target_mean(predicted: float, lights: float, own: float) -> float:
+    """Mean that the result should have, where the input's is `own`."""
+    change = predicted - USUAL_MEAN
+    change = max(change - CALM, 0.0) * TRUST_UP + min(change + CALM, 0.0) * TRUST_DOWN
+    least = DARKEST_MEAN + (1 - lights) * (DARKEST_UNLIT - DARKEST_MEAN)
+    return max(min(max(USUAL_MEAN + change, least), BRIGHTEST_MEAN), min(own, USUAL_MEAN))

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ..engine.precision import Difference, Precision
 from ..network.generator import Generator
-from .exposure import SceneModel
+from .scene import SceneModel
 
 
 class HasGenerator(Protocol):

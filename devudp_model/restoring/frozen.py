@@ -18,6 +18,7 @@ from ..engine.network import Network
 from ..network.generator import STRIDE, Generator
 from ..ops.dtypes import from_unit, to_unit
 from .compose import Affine, Match, compose_in_bands, reach
+from .content import Region, content_of, fill_in_place, is_opaque, whole
 from .restoration import (
     Options,
     make_network,
@@ -45,7 +46,9 @@ class FrozenRestorer(nn.Module):
         sample: 1,C,H,W, any type of image (see dtypes.py), whose statistics are kept; of several,
             B,C,H,W, they are the common ones, as for `restore` with `shared` statistics.
         options: task, strength, exposure, precision and memory.
-        pieces: whether `given` is wanted; it takes as much memory as the sample in float32.
+        pieces: whether pieces will be restored, for which `given` is wanted; it takes as much
+            memory as the sample in float32. Else a frame around the sample does not count, and
+            comes back as it is; around pieces, the caller leaves it out.
 
     Attributes:
         overlap: pixels around a piece that its result depends on, a multiple of `STRIDE`.
@@ -59,6 +62,7 @@ class FrozenRestorer(nn.Module):
     network: Network[Generator]
     matched: Match
     given: Tensor
+    region: Region
 
     def __init__(
         self,
@@ -85,10 +89,7 @@ class FrozenRestorer(nn.Module):
         given = self.given
         self.source = generator, fn(sample)
         self.given = self.source[1] if given is sample else fn(given)
-        exposure, floor = self.matched.exposure, self.matched.floor
-        self.matched = self.matched._replace(
-            exposure=None if exposure is None else Affine(*map(fn, exposure)), floor=fn(floor)
-        )
+        self.matched = moved(self.matched, fn)
         return self
 
     @torch.inference_mode()
@@ -96,19 +97,21 @@ class FrozenRestorer(nn.Module):
         """Takes the statistics from the sample and keeps them."""
         generator, sample = self.source
         network, options = make_network(generator, self.options.precision), self.options
+        content = whole(sample) if self.pieces else content_of(sample) or whole(sample)
+        image, weights, self.region = content
         with working(network.device):
-            shape = torch.Size((len(sample), 3, *sample.shape[2:]))
+            shape = torch.Size((len(image), 3, *image.shape[2:]))
             if self.pieces:
                 given, memory = network_input(
-                    network, sample, options, options.memory, in_file=False
+                    network, image, options, options.memory, in_file=False
                 )
                 output, memory = new_image(shape, network.device, memory)
-                network(given, memory=memory, freeze=True, out=output)
+                network(given, memory=memory, freeze=True, out=output, weights=weights)
             else:
                 given = sample
                 output, memory = new_image(shape, network.device, options.memory)
-                run_network(network, sample, options, memory, output, freeze=True)
-            self.matched = match_images(sample, output, options, network)
+                run_network(network, image, options, memory, output, weights=weights, freeze=True)
+            self.matched = match_images(image, output, options, network, weights)
         self.network, self.given = network, given if isinstance(given, Tensor) else sample
 
     def measure_in_fp32(self) -> None:
@@ -147,7 +150,14 @@ class FrozenRestorer(nn.Module):
     def restore_piece(self, image: Tensor, given: Tensor | None) -> Tensor:
         """`forward` in the network's dtype."""
         device, options = self.network.device, self.options
-        result, memory = image.clone(), options.memory
+        restored, memory = image.clone(), options.memory
+        result = restored
+        if image.shape[1] == 4 and not is_opaque(image[:, 3:]):
+            fill_in_place(restored[:, :3], image[:, 3:])
+            image = restored[:, :3].clone()
+            memory = less_bytes(memory, image)
+        if given is None and image.shape[2:] == self.source[1].shape[2:]:
+            image, result = self.region.of(image), self.region.of(restored)
         if given is not None and given is not image:
             memory = less_bytes(memory, given)
         output, memory = output_room(self.network, result, memory)
@@ -155,13 +165,19 @@ class FrozenRestorer(nn.Module):
             run_network(self.network, image, options, memory, output)
         else:
             self.network(given, memory=memory, out=output)
-        exposure, floor = self.matched.exposure, self.matched.floor
-        matched = self.matched._replace(
-            exposure=None if exposure is None else Affine(*(x.to(device) for x in exposure)),
-            floor=floor.to(device),
-        )
+        matched = moved(self.matched, lambda x: x.to(device))
         compose_in_bands(image, output, matched, options.task, options.strength, None, result)
-        return result
+        return restored
+
+
+def moved(matched: Match, fn: Callable[[Tensor], Tensor]) -> Match:
+    """`matched` with its tensors moved."""
+    exposure, curve = matched.exposure, matched.curve
+    return matched._replace(
+        exposure=None if exposure is None else Affine(*map(fn, exposure)),
+        floor=fn(matched.floor),
+        curve=None if curve is None else curve.to(fn),
+    )
 
 
 def sampled(frames: int, pixels: int) -> list[int]:

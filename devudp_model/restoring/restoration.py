@@ -16,23 +16,18 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..bands.rows import (
-    AnyImage,
-    bands_of,
-    new_image,
-    read_rows,
-)
+from ..bands.rows import AnyImage, less_bytes, new_image
 from ..bands.workers import working
 from ..engine.hooks import current_hooks
 from ..engine.network import Network
 from ..engine.precision import PRECISIONS, Precision, choose_dtype
-from ..engine.statistics import moments_of
 from ..engine.whole import fits_whole
 from ..network.generator import Generator
 from ..ops.dtypes import to_colour
 from ..ops.filters import noise_variance
-from .compose import Match, compose_in_bands, is_bounded, match
-from .exposure import tone_for
+from .compose import Match, both_moments, compose_in_bands, is_bounded, match
+from .content import Content, content_of, fill_in_place, keep_hidden, show_whole
+from .exposure import scene_curve
 from .facts import Model, facts_of, generator_of
 from .run_network import run_network
 from .tasks import MOST_DENOISE, TASK_SPECS, TASKS, Task
@@ -113,7 +108,8 @@ def restore(
     """Restores every image of a batch.
 
     An image without any contrast (see `is_flat`), a black frame for instance, comes back as it is:
-    there is nothing in it to restore or to take an exposure from.
+    there is nothing in it to restore or to take an exposure from. So does a uniform frame around an
+    image. Pixels with an alpha of 0 change nothing of the others (see content.py).
 
     Args:
         image: B,C,H,W, C = 1 (grey), 3 (RGB) or 4 (RGB and alpha, which comes back untouched), any
@@ -128,7 +124,7 @@ def restore(
             instance to interrupt, goes through.
 
     Returns:
-        Shape, type and device of `image`; whole numbers are rounded.
+        Shape, type and device of `image`; integers are rounded.
 
     Raises:
         ValueError: `image` or `mask` have another shape or type, or `image` is not finite.
@@ -146,30 +142,41 @@ def restore(
         parts = [slice(0, total)] if options.shared else [slice(i, i + 1) for i in range(total)]
         for part in parts if total else []:
             masks = None if mask is None else mask[part if len(mask) > 1 else slice(0, 1)]
-            if not is_flat(image[part]):
+            content = content_of(image[part])
+            if content is not None and options.strength and not is_flat(content.image):
+                if content.weights is not None:
+                    fill_in_place(result[part][:, :3], image[part][:, 3:])
                 for attempt in network.checked():
                     with attempt:
-                        restore_together(network, image[part], masks, options, result[part])
+                        restore_content(network, content, masks, options, result[part])
+                if content.weights is not None and masks is not None:
+                    keep_hidden(image[part], masks, result[part])
             for index in range(part.start, part.stop):
                 if progress is not None:
                     progress(index + 1, total)
     return result
 
 
-def restore_together(
+def restore_content(
     network: Network[Generator],
-    image: Tensor,
+    content: Content,
     mask: Tensor | None,
     options: Options,
     result: Tensor,
 ) -> None:
-    """Restores images that share their statistics, into `result`, which has their shape."""
-    output, memory = output_room(network, result, options.memory)
+    """Restores what counts of images that share their statistics, into its part of `result`."""
+    whole, (image, weights, region) = result, content
+    result = region.of(result)
+    mask = None if mask is None else region.of(mask)
+    memory = options.memory
+    if weights is not None:  # a copy, with hidden pixels filled
+        memory = less_bytes(memory, image)
+    output, memory = output_room(network, result, memory)
     taken = image
     if network.device.type != "cpu" and fits_whole(network, image, memory):
         image = to_colour(image, network.device)  # once, and not every band of it again and again
-    run_network(network, image, options, memory, output, check=False)
-    matched = match_images(image, output, options, network, scene_of=taken)
+    run_network(network, image, options, memory, output, weights=weights, check=False)
+    matched = match_images(image, output, options, network, weights, scene_of=taken)
     compose_in_bands(
         image,
         output,
@@ -178,7 +185,7 @@ def restore_together(
         options.strength,
         mask,
         result,
-        current_hooks().finished,
+        show_whole(current_hooks().finished, whole, region),
     )
 
 
@@ -204,35 +211,29 @@ def match_images(
     output: AnyImage,
     options: Options,
     network: Network[Generator],
+    weights: Tensor | None = None,
     scene_of: Tensor | None = None,
 ) -> Match:
     """What a task takes from whole images, B,C,H,W in [0, 1] and B,3,H,W.
 
     Args:
         network: the one that made `output`.
+        weights: B,1,H,W, how much each pixel counts; None: all alike.
         scene_of: `image` as it came, where that is on the device already.
     """
     generator, spec = network.generator, TASK_SPECS[options.task]
     shortcut = generator.shortcut
     detail, bounded = spec.detail_at(options.denoise, shortcut), is_bounded(options.task, shortcut)
     exposure = spec.exposure_for(shortcut) if options.exposure is None else options.exposure
-    tone = 1.0
-    scene = facts_of(generator).scene
+    curve, scene = None, facts_of(generator).scene
     if scene is not None and not shortcut and exposure > 0:
-        target = scene.target_mean(image if scene_of is None else scene_of)
-        tone = tone_for(output, target, network.fetch)
+        curve = scene_curve(
+            scene, image if scene_of is None else scene_of, output, weights, network.fetch
+        )
     if exposure == 1 and not detail:  # nothing else is taken
         floor = torch.zeros(1, 3, 1, 1, device=output.device)
-        return Match(None, floor, bounded=bounded, tone=tone)
-    bands = list(bands_of(image))
-
-    def before(number: int) -> Tensor:
-        return to_colour(read_rows(image, *bands[number]), output.device)
-
-    def after(number: int) -> Tensor:
-        return read_rows(output, *bands[number])
-
-    taken, made = (moments_of(read, len(bands)) for read in (before, after))
-    noise = noise_variance(image[:, :3]).to(output.device) if detail else 0.0
-    matched = match(taken, made, exposure, detail, noise=noise, tone=tone)
+        return Match(None, floor, bounded=bounded, curve=curve)
+    taken, made = both_moments(image, output, weights)
+    noise = noise_variance(image[:, :3], weights).to(output.device) if detail else 0.0
+    matched = match(taken, made, exposure, detail, noise=noise, curve=curve)
     return matched._replace(bounded=bounded)

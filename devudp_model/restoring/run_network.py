@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..bands.rows import AnyImage, in_bands, less_bytes, new_image, read_rows, write_rows
 from ..engine.network import Network
 from ..network.generator import Generator
-from ..ops.dtypes import to_colour
+from ..ops.dtypes import to_colour, to_unit
 from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
 from .tasks import TASK_SPECS
 from .working_size import run_smaller, working_shape
@@ -26,6 +27,7 @@ def run_network(
     memory: int | None,
     out: AnyImage,
     *,
+    weights: Tensor | None = None,
     check: bool = True,
     freeze: bool = False,
 ) -> None:
@@ -33,19 +35,23 @@ def run_network(
 
     Args:
         memory: limit in bytes; None for none.
-        check, freeze: as of `Network`.
+        weights, check, freeze: as of `Network`.
     """
 
     def run(small: AnyImage, memory: int | None, out: AnyImage) -> None:
         given, memory = network_input(network, small, options, memory)
-        network(given, memory=memory, out=out, check=check, freeze=freeze)
+        network(given, memory=memory, out=out, check=check, freeze=freeze, weights=counted)
 
     height, width = image.shape[2:]
     size = working_shape(height, width, options.working_size)
+    counted = weights
     if size is None:
         run(image, memory, out)
     else:
-        run_smaller(run, image, size, out, memory, keeps_exposure=network.generator.shortcut)
+        if weights is not None:
+            counted = F.interpolate(to_unit(weights), size, mode="bilinear", antialias=True)
+        shortcut = network.generator.shortcut
+        run_smaller(run, image, size, out, memory, keeps_exposure=shortcut, weights=weights)
 
 
 def pixels_to_do(height: int, width: int, generator: Generator, options: Options) -> float:

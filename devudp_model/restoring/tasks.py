@@ -7,7 +7,7 @@ runs a task. Nothing of torch is imported here, so that `devudp --help` is quick
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from ..network.generator import Variant
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Task = str
 """The name of a task: a key of `TASK_SPECS`."""
+
+Degradation = Literal["blur", "darkness"]
+"""Of photos; noise comes with each."""
 
 MOST_DENOISE = 2.0
 """The largest `Options.denoise`: all detail is the model's."""
@@ -38,6 +41,7 @@ class TaskSpec:
         coarse_to_fine: restore smaller versions of the image first (see coarse_to_fine.py), where
             the generator allows it.
         help: what it does, a few words for the command line's help and the nodes' tooltips.
+        removes: what it takes away besides noise: validation degrades images by it.
     """
 
     name: Task
@@ -51,6 +55,7 @@ class TaskSpec:
     bounds: tuple[FilterName, ...] = ()
     after: tuple[FilterName, ...] = ()
     coarse_to_fine: bool = False
+    removes: tuple[Degradation, ...] = ()
 
     @property
     def word(self) -> str:
@@ -86,9 +91,10 @@ ROWS = (
         variant="devudp",
         exposure=1.0,
         detail=0.55,
-        before=("fill_dots",),
+        before=("fill_dots", "fill_rims"),
         after=("keep_white",),
         help="remove blur and correct the exposure",
+        removes=("blur", "darkness"),
     ),
     TaskSpec(
         name="deblur",
@@ -99,6 +105,7 @@ ROWS = (
         bounds=("calm_colours",),
         coarse_to_fine=True,
         help="remove blur, keep the exposure",
+        removes=("blur",),
     ),
     TaskSpec(
         name="low light",
@@ -106,9 +113,10 @@ ROWS = (
         exposure=1.0,
         detail=0.7,
         detail_with_shortcut=1.0,
-        before=("fill_dots",),
+        before=("fill_dots", "fill_rims"),
         after=("keep_white",),
         help="correct the exposure, keep most of the image's own detail",
+        removes=("darkness",),
     ),
 )
 

@@ -9,16 +9,25 @@ from torch import Tensor
 from ..bands.rows import bands_of, read_rows
 from ..engine.statistics import channel_moments, moments_of
 from ..ops.dtypes import LARGEST, is_image_type, to_unit
+from .blocks import BLOCK, blocks_of
 
 FLAT = 0.2 / 255
 """A channel whose standard deviation is below this has no contrast: less than what rounding to
 8 bits adds (0.29 / 255)."""
 
+MOST_NOISE, LEAST_STRUCTURE = 3 / 255, 0.5 / 255
+"""Nor has one whose standard deviation is below the first, if that of the means of its squares of
+`BLOCK` pixels is below the second: that is a black frame, or a lens cap, with its noise."""
+
+ENOUGH_BLOCKS = 16
+"""With fewer squares, nothing is said of noise."""
+
 
 def is_flat(image: Tensor) -> bool:
-    """Whether B,C,H,W (without alpha) is flat: each channel one value, but for very few pixels.
+    """True if there is nothing in B,C,H,W (alpha does not count).
 
-    Each channel is looked at on its own: a coloured area is as flat as a grey one.
+    Each channel is one value, but for very few pixels; or one value and noise of a few levels.
+    Each is looked at on its own: a coloured area is as flat as a grey one.
     """
     bands, total = list(bands_of(image)), image[:, 0].numel()
 
@@ -27,9 +36,22 @@ def is_flat(image: Tensor) -> bool:
 
     first = channel_moments(colours(0))
     # The variance within a part is a part of the whole's: as a rule the first one tells.
-    if (first.var * first.size > 2 * total * FLAT**2).any():
+    if (first.var * first.size > 2 * total * MOST_NOISE**2).any():
         return False
-    return bool((moments_of(colours, len(bands)).var < FLAT**2).all())
+    if is_one_colour(image):
+        return True
+    variance = moments_of(colours, len(bands)).var
+    blocks = image.shape[0] * (image.shape[2] // BLOCK) * (image.shape[3] // BLOCK)
+    if blocks < ENOUGH_BLOCKS or (variance > MOST_NOISE**2).any():
+        return False
+    return bool((blocks_of(image[:, :3]).means.std(0) < LEAST_STRUCTURE).all())
+
+
+def is_one_colour(image: Tensor) -> bool:
+    """True if each channel of B,C,H,W is one value, but for very few pixels (without alpha)."""
+    bands = list(bands_of(image))
+    variance = moments_of(lambda n: to_unit(read_rows(image, *bands[n])[:, :3]), len(bands)).var
+    return bool((variance < FLAT**2).all())
 
 
 def check_image(image: Tensor) -> None:

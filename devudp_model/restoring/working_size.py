@@ -78,6 +78,7 @@ def run_smaller(
     memory: int | None,
     *,
     keeps_exposure: bool,
+    weights: Tensor | None = None,
 ) -> None:
     """Runs the network on smaller copies of images and brings the result to their size.
 
@@ -88,6 +89,7 @@ def run_smaller(
         out: B,3,H,W, on the network's device: where the result goes.
         memory: limit in bytes; None for none.
         keeps_exposure: whether the network has the global shortcut.
+        weights: B,1,H,W, how much each pixel counts; None: all alike.
     """
     shape, device = torch.Size((len(image), 3, *size)), out.device
     small, memory = new_image(shape, device, memory)
@@ -97,7 +99,7 @@ def run_smaller(
     fit, memory = (None, memory) if keeps_exposure else new_image(shape, device, memory)
     run(small, memory, restored)
     fit_affine(gain, fit, small, restored)
-    noise = None if keeps_exposure else noise_variance(image[:, :3]).to(device)
+    noise = None if keeps_exposure else noise_variance(image[:, :3], weights).to(device)
     enlarge_into(out, image, small, restored if fit is None else fit, gain, noise)
 
 

@@ -62,7 +62,7 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterat
 def _create(path: Path) -> BinaryIO:
     """A new file, locked against `discard_leftovers`, which may have seen it before the lock."""
     while True:
-        file = path.open("xb")
+        file = path.open("x+b")
         _lock(file.fileno(), wait=True)
         if path.exists():
             return file

@@ -75,20 +75,21 @@ def check_claim(
 
     from .memory import free_bytes
 
-    wanted = memory_limit()
+    wanted, why = memory_limit(), ""
     if wanted is not None:
-        limit, why = wanted, f"{gigabytes(wanted)} are allowed"
+        limit = wanted
     else:
         free = free_bytes(torch.device("cpu"))
-        limit, why = int(SHARE * free), f"{gigabytes(free)} are free, half of which it may take"
+        limit, why = int(SHARE * free), f", half of the {gigabytes(free)} that are free"
         if needed > growth * size and limit > SMALL_FILE_BYTES:
             limit = SMALL_FILE_BYTES
-            why = f"a file of {size:,} bytes may take {gigabytes(limit)}"
+            why = f" for a file of {size:,} bytes"
     if needed > limit:
         raise UntrustedFileError(
-            f"{what}, for which it needs {gigabytes(needed)} of memory; {why}. {advice} raise "
-            f"the limit with {MEMORY_OPTION} {gigabytes(needed, up=True)} (in ComfyUI "
-            f"and in training: the environment variable {MEMORY_VARIABLE}, in bytes)."
+            f"{what} and needs {gigabytes(needed)} of memory; the limit is "
+            f"{gigabytes(limit)}{why}. {advice} raise the limit with {MEMORY_OPTION} "
+            f"{gigabytes(needed, up=True)} (in ComfyUI and in training: the environment variable "
+            f"{MEMORY_VARIABLE}, in bytes)."
         )
 
 

@@ -4,17 +4,47 @@ from __future__ import annotations
 
 import errno
 import io
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from .formats import NAMES
 
 Source = str | Path | io.BytesIO
 
-FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpeg", "mpegvideo", "mpegts", "m4v", "asf",
-    "flv", "ogg", "gif",
-)  # fmt: skip
-"""FFmpeg's names of the containers that are opened. A closed list: others, such as playlists, name
-files to be read in their place, whatever their own name ends in."""
+
+class Window(NamedTuple):
+    """The part of a video to take, in seconds of its own times; by default all of it.
+
+    Attributes:
+        start: of the first frame, at the earliest.
+        seconds: how long; 0: to the end.
+    """
+
+    start: float = 0.0
+    seconds: float = 0.0
+
+    def before(self, part: Any) -> bool:
+        """True if a frame or packet comes before the window."""
+        return self.start > 0 and part.pts is not None and part.pts < self.ticks(part.time_base)
+
+    def after(self, part: Any) -> bool:
+        """True if a frame or packet comes after the window."""
+        end = int((self.start + self.seconds) / part.time_base) if self.seconds > 0 else 0
+        return self.seconds > 0 and part.pts is not None and part.pts >= end
+
+    def ticks(self, time_base: Fraction) -> int:
+        """Returns the start in units of a stream's times."""
+        return int(self.start / time_base)
+
+    def seek(self, container: Any) -> None:
+        """Goes to the last frame before the window from which a video can be read."""
+        if self.start > 0:
+            stream = video_stream(container)
+            container.seek(self.ticks(stream.time_base), stream=stream)
+
+
+WHOLE = Window()
 
 
 class VideoError(ValueError):
@@ -45,14 +75,40 @@ def scaler() -> Any:
         return "BICUBIC"
 
 
+ATTACHED_PIC = 1 << 10
+"""FFmpeg's mark of a stream that is one image, such as a cover."""
+
+
+def disposition_of(stream: Any) -> int:
+    """Returns FFmpeg's marks of a stream: default, forced, for the deaf, a cover, ..."""
+    marks = getattr(stream, "disposition", 0) or 0
+    return int(getattr(marks, "value", marks))
+
+
+def is_cover(stream: Any) -> bool:
+    """True if a stream is a file's cover and no video."""
+    return bool(disposition_of(stream) & ATTACHED_PIC)
+
+
+def video_stream(container: Any) -> Any:
+    """Returns the first stream of moving images; None if there is none."""
+    return next((each for each in container.streams.video if not is_cover(each)), None)
+
+
+def bits(frame: Any) -> int:
+    """Returns how many bits a channel of a frame or of a stream of images has; 8 if unknown."""
+    parts = frame.format.components if frame.format else ()
+    return max((part.bits for part in parts), default=8)
+
+
 def open_video(source: Source) -> Any:
     """A container of PyAV, with at least one video stream.
 
     Raises:
-        VideoError: there is none, or it is of a format that is not in `FORMATS`.
+        VideoError: there is none, or it is of a format that is not in the table.
     """
     av = load_av()
-    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
+    options = {"format_whitelist": ",".join(NAMES), "protocol_whitelist": "file"}
     if isinstance(source, io.BytesIO):
         name, place = "the video", io.BytesIO(source.getvalue())  # each reader has its own position
     else:
@@ -67,8 +123,9 @@ def open_video(source: Source) -> Any:
             f"{name} is no video that can be read: {reason} Give a whole MP4, MOV, MKV, WebM, AVI, "
             "MPEG or WMV file."
         ) from error
-    if not container.streams.video:
+    stream = video_stream(container)
+    if stream is None:
         container.close()
         raise VideoError(f"{name} has no images in it, only sound. Give a file with images.")
-    container.streams.video[0].thread_type = "AUTO"
+    stream.thread_type = "AUTO"
     return container

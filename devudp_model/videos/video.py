@@ -7,55 +7,78 @@ ahead to the end of the scene, the other restores it. Needs PyAV: the extra `vid
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..restoring.scenes import THUMBNAIL, find_scenes
 from ..system.atomic import replacing
-from .pyav import Source, VideoError, open_video, scaler
-from .video_writer import VideoWriter
-
-SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv")
+from .carried import left_out, sentences
+from .formats import SUFFIXES as SUFFIXES
+from .frame_colours import FrameImage, seen
+from .planes import Layout
+from .pyav import WHOLE, Source, VideoError, Window, open_video, video_stream
+from .reader import VideoReader
+from .video_writer import FORMAT, VideoWriter
 
 FrameRestorer = Callable[[Tensor], Tensor]
 """1,3,H,W in [0, 1] to the same."""
 
 
+class Planned(NamedTuple):
+    """A scene: how many frames, what restores them, whether nothing is to be done."""
+
+    frames: int
+    restore: FrameRestorer
+    unchanged: bool
+
+
 @dataclass
 class VideoOutcome:
-    """What was done: frames, and where scenes begin."""
+    """What was done.
+
+    Attributes:
+        frames: how many.
+        scenes: where they begin.
+        unchanged: nothing was to be done in any scene.
+        said: a sentence for each thing that was converted, left out or damaged.
+    """
 
     frames: int = 0
     scenes: list[int] = field(default_factory=list)
+    unchanged: bool = False
+    said: list[str] = field(default_factory=list)
 
 
-def count_frames(source: Source) -> int:
+def count_frames(source: Source, window: Window = WHOLE) -> int:
     """As the file says, or estimated from its length; for progress only. 0 if nobody knows."""
     with open_video(source) as container:
-        stream = container.streams.video[0]
-        if stream.frames:
+        stream = video_stream(container)
+        if stream.frames and window == WHOLE:
             return int(stream.frames)
         seconds = container.duration / 1e6 if container.duration else 0
+        seconds = max(seconds - window.start, 0)
+        if window.seconds:
+            seconds = min(seconds, window.seconds)
         return round(seconds * float(stream.average_rate or 0))
 
 
+def frames_in(container: Any, window: Window) -> Iterator[Any]:
+    """Gives the frames of a window, decoded one by one."""
+    yield from VideoReader(container, window).frames()
+
+
 def to_tensor(frame: Any) -> Tensor:
-    """A frame of PyAV, upright, as 1,3,H,W in [0, 1]."""
-    array = upright(frame.to_ndarray(format="rgb24", interpolation=scaler()), frame)
-    pixels = torch.from_numpy(np.ascontiguousarray(array))
-    return pixels.permute(2, 0, 1)[None].float().div_(255)
-
-
-def upright(array: np.ndarray, frame: Any) -> np.ndarray:
-    """H,W,C as a player shows it: phones film sideways and say so."""
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    return np.rot90(array, turns) if turns else array
+    """A frame of PyAV, upright, as the network sees it: 1,3,H,W, sRGB in [0, 1]."""
+    return seen(frame)
 
 
 def thumbnail_of(frame: Any) -> np.ndarray:
@@ -65,13 +88,30 @@ def thumbnail_of(frame: Any) -> np.ndarray:
     return small.to_ndarray().astype(np.float32)
 
 
+@contextmanager
+def explained(source: Source) -> Iterator[None]:
+    """Names the file in what is raised about its colours."""
+    try:
+        yield
+    except VideoError as error:
+        name = "" if isinstance(source, io.BytesIO) else f"{source}: "
+        raise VideoError(f"{name}{error}") from error
+
+
 def restore_video(
     source: Source,
     target: Path,
     make_restorer: Callable[[Tensor], FrameRestorer],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    window: Window = WHOLE,
+    *,
+    unchanged: Callable[[], bool] = lambda: False,
+    overwrite: bool = True,
 ) -> VideoOutcome:
-    """Restores a video file into an MP4 file, with its sound and the times of its frames.
+    """Restores a video file into an MP4 file, with its tracks, its colours and its frames' times.
+
+    The result has 10 bits where the source has more than 8, and chroma no coarser than its. A
+    video in which nothing is to be done is copied, byte for byte, if it is an MP4 file already.
 
     Args:
         source: a file, or its bytes.
@@ -80,32 +120,116 @@ def restore_video(
             frames.
         progress: called with (frames done, frames in all as far as known), also with the same
             numbers again while a scene is looked through; what it raises goes through.
+        window: the part of the source to restore; its start becomes 0 in the result.
+        unchanged: asked after `make_restorer`: True if nothing is to be done in that scene.
+        overwrite: whether a file that is there already may be replaced.
 
     Raises:
-        VideoError: the source cannot be read.
+        VideoError: the source cannot be read, or there is not one frame in it.
         OSError: the target cannot be written.
     """
-    total, outcome = count_frames(source), VideoOutcome()
+    total, outcome = count_frames(source, window), VideoOutcome()
+
+    def check() -> None:
+        progress(outcome.frames, total)
+
     with (
+        explained(source),
         open_video(source) as ahead,
-        open_video(source) as reader,
-        replacing(target) as file,
-        VideoWriter(file, reader) as writer,
+        replacing(target, overwrite=overwrite) as file,
     ):
-        scenes = find_scenes(
-            ahead.decode(video=0), thumbnail_of, to_tensor, lambda: progress(outcome.frames, total)
-        )
-        left, restorer = 0, None
-        for frame in writer.frames():
-            if not left:
-                scene = next(scenes)
-                left, restorer = scene.frames, make_restorer(scene.sample)
-                outcome.scenes.append(outcome.frames)
-            assert restorer is not None
-            writer.write(restorer(to_tensor(frame)), frame)
-            left -= 1
-            outcome.frames += 1
+        scenes = plan(ahead, window, make_restorer, unchanged, check)
+        first: list[Planned] = []
+        for scene in scenes:  # nothing is written before something is to be done
+            first.append(scene)
+            if not scene.unchanged or window != WHOLE:
+                break
+        outcome.unchanged = bool(first) and all(scene.unchanged for scene in first)
+        if not first:
+            raise VideoError("There is not one frame in the video.")
+        if outcome.unchanged and window == WHOLE and is_mp4(source):
+            copy(source, file)
+            outcome.frames = sum(scene.frames for scene in first)
+            outcome.scenes = starts([scene.frames for scene in first])
             progress(outcome.frames, max(total, outcome.frames))
-    if not outcome.frames:
-        raise VideoError("There is not one frame in the video.")
+            return outcome
+        with open_video(source) as reader, VideoWriter(file, reader, window) as writer:
+            write_frames(writer, chain(first, scenes), outcome, total, progress)
+            outcome.said += left_out(reader) + writer.said
+            if writer.lost:
+                outcome.said.append(f"{writer.lost} packets of sound or text could not be taken.")
     return outcome
+
+
+def plan(
+    container: Any,
+    window: Window,
+    make_restorer: Callable[[Tensor], FrameRestorer],
+    unchanged: Callable[[], bool],
+    check: Callable[[], None],
+) -> Iterator[Planned]:
+    """Gives the scenes, with what restores them."""
+    frames = frames_in(container, window)
+    for scene in find_scenes(frames, thumbnail_of, to_tensor, check):
+        restore = make_restorer(scene.sample)
+        yield Planned(scene.frames, restore, unchanged())
+
+
+def write_frames(
+    writer: VideoWriter,
+    scenes: Iterator[Planned],
+    outcome: VideoOutcome,
+    total: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Restores and writes all frames; what is to be said of them is added to the outcome."""
+    left, scene, layout = 0, None, None
+    for frame in writer.frames():
+        if not left:
+            # A damaged file may give a frame more the second time: it belongs to the last scene.
+            following = next(scenes, None)
+            if following is not None:
+                outcome.unchanged &= following.unchanged
+                outcome.scenes.append(outcome.frames)
+            scene = following or scene
+            left = scene.frames if following is not None and scene is not None else 1
+        if scene is None:
+            break
+        layout = layout or Layout.of(frame.format)
+        image = FrameImage(frame, writer.reader.colours, writer.reader.turn)
+        restored = image.seen if scene.unchanged else scene.restore(image.seen)
+        writer.write(restored, frame, image)
+        left -= 1
+        outcome.frames += 1
+        progress(outcome.frames, max(total, outcome.frames))
+    if layout is None:
+        raise VideoError("There is not one frame in the video.")
+    stated = int(writer.source.frames or 0) if writer.window == WHOLE else 0
+    outcome.said += sentences(writer.reader, layout, outcome.frames, stated)
+    if writer.clock.jumps:
+        times = writer.clock.jumps
+        outcome.said.append(f"Its times step back or jump at {times} frames: they now run on.")
+
+
+def starts(lengths: list[int]) -> list[int]:
+    """Returns where each of several scenes begins."""
+    return [sum(lengths[:i]) for i in range(len(lengths))]
+
+
+def is_mp4(source: Source) -> bool:
+    """True if a file is what results are: then it may be copied."""
+    if not isinstance(source, io.BytesIO):
+        return Path(source).suffix.lower() == f".{FORMAT}"
+    with open_video(source) as container:
+        return "mp4" in container.format.name and "qt" not in container.metadata.get(
+            "major_brand", "qt"
+        )
+
+
+def copy(source: Source, file: Any) -> None:
+    """Writes the same bytes."""
+    if isinstance(source, io.BytesIO):
+        file.write(source.getvalue())
+        return
+    with Path(source).open("rb") as original:
+        shutil.copyfileobj(original, file, 2**20)

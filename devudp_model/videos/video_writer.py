@@ -1,17 +1,21 @@
-"""Writes MP4 files with the times, colours and sound of another video."""
+"""Writes MP4 files with the times, colours, sound and texts of another video."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from ..ops.dtypes import from_unit
-from .pyav import load_av, scaler
+from .carried import copy_chapters, metadata_of, options_for
+from .clock import Clock, start_of
+from .frame_colours import FrameImage
+from .hdr import x265_parameters
+from .pyav import WHOLE, Window, is_cover, load_av
+from .reader import VideoReader
+from .tracks import Track, add_tracks
 
 FORMAT = "mp4"
 """Of the results: every player and ComfyUI read it."""
@@ -19,50 +23,43 @@ FORMAT = "mp4"
 CODEC = {"name": "libx264", "crf": "16", "preset": "medium"}
 """Quality 16 cannot be told from the restored frames by eye."""
 
-COPIED_SOUND = {"aac", "ac3", "alac", "eac3", "mp3"}
-"""Sound that MP4 holds in every player; other sound is encoded as AAC."""
+DEEP_CODEC = {"name": "libx265", "crf": "16", "preset": "medium"}
+"""For more than 8 bits, which H.264 has too, but few players of it."""
 
-
-def subsample(planes: np.ndarray) -> np.ndarray:
-    """YUV 4:4:4, 3,H,W, to 4:2:0, 3 H / 2,W; H and W are even.
-
-    Chroma belongs to the left one of two pixels, as MPEG has it and readers take it to be; FFmpeg
-    would write it between them, and colours would move by half a pixel.
-    """
-    parts = [planes[0].reshape(-1)]
-    for plane in planes[1:]:
-        wide = np.pad(plane.astype(np.float32), ((0, 0), (1, 1)), "edge")
-        rows = (wide[:, :-2:2] + 2 * wide[:, 1:-1:2] + wide[:, 2::2]) / 4
-        parts.append(((rows[::2] + rows[1::2]) / 2).round().astype(np.uint8).reshape(-1))
-    return np.concatenate(parts).reshape(-1, planes.shape[2])
+SMALLEST_DEEP = 64
+"""Sides of a block of H.265: what is smaller is H.264."""
 
 
 class VideoWriter:
-    """An MP4 file with the frames' times, the colours' meaning and the sound of another video.
+    """An MP4 file with the frames' times, the colours' meaning and all tracks of another video.
 
     Args:
         file: open for writing.
         reader: container of the other video.
+        window: the part of the other video that is taken.
+
+    Attributes:
+        said: a sentence for each kind of track that is converted or left out.
     """
 
-    def __init__(self, file: Any, reader: Any):
+    def __init__(self, file: Any, reader: Any, window: Window = WHOLE):
         av = load_av()
-        self.av, self.reader = av, reader
-        self.container = av.open(file, mode="w", format=FORMAT)
-        self.source = reader.streams.video[0]
+        self.av, self.window = av, window
+        self.reader = VideoReader(reader, window)
+        self.source = self.reader.video
+        timed = [s for s in reader.streams if s.type == "audio" or s is self.source]
+        whole = window.start <= 0
+        base = start_of(reader, timed) if whole else Fraction(window.start).limit_denominator(10**6)
+        metadata = metadata_of(reader)
+        options = options_for(metadata)
+        self.container = av.open(file, mode="w", format=FORMAT, options=options)
+        self.container.metadata.update(metadata)
         self.video: Any = None  # made with the first frame, which tells the size
-        self.sound = reader.streams.audio[0] if reader.streams.audio else None
-        self.sound_out: Any = None
-        self.waiting: list[Any] = []  # sound before the first image
-        if self.sound is not None:
-            copied = self.sound.codec_context.name in COPIED_SOUND
-            add = self.container.add_stream_from_template
-            self.sound_out = (
-                add(self.sound)
-                if copied
-                else self.container.add_stream("aac", rate=self.sound.codec_context.sample_rate)
-            )
-            self.copied = copied
+        self.steps, self.sub = (1, 1), "444"
+        self.clock = Clock.of(self.source, base)
+        self.waiting: list[tuple[Track, Any]] = []  # sound before the first image
+        self.tracks, self.said = add_tracks(self.container, reader, base)
+        copy_chapters(reader, self.container, base, window.seconds)
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -70,61 +67,101 @@ class VideoWriter:
     def __exit__(self, kind: Any, *_: Any) -> None:
         if kind is None and self.video is not None:
             self.container.mux(self.video.encode(None))
-            if self.sound is not None and not self.copied:
-                self.container.mux(self.sound_out.encode(None))
+            for track in self.tracks.values():
+                track.finish()
         self.container.close()
 
+    @property
+    def lost(self) -> int:
+        """How many packets of sound and text could not be taken."""
+        return sum(track.lost for track in self.tracks.values())
+
     def frames(self) -> Iterator[Any]:
-        """The frames to restore; sound goes over in between."""
-        streams = [s for s in (self.source, self.sound) if s is not None]
-        for packet in self.reader.demux(streams):
-            if packet.stream is self.source or packet.stream.type == "video":
-                yield from packet.decode()
-            else:
-                self.write_sound(packet)
+        """Gives the frames to restore; sound and texts go over in between."""
+        others = [track.source for track in self.tracks.values()]
+        yield from self.reader.frames(others, self.pass_on)
 
-    def write_sound(self, packet: Any) -> None:
-        if self.video is None:  # the file's head is written with the first packet
-            self.waiting.append(packet)
-            return
-        if not self.copied:
-            for frame in packet.decode():
-                self.container.mux(self.sound_out.encode(frame))
-        elif packet.dts is not None:
-            packet.stream = self.sound_out
-            self.container.mux(packet)
+    def pass_on(self, packet: Any) -> None:
+        """Writes a packet of a track, once the file's head can be written."""
+        track = self.tracks[packet.stream.index]
+        if is_cover(track.source) and packet.pts is None:
+            packet.pts = packet.dts = 0
+        if self.video is None:
+            self.waiting.append((track, packet))
+        else:
+            track.write(packet)
 
-    def start(self, height: int, width: int) -> Any:
-        """The stream of images."""
+    def start(self, height: int, width: int, image: FrameImage) -> Any:
+        """Makes the stream of images."""
+        self.choose_chroma(height, width, image)
+        deep, colours = image.layout.bits > 8, image.colours
+        codec = DEEP_CODEC if deep and min(height, width) >= SMALLEST_DEEP else CODEC
+        options = {key: codec[key] for key in ("crf", "preset")}
+        if codec is DEEP_CODEC:
+            words = ["log-level=error", "repeat-headers=1", x265_parameters(self.reader.said)]
+            options["x265-params"] = ":".join(filter(None, words))
         rate = self.source.average_rate or self.source.guessed_rate or Fraction(25)
-        options = {key: CODEC[key] for key in ("crf", "preset")}
-        video = self.container.add_stream(CODEC["name"], rate=rate, options=options)
+        video = self.container.add_stream(codec["name"], rate=rate, options=options)
         video.width, video.height = width, height
-        even = not (width % 2 or height % 2)
-        video.pix_fmt = "yuv420p" if even else "yuv444p"
-        video.time_base = self.source.time_base
-        ours, theirs = video.codec_context, self.source.codec_context
-        ours.time_base = self.source.time_base
-        for name in ("colorspace", "color_primaries", "color_trc", "color_range"):
-            setattr(ours, name, getattr(theirs, name))
+        video.pix_fmt = f"yuv{self.sub}p{'10le' if deep else ''}"
+        coding = video.codec_context
+        video.time_base = coding.time_base = self.source.time_base
+        coding.colorspace, coding.color_range = colours.written, colours.range
+        coding.color_primaries, coding.color_trc = colours.primaries, colours.transfer
+        if codec is DEEP_CODEC:
+            coding.codec_tag = "hvc1"  # without it Apple's players show nothing
+        shape = self.source.sample_aspect_ratio
+        if shape:
+            coding.sample_aspect_ratio = 1 / shape if image.turn.transposed else shape
+        for key in ("language", "title"):
+            if self.source.metadata.get(key):
+                video.metadata[key] = self.source.metadata[key]
         return video
 
-    def write(self, restored: Tensor, frame: Any) -> None:
-        """1,3,H,W in [0, 1], at the time of `frame`."""
-        pixels = from_unit(restored[0], torch.uint8)
-        array = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+    def begin(self, frame: Any, unit: Fraction) -> None:
+        """Lets the first image be the start, if nothing else has begun before it."""
+        if frame.pts is None or self.window != WHOLE:
+            return
+        missing = frame.pts * unit - self.clock.base
+        sound = [each for each in self.tracks.values() if not is_cover(each.source)]
+        if missing > 0 and not sound:
+            self.clock.base += missing
+
+    def choose_chroma(self, height: int, width: int, image: FrameImage) -> None:
+        """Chooses the chroma's resolution: no worse than the source's, in what players know."""
+        layout = image.layout
+        steps = layout.across, layout.down
+        if layout.grey or steps in ((2, 2), (4, 4)):
+            steps = (2, 2)
+        elif layout.rgb or steps[0] == 1 or image.turn.transposed:
+            steps = (1, 1)
+        else:
+            steps = (2, 1)
+        fits = not (width % steps[0] or height % steps[1])
+        self.steps = steps if fits else (1, 1)
+        self.sub = {(2, 2): "420", (2, 1): "422", (1, 1): "444"}[self.steps]
+
+    def write(self, restored: Tensor, frame: Any, image: FrameImage | None = None) -> None:
+        """Writes an image at the time of a frame.
+
+        Args:
+            restored: 1,3,H,W in [0, 1].
+            frame: of PyAV, of the source.
+            image: made of `frame`, if it is known.
+        """
+        image = image or FrameImage(frame, self.reader.colours, self.reader.turn)
         if self.video is None:
-            self.video = self.start(*array.shape[:2])
+            height, width = restored.shape[-2:]
+            self.video = self.start(height, width, image)
             waiting, self.waiting = self.waiting, []
-            for packet in waiting:
-                self.write_sound(packet)
-        made = self.av.VideoFrame.from_ndarray(array, format="rgb24").reformat(
-            format="yuv444p",
-            interpolation=scaler(),
-            dst_colorspace=frame.colorspace,
-            dst_color_range=frame.color_range,
-        )
-        if self.video.pix_fmt == "yuv420p":
-            made = self.av.VideoFrame.from_ndarray(subsample(made.to_ndarray()), format="yuv420p")
-        made.pts, made.time_base = frame.pts, frame.time_base
+            for track, packet in waiting:
+                track.write(packet)
+        made = image.with_change(restored, self.video.pix_fmt, self.steps)
+        unit = frame.time_base or self.source.time_base
+        if not self.clock.started:
+            self.begin(frame, unit)
+        made.pts, made.time_base = self.clock.shift(frame.pts, unit), unit
+        if getattr(frame, "duration", None):
+            with suppress(AttributeError):  # PyAV before 15
+                made.duration = frame.duration
         self.container.mux(self.video.encode(made))

@@ -11,13 +11,14 @@ from typing import Any
 
 import gradio as gr
 
-from ..images.raster import SUFFIXES
+from ..images.formats import SUFFIXES
 from ..restoring.auto import AUTO
 from ..restoring.tasks import MOST_DENOISE, ROWS
 from ..system.untrusted import printable
 from ..task_weights import Weights
-from .compare import CSS, FITTED, FULL, view
+from .compare import FITTED, FULL, view
 from .session import Cancelled, Photo, Session, Settings
+from .style import CSS, theme
 
 TITLE = "DEvUDP"
 
@@ -39,9 +40,6 @@ CLICK = """() => setTimeout(() => {{
   (place.closest("a") || place.querySelector("a, button") || place).click();
 }}, 100)"""
 """Presses a hidden button once its file is there."""
-
-FONTS = ["system-ui", "sans-serif"]
-"""Of the machine: the library's own themes would load theirs from the network."""
 
 
 class Page:
@@ -189,27 +187,6 @@ def gallery(photos: list[Photo]) -> list[tuple[str, str]]:
 
 def name_of(photo: Photo | None) -> str | None:
     return None if photo is None else str(photo.source)
-
-
-def theme() -> Any:
-    """Fonts of the machine only."""
-    soft = gr.themes.Soft(  # pyright: ignore[reportPrivateImportUsage]
-        font=FONTS, font_mono=["monospace"]
-    )
-    return soft.set(  # the theme's own have too little contrast
-        button_primary_background_fill="*primary_600",
-        button_primary_background_fill_hover="*primary_700",
-        button_primary_background_fill_dark="*primary_600",
-        button_primary_background_fill_hover_dark="*primary_700",
-        checkbox_label_background_fill_selected="*primary_600",
-        checkbox_label_background_fill_selected_dark="*primary_600",
-        link_text_color="*primary_700",
-        link_text_color_dark="*primary_300",
-        block_label_text_color="*primary_700",
-        block_title_text_color="*primary_700",
-        block_info_text_color="*neutral_600",
-        block_info_text_color_dark="*neutral_300",
-    )
 
 
 def make_page(page: Page) -> gr.Blocks:

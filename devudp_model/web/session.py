@@ -152,7 +152,7 @@ class Session:
             result, _ = files.work(job, image, ImageProgress(report))
             files.write(job, result)
             photo.before = photo.before or self.preview(source, image, "before")
-            photo.after = self.preview(source, result[1], "after")
+            photo.after = self.preview(source, result.restored, "after")
         except (ValueError, OSError, MemoryError, FloatingPointError) as error:
             photo.error = printable(str(error)) or type(error).__name__
             return photo

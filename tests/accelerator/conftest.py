@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from devudp_model.engine import statistics
 from devudp_model.network.generator import Generator, Variant
 from devudp_model.restoring import coarse_to_fine
-from devudp_model.restoring.exposure import GRID, QUANTILES, SceneModel
 from devudp_model.restoring.facts import Facts
+from devudp_model.restoring.scene import GRID, QUANTILES, SceneModel
 from tests.accelerator import torch_module
 from tests.accelerator.counts import NAME
 from tests.accelerator.device import DEVICE

@@ -24,29 +24,39 @@ def enlarge_inside() -> tuple[Graph, list[tuple[str, int, int]]]:
     return graph, [*promoted, ("scale_by", 2, 2)]
 
 
+BLURRED = ["deblur", "unblur photo", "motion blur", "camera shake", "shaky", "restoration"]
+DARK = ["dark", "night", "underexposed", "exposure", "noise", "restoration"]
+CATEGORY = "Image Tools/Restoration"
+"""Beside the blueprints that ComfyUI brings with it."""
+
 BLUEPRINTS = {
     "Fix this photo": (
         fix_inside,
         "Unblur and sharpen a photo, brighten low light and correct the exposure.",
+        [*BLURRED, *DARK[:-1]],
     ),
     "Fix this photo, then enlarge": (
         enlarge_inside,
         "Unblur and brighten a photo, then make it larger.",
+        [*BLURRED, *DARK[:-1], "upscale"],
     ),
     "Brighten, denoise low light photo": (
         partial(fix_inside, "low light"),
         "Correct the exposure of a dark, sharp photo.",
+        DARK,
     ),
     "Unblur and sharpen photo": (
         partial(fix_inside, "deblur"),
         "Remove the blur of a photo with good light.",
+        BLURRED,
     ),
 }
+"""Name: what is inside, a description, and words to be found by."""
 
 
 def blueprint(name: str) -> dict[str, Any]:
     """One node on the outside that holds others: only the chosen sockets and widgets show."""
-    make, description = BLUEPRINTS[name]
+    make, description, words = BLUEPRINTS[name]
     graph, promoted = make()
     inside = {node["id"]: node for node in graph.nodes}
     links = [dict(zip(LINK_FIELDS, link, strict=True)) for link in graph.links]
@@ -82,7 +92,7 @@ def blueprint(name: str) -> dict[str, Any]:
         "config": {},
         "name": name,
         "description": description,
-        "category": "image/restoration",
+        "category": CATEGORY,
         "inputNode": {"id": -10, "bounding": [-240, 0, 140, 40 + 20 * len(inputs)]},
         "outputNode": {"id": -20, "bounding": [right, 0, 120, 60]},
         "inputs": inputs,
@@ -117,5 +127,5 @@ def blueprint(name: str) -> dict[str, Any]:
         "links": [],
         "version": 0.4,
         "definitions": {"subgraphs": [subgraph]},
-        "extra": {},
+        "extra": {"BlueprintDescription": description, "BlueprintSearchAliases": words},
     }

@@ -48,7 +48,9 @@ def look(
     nodes2: bool = False,
     tabs: Sequence[str] = (),
     search: Sequence[str] = (),
+    filtered: str = "",
     cancel: Path | None = None,
+    reload: Path | None = None,
 ) -> dict[str, Any]:
     """Opens workflows (and the help of nodes) in the page; screenshots go to `out`.
 
@@ -58,7 +60,9 @@ def look(
         nodes2: draw nodes as Nodes 2.0 does.
         tabs: two of the workflows; the second's tab is left for the first's, and opened again.
         search: words to look for in the node search.
+        filtered: a filter of the search, with which all words are looked for once more.
         cancel: a workflow to stop as soon as it shows a preview.
+        reload: a workflow to run before and after the page is loaded anew.
     """
     out.mkdir(parents=True, exist_ok=True)
     request = {
@@ -76,7 +80,9 @@ def look(
         "nodes2": nodes2,
         "tabs": list(tabs),
         "search": list(search),
+        "filtered": filtered,
         "cancel": str(cancel or ""),
+        "reload": str(reload or ""),
     }
     done = subprocess.run(
         [str(host.python), str(HERE / "page.py")],

@@ -36,6 +36,7 @@ class Calls:
     progress: list[float] = field(default_factory=list)
     previews: list[tuple[str, Image.Image, int]] = field(default_factory=list)
     interrupt_at: int | None = None
+    replaced: list[Any] = field(default_factory=list)
 
     @property
     def whole(self) -> list[float]:
@@ -90,7 +91,7 @@ def fake_management(shape: Shape, calls: Calls) -> ModuleType:
     return module
 
 
-def fake_api(shape: Shape) -> ModuleType:
+def fake_api(shape: Shape, calls: Calls) -> ModuleType:
     """`comfy_api.latest` with inputs, outputs and schemas that keep what they are given."""
 
     class OldInput:
@@ -124,10 +125,18 @@ def fake_api(shape: Shape) -> ModuleType:
         outputs: Any = None
         description: str = ""
         is_output_node: bool = False
+        is_deprecated: bool = False
 
     @dataclass
     class NewSchema(OldSchema):
         search_aliases: Any = None
+        has_intermediate_output: bool = False
+
+    class Replacements:
+        """What newer hosts are told of nodes that go."""
+
+        async def register(self, replacement: Any) -> None:
+            calls.replaced.append(replacement)
 
     class Output:
         def __init__(self, **details: Any):
@@ -149,6 +158,9 @@ def fake_api(shape: Shape) -> ModuleType:
         Combo=combo,
         **{name: kind for name in ("Image", "Mask", "Float", "Int", "UpscaleModel")},
     )
+    if shape == "new":
+        module.ComfyAPI = lambda: SimpleNamespace(node_replacement=Replacements())
+        module.io.NodeReplace = lambda new, old, **more: SimpleNamespace(new=new, old=old, **more)
     return module
 
 
@@ -224,7 +236,7 @@ def load_pack(monkeypatch: pytest.MonkeyPatch, shape: Shape, models: str) -> Pac
         "comfy.model_patcher": patchers,
         "comfy.utils": utils,
         "comfy_api": ModuleType("comfy_api"),
-        "comfy_api.latest": fake_api(shape),
+        "comfy_api.latest": fake_api(shape, calls),
         "folder_paths": fake_folder_paths(models),
     }
     for name, fake in fakes.items():

@@ -41,7 +41,11 @@ def fix() -> Graph:
         "Choose your photo in **Your photo** and press **Run**.\n\n"
         "**task**: *auto* measures the photo, does what it needs, and shows on the node what it "
         "did; a good photo stays as it is. Or choose yourself: *joint* for dark **and** blurred, "
-        "*low light* for dark, *deblur* for blurred. Result too strong? Lower *strength*.",
+        "*low light* for dark, *deblur* for blurred. Result too strong? Lower *strength*.\n\n"
+        "**Save Image** keeps 8 bits. For 16 bits or EXR, newer ComfyUI has **Save Image "
+        "(Advanced)**.",
+        (720, 170),
+        (0, -270),
     )
     photo = load(graph, BAD, (0, 0))
     restored = graph.add("DEvUDPRestore", (400, 0), "Restore", ["auto", *RESTORE], (photo, 0))
@@ -96,14 +100,37 @@ def mask() -> Graph:
     return graph
 
 
+def app() -> Graph:
+    """The first one under a name by which pages know an app: a form instead of a graph."""
+    graph = fix()
+    graph.extra["linearMode"] = True
+    return graph
+
+
 def enlarge() -> Graph:
     graph = Graph(
-        "**Restore as model** offers the restoration to every node that takes an upscale model. It "
-        "does not enlarge: **Enlarge** does that afterwards. If you have an upscale model, replace "
-        "**Enlarge** by **Load Upscale Model** and a second **Upscale Image (using Model)**.\n\n"
-        "Connect the same photo to both nodes. Transparency is lost: **Apply model** carries three "
-        "colour channels only. To keep it, use **DEvUDP Restore**.",
+        "First **Restore**, then **Enlarge**: an upscaler would draw blur and noise larger, and "
+        "take them for detail. If you have an upscale model, replace **Enlarge** by **Load Upscale "
+        "Model** and **Upscale Image (using Model)**.\n\n"
+        "If the upscaler makes the image soft, put a second **Restore** with the task *deblur* and "
+        "a low *strength* after it. To look at any two images of one shape, newer ComfyUI has "
+        "**Compare Images**.",
+        (720, 170),
+        (0, -270),
     )
+    photo = load(graph, BAD, (0, 0))
+    restored = graph.add("DEvUDPRestore", (400, 0), "Restore", ["auto", *RESTORE], (photo, 0))
+    large = graph.add("ImageScaleBy", (800, 0), "Enlarge", ["lanczos", 2.0], (restored, 0))
+    graph.add(
+        "SaveImage", (1200, 0), "Fixed and enlarged", ["devudp/restored_and_upscaled"], (large, 0),
+        size=LARGE,
+    )  # fmt: skip
+    return graph
+
+
+def as_upscale_model() -> Graph:
+    """Not shipped, since the node is deprecated: for the image on its help page."""
+    graph = Graph("")
     photo = load(graph, BAD, (0, 0))
     model = graph.add(
         "DEvUDPLoadUpscaleModel",
@@ -115,11 +142,7 @@ def enlarge() -> Graph:
     restored = graph.add(
         "ImageUpscaleWithModel", (800, 0), "Apply model", [], (model, 0), (photo, 0)
     )
-    large = graph.add("ImageScaleBy", (1200, 0), "Enlarge", ["lanczos", 2.0], (restored, 0))
-    graph.add(
-        "SaveImage", (1600, 0), "Fixed and enlarged", ["devudp/restored_and_upscaled"], (large, 0),
-        size=LARGE,
-    )  # fmt: skip
+    graph.add("ImageScaleBy", (1200, 0), "Enlarge", ["lanczos", 2.0], (restored, 0))
     return graph
 
 
@@ -188,6 +211,7 @@ WORKFLOWS = {
     "Fix a photo, then enlarge it": enlarge,
     "Fix a dark or shaky video": video,
     "Measure how well a photo was fixed": measure,
+    "Fix this photo.app": app,
 }
 
 FIRST, MEASURED = "Fix a dark or blurred photo", "Measure how well a photo was fixed"

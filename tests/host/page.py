@@ -16,6 +16,7 @@ from playwright.sync_api import (  # pyright: ignore[reportMissingImports]
     Locator,
     Page,
     TimeoutError,
+    ViewportSize,
     sync_playwright,
 )
 
@@ -69,6 +70,13 @@ VIEWS = """() => window.app.graph._nodes.flatMap((n) => (n.widgets ?? [])
   .filter((w) => w.name == 'before_after').map((w) => w.element.offsetHeight))"""
 """How tall each node's view of before and after is, in the page's pixels without zoom."""
 
+SHOWN = """() => Object.fromEntries(window.app.graph._nodes.map((n) => [n.title,
+  (n.widgets ?? []).filter((w) => ['before_after', 'found', '$$node-text-preview'].includes(w.name))
+  .map((w) => w.name == 'before_after' ? 'a view' : String(w.box?.textContent ?? w.value))
+  .sort()])
+  .filter(([, shown]) => shown.length))"""
+"""What nodes show of their last run: a view of before and after, and texts."""
+
 NAMES = """(type) => {
   const node = window.app.graph._nodes.find((n) => n.type == type)
   return [node.title, ...node.inputs.map((i) => i.label ?? i.localized_name ?? i.name)]
@@ -86,6 +94,11 @@ SELECT = """(type) => {
 }"""
 """Selects a node of a type, a new one if there is none."""
 
+SEARCH_BOX = ".comfy-vue-node-search-container input, input[role=combobox]:visible"
+TAB = ".workflow-tabs .p-togglebutton, [data-testid=workflow-tab] [role=tab]"
+FOUND = ".p-autocomplete-option, [data-testid=result-item], [data-testid=node-search-result]"
+"""On pages of 2025, and of 2026."""
+
 RUN_S = 240
 SLOW_MS = 180_000  # on a busy machine
 
@@ -98,7 +111,7 @@ def main() -> None:
             executable_path=request["chromium"],
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
-        size = {"width": request["width"], "height": request["height"]}
+        size = ViewportSize(width=request["width"], height=request["height"])
         page = browser.new_page(viewport=size, device_scale_factor=request["scale"])
         report = visit(page, request)
         browser.close()
@@ -110,8 +123,8 @@ def visit(page: Page, request: dict[str, Any]) -> dict[str, Any]:
     url, out = request["url"], Path(request["out"])
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(f"{error}\n{getattr(error, 'stack', '')}"))
-    page.on("console", lambda line: line.type == "error" and errors.append(line.text))
-    page.on("response", lambda r: r.status >= 400 and errors.append(f"{r.status} {r.url}"))
+    page.on("console", lambda line: errors.extend([line.text] if line.type == "error" else []))
+    page.on("response", lambda r: errors.extend([f"{r.status} {r.url}"] if r.status >= 400 else []))
     page.route(lambda other: not other.startswith((url, "data:", "blob:")), lambda r: r.abort())
     settings = {
         "Comfy.TutorialCompleted": True,
@@ -137,6 +150,11 @@ def visit(page: Page, request: dict[str, Any]) -> dict[str, Any]:
     if request["cancel"]:
         report["cancelled"] = cancel(page, Path(request["cancel"]))
     report["search"] = {word: search(page, word) for word in request["search"]}
+    if request["filtered"]:
+        words = request["search"]
+        report["filtered"] = {word: search(page, word, request["filtered"]) for word in words}
+    if request["reload"]:
+        report["reloaded"] = reload(page, Path(request["reload"]), out)
     report["errors"] = errors
     return report
 
@@ -156,6 +174,7 @@ def open_workflow(page: Page, path: Path, out: Path, *, run: bool) -> dict[str, 
     answer["views"] = page.evaluate(VIEWS)
     answer["alerts"] = page.locator(".p-toast-message").all_inner_texts()
     answer["boxes"] = page.evaluate(BOXES)
+    answer["shown"] = page.evaluate(SHOWN)
     page.screenshot(path=out / f"{path.stem}.png")
     return answer
 
@@ -163,18 +182,32 @@ def open_workflow(page: Page, path: Path, out: Path, *, run: bool) -> dict[str, 
 def switch_tabs(page: Page, away: str, back: str) -> dict[str, str]:
     """Opens the tab of one workflow, then that of another; returns the numbers shown there."""
     for name in (away, back):
-        page.locator(".workflow-tabs .p-togglebutton", has_text=name[:12]).last.click()
+        page.locator(TAB, has_text=name[:12]).last.click()
         page.wait_for_timeout(1500)
     return page.evaluate(TEXTS)
 
 
-def search(page: Page, word: str) -> list[str]:
-    """What the node search, opened by a double-click, finds for a word."""
+def reload(page: Page, path: Path, out: Path) -> dict[str, Any]:
+    """Runs a workflow, loads the page anew, and runs it again, which computes nothing."""
+    before = open_workflow(page, path, out, run=True)["shown"]
+    page.screenshot(path=out / f"{path.stem} before a reload.png")
+    page.reload(wait_until="domcontentloaded", timeout=SLOW_MS)
+    page.wait_for_function(READY, timeout=SLOW_MS)
+    page.wait_for_timeout(2000)
+    after = open_workflow(page, path, out, run=True)["shown"]
+    page.screenshot(path=out / f"{path.stem} after a reload.png")
+    return {"before": before, "after": after}
+
+
+def search(page: Page, word: str, source: str = "") -> list[str]:
+    """What the node search, opened by a double-click, finds for a word; of one source only."""
     page.evaluate("() => { const c = window.app.canvas; c.ds.offset[1] += 1e5; c.setDirty(true) }")
     box = open_search(page)
+    if source:
+        page.get_by_role("button", name=source, exact=True).last.click(timeout=60_000)
     box.fill(word, timeout=60_000)
     page.wait_for_timeout(800)
-    found = page.locator(".p-autocomplete-option").all_inner_texts()
+    found = page.locator(FOUND).all_inner_texts()
     page.keyboard.press("Escape")
     box.wait_for(state="hidden", timeout=60_000)
     page.evaluate("() => { window.app.canvas.ds.offset[1] -= 1e5 }")
@@ -184,7 +217,7 @@ def search(page: Page, word: str) -> list[str]:
 def open_search(page: Page) -> Locator:
     """Double-clicks the empty canvas until the search is there: on a busy machine the page may take
     the two clicks for single ones."""
-    box = page.locator(".comfy-vue-node-search-container input").first
+    box = page.locator(SEARCH_BOX).first
     x, y = page.viewport_size["width"] * 0.6, page.viewport_size["height"] * 0.6  # pyright: ignore[reportOptionalSubscript]
     for _ in range(10):
         page.mouse.dblclick(x, y)

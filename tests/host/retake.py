@@ -8,6 +8,7 @@ Writes the workflows' thumbnails, the images of the help pages, and a screenshot
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tests.host.browser import find_chromium, look
 from tests.host.environment import ROOT, prepare
+from tests.host.make_workflows import as_upscale_model
 from tests.host.prompts import Builder
 from tests.host.server import Server, install_pack, make_base, serve
 from tests.host.test_workflows import RESTORERS, VIDEO
@@ -26,15 +28,13 @@ from tests.host.workflows import load, to_prompt, workflow_files
 
 PACK = "comfyui-devudp"
 DOCS = ROOT / "web" / "docs"
+AS_MODEL = "Restore as upscale model"
 SCALE = 2
 """Pixels of a screenshot for one of the page, so that text is sharp."""
 
 FOR_DOCS: dict[str, tuple[str, list[str]]] = {
     "assets/compare_the_tasks.jpg": ("Compare deblur, brighten and both", []),
-    "web/docs/DEvUDPLoadUpscaleModel/connections.jpg": (
-        "Fix a photo, then enlarge it",
-        ["2", "3", "4"],
-    ),
+    "web/docs/DEvUDPLoadUpscaleModel/connections.jpg": (AS_MODEL, ["1", "2", "3"]),
     "web/docs/DEvUDPMeasure/numbers.jpg": ("Measure how well a photo was fixed", ["6"]),
 }
 """What is cut out of a workflow's screenshot: all of it, or these nodes."""
@@ -64,7 +64,9 @@ def main() -> int:
                     ROOT / "workflows" / f"{path.stem}.jpg", quality=85, optimize=True
                 )
             take_for_docs(server)
-            take_in_page(server, chromium, files, shots)
+            helped = Path(folder) / f"{AS_MODEL}.json"
+            helped.write_text(json.dumps(as_upscale_model().workflow(AS_MODEL)), encoding="utf-8")
+            take_in_page(server, chromium, [*files, helped], shots)
         for path in sorted(shots.rglob("*.png")):
             target = ROOT / ".cache" / "screenshots" / path.name
             target.parent.mkdir(parents=True, exist_ok=True)

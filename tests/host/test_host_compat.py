@@ -32,8 +32,69 @@ def test_schemas_use_what_the_host_knows(pack: Pack) -> None:
     assert set(schemas) == {s.node_id for s in schemas.values()}
     new = shape_of(pack) == "new"
     assert all(hasattr(schema, "search_aliases") == new for schema in schemas.values())
+    for name, schema in schemas.items():
+        shows = getattr(schema, "has_intermediate_output", None)
+        assert shows == ((name != "DEvUDPDegrade") if new else None)
+        assert schema.is_deprecated == (name == "DEvUDPLoadUpscaleModel")
     precision = next(i for i in schemas["DEvUDPRestore"].inputs if i.id == "precision")
     assert getattr(precision, "advanced", None) == (True if new else None)
+
+
+def test_a_newer_host_is_told_what_replaces_the_upscale_model(pack: Pack) -> None:
+    if shape_of(pack) == "old":
+        assert pack.calls.replaced == []
+        return
+    [told] = pack.calls.replaced
+    assert (told.old, told.new) == ("DEvUDPLoadUpscaleModel", "DEvUDPRestore")
+    assert {each["old_id"] for each in told.input_mapping} - {"image"} < set(told.old_widget_ids)
+
+
+class File:
+    """The host's VIDEO that is a file, of 2 seconds."""
+
+    def __init__(self, source: str, seconds: float = 2.0):
+        self.source, self.seconds = source, seconds
+
+    def get_stream_source(self) -> str:
+        return self.source
+
+    def get_duration(self) -> float:
+        return self.seconds
+
+
+class TellingFile(File):
+    """The same in a host that says what it is."""
+
+    def get_active_trim_window(self) -> tuple[float, float]:
+        return 0.5, self.seconds
+
+    def get_bit_depth(self) -> int:
+        return 10
+
+    def get_color_space(self) -> str:
+        return "HDR"
+
+
+def test_what_hosts_tell_of_videos(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = pack.module("nodes.host")
+
+    class Frames:
+        def __init__(self, components: object, bit_depth: int = 8):
+            self.components, self.bit_depth = components, bit_depth
+
+    class OldFrames:
+        def __init__(self, components: object):
+            self.components = components
+
+    monkeypatch.setattr(host, "video_types", lambda: (File, Frames))
+    assert host.trim_window(File("a")) == (0.0, 0.0)
+    assert host.trim_window(File("a", 1.0)) is None, "cut, but nobody knows where"
+    assert host.trim_window(TellingFile("a", 1.0)) == (0.5, 1.0)
+    assert [host.is_hdr(video) for video in (File("a"), TellingFile("a"))] == [False, True]
+    assert host.video_from_frames("c", TellingFile("a")).bit_depth == 10
+    assert host.video_from_frames("c", File("a")).bit_depth == 8
+    monkeypatch.setattr(host, "video_types", lambda: (File, OldFrames))
+    assert host.video_from_frames("c", TellingFile("a")).components == "c"
 
 
 def test_the_folder_lists_checkpoints_only(pack: Pack, tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def test_the_upscale_model_says_that_transparency_is_lost(
 ) -> None:
     told: list[str] = []
     monkeypatch.setattr(pack.module("nodes.upscale_model"), "show_text", told.append)
-    image = torch.rand(1, 64, 64, 4) * 0.2
+    squares = torch.rand(1, 8, 8, 4).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    image = (squares + 0.1 * torch.rand(1, 64, 64, 4)) * 0.15  # mere noise would be left alone
     call(pack, "DEvUDPLoadUpscaleModel", image[..., :3])
     assert told == []
     call(pack, "DEvUDPLoadUpscaleModel", image)

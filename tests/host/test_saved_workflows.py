@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.host.browser import find_chromium, look
-from tests.host.environment import CACHE, HERE, Host
+from tests.host.environment import CACHE, HERE, Host, version
 from tests.host.server import Server
 from tests.host.test_workflows import run_and_compare
 from tests.host.workflows import load, to_prompt, widget_inputs
@@ -88,7 +88,9 @@ def test_saved_workflows_open_in_the_page(host: Host, server: Server, tmp_path: 
     for name, workflow in SAVED.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(workflow), encoding="utf-8")
     files = sorted(tmp_path.glob("*.json"))
-    page = look(host, server, chromium, CACHE / "screenshots" / "0.6.1", files, run=False)
+    page = look(
+        host, server, chromium, CACHE / "screenshots" / version() / "0.6.1", files, run=False
+    )
     assert page["workflows"].keys() == SAVED.keys()
     for name, seen in page["workflows"].items():
         assert seen["unknown"] == [] and seen["alerts"] == [], name

@@ -14,13 +14,19 @@ from PIL import Image
 from tests.host.environment import HERE, ROOT
 from tests.host.server import packed_files
 
-LANGUAGES = {"en", "zh", "zh-TW", "ja", "ko", "fr", "de", "es", "ru"}
+LANGUAGES = {
+    *("en", "zh", "zh-TW", "ja", "ko", "fr", "de", "es", "ru"),
+    *("ar", "fa", "pt-BR", "tr"),
+}
+"""Those of ComfyUI's page, and German, which only pages before 2026 have."""
 
 OWN_LETTERS = {
     "zh": "[\u4e00-\u9fff]",  # of both Chinese languages and Japanese
     "ja": "[\u3040-\u30ff]",  # kana; the Chinese characters would not tell it from Chinese
     "ko": "[\uac00-\ud7af]",
     "ru": "[\u0400-\u04ff]",
+    "ar": "[\u0629\u0643\u0649\u064a]",  # Persian has other forms of these
+    "fa": "[\u067e\u0686\u06a9\u06af\u06cc]",
 }
 
 CORES_NAMES = {
@@ -31,11 +37,15 @@ CORES_NAMES = {
     "de": "Bild hochskalieren (mit Modell)",
     "fr": "Agrandir l'Image (à l'aide du Modèle)",
     "es": "Ampliar Imagen (usando Modelo)",
+    "ar": "تكبير الصورة (باستخدام نموذج)",
+    "fa": "بزرگ\u200cنمایی تصویر (با مدل)",
+    "pt-BR": "Aumentar Resolução da Imagem (usando Modelo)",
+    "tr": "Görüntüyü Büyüt (Model kullanarak)",
     "ru": "Апскейл изображения (с использованием модели)",
 }
 """What the host's own page calls Upscale Image (using Model); in English, just that."""
 INFO: dict[str, Any] = json.loads((HERE / "object_info.json").read_text(encoding="utf-8"))
-"""The nodes as frozen; `test_nodes.py` compares this with the running host."""
+"""The nodes as frozen; `test_object_info.py` compares this with the running host."""
 
 ARCHIVE_BYTES = 33_000_000
 FORBIDDEN_MODULES = {"subprocess", "pickle", "urllib", "requests", "http", "socket", "ctypes"}
@@ -167,6 +177,13 @@ def test_the_page_for_all_other_languages_is_the_english_one() -> None:
 WORDS = (
     "deblur", "unblur", "low light", "brighten", "denoise", "sharpen", "dark", "exposure", "photo"
 )  # fmt: skip
+
+
+COMPLAINTS = (
+    "motion blur", "camera shake", "shaky", "unblur photo", "restoration", "underexposed", "night",
+    "noise", "shaky video", "dark",
+)  # fmt: skip
+"""What people look for whose photo or video is bad."""
 
 
 @pytest.mark.parametrize("word", WORDS)

@@ -39,4 +39,4 @@ def test_a_file_that_names_other_files_is_refused_before_the_host_opens_it(
             execute(video, "joint", "bundled", 1.0, 1.0, "fp32")
         assert not video.opened
     video = VideoFromFile(make_video(tmp_path / "clip.mp4"))
-    assert module.is_file(video) and video.opened
+    assert module.window_of(video) == module.WHOLE and video.opened

@@ -10,7 +10,10 @@ from tests.host.environment import ROOT
 from tests.host.server import Prompt
 
 FOLDER = ROOT / "workflows"
-WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
+"""A choice that brings inputs of its own."""
+
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC}
 NOT_RUN = {"Note", "MarkdownNote"}
 BYPASSED = 4
 
@@ -47,22 +50,39 @@ def to_prompt(workflow: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
 def widget_inputs(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """The widgets' values by the names of their inputs."""
     values = list(node.get("widgets_values", []))
-    inputs = {}
+    inputs = take_values(values, info["input"])
+    if values:
+        raise ValueError(f"node {node['id']} ({node['type']}) has values left over: {values}")
+    return inputs
+
+
+def take_values(values: list[Any], described: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Takes the values of the described inputs out of `values`, from the front.
+
+    Args:
+        values: of a node's widgets.
+        described: required and optional inputs, as the server says.
+        before: comes before the inputs' names; those of a dynamic combo's choice have its name.
+    """
+    inputs: dict[str, Any] = {}
     for kind in ("required", "optional"):
-        for name, (input_type, *details) in info["input"].get(kind, {}).items():
+        for name, (input_type, *details) in described.get(kind, {}).items():
             options = details[0] if details else {}
             if isinstance(input_type, list):
                 input_type = "COMBO"
             if input_type not in WIDGETS or options.get("forceInput"):
                 continue
-            if not values:  # saved before the node had this widget: the page takes its default
-                inputs[name] = options["default"]
-                continue
-            inputs[name] = values.pop(0)
+            dynamic = options["options"] if input_type == DYNAMIC else []
+            if values:
+                value = values.pop(0)
+            else:  # saved before the node had this widget: the page takes its default
+                value = dynamic[0]["key"] if dynamic else options["default"]
+            inputs[before + name] = value
+            for choice in dynamic:
+                if choice["key"] == value:
+                    inputs |= take_values(values, choice["inputs"], f"{before}{name}.")
             if options.get("control_after_generate"):
                 values.pop(0)  # "fixed", "randomize", ...: a widget of the page alone
             if options.get("image_upload"):
                 values.pop(0)  # the upload button
-    if values:
-        raise ValueError(f"node {node['id']} ({node['type']}) has values left over: {values}")
     return inputs

@@ -14,7 +14,7 @@ import pytest
 from devudp_model.checkpoint import bundled
 from devudp_model.cli import arguments
 from devudp_model.cli import main as cli
-from devudp_model.images import raster as images
+from devudp_model.images import formats
 from devudp_model.images.reading import READABLE
 from devudp_model.restoring.auto import AUTO
 from devudp_model.restoring.restoration import PRECISIONS, STATISTICS
@@ -59,14 +59,14 @@ def test_choices_are_those_of_the_library() -> None:
     assert words == [AUTO, *TASKS] and arguments.AUTO == AUTO
     assert arguments.PRECISIONS == PRECISIONS
     assert set(get_args(STATISTICS) or STATISTICS) == {"each image", "shared"}
-    assert set(arguments.FORMATS) - {"same"} == set(images.FORMATS)
+    assert set(arguments.FORMATS) - {"same"} == set(formats.WRITABLE)
 
 
 def test_help_names_all_kinds_of_images(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["restore", "--help"])
     listed = re.search(r"image files \((.*?)\)", capsys.readouterr().out.upper(), re.I)
-    assert listed and set(re.findall(r"[A-Z]+", listed[1])) >= set(READABLE)
+    assert listed and set(re.findall(r"[A-Z]+", listed[1])) >= {*READABLE, "AVIF", "HEIC", "RAW"}
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ def test_bad_files_are_listed_and_the_others_done(
     frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "video.gif", save_all=True, append_images=frames[1:])
     draw(folder / "z_good.png")
-    assert devudp(folder, tmp_path / "video.gif", tmp_path / "absent.png") == 1
+    paths = [folder, tmp_path / "video.gif", tmp_path / "absent.png"]
+    assert devudp(*paths, "--format", "png") == 1
     good = ["a_good", "cmyk", "dot", "one_bit", "palette", "strip", "z_good"]
     assert names(tmp_path / "out") == [f"{name}.png" for name in good]
     for name in good:

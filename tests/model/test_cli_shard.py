@@ -56,10 +56,11 @@ def test_parts_are_named_as_in_one_run(
     """Names depend on all files: `a.png` beside `a.jpg`, although another part has that one."""
     for number, name in enumerate(("a.jpg", "a.png", "b.png", "c.png", "d.png")):
         draw(tmp_path / "in" / name, seed=number)
-    assert devudp(tmp_path / "in", "--out", tmp_path / "one") == 0
+    png = ("--format", "png")
+    assert devudp(tmp_path / "in", "--out", tmp_path / "one", *png) == 0
     caplog.set_level("INFO")
     for part in ("2/3", "1/3", "3/3"):
-        assert devudp(tmp_path / "in", "--shard", part) == 0
+        assert devudp(tmp_path / "in", "--shard", part, *png) == 0
     assert names(tmp_path / "out") == names(tmp_path / "one")
     assert "a_jpg.png" in names(tmp_path / "out")
     said = [record.getMessage() for record in caplog.records if "Part" in record.getMessage()]
@@ -106,10 +107,11 @@ def test_results_beside_the_images_are_refused(
 ) -> None:
     """A part that starts later would take them for images, and name its own results otherwise."""
     draw(tmp_path / "in/a.jpg")
-    assert devudp(tmp_path / "in", "--out", tmp_path / "in", "--shard", "1/2") == 1
+    beside = (tmp_path / "in", "--out", tmp_path / "in", "--format", "png")
+    assert devudp(*beside, "--shard", "1/2") == 1
     assert "beside the images" in capsys.readouterr().err
     assert names(tmp_path / "in") == ["a.jpg"]
-    assert devudp(tmp_path / "in", "--out", tmp_path / "in") == 0
+    assert devudp(*beside) == 0
 
 
 def test_shared_statistics_are_those_of_the_whole_folder(tmp_path: Path, devudp: Devudp) -> None:

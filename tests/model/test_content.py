@@ -45,7 +45,7 @@ def test_frames_are_found_to_the_pixel(
 
 def test_frames_within_frames_and_such_with_a_little_noise() -> None:
     noise = 2 / 255 * random_image(1, 3, 96, 116, seed=3)
-    image = framed(framed(photo(), 0.0, (8,) * 4), 1.0, (10,) * 4)
+    image = framed(framed(photo(), 0.0, (8, 8, 8, 8)), 1.0, (10, 10, 10, 10))
     assert within_frames((image + noise).clamp(0, 1)) == Region(18, 78, 18, 98)
 
 
@@ -63,7 +63,7 @@ def test_dark_places_at_the_border_are_no_frame() -> None:
     fading = photo() * torch.linspace(0, 1, 60)[:, None] ** 4  # a vignette
     assert within_frames(fading).top <= 1 and within_frames(fading).bottom == 60
     assert within_frames(torch.zeros(1, 3, 60, 80)).is_whole(image)
-    small = framed(photo(20, 20), 0.0, (30,) * 4)  # a lamp in the night
+    small = framed(photo(20, 20), 0.0, (30, 30, 30, 30))  # a lamp in the night
     assert within_frames(small).is_whole(small)
 
 

@@ -9,6 +9,7 @@ from devudp_model.ops.filters import (
     calm_colours,
     detail_transfer,
     fill_dots,
+    fill_rims,
     noise_variance,
     window_max,
     window_mean,
@@ -126,3 +127,37 @@ def test_noise_is_measured_on_evenly_spaced_squares() -> None:
     taken[0::4] = taken[1::4] = True
     assert noise_variance(noise * ~taken[:, None]).item() == 0
     assert noise_variance(noise * taken[:, None]).item() == pytest.approx(0.01, rel=0.05)
+
+
+def lamp_with_rim() -> tuple[Tensor, Tensor]:
+    """A lamp in the dark, as it is and as the network gives it: a dark ring round it, in fog."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    distance = ((y - 32) ** 2 + (x - 32) ** 2).sqrt()
+    image = torch.where(distance < 6, 0.95, 0.03).expand(1, 3, 64, 64)
+    output = torch.where(distance < 6, 1.0, torch.where(distance < 11, 0.02, 0.25))
+    return image, output.expand(1, 3, 64, 64)
+
+
+def test_rims_round_lamps_are_filled() -> None:
+    image, output = lamp_with_rim()
+    filled = fill_rims(image, output)
+    assert filled[0, 0, 32, 20:45].min() > 0.2 and output.min() < 0.05
+    assert torch.equal(filled[..., :12, :12], output[..., :12, :12])  # far away
+    assert filled.max() == output.max()
+
+
+def test_rims_of_the_input_stay_and_so_does_all_without_lamps_or_in_the_light() -> None:
+    image, output = lamp_with_rim()
+    own = torch.where(output < 0.1, 0.0, torch.where(output > 0.9, 0.95, 0.06))
+    assert fill_rims(own, output)[0, 0, 32, 41] < 0.05
+    assert torch.equal(fill_rims(image * 0.5, output), output)
+    assert torch.equal(fill_rims(image.clamp(min=0.4), output), output)
+
+
+def test_noise_of_hidden_pixels_does_not_count() -> None:
+    noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    seen = torch.zeros(1, 1, 64, 64)
+    seen[..., :20] = 1
+    image = noise * torch.where(seen > 0, 0.02, 0.3)
+    assert noise_variance(image, seen).sqrt().item() == pytest.approx(0.02, rel=0.1)
+    assert noise_variance(image, seen * 0).item() == 0

@@ -123,14 +123,33 @@ def test_sixteen_bits_come_back(tmp_path: Path, mode: str, source: str, target: 
 
 
 def test_float_tiff(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
     values = np.random.default_rng(0).random((5, 6, 3), np.float32)
     write_deep_tiff(tmp_path / "in.tif", values)
     image = read_image(tmp_path / "in.tif")
     assert image.bits == 16
-    assert np.array_equal(image.pixels[0].permute(1, 2, 0).numpy(), values)
-    write_deep_tiff(tmp_path / "hdr.tif", values * 3)
-    with pytest.raises(ImageError, match="outside 0 to 1"):
-        read_image(tmp_path / "hdr.tif")
+    seen = image.pixels[0].permute(1, 2, 0).numpy()
+    srgb = np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055)
+    assert np.abs(seen - srgb).max() < 1 / 65535, "linear light, by convention"
+    write_image(tmp_path / "out.tif", image, "tiff")
+    assert np.abs(tifffile.imread(tmp_path / "out.tif") - values).max() < 1e-6
+
+
+def test_float_tiff_above_white(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What a screen cannot show stays in the file; other formats cannot hold it: that is said."""
+    tifffile = pytest.importorskip("tifffile")
+    values = np.random.default_rng(0).random((5, 6, 3), np.float32) * 3
+    write_deep_tiff(tmp_path / "in.tif", values)
+    image = read_image(tmp_path / "in.tif")
+    assert image.pixels.max() == 1
+    write_image(tmp_path / "out.tif", image, "tiff")
+    assert np.abs(tifffile.imread(tmp_path / "out.tif") - values).max() < 1e-6
+    assert not caplog.records
+    write_image(tmp_path / "out.png", image, "png")
+    assert "converted to sRGB, without its light above white" in caplog.text
+    write_deep_tiff(tmp_path / "nan.tif", np.where(values > 2.9, np.nan, values))
+    with pytest.raises(ImageError, match="infinite or no numbers"):
+        read_image(tmp_path / "nan.tif")
 
 
 def test_eight_bit_formats_warn_of_the_loss(
@@ -153,3 +172,13 @@ def test_thumbnail_in_a_tiff_does_not_count(tmp_path: Path) -> None:
         tiff.write(pixels, photometric="rgb")
         tiff.write(pixels[::4, ::4], photometric="rgb", subfiletype=1)
     assert np.array_equal(to_array(read_image(tmp_path / "in.tif"), np.uint8), pixels)
+
+
+def test_float_grey_above_white(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((5, 6, 1), np.float32) * 3
+    write_deep_tiff(tmp_path / "in.tif", values)
+    image = read_image(tmp_path / "in.tif")
+    write_image(tmp_path / "out.tif", image, "tiff")
+    again = read_image(tmp_path / "out.tif")
+    assert again.origin is not None
+    assert np.abs(again.origin.pixels[0, 0].numpy() - values[..., 0]).max() < 1e-6

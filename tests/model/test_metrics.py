@@ -1,6 +1,9 @@
 """PSNR, SSIM and MAE are scikit-image's, to rounding."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from devudp_model.ops import metrics
 from devudp_model.ops.metrics import PRODUCT_SIDE, mae, psnr, ssim
+
+ROOT = Path(__file__).parents[2]
 
 sides = st.integers(11, 40)
 
@@ -64,3 +70,42 @@ def test_images_that_cannot_be_compared(a: tuple, b: tuple, words: str):
 def test_only_8_bit_images():
     with pytest.raises(ValueError, match="8-bit"):
         psnr(torch.zeros(3, 16, 16), torch.zeros(3, 16, 16))
+
+
+@pytest.mark.parametrize("shape", [(3, 41, 30), (3, 200, 23), (1, 12, 300), (3, 11, 11)])
+def test_bands_change_nothing(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch):
+    """Bands of a few rows, and the last of fewer, against the whole image at once."""
+    rng = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8) for _ in "ab")
+    whole = psnr(a, b), mae(a, b), ssim(a, b)
+    monkeypatch.setattr(metrics, "BAND_PIXELS", 7 * shape[2])
+    assert (psnr(a, b), mae(a, b)) == whole[:2]
+    assert ssim(a, b) == pytest.approx(whole[2], rel=1e-12)
+    exact = metrics.similarity(a.double(), b.double(), 255.0).item()
+    assert whole[2] == pytest.approx(exact, rel=1e-12)
+
+
+MEMORY = """
+import resource, sys, torch
+from devudp_model.ops import metrics
+from devudp_model.ops.metrics import mae, psnr, ssim
+torch.set_num_threads(1)
+small = torch.zeros(3, 64, 64, dtype=torch.uint8)
+psnr(small, small), ssim(small, small)
+a = torch.randint(0, 256, (3, 2000, 3000), dtype=torch.uint8)
+b = a.flip(1).contiguous()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+values = psnr(a, b), mae(a, b), ssim(a, b)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print((peak - before) * (1 if sys.platform == "darwin" else 1024) / 6e6)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="has no getrusage")
+def test_large_images_take_little_memory():
+    """At most 60 bytes a pixel at 6 megapixels; it was 440."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 60

@@ -11,17 +11,10 @@ from torch import Tensor
 from devudp_model.checkpoint import CheckpointError, bundled, load_checkpoint, save_checkpoint
 from devudp_model.network.generator import Generator
 from devudp_model.ops.degrade import darken, to_linear, to_srgb
-from devudp_model.restoring.exposure import (
-    DARKEST_MEAN,
-    USUAL_MEAN,
-    SceneModel,
-    every,
-    features,
-    has_lights,
-    tone_for,
-)
+from devudp_model.restoring.exposure import USUAL_MEAN, every, has_lights, target_mean
 from devudp_model.restoring.facts import Facts
 from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.scene import SceneModel, features
 
 
 def night(height: int = 120, width: int = 160) -> Tensor:
@@ -70,36 +63,25 @@ def test_the_shipped_model_sees_a_night() -> None:
     day = torch.rand(1, 3, 12, 16).repeat_interleave(8, 2).repeat_interleave(8, 3) * 0.8 + 0.2
     assert shipped().predict(street()[0]) < 0.28
     assert shipped().predict(darken(day, 0.05)[0]) > 0.35
-    assert shipped().target_mean(street()) < 0.4
-    assert shipped().target_mean(darken(day, 0.05)) == pytest.approx(USUAL_MEAN)
 
 
-def test_an_underexposed_image_without_lights_is_not_taken_for_a_night() -> None:
+def test_an_underexposed_image_without_lights_gets_less_dark() -> None:
     dim = darken(street(), 0.1)
     assert has_lights(street()) == 1 and has_lights(dim) == 0
-    assert shipped().target_mean(dim) == USUAL_MEAN
+    assert target_mean(0.0, 1.0, 0.0) == 0.16 and target_mean(0.0, 0.0, 0.0) == 0.24
 
 
-@pytest.mark.parametrize(("predicted", "mean"), [(0.6, USUAL_MEAN), (0.3, USUAL_MEAN),
-                                                 (0.2, 0.29), (-1.0, DARKEST_MEAN)])  # fmt: skip
-def test_predictions_only_darken_and_not_without_end(predicted: float, mean: float) -> None:
-    assert constant(predicted).target_mean(night()) == pytest.approx(mean)
+@pytest.mark.parametrize(
+    ("predicted", "mean"),
+    [(0.45, 0.45), (0.47, 0.45), (0.42, 0.45), (0.32, 0.36), (-1.0, 0.16), (0.53, 0.5), (2, 0.62)],
+)
+def test_the_mean_follows_the_prediction_within_limits(predicted: float, mean: float) -> None:
+    assert target_mean(predicted, 1.0, 0.0) == pytest.approx(mean)
 
 
-@pytest.mark.slow
-def test_frames_have_a_common_mean() -> None:
-    frames = torch.cat([night(), night().flip(3)])
-    assert shipped().target_mean(frames) == pytest.approx(
-        (shipped().target_mean(frames[:1]) + shipped().target_mean(frames[1:])) / 2, abs=0.02
-    )
-
-
-def test_tone_curve_gives_the_mean_asked_for() -> None:
-    torch.manual_seed(0)
-    output = torch.rand(1, 3, 90, 120)
-    exponent = tone_for(output, 0.3)
-    assert (output.mean(1) ** exponent).mean().item() == pytest.approx(0.3, abs=1e-3)
-    assert tone_for(output, 0.6) == 1.0  # it never brightens
+def test_no_result_gets_darker_than_its_input_or_an_average_photograph() -> None:
+    assert target_mean(0.1, 1.0, 0.3) == 0.3
+    assert target_mean(0.1, 1.0, 0.9) == USUAL_MEAN
 
 
 def test_results_follow_the_scene_and_exposure_0_does_not() -> None:
@@ -180,11 +162,10 @@ def test_features_are_what_they_say() -> None:
     ("level", "share"), [(0.0, 0.0), (0.6, 0.0), (0.66, 0.2), (0.75, 0.5), (0.9, 1.0), (1.0, 1.0)]
 )
 def test_lights_are_the_brightest_pixels(level: float, share: float) -> None:
-    """Of 1000 pixels, more than two; in any colour; and they decide how far the result darkens."""
+    """Of 1000 pixels, more than two; in any colour."""
     image = torch.zeros(1, 3, 20, 50)
     image[0, 1, -1, -3:] = level
     assert has_lights(image) == pytest.approx(share, abs=1e-5)
-    assert constant(0.2).target_mean(image) == pytest.approx(USUAL_MEAN - 0.16 * share, abs=1e-5)
     image[0, 1, -1, -2:] = 0
     assert has_lights(image) == 0
     large = torch.zeros(1, 3, 512, 512)
@@ -202,33 +183,40 @@ def test_a_prediction_is_linear_in_standardised_features() -> None:
     assert model.predict(image) == pytest.approx(expected, rel=1e-4)
 
 
-def test_frames_share_the_mean_of_their_predictions_and_alpha_has_no_say() -> None:
+def test_stars_and_small_lamps_are_lights_and_hot_pixels_are_none() -> None:
+    image = torch.full((1, 3, 300, 300), 0.02)
+    for row, column in ((30, 60), (90, 120), (150, 30), (210, 270)):
+        image[..., row : row + 3, column : column + 3] = 0.8
+    assert has_lights(image) == pytest.approx(2 / 3, abs=1e-5)
+    image[..., 30:33, 60:63] = 0.02
+    assert has_lights(image) == 0
+    hot = torch.full((1, 3, 300, 300), 0.02)
+    hot[..., 5::50, 5::50] = 1.0
+    assert has_lights(hot) == 0
+
+
+def test_frames_share_the_mean_of_their_predictions() -> None:
     class ByBrightness(SceneModel):
-        def predict(self, image: Tensor) -> float:
+        def predict(self, image: Tensor, seen: Tensor | None = None) -> float:
             assert image.shape == (3, 20, 30)
             return image.mean().item()
 
     model = ByBrightness((), (), (), 0.0)
-    frames = torch.stack([torch.full((4, 20, 30), 0.1), torch.full((4, 20, 30), 0.3)])
-    frames[:, 3] = 1
-    frames[1, 2, 5] = 1.0  # a lamp in the second
-    predicted = (0.1 + frames[1, :3].mean().item()) / 2
-    expected = 0.45 - 1.6 * (0.3 - predicted)
-    assert model.target_mean(frames) == pytest.approx(expected)
+    frames = torch.stack([torch.full((3, 20, 30), 0.1), torch.full((3, 20, 30), 0.3)])
+    assert model.predict_all(frames) == pytest.approx(0.2)
 
 
-def test_tone_curves_have_a_limit_and_are_found_on_fetched_pixels() -> None:
-    fetched = []
-
-    def fetch(x: Tensor) -> Tensor:
-        fetched.append(x.shape)
-        return x
-
-    assert tone_for(torch.full((1, 3, 512, 512), 0.9), 0.1, fetch) == pytest.approx(4, abs=1e-4)
-    assert fetched == [(1, 3, 256, 256)]
-    assert tone_for(torch.full((1, 3, 9, 9), 0.5), 0.5) == 1.0
-    assert tone_for(torch.full((1, 3, 9, 9), 0.5), 0.25) == pytest.approx(2, abs=1e-5)
-    assert tone_for(torch.full((1, 3, 9, 9), 7.0), 0.9) == pytest.approx(4, abs=1e-4)  # clipped
+def test_what_is_hidden_is_no_part_of_the_scene() -> None:
+    image = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(0)) ** 2
+    seen = torch.zeros(1, 96, 96)
+    seen[:, :48] = 1
+    painted = torch.where(seen > 0, image, 0.9)
+    torch.testing.assert_close(features(image, seen), features(painted, seen))
+    assert not torch.allclose(features(image), features(painted), atol=0.1)
+    assert (features(image, seen) - features(image)).abs().max() > 0.01
+    bright = torch.where(seen > 0, 0.1, 1.0)[None]
+    assert has_lights(bright) == 1 and has_lights(bright, seen[None]) == 1
+    assert has_lights(torch.where(seen > 0, 0.1, 0.2)[None], seen[None]) == 0
 
 
 def test_a_file_keeps_five_digits() -> None:

@@ -23,6 +23,7 @@ from devudp_model.restoring.compose import (
     match,
     reach,
 )
+from devudp_model.restoring.exposure import Curve
 from devudp_model.restoring.tasks import (
     DEFAULT_TASK,
     MOST_DENOISE,
@@ -57,9 +58,9 @@ def test_the_table_of_tasks() -> None:
         for task, spec in TASK_SPECS.items()
     }
     assert found == {
-        "joint": ("joint", "devudp", 1.0, 0.55, 8),
+        "joint": ("joint", "devudp", 1.0, 0.55, 21),
         "deblur": ("deblur", "devudp-dt", 0.0, 0.0, 0),
-        "low light": ("low-light", "devudp", 1.0, 0.7, 8),
+        "low light": ("low-light", "devudp", 1.0, 0.7, 21),
     }
     assert tuple(found) == TASKS and DEFAULT_TASK == "joint"
     for task, spec in TASK_SPECS.items():
@@ -110,7 +111,7 @@ def test_exposure_0_has_mean_and_standard_deviation_of_the_input_in_each_channel
 
 
 def test_exposure_1_is_the_models_image_untouched() -> None:
-    image, output = random_image(1, 3, 9, 9), random_image(1, 3, 9, 9, seed=1)
+    image, output = random_image(1, 3, 9, 9) * 0.5, random_image(1, 3, 9, 9, seed=1)
     assert torch.equal(apply_task(image, output, "joint", matched(image, output, 1.0)), output)
 
 
@@ -131,17 +132,24 @@ def test_flat_images_do_not_explode() -> None:
     assert exposure is not None and (exposure.gain == 8).all(), "however flat it is"
 
 
+def squared() -> Curve:
+    """A curve that is nothing but an exponent."""
+    one = torch.ones(1, 3, 1, 1)
+    return Curve(one, one * 0.1, one * 0.1, 2.0)
+
+
 def test_what_is_taken_from_whole_images() -> None:
     """Detail is what exceeds a twentieth of the variance, eight of the noise, a grey level."""
     image, output = random_image(2, 3, 9, 11), random_image(2, 3, 9, 11, seed=1)
     taken, made = moments(image), moments(output)
     plain = match(taken, made, 1.0)
-    assert plain.exposure is None and (plain.detail, plain.tone, plain.share) == (0, 1, 1)
+    assert plain.exposure is None and (plain.detail, plain.curve, plain.share) == (0, None, 1)
     torch.testing.assert_close(plain.floor, 0.05 * taken.var)
-    noisy = match(taken, made, 0.25, 0.5, noise=taken.var, tone=2.0)
+    curve = squared()
+    noisy = match(taken, made, 0.25, 0.5, noise=taken.var, curve=curve)
     torch.testing.assert_close(noisy.floor, 8.05 * taken.var)
     assert noisy.exposure is not None and not noisy.bounded
-    assert (noisy.detail, noisy.tone, noisy.share) == (0.5, 2.0, 0.25)
+    assert (noisy.detail, noisy.curve, noisy.share) == (0.5, curve, 0.25)
     flat = match(moments(torch.zeros(1, 3, 4, 4)), made, 1.0)
     torch.testing.assert_close(flat.floor, torch.full((1, 3, 1, 1), 255.0**-2))
 
@@ -155,12 +163,12 @@ def test_an_exposure_is_only_changed_where_it_is_asked_for() -> None:
     assert torch.equal(expose(output, Match(darker, floor, share=0.0)), output * 0.5)
     torch.testing.assert_close(expose(output, Match(darker, floor, share=0.5)), output * 0.75)
     torch.testing.assert_close(
-        expose(output, Match(None, floor, tone=2.0)), output.clamp(0, 1) ** 2
+        expose(output, Match(None, floor, curve=squared())), output.clamp(0, 1) ** 2
     )
 
 
 def test_strength_and_mask() -> None:
-    image, output = random_image(2, 3, 8, 10), random_image(2, 3, 8, 10, seed=1)
+    image, output = random_image(2, 3, 8, 10) * 0.5, random_image(2, 3, 8, 10, seed=1)
     found = Match(None, torch.zeros(1, 3, 1, 1))
     half = apply_task(image, output, "joint", found, strength=0.5)
     torch.testing.assert_close(half, (image + output) / 2)
@@ -299,9 +307,9 @@ def test_the_models_image_is_clipped_before_the_filters() -> None:
 def test_the_tone_curve_is_blended_with_the_inputs_exposure() -> None:
     image, output = random_image(1, 3, 9, 9) * 0.5, random_image(1, 3, 9, 9, seed=1)
     taken, made = moments(image), moments(output)
-    scene = expose(output, match(taken, made, 1.0, tone=2.0))
+    scene = expose(output, match(taken, made, 1.0, curve=squared()))
     torch.testing.assert_close(scene, output**2)
-    own = expose(output, match(taken, made, 0.0, tone=2.0))
+    own = expose(output, match(taken, made, 0.0, curve=squared()))
     torch.testing.assert_close(own, expose(output, match(taken, made, 0.0)))
-    half = expose(output, match(taken, made, 0.5, tone=2.0))
+    half = expose(output, match(taken, made, 0.5, curve=squared()))
     torch.testing.assert_close(half, (own + scene) / 2)

@@ -20,7 +20,11 @@ SUFFIXES = {
     ".mpg": ("mpeg1video", "mpeg"),
     ".mpeg": ("mpeg2video", "mpeg2video"),
     ".ts": ("mpeg2video", "mpegts"),
+    ".mts": ("mpeg2video", "mpegts"),
+    ".m2ts": ("mpeg2video", "mpegts"),
+    ".vob": ("mpeg2video", "vob"),
     ".wmv": ("wmv2", "asf"),
+    ".3gp": ("mpeg4", "3gp"),
     ".flv": ("flv", "flv"),
     ".gif": ("gif", "gif"),
 }

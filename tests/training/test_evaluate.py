@@ -111,11 +111,14 @@ def test_official_sets_scaled_and_the_paper_s_rows(weights: str, tmp_path: Path)
     out = tmp_path / "out"
     main(["--weights", weights, "--task", "--scaled", "--gopro", str(tmp_path / "gopro"), "--lol",
           str(tmp_path / "lol"), "--out", str(out), *NO_LPIPS])  # fmt: skip
-    assert pixels(out / "gopro 640x360/input/GOPR01__000.png").shape == (360, 640, 3)
-    assert pixels(out / "gopro/input/GOPR01__000.png").shape == (72, 128, 3)
+    assert pixels(out / "gopro blur_gamma 640x360/input/GOPR01__000.png").shape == (360, 640, 3)
+    assert pixels(out / "gopro blur_gamma/input/GOPR01__000.png").shape == (72, 128, 3)
     table = (out / "table.md").read_text()
-    assert "| gopro |  | paper: DEvUDP-DT | 25.15 | 0.786 | 9.56 | 0.272 |" in table
-    assert "| gopro 640x360 |  | paper: DEvUDP-DT* | 26.69 | 0.822 | 8.54 | 0.205 |" in table
+    assert "| gopro blur_gamma |  | paper: DEvUDP-DT | 25.15 | 0.786 | 9.56 | 0.272 |" in table
+    assert (
+        "| gopro blur_gamma 640x360 |  | paper: DEvUDP-DT* | 26.69 | 0.822 | 8.54 | 0.205 |"
+        in table
+    )
     assert "| lol |  | paper: DEvUDP | 16.88 | 0.667 | 36.27 | 0.326 |" in table
     assert (
         sum(map(len, PAPER.values())) == table.count("paper:") + 5 + 2 + 5
@@ -153,6 +156,7 @@ def test_cascade_of_a_command_and_a_task(weights: str, pairs: list[str], tmp_pat
         (["--weights", "no/such.safetensors", "--task", "joint"], "no file"),
         (["--lpips-weights", "no/such.npz"], "cannot be read as LPIPS weights"),
         (["--gopro", "no/such"], "GoPro's tree"),
+        (["--kind", "blur"], "--kind blur is of no set"),
         (["--cascade", "gamma 0.26", "joint"], "'gamma 0.26' is the name of 2 rows"),
         (["--cascade", "input", "joint"], "'input' is the name of 2 rows"),
         (["--cascade", "../up", "joint"], "'../up' cannot be used"),

@@ -42,6 +42,8 @@ def test_tables():
         "| dark | 7 | 9.61 / 0.500 / 1.00 / 0.576 | **21.46 / 0.500 / 1.00 / 0.425** "
         "| 21.46 / 0.500 / 1.00 / 0.600 |\n"
         "| sharp | 7 | - / 0.500 / 1.00 / 0.000 |  | 34.30 / 0.500 / 1.00 / 0.010 |\n"
+        "\n8-bit RGB, nothing cropped or aligned. PSNR over all values. SSIM by an 11x11 Gaussian "
+        "window, of each channel, without borders. MAE of 255. LPIPS 0.1 with AlexNet.\n"
     ))  # fmt: skip
     assert "| dark | 7 | 9.61 | **21.46** | **21.46** |" in fill(block("psnr"), CONTENT)
     assert "| dark | 7 | 0.576 | **0.425** | 0.600 |" in fill(block("lpips"), CONTENT)
@@ -57,6 +59,14 @@ def test_mistakes():
         fill(block("nothing"), CONTENT)
     with pytest.raises(ValueError, match="has no '<!-- /results -->'"):
         fill(block("all") + "<!-- results:all -->\n", CONTENT)
+
+
+def test_results_by_another_protocol_are_no_table_of_these():
+    other = {**CONTENT, "protocol": {"name": "pyiqa", "text": ""}}
+    with pytest.raises(ValueError, match="by the protocol pyiqa"):
+        fill(block("all"), other)
+    assert "LPIPS 0.1 with AlexNet." in fill(block("lpips"), CONTENT)
+    assert "LPIPS" not in fill(block("psnr"), CONTENT)
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from training.config import Config, ConfigError, DataConfig
@@ -16,6 +17,7 @@ from training.run.records import (
     describe_run,
     read_log,
     read_run,
+    versions,
     write_text,
 )
 from training.run.sheets import draw_curve
@@ -120,3 +122,10 @@ def test_a_single_validation_can_be_seen(tmp_path: Path) -> None:
     lower = pixels[pixels.shape[0] * 11 // 20 : pixels.shape[0] * 9 // 10, 150:-250]
     coloured = (lower.max(2) - lower.min(2) > 100).sum()
     assert coloured > 20, "no mark where the validation was measured"
+
+
+def test_versions_name_the_build_of_torch(monkeypatch: pytest.MonkeyPatch):
+    """Which the metadata of the package from PyPI (2.13.0 for 2.13.0+cu130) do not."""
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "2.13.0")
+    assert versions()["torch"] == "2.13.0+cu130" and versions()["numpy"] == "2.13.0"

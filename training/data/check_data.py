@@ -4,9 +4,9 @@
     devudp-train check-data unpaired --data.sharp my/sharp --data.blurry my/blurry --sheet crops.png
     devudp-train check-data devudp --data.sharp my/sharp --manifest my.tsv
 
-Errors end it with status 1: images that cannot be read or have more than 8 bits, the same image in
-both domains, files that differ from a manifest. Images that are too small, and would be
-enlarged, cause a warning. Manifests list names, sizes, sources and hashes: see docs/training.md.
+Errors end it with status 1: images that cannot be read, the same image in both domains, files that
+differ from a manifest. Images that are too small, and would be enlarged, cause a warning. Manifests
+list names, sizes, sources and hashes: see docs/training.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..settings import load_recipe, parse_overrides
 from ..stages import stage_configs
 from .dataset import UNUSED_FROM, Key, UnpairedImages
 from .domains import find_domains
-from .image_cache import UnreadableImage, decode, open_image
+from .image_cache import UnreadableImage, decode
 from .manifest import (
     compare,
     make_manifest,
@@ -45,9 +45,6 @@ logger = logging.getLogger("devudp")
 
 SHOWN_CASES = 10
 SHEET_ROWS, SHEET_PAIRS = 6, 3
-
-HIGH_BIT_DEPTH_MODES = {"I", "F", "I;16", "I;16B", "I;16L"}
-"""Pillow's modes with more than 8 bits, which `decode` would clip to white."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +98,8 @@ def inspect(path: Path) -> Inspection:
     """Decodes one file."""
     try:
         pixels = decode(path)
-        with open_image(path) as image:
-            mode = image.mode
     except UnreadableImage as error:
         return Inspection(path, error=f"cannot be read: {error}")
-    except OSError as error:
-        return Inspection(path, error=f"cannot be read: {path}: {error}")
-    if mode in HIGH_BIT_DEPTH_MODES:
-        return Inspection(path, error=f"{path}: more than 8 bits ({mode}); convert it to 8-bit RGB")
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
     return Inspection(path, (pixels.shape[1], pixels.shape[0]), f"{pixels.shape}{digest}")
 

@@ -12,6 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from devudp_model.images.metadata import ORIENTATION
+from devudp_model.images.raster import ImageError
+from devudp_model.images.reading import read_stored
+from devudp_model.ops.dtypes import from_unit, to_unit
 from devudp_model.system.untrusted import check_regular
 
 logger = logging.getLogger("devudp")
@@ -21,40 +25,35 @@ class UnreadableImage(OSError):
     """A file that should be an image and cannot be decoded."""
 
 
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What opening or decoding raises for a file that is damaged or not an image."""
-
-
-def open_image(path: Path) -> Image.Image:
-    """Opens an image file. A pipe is refused: reading it might never end.
-
-    Raises:
-        one of `UNREADABLE`.
-    """
-    check_regular(path)
-    return Image.open(path)
-
-
 def decode(path: Path) -> np.ndarray:
-    """An image file as H,W,3 uint8 RGB.
+    """An image file as H,W,3 uint8 RGB, upright, read as restoring reads it.
+
+    16 bits are rounded to 8, grey comes three times, and transparency does not count.
 
     Raises:
         UnreadableImage: the file is not an image, damaged, truncated or missing.
     """
     try:
-        with open_image(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except UNREADABLE as error:
-        raise UnreadableImage(f"{path}: {error}") from error
+        pixels = read_stored(path, warn=False).pixels
+    except ImageError as error:
+        text = str(error)
+        raise UnreadableImage(text if str(path) in text else f"{path}: {text}") from error
+    if pixels.dtype != torch.uint8:
+        pixels = from_unit(to_unit(pixels), torch.uint8)
+    return pixels[0].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Width and height in pixels from the file's header; (0, 0) if it cannot be read."""
+    """Width and height in pixels, upright, from the file's header; (0, 0) if it cannot be read."""
     try:
-        with open_image(path) as image:
-            return image.size
-    except UNREADABLE:
+        check_regular(path)
+        with Image.open(path) as image:
+            # Pillow turns TIFF by itself, the size included.
+            turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+            width, height = image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return 0, 0
+    return (height, width) if turned else (width, height)
 
 
 class ImageCache:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+logger = logging.getLogger("devudp")
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
@@ -123,10 +126,22 @@ def realblur_pairs(root: Path, split: Split, blur: str = "") -> list[Pair]:
     return pairs
 
 
+LOL_MISMATCHED = frozenset({"79", "111", "735"})
+"""Pairs of LOL's training part that are reported to show two different scenes
+(github.com/weichen582/RetinexNet/issues/9). Its test part has no such report."""
+
+
 def lol_pairs(root: Path, split: Split, blur: str = "") -> list[Pair]:
-    """LOL (Wei et al., 2018): ``our485`` and ``eval15``, each with ``low`` and ``high``."""
+    """LOL (Wei et al., 2018): ``our485`` and ``eval15``, each with ``low`` and ``high``.
+
+    The training part comes without `LOL_MISMATCHED`, which is said.
+    """
     base = need(root / ("our485" if split == "train" else "eval15"), "LOL's our485 and eval15")
-    return folder_pairs(base / "low", base / "high")
+    pairs = folder_pairs(base / "low", base / "high")
+    wrong = [pair.name for pair in pairs if split == "train" and pair.name in LOL_MISMATCHED]
+    if wrong:
+        logger.info("LOL without %s, whose images do not belong together", ", ".join(wrong))
+    return [pair for pair in pairs if pair.name not in wrong]
 
 
 def lol_blur_pairs(root: Path, split: Split, blur: str = "low_blur") -> list[Pair]:

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from devudp_model.videos.pyav import VideoError, load_av, open_video
+from devudp_model.videos.pyav import VideoError, load_av, open_video, video_stream
 
 from ..config import ConfigError
 
@@ -50,7 +50,7 @@ def extract(video: Path, folder: Path, every: int = 1, limit: int = 0) -> int:
     count = 0
     try:
         with opened as container:
-            for number, frame in enumerate(container.decode(video=0)):
+            for number, frame in enumerate(container.decode(video_stream(container))):
                 if number % every == 0:
                     frame.to_image().save(folder / f"{count:06d}.png")
                     count += 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -20,7 +20,7 @@ from devudp_model.restoring.tasks import DEFAULT_TASK, TASKS, Task
 from devudp_model.task_weights import LoadedOnce, fastest_device
 
 from ..config import ConfigError
-from ..data.layouts import LayoutName, folder_pairs
+from ..data.layouts import LAYOUTS, LayoutName, folder_pairs
 from .methods import (
     Method,
     cascade_method,
@@ -29,8 +29,9 @@ from .methods import (
     model_method,
     restore_method,
 )
+from .protocols import PROTOCOLS, Protocol
 from .testsets import TestSet, official_sets
-from .untuned import STRENGTHS, untuned_sets
+from .untuned import STRENGTHS, UntunedSet, untuned_sets
 
 TASK_WORDS: dict[str, Task] = {task.replace(" ", "-"): task for task in TASKS}
 
@@ -48,6 +49,9 @@ NAMES: dict[LayoutName, str] = {
     "lol": "LOL",
     "lol-blur": "LOL-Blur",
 }
+
+KINDS = [kind for layout in LAYOUTS.values() if len(layout.blurs) > 1 for kind in layout.blurs]
+"""Of the blurry images of the data sets that have several."""
 
 FORBIDDEN = frozenset('<>:"/\\|?*')
 """Characters that a folder's name cannot have on every system."""
@@ -73,6 +77,13 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
         add(f"--{layout}", metavar="ROOT", help=f"the folder of {NAMES[layout]}, as unpacked")
     add("--pairs", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"),
         help="two folders with images of the same names; may be given several times")  # fmt: skip
+    add("--kind", nargs="+", default=[], choices=KINDS, metavar="KIND",
+        help="which of their blurry images to take from GoPro (blur_gamma, blur) and LOL-Blur "
+        "(low_blur, low_blur_noise), one set each; default: blur_gamma, low_blur")  # fmt: skip
+    add("--protocol", choices=PROTOCOLS, default="paper",
+        help="whose numbers to measure; default: %(default)s")  # fmt: skip
+    add("--align", dest="protocol", action="store_const", const="realblur",
+        help="short for --protocol realblur, the official evaluation of RealBlur")  # fmt: skip
     add("--untuned", type=Path, metavar="FOLDER",
         help="the untuned set: where the photographs of training/recipes/untuned.tsv lie; each "
         "task is measured on what it has to undo")  # fmt: skip
@@ -87,7 +98,7 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
         help="the fixed gamma of a baseline row; 0: no such row; default: %(default)s")  # fmt: skip
     add("--strength", type=float, default=1.0, metavar="0..1", help="of the tasks; default: 1")
     add("--exposure", type=float, metavar="0..1",
-        help="0: of the input, 1: of the scene; default: the task's own")  # fmt: skip
+        help="0 keeps the input's exposure, 1 corrects it; default: the task's own")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="auto", help="of the network; default: auto")
     add("--lpips-weights", type=Path, metavar="FILE",
         help="weights of LPIPS; default: those of the package lpips")  # fmt: skip
@@ -184,10 +195,15 @@ def make_sets(options: argparse.Namespace) -> list[TestSet]:
         FileNotFoundError, ValueError: a folder that is not what it should be.
     """
     sets: list[TestSet] = []
+    unused = set(options.kind)
     for layout in get_args(LayoutName):
         root = getattr(options, layout.replace("-", "_"))
         if root:
-            sets += official_sets(layout, root, scaled=options.scaled)
+            kinds = [kind for kind in options.kind if kind in LAYOUTS[layout].blurs]
+            unused -= set(kinds)
+            sets += official_sets(layout, root, scaled=options.scaled, kinds=kinds)
+    if unused:
+        raise ConfigError(f"--kind {' '.join(sorted(unused))} is of no set that was given")
     for name, degraded, reference in options.pairs or []:
         sets.append(TestSet(name, folder_pairs(Path(degraded), Path(reference)), options.size))
     if options.untuned:
@@ -201,10 +217,18 @@ def make_sets(options: argparse.Namespace) -> list[TestSet]:
             "no test set: give --gopro, --realblur-j, --lol, --lol-blur, --pairs or --untuned "
             "(with a --task)"
         )
+    sets = [replace(each, name=name_for(each, PROTOCOLS[options.protocol])) for each in sets]
     check_names(test_set.name for test_set in sets)
     if options.limit:
-        sets = [dataclasses.replace(s, pairs=s.pairs[: options.limit]) for s in sets]
+        sets = [replace(each, pairs=each.pairs[: options.limit]) for each in sets]
     return sets
+
+
+def name_for(test_set: TestSet, protocol: Protocol) -> str:
+    """A set's name with what must not be mistaken: whether its images are aligned first."""
+    if protocol.aligns and not isinstance(test_set, UntunedSet):  # whose names seed its noise
+        return f"{test_set.name} aligned"
+    return f"{test_set.name} plain" if test_set.paper.startswith("realblur") else test_set.name
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -9,8 +9,8 @@
 
 Below --out it writes table.md (with the paper's rows), results.json (with the values of every
 image), and for each set and method the restored images and a sheet of the best and the worst.
-PSNR, SSIM and MAE compare 8-bit images (see `devudp_model.ops.metrics`). In a clone that is not
-installed: python -m training.evaluation ...
+What is measured, and how, is --protocol's (see `protocols.py`); the table says it. In a clone that
+is not installed: python -m training.evaluation ...
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ import torch
 from torch import Tensor
 
 from devudp_model.checkpoint import CheckpointError
-from devudp_model.ops.metrics import mae, psnr, ssim
 
 from ..config import ConfigError
 from ..console import log_lines, showing_help
 from ..data.image_cache import decode
 from ..method.lpips import AlexLpips, load_lpips
+from .alignment import load_opencv
 from .arguments import INPUT, REFERENCE, Tasks, make_methods, make_parser, make_sets
 from .methods import Method, save
 from .paper import PAPER
+from .protocols import PAPER_PROTOCOL, PROTOCOLS, Protocol
 from .tables import Result, describe, markdown, write_json, write_sheet
-from .testsets import TestSet
+from .testsets import TestSet, notes
 from .untuned import together
 
 logger = logging.getLogger("devudp")
@@ -115,9 +116,13 @@ def prepare(test_set: TestSet, folder: Path) -> list[str]:
 
 
 def measure(
-    folder: Path, references: Path, names: Sequence[str], lpips: AlexLpips | None
+    folder: Path,
+    references: Path,
+    names: Sequence[str],
+    lpips: AlexLpips | None,
+    protocol: Protocol = PAPER_PROTOCOL,
 ) -> dict[str, dict[str, float | None]]:
-    """The metrics of each named PNG of a folder against the one of the same name in `references`.
+    """The protocol's metrics of each named PNG of a folder, against its namesake in `references`.
 
     Raises:
         UnreadableImage: one is missing or damaged.
@@ -126,12 +131,9 @@ def measure(
     values: dict[str, dict[str, float | None]] = {}
     for name in names:
         a, b = (as_tensor(decode(side / f"{name}.png")) for side in (folder, references))
-        values[name] = {
-            "psnr": psnr(a, b),
-            "ssim": ssim(a, b),
-            "mae": mae(a, b),
-            "lpips": lpips.of_images(a, b) if lpips else None,
-        }
+        found = values[name] = {**protocol.compare(a, b)}
+        if "lpips" in protocol.columns:
+            found["lpips"] = lpips.of_images(a, b) if lpips else None
     return values
 
 
@@ -141,7 +143,11 @@ def as_tensor(pixels: np.ndarray) -> Tensor:
 
 
 def evaluate_set(
-    test_set: TestSet, methods: Mapping[str, Method], out: Path, lpips: AlexLpips | None
+    test_set: TestSet,
+    methods: Mapping[str, Method],
+    out: Path,
+    lpips: AlexLpips | None,
+    protocol: Protocol,
 ) -> list[Result]:
     """All methods on one set; the first result is that of the degraded images themselves.
 
@@ -151,17 +157,18 @@ def evaluate_set(
     folder = out / test_set.name
     names = prepare(test_set, folder)
     source, references = folder / INPUT, folder / REFERENCE
-    results = [Result(test_set.name, INPUT, measure(source, references, names, lpips))]
+    before = measure(source, references, names, lpips, protocol)
+    results = [Result(test_set.name, INPUT, before)]
     for name, method in methods.items():
         if not test_set.takes(name):
             continue
         target = folder / name
         target.mkdir()
         method(source, target)
-        result = Result(test_set.name, name, measure(target, references, names, lpips))
-        results.append(result)
-        means = result.means()
-        logger.info("%s, %s: PSNR %.2f, SSIM %.3f", test_set.name, name, means.psnr, means.ssim)
+        values = measure(target, references, names, lpips, protocol)
+        results.append(result := Result(test_set.name, name, values))
+        means = result.mean("psnr"), result.mean("ssim")
+        logger.info("%s, %s: PSNR %.2f, SSIM %.3f", test_set.name, name, *means)
         write_sheet(result, results[0], folder)
     return results
 
@@ -182,6 +189,13 @@ def checkpoints(tasks: Tasks) -> dict[str, dict[str, str]]:
     }
 
 
+def describe_protocol(options: argparse.Namespace) -> dict[str, str]:
+    """The protocol's name and what it is, for JSON."""
+    protocol = PROTOCOLS[options.protocol]
+    opencv = {"opencv": load_opencv().__version__} if protocol.aligns else {}
+    return {"name": protocol.name, "text": protocol.text, **opencv}
+
+
 def write_results(
     results: Sequence[Result], sets: Sequence[TestSet], tasks: Tasks, options: argparse.Namespace
 ) -> None:
@@ -191,6 +205,7 @@ def write_results(
         "torch": torch.__version__,
         "weights": checkpoints(tasks),
         "options": {k: str(v) for k, v in vars(options).items()},
+        "protocol": describe_protocol(options),
         "sets": [test_set.name for test_set in sets],
         "results": [describe(result, images=True) for result in results],
     }
@@ -204,6 +219,7 @@ def write_summary(results: Sequence[Result], tasks: Tasks, options: argparse.Nam
         "version": package_version(),
         "weights": checkpoints(tasks),
         "settings": {**settings, "exposure": options.exposure},
+        "protocol": describe_protocol(options),
         "results": [describe(result, images=False) for result in results],
     }
     write_json(content, options.summary)
@@ -218,16 +234,23 @@ def run(options: argparse.Namespace) -> str:
     sets = make_sets(options)
     tasks = Tasks(options)
     methods = make_methods(options, tasks)
-    lpips = None if options.no_lpips else load_lpips(options.lpips_weights)
+    protocol = PROTOCOLS[options.protocol]
+    if protocol.aligns:
+        load_opencv()
+    wants_lpips = "lpips" in protocol.columns and not options.no_lpips
+    lpips = load_lpips(options.lpips_weights) if wants_lpips else None
     claim_folder(options.out, sets, overwrite=options.overwrite)
     results: list[Result] = []
     write_results(results, sets, tasks, options)  # claims the folder for this run
     for test_set in sets:
-        results += evaluate_set(test_set, methods, options.out, lpips)
+        results += evaluate_set(test_set, methods, options.out, lpips, protocol)
         write_results(results, sets, tasks, options)
     results += together(results, sets)
     write_results(results, sets, tasks, options)
-    table = markdown(results, PAPER)
+    rows = {each.name: PAPER.get(each.paper, []) for each in sets}
+    table = markdown(results, rows if protocol is PAPER_PROTOCOL else {}, protocol.columns)
+    below = [f"Protocol `{protocol.name}`: {protocol.text}", *notes(sets, aligned=protocol.aligns)]
+    table += "".join(f"\n{paragraph}\n" for paragraph in below)
     (options.out / TABLE).write_text(table, encoding="utf-8")
     if options.summary:
         write_summary(results, tasks, options)

@@ -61,4 +61,4 @@ PAPER: dict[str, list[Means]] = {
         Means("paper: DEvUDP", 18.03, 0.653, 28.14, 0.323),
     ],
 }
-"""By the name of the test set, see `testsets.py`."""
+"""By `TestSet.paper`. RealBlur-J's are of the images as they are, not aligned (`--align`)."""

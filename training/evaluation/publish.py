@@ -28,10 +28,31 @@ DOCUMENTS = (Path("README.md"), Path("devudp_model/weights/README.md"))
 BLOCK = re.compile(r"(<!-- results:(?P<name>[\w-]+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 OPENING = re.compile(r"<!-- results:")
 
+NOTES = {
+    "psnr": "PSNR over all values.",
+    "ssim": "SSIM by an 11x11 Gaussian window, of each channel, without borders.",
+    "mae": "MAE of 255.",
+    "lpips": "LPIPS 0.1 with AlexNet.",
+}
+"""How each metric is measured; see `protocols.py`."""
+
 LARGER_IS_BETTER = {"psnr": True, "ssim": True, "mae": False, "lpips": False}
 
 Content = Mapping[str, Any]
 """What `devudp-evaluate --summary` wrote."""
+
+
+def noted_table(content: Content, metrics: Sequence[str]) -> str:
+    """`means_table`, and below it how the means were measured.
+
+    Raises:
+        ValueError: not by the paper's protocol, whose numbers these tables are.
+    """
+    protocol = content.get("protocol", {"name": "paper"})["name"]
+    if protocol != "paper":
+        raise ValueError(f"the results are by the protocol {protocol}, and not by the paper's")
+    note = " ".join(NOTES[metric] for metric in metrics)
+    return f"{means_table(content, metrics)}\n8-bit RGB, nothing cropped or aligned. {note}\n"
 
 
 def means_table(content: Content, metrics: Sequence[str]) -> str:
@@ -79,11 +100,11 @@ def weights_table(content: Content) -> str:
 
 
 TABLES: dict[str, Callable[[Content], str]] = {
-    "all": lambda content: means_table(content, METRICS),
-    "psnr": lambda content: means_table(content, ["psnr"]),
-    "ssim": lambda content: means_table(content, ["ssim"]),
-    "mae": lambda content: means_table(content, ["mae"]),
-    "lpips": lambda content: means_table(content, ["lpips"]),
+    "all": lambda content: noted_table(content, METRICS),
+    "psnr": lambda content: noted_table(content, ["psnr"]),
+    "ssim": lambda content: noted_table(content, ["ssim"]),
+    "mae": lambda content: noted_table(content, ["mae"]),
+    "lpips": lambda content: noted_table(content, ["lpips"]),
     "weights": weights_table,
 }
 """By NAME: all four means in a cell (PSNR / SSIM / MAE / LPIPS), one of them, or checkpoints."""

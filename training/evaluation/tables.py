@@ -14,7 +14,9 @@ from ..data.sheets import Cell, Row, draw_sheet
 from .paper import Means
 
 METRICS = ("psnr", "ssim", "mae", "lpips")
-DECIMALS = {"psnr": 2, "ssim": 3, "mae": 2, "lpips": 3}
+"""Of the paper's tables."""
+
+DECIMALS = {"psnr": 2, "ssim": 3, "mae": 2, "lpips": 3, "psnr_y": 2, "ssim_y": 3}
 
 SHEET_SIDE = 420
 """Images on a contact sheet are reduced to this width and height, pixels."""
@@ -28,17 +30,11 @@ class Result:
     method: str
     images: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
-    def means(self) -> Means:
-        """The means over the images; None for a metric that was not computed."""
-
-        def mean(metric: str) -> float | None:
-            values = [image[metric] for image in self.images.values()]
-            known = [value for value in values if value is not None]
-            return sum(known) / len(known) if known else None
-
-        psnr, ssim, mae, lpips = (mean(metric) for metric in METRICS)
-        assert psnr is not None and ssim is not None and mae is not None
-        return Means(self.method, psnr, ssim, mae, lpips)
+    def mean(self, metric: str) -> float | None:
+        """The mean over the images; None for a metric that was not computed."""
+        values = [image.get(metric) for image in self.images.values()]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
 
 
 def number(value: float | None, metric: str) -> str:
@@ -46,18 +42,30 @@ def number(value: float | None, metric: str) -> str:
     return "" if value is None else f"{value:.{DECIMALS[metric]}f}"
 
 
-def markdown(results: Sequence[Result], paper: Mapping[str, Sequence[Means]]) -> str:
-    """One table: the methods on each set, and below them the paper's rows of that set."""
-    lines = [
-        "| set | n | method | PSNR | SSIM | MAE | LPIPS |",
-        "|---|---|---|---|---|---|---|",
-    ]
+def markdown(
+    results: Sequence[Result],
+    paper: Mapping[str, Sequence[Means]],
+    columns: Sequence[str] = METRICS,
+) -> str:
+    """One table: the methods on each set, and below them the paper's rows of that set.
+
+    Args:
+        results: all of them.
+        paper: rows by the name of the set.
+        columns: the metrics.
+    """
+    titles = " | ".join(metric.upper().replace("_", " ") for metric in columns)
+    lines = [f"| set | n | method | {titles} |", "|---" * (3 + len(columns)) + "|"]
     for name in dict.fromkeys(result.set for result in results):
-        rows = [(str(len(r.images)), r.means()) for r in results if r.set == name]
-        rows += [("", means) for means in paper.get(name, [])]
-        for n, means in rows:
-            cells = [number(getattr(means, metric), metric) for metric in METRICS]
-            lines.append(f"| {name} | {n} | {means.method} | {' | '.join(cells)} |")
+        for result in results:
+            if result.set == name:
+                cells = [number(result.mean(metric), metric) for metric in columns]
+                lines.append(
+                    f"| {name} | {len(result.images)} | {result.method} | {' | '.join(cells)} |"
+                )
+        for means in paper.get(name, []):
+            cells = [number(getattr(means, metric, None), metric) for metric in columns]
+            lines.append(f"| {name} |  | {means.method} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -67,11 +75,12 @@ def describe(result: Result, *, images: bool) -> dict[str, Any]:
     def finite(value: float | None) -> float | None:
         return value if value is not None and math.isfinite(value) else None
 
+    metrics = next(iter(result.images.values()))
     found: dict[str, Any] = {
         "set": result.set,
         "method": result.method,
         "n": len(result.images),
-        "mean": {m: finite(getattr(result.means(), m)) for m in METRICS},
+        "mean": {metric: finite(result.mean(metric)) for metric in metrics},
     }
     if images:
         found["images"] = {

@@ -4,7 +4,7 @@ From the `lpips` package, whose torchvision backbone is downloaded on first use;
 network and torchvision, from a file with the weights of both (.npz or .safetensors) with the names
 conv0.weight, conv0.bias, ... conv4.bias and lin0 ... lin4. Where the package works,
 
-    python -m devudp_training.method.lpips lpips-alex.safetensors
+    devudp-train lpips-weights lpips-alex.safetensors
 
 makes that file.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -143,12 +143,23 @@ def package_weights() -> dict[str, Tensor]:
     return found
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> None:
+    """``devudp-train lpips-weights``; see the top of this file."""
     parser = argparse.ArgumentParser(
-        prog="python -m devudp_training.method.lpips",
-        description=__doc__,
+        prog="devudp-train lpips-weights",
+        description="Writes the weights of LPIPS, which the package lpips downloads, to a file\n"
+        "for --lpips-weights and --loss.lpips-weights on machines without a network connection.",
+        epilog="examples:\n  devudp-train lpips-weights lpips-alex.safetensors",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE", help="the .safetensors file to write")
-    file = parser.parse_args().file
-    save_file({k: v.contiguous() for k, v in package_weights().items()}, file)
+    parser.add_argument("file", type=Path, metavar="FILE", help="the .safetensors file to write")
+    file: Path = parser.parse_args(arguments).file
+    try:
+        weights = package_weights()
+    except Exception as error:  # not installed, torchvision broken, no network, ...
+        raise ConfigError(
+            f"LPIPS weights are not available here ({type(error).__name__}: {error}). Install "
+            "the extra 'eval' with access to the network"
+        ) from error
+    save_file({k: v.contiguous() for k, v in weights.items()}, file)
+    logger.info("%s", file)

@@ -1,7 +1,7 @@
 """How long a step takes, and whether the loader keeps up.
 
-    python -m training.run.benchmark unpaired --data.sharp my/sharp --data.blurry my/blurry
-    python -m training.run.benchmark paper-gopro --data.root GOPRO_Large --seconds 30
+    devudp-train benchmark unpaired --data.sharp my/sharp --data.blurry my/blurry
+    devudp-train benchmark paper-gopro --data.root GOPRO_Large --seconds 30
 
 Times the recipe's step on one fixed batch, with each speed setting in turn, then the loader
 alone, then both. Each is timed for some seconds. Compare ratios within one output; times depend on
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -20,7 +19,7 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 
 from ..config import Config
-from ..console import log_lines, make_parser, parse
+from ..console import make_parser, parse
 from ..data.dataset import UnpairedImages
 from ..settings import load_recipe, parse_overrides
 from .distributed import make_accelerator
@@ -93,10 +92,9 @@ def run(config: Config, seconds: float) -> None:
     logger.info("%d steps would take %.1f hours", trainer.schedule.steps, hours)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; see the top of this file."""
-    log_lines()
-    program = "python -m training.run.benchmark"
+def main(arguments: Sequence[str]) -> None:
+    """``devudp-train benchmark``; see the top of this file."""
+    program = "devudp-train benchmark"
     parser = make_parser(
         program,
         "RECIPE",
@@ -108,10 +106,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--seconds", type=float, default=10, metavar="N", help="how long each is timed; default: 10"
     )
-    known, rest = parse(parser, sys.argv[1:] if arguments is None else arguments)
+    known, rest = parse(parser, arguments)
     config = parse_overrides(load_recipe(known.recipe), rest, program=f"{program} {known.recipe}")
     run(config, known.seconds)
-
-
-if __name__ == "__main__":
-    main()

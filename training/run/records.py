@@ -73,7 +73,8 @@ def versions() -> dict[str, str]:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:  # a clone that was not installed
             found[package] = "not installed"
-    return found
+    # The package's metadata leave out which build it is (+cpu, +cu130) where it comes from PyPI.
+    return found | {"torch": str(torch.__version__)}
 
 
 def hardware(processes: int = 1) -> str:

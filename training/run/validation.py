@@ -14,7 +14,7 @@ from devudp_model.ops import metrics
 from devudp_model.ops.degrade import degrade
 from devudp_model.ops.dtypes import from_unit
 from devudp_model.restoring.restoration import Options, restore
-from devudp_model.restoring.tasks import Task
+from devudp_model.restoring.tasks import TASK_SPECS, Degradation, Task
 
 from ..config import Config, ConfigError
 from ..data.image_cache import decode
@@ -24,12 +24,16 @@ from ..method.lpips import AlexLpips
 SHORT_SIDE = 360
 """Held-out images are centre-cropped to this side at most, which bounds the time."""
 
-STRENGTHS: dict[str, dict[str, tuple[float, float]]] = {
-    "deblur": {"blur": (3.0, 10.0), "noise": (0.0, 0.01)},
-    "low light": {"light": (0.03, 0.2), "noise": (0.005, 0.03)},
-    "joint": {"blur": (3.0, 10.0), "light": (0.05, 0.2), "noise": (0.005, 0.02)},
-}
-"""How strongly held-out images are degraded for a task: the first image, the last image."""
+STRENGTHS: dict[frozenset[Degradation], dict[str, tuple[float, float]]] = {
+    frozenset(): {"noise": (0.005, 0.03)},
+    frozenset({"blur"}): {"blur": (3.0, 10.0), "noise": (0.0, 0.01)},
+    frozenset({"darkness"}): {"light": (0.03, 0.2), "noise": (0.005, 0.03)},
+    frozenset({"blur", "darkness"}): {
+        "blur": (3.0, 10.0), "light": (0.05, 0.2), "noise": (0.005, 0.02)
+    },
+}  # fmt: skip
+"""How strongly held-out images are degraded for a task that removes these: the first image, the
+last image."""
 
 
 class Pair(NamedTuple):
@@ -138,6 +142,7 @@ def make_pair(reference: Tensor, task: str, number: int, count: int, seed: int) 
     """A pair from a sharp image, the same one every time for a seed and a number."""
     rng = torch.Generator().manual_seed(seed * 1_000_003 + number)
     share = number / max(count - 1, 1)
-    strengths = {k: low + (high - low) * share for k, (low, high) in STRENGTHS[task].items()}
+    ranges = STRENGTHS[frozenset(TASK_SPECS[task].removes)]
+    strengths = {k: low + (high - low) * share for k, (low, high) in ranges.items()}
     degraded = degrade(reference, rng, **strengths)
     return Pair((degraded * 255).round() / 255, reference)

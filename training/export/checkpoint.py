@@ -22,15 +22,15 @@ from devudp_model.engine.precision import to_json
 from devudp_model.network.generator import Generator, Norm, Variant
 from devudp_model.network.tensor_files import PREFIXES
 
-from .config import Config, ConfigError
-from .data.domains import find_domains
-from .differences import Images, images_of_folders, images_of_run, measure_differences
-from .model_card import describe_checkpoint, write_card
+from ..config import Config, ConfigError
+from ..data.domains import find_domains
+from ..differences import Images, images_of_folders, images_of_run, measure_differences
+from ..model_card import describe_checkpoint, write_card
+from ..run.sheets import draw_curve
+from ..run.state import load_state
+from ..scene_fit import fit_scene
+from ..settings import load_recipe, parse_recipe
 from .onnx_export import check_onnx, export_onnx
-from .run.sheets import draw_curve
-from .run.state import load_state
-from .scene_fit import fit_scene
-from .settings import load_recipe, parse_recipe
 
 logger = logging.getLogger("devudp")
 

@@ -1,4 +1,4 @@
-"""Runs the ONNX files of `onnx_export` on an image, as a whole or in tiles; needs no PyTorch.
+"""Runs the ONNX files of `devudp-train onnx` on an image, as a whole or in tiles; needs no PyTorch.
 
     pip install onnxruntime pillow numpy
     python onnx_restore.py photo.jpg restored.png --model onnx/devudp-dt.onnx
@@ -29,24 +29,44 @@ def main() -> None:
     add = parser.add_argument
     add("image", type=Path, metavar="IMAGE", help="the image to restore")
     add("out", type=Path, metavar="RESULT", help="the image to write")
-    add("--model", type=Path, required=True, metavar="FILE", help="NAME.onnx of onnx_export")
+    add("--model", type=Path, required=True, metavar="FILE", help="NAME.onnx of devudp-train onnx")
     add("--tile", type=int, default=0, metavar="N",
         help="tiles of so many pixels a side, a multiple of 4; default: none")  # fmt: skip
     add("--measure", type=int, default=0, metavar="N",
         help="for --tile: measure a smaller copy, of this long side at most")  # fmt: skip
     args = parser.parse_args()
-    image = ImageOps.exif_transpose(Image.open(args.image)).convert("RGB")
-    pixels = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255  # 1,3,H,W
+    pixels = read(args.image)
     if args.tile:
-        measured = pixels
-        if args.measure and max(image.size) > args.measure:
-            image.thumbnail((args.measure, args.measure), Image.Resampling.BOX)
-            measured = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255
+        measured = smaller(pixels, args.measure) if args.measure else pixels
         restored = restore_in_tiles(pixels, args.model, args.tile, measured)
     else:
         restored = run(session(args.model), image=pixels)
-    bytes_ = np.round(np.clip(restored[0], 0, 1) * 255).astype(np.uint8)
-    Image.fromarray(bytes_.transpose(1, 2, 0)).save(args.out)
+    to_image(restored).save(args.out)
+
+
+def read(path: Path) -> np.ndarray:
+    """An image file, upright, as 1,3,H,W in [0, 1]."""
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's conversion would make white
+        values = np.repeat(np.asarray(image, np.float32)[..., None] / 65535, 3, 2)
+    else:
+        values = np.asarray(image.convert("RGB"), np.float32) / 255
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+
+def to_image(pixels: np.ndarray) -> Image.Image:
+    """1,3,H,W, cut off at 0 and 1, in 8 bits."""
+    bytes_ = np.round(np.clip(pixels[0], 0, 1) * 255).astype(np.uint8)
+    return Image.fromarray(bytes_.transpose(1, 2, 0))
+
+
+def smaller(pixels: np.ndarray, side: int) -> np.ndarray:
+    """1,3,H,W reduced to this long side, if it is larger."""
+    if max(pixels.shape[2:]) <= side:
+        return pixels
+    image = to_image(pixels)
+    image.thumbnail((side, side), Image.Resampling.BOX)
+    return np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:

@@ -1,0 +1,79 @@
+"""HEIC files, by pillow-heif (the extra `formats`), loaded when the first one comes.
+
+Its plugin for Pillow is not used: it turns 10-bit grey white, and would change what Pillow reads
+for whatever else runs in the process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from . import colour, png
+from .isobmff import Container
+from .metadata import Metadata
+from .raster import MissingPackage, RasterImage, from_array
+
+
+def load() -> Any:
+    """Returns the module pillow_heif.
+
+    Raises:
+        MissingPackage: it is not installed.
+    """
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise MissingPackage("heic") from error
+    return pillow_heif
+
+
+def described(container: Container) -> tuple[Metadata, colour.Space | None]:
+    """Returns what an AVIF or HEIC file says, and what its numbers mean without a profile.
+
+    Raises:
+        ColourError: the colours cannot be converted.
+    """
+    space, chunks = None, ()
+    if container.image.nclx is not None and not container.image.icc:
+        space = colour.space_of_cicp(*container.image.nclx)
+        chunks = (png.cicp_chunk(*container.image.nclx),) if space is not None else ()
+    metadata = Metadata(
+        icc=container.image.icc,
+        exif=container.exif,
+        xmp=container.xmp.strip(b"\0"),
+        chunks=chunks,
+        parts=tuple(container.parts),
+    )
+    return metadata, space
+
+
+def scaled(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """Changes uint16 whose first `bits` count, so that white is 65535: decoders shift only."""
+    if 8 < bits < 16:
+        pixels |= pixels >> bits
+    return pixels
+
+
+def read(file: BinaryIO, container: Container) -> RasterImage:
+    """Decodes the main image, which the decoder turns upright.
+
+    Raises:
+        MissingPackage: pillow-heif is not installed.
+        ColourError: the colours cannot be converted.
+    """
+    metadata, space = described(container)
+    file.seek(0)
+    found = load().open_heif(file, convert_hdr_to_8bit=False)
+    pixels = np.asarray(found)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    bits = found.info.get("bit_depth", 8)
+    if pixels.dtype == np.uint16:
+        pixels = scaled(pixels.copy(), bits)
+    if len(found) > 1:
+        more = "second image" if len(found) == 2 else "further images"
+        metadata = dataclasses.replace(metadata, parts=(*metadata.parts, more))
+    has_alpha = found.mode.startswith(("RGBA", "LA"))
+    return from_array(pixels, has_alpha, 1, 16 if bits > 8 else 8, metadata, space)

@@ -1,0 +1,63 @@
+"""Images of more than 8 bits a channel: PNG, TIFF and AVIF, decoded by libvips."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+
+from . import colour, eight_bit, heif, high_bit_depth, tiff
+from .checks import Reserve, Tags, check_size, refuse_several
+from .isobmff import Container
+from .metadata import ORIENTATION, Metadata, exif_of_tiff
+from .raster import RasterImage, from_array
+
+
+def read(file: BinaryIO, path: Path, image: Image.Image | None, tags: Tags) -> RasterImage:
+    """PNG and TIFF; `image` is None where Pillow cannot open it."""
+    kind = "PNG" if image is not None and image.format == "PNG" else "TIFF"
+    found = high_bit_depth.read(path, kind, tiff.describe_layout(tags))
+    metadata, space = found.metadata, None
+    orientation = found.orientation
+    if image is None:
+        refuse_several(tiff.count_pages(file), path)
+        if not tiff.is_big(file):  # Pillow reads no EXIF of such files
+            metadata = dataclasses.replace(metadata, exif=exif_of_tiff(file))
+        elif any(tag in tags for tag in tiff.EXIF_DIRECTORIES):
+            lost = (*metadata.lost, "the EXIF data of such a BigTIFF file are not kept")
+            metadata = dataclasses.replace(metadata, lost=lost)
+    else:
+        orientation = image.getexif().get(ORIENTATION, 1)
+        if kind == "PNG":
+            image.load()  # text may come after the pixels
+        metadata = Metadata.of(image, file)
+    if kind == "PNG":
+        metadata, space = eight_bit.with_chunks(metadata, file)
+    if found.pixels.dtype.kind == "f":
+        space = colour.linear_space()
+    return from_array(found.pixels, found.has_alpha, orientation, 16, metadata, space)
+
+
+def read_avif(
+    file: BinaryIO, path: Path, container: Container, reserve: Reserve
+) -> RasterImage | None:
+    """Decodes one of more than 8 bits; None where that is Pillow's task, as libvips is missing.
+
+    Raises:
+        Unreadable, ColourError: it cannot be.
+    """
+    if container.image.bits <= 8:
+        return None
+    try:
+        high_bit_depth.load_vips()
+    except high_bit_depth.HighBitDepthError:
+        return None
+    check_size(*container.image.size, 4, 8, os.fstat(file.fileno()).st_size, reserve)
+    found = high_bit_depth.read(path, "AVIF")
+    refuse_several(found.pages, path)
+    metadata, space = heif.described(container)
+    pixels = heif.scaled(found.pixels, container.image.bits)
+    return from_array(pixels, found.has_alpha, 1, 16, metadata, space)

@@ -1,0 +1,93 @@
+"""XMP packets: what they say of the file around the image is corrected, or taken out.
+
+A phone's packet names a gain map, a depth map or a video that lies behind the image in the same
+file. A result has none of these, and a packet that still names them misleads what opens it.
+"""
+
+from __future__ import annotations
+
+import re
+
+PARTS = {
+    b"hdrgm": "gain map",
+    b"HDRGainMap": "gain map",
+    b"Container": "list of further parts",
+    b"Item": "",
+    b"GCamera": "",
+    b"GDepth": "depth map",
+    b"GImage": "second image",
+    b"GAudio": "sound",
+    b"apdi": "",
+}
+"""Namespaces' usual prefixes, and what a file with them holds beside the image. "": nothing by
+itself."""
+
+SINGLE = {
+    b"GCamera:MotionPhoto": "video", b"GCamera:MotionPhotoVersion": "video",
+    b"GCamera:MotionPhotoPresentationTimestampUs": "video", b"GCamera:MicroVideo": "video",
+    b"GCamera:MicroVideoVersion": "video", b"GCamera:MicroVideoOffset": "video",
+    b"GCamera:MicroVideoPresentationTimestampUs": "video",
+    b"xmpNote:HasExtendedXMP": "extended XMP",
+}  # fmt: skip
+"""Properties that go; others of their namespaces stay."""
+
+WHOLE = (b"hdrgm", b"HDRGainMap", b"Container", b"GDepth", b"GImage", b"GAudio")
+"""Namespaces of which everything goes."""
+
+REGIONS = (b"mwg-rs:", b"MPReg:", b"apple-fi:")
+"""Places in the image, such as faces."""
+
+NAME = rb"[\w.-]+"
+
+
+def upright(xmp: bytes) -> bytes:
+    """Returns the packet with its orientation, if it has one, set to 1."""
+    return re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))\d", rb"\g<1>1", xmp)
+
+
+def with_size(xmp: bytes, size: tuple[int, int]) -> bytes:
+    """Returns the packet with width and height, where it states them, corrected."""
+    for names, value in zip(
+        (rb"tiff:ImageWidth|exif:PixelXDimension", rb"tiff:ImageLength|exif:PixelYDimension"),
+        size,
+        strict=True,
+    ):
+        pattern = rb"((?:" + names + rb")(?:\s*=\s*[\"']|>))\d+"
+        xmp = re.sub(pattern, rb"\g<1>%d" % value, xmp)
+    return xmp
+
+
+def without_parts(xmp: bytes) -> tuple[bytes, list[str]]:
+    """Takes out what names further parts of the file; returns the rest, and the parts' names."""
+    parts: list[str] = []
+    for prefix in WHOLE:
+        if re.search(rb"[<\s]" + prefix + rb":", xmp):
+            parts.append(PARTS[prefix])
+            xmp = _without(xmp, re.escape(prefix) + rb":" + NAME)
+    for name, part in SINGLE.items():
+        if re.search(rb"[<\s]" + re.escape(name) + rb"\b", xmp):
+            parts.append(part)
+            xmp = _without(xmp, re.escape(name))
+    found = [part for part in dict.fromkeys(parts) if part]
+    if len(found) > 1 and PARTS[b"Container"] in found:
+        found.remove(PARTS[b"Container"])
+    return xmp, found
+
+
+def _without(xmp: bytes, name: bytes) -> bytes:
+    """Without attributes and elements (with all in them) of a name; declarations stay."""
+    xmp = re.sub(rb"\s+" + name + rb"\s*=\s*(?:\"[^\"]*\"|'[^']*')", b"", xmp)
+    xmp = re.sub(rb"<(" + name + rb")(?:\s[^<>]*)?/>", b"", xmp)
+    while True:
+        start = re.search(rb"<(" + name + rb")(?:\s[^<>]*)?>", xmp)
+        if start is None:
+            return xmp
+        end = xmp.find(b"</" + start[1] + b">", start.end())
+        if end < 0:
+            return xmp
+        xmp = xmp[: start.start()] + xmp[end + len(start[1]) + 3 :]
+
+
+def has_regions(xmp: bytes) -> bool:
+    """Returns whether it names places in the image."""
+    return any(name in xmp for name in REGIONS)

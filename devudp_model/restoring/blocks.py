@@ -1,0 +1,65 @@
+"""Means and deviations of squares of 8x8 pixels: what an image shows, its noise averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..bands.rows import AnyImage, in_bands, read_rows
+from ..ops.dtypes import to_colour
+
+BLOCK = 8
+"""Pixels of a square's side."""
+
+
+class Blocks(NamedTuple):
+    """The squares of a batch: n,3, float32, in main memory.
+
+    Attributes:
+        means: of their pixels.
+        deviations: their pixels' standard deviations.
+    """
+
+    means: Tensor
+    deviations: Tensor
+
+
+def blocks_of(
+    image: AnyImage,
+    weights: Tensor | None = None,
+    fetch: Callable[[Tensor], Tensor] = Tensor.cpu,
+) -> Blocks:
+    """Measures the squares of B,C,H,W, any type of image; one for all of an image that is smaller.
+
+    Incomplete squares do not count, nor do those of which less than half is visible (as long as
+    there are others).
+
+    Args:
+        weights: B,1,H,W, how far a pixel is visible.
+        fetch: brings the means to main memory.
+    """
+    height, width = image.shape[2:]
+    down, right = min(BLOCK, height), min(BLOCK, width)
+    shape = (3, image.shape[0], 3, height // down, width // right)
+    found = torch.empty(shape, device=image.device)
+
+    def work(frame: int, start: int, stop: int) -> None:
+        count = (stop - start) // down
+        rows = to_colour(read_rows(image, frame, start, start + count * down), image.device)
+        part = found[:, frame, :, start // down : start // down + count]
+        if count:
+            part[0] = F.avg_pool2d(rows, (down, right))[0]
+            part[1] = F.avg_pool2d(rows * rows, (down, right))[0]
+        if count and weights is not None:
+            seen = read_rows(weights, frame, start, start + count * down)
+            part[2] = F.avg_pool2d(to_colour(seen, image.device), (down, right))[0]
+
+    in_bands(work, image, down)
+    means, squares, seen = fetch(found).movedim(2, -1).reshape(3, -1, 3)
+    if weights is not None and bool((seen[:, 0] >= 0.5).any()):
+        means, squares = (x[seen[:, 0] >= 0.5] for x in (means, squares))
+    return Blocks(means, (squares - means * means).clamp(min=0).sqrt())

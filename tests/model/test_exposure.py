@@ -1,0 +1,145 @@
+"""The curve of a result: black held down, the mean of the scene, colours bounded."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from devudp_model.ops.degrade import to_linear, to_srgb
+from devudp_model.restoring.blocks import BLOCK, Blocks, blocks_of
+from devudp_model.restoring.exposure import BLACK, Curve, between, black_limit, curve_for
+
+from .engine_network import random_image
+
+
+def night(sky: float = 2 / 255, lamps: float = 0.9) -> Tensor:
+    """A sky over a city: two thirds are dark."""
+    image = torch.full((1, 3, 96, 96), sky)
+    image[..., 64:, :] = 0.2 * random_image(1, 3, 32, 96) + 0.05
+    image[..., 80:88, 8:16] = lamps
+    return image
+
+
+def as_the_network_does(image: Tensor, noise: float = 0.0) -> Tensor:
+    """Standardized to the mean of an average photograph: fog."""
+    rng = torch.Generator().manual_seed(1)
+    bright = (0.4 + 0.9 * (image - image.mean())).clamp(0, 1)
+    return (bright + noise * torch.randn(image.shape, generator=rng)).clamp(0, 1)
+
+
+def curve_of(
+    image: Tensor, output: Tensor, predicted: float, weights: Tensor | None = None
+) -> Curve:
+    return curve_for(blocks_of(image, weights), blocks_of(output, weights), predicted, 1.0)
+
+
+@pytest.mark.parametrize("predicted", [-1.0, 0.1, 0.3, 0.34])
+def test_black_places_of_a_dark_scene_come_down(predicted: float) -> None:
+    image = night()
+    output = as_the_network_does(image)
+    sky = output[..., :64, :].median()
+    result = curve_of(image, output, predicted)(output)
+    assert sky > 0.25
+    assert result[..., :64, :].median() == pytest.approx(BLACK, abs=0.005)
+    assert result[..., 80:88, 8:16].min() > 0.9 * output[..., 80:88, 8:16].min()  # the lamp
+
+
+def test_black_in_other_scenes_is_the_darkest_hundredth() -> None:
+    grey = torch.linspace(0.002, 0.4, 1000)
+    assert black_limit(grey, 0.3) == pytest.approx(4 / 255)
+    assert black_limit(grey, 0.6) == pytest.approx(0.006, abs=1e-3)
+    dim = grey / 40
+    assert black_limit(dim, 0.3) == pytest.approx(4 / 255)
+    assert black_limit(dim, 0.385) < dim.median()
+    assert black_limit(grey + 0.2, 0.3) == pytest.approx(0.206, abs=1e-3)  # there always is some
+    limits = [black_limit(dim, p / 1000) for p in range(300, 500)]
+    steps = [abs(b - a) for a, b in pairwise(limits)]
+    assert max(steps) < 0.001  # no jump between the kinds of scenes
+
+
+def test_noise_of_black_places_is_held_down_with_them() -> None:
+    image = night()
+    calm, noisy = (as_the_network_does(image, noise) for noise in (0.0, 0.05))
+    sky = curve_of(image, noisy, 0.2)(noisy)[..., :64, :]
+    assert sky.std() < 0.6 * noisy[..., :64, :].std()
+    assert (sky > 0.15).float().mean() < 0.1
+    assert curve_of(image, noisy, 0.2).black.mean() > curve_of(image, calm, 0.2).black.mean() + 0.03
+
+
+def test_the_curve_is_monotone_and_continuous_and_stays_within_the_range() -> None:
+    x = torch.linspace(-0.1, 1.1, 2000).view(1, 1, 1, -1).expand(1, 3, 1, -1)
+    for predicted in (-0.5, 0.2, 0.4, 0.6, 0.9):
+        for sky in (0.0, 2 / 255, 0.1):
+            image = night(sky)
+            y = curve_of(image, as_the_network_does(image, 0.02), predicted)(x)
+            assert (y.diff(dim=3) >= 0).all() and y.min() >= 0 and y.max() <= 1
+            inside = y[..., 220:]  # roots are steep at 0
+            assert inside.diff(dim=3).max() < 0.01
+
+
+@pytest.mark.parametrize("predicted", [0.2, 0.45, 0.5])
+def test_the_result_has_the_mean_that_was_predicted(predicted: float) -> None:
+    image = (0.1 * random_image(1, 3, 96, 96)).clamp(0, 1)
+    output = 0.02 + 10 * image
+    expected = {0.2: 0.252, 0.45: 0.45, 0.5: 0.47}[predicted]
+    result = curve_of(image, output, predicted)(output)
+    assert result.mean().item() == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize("colour", [(1, 0, 0), (0, 0, 1), (0, 1, 0)])
+def test_light_of_one_colour_keeps_it(colour: tuple[int, int, int]) -> None:
+    light = torch.tensor(colour).view(1, 3, 1, 1)
+    noise = 0.5 / 255 * torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    image = 0.2 * random_image(1, 1, 96, 96) * light + noise
+    output = random_image(1, 3, 96, 96, seed=1)  # full contrast in all channels
+    result = curve_of(image, output, 0.4)(output)
+    there = result[:, [i for i in range(3) if colour[i]]]
+    absent = result[:, [i for i in range(3) if not colour[i]]]
+    assert there.mean() > 0.1 and absent.mean() == 0
+
+
+def test_an_orange_lamp_may_be_corrected_and_a_lamp_of_another_colour_counts() -> None:
+    warm = to_linear(random_image(1, 1, 96, 96)) * torch.tensor([1, 0.5, 0.2]).view(1, 3, 1, 1)
+    output = random_image(1, 3, 96, 96, seed=1)
+    assert (curve_of(to_srgb(warm), output, 0.4).gain == 1).all()
+    yellow = night() * torch.tensor([1, 1, 0.02]).view(1, 3, 1, 1)
+    assert curve_of(yellow, output, 0.2).gain[0, 2] < 0.5
+    yellow[..., 88:96, 80:96] = torch.tensor([0.1, 0.2, 0.9]).view(1, 3, 1, 1)
+    assert (curve_of(yellow, output, 0.2).gain == 1).all()
+
+
+def test_a_fall_of_shadows_in_bright_scenes_has_a_limit() -> None:
+    image = 0.4 + 0.2 * random_image(1, 3, 96, 96)  # mist: there is no black
+    output = 0.5 + 0.4 * random_image(1, 3, 96, 96)
+    curve = curve_of(image, output, 0.55)
+    assert (curve.held >= 0.4 * curve.black * 0.999).all() and curve.black.min() > 0.4
+
+
+def test_blocks_are_means_and_deviations_of_complete_squares() -> None:
+    image = random_image(2, 3, 20, 27)
+    found = blocks_of(image)
+    parts = image[..., :16, :24].unfold(2, BLOCK, BLOCK).unfold(3, BLOCK, BLOCK).flatten(4)
+    torch.testing.assert_close(found.means, parts.mean(4).movedim(1, 3).reshape(-1, 3))
+    torch.testing.assert_close(
+        found.deviations, parts.std(4, correction=0).movedim(1, 3).reshape(-1, 3)
+    )
+    small = blocks_of((image[:, :1, :3, :5] * 255).byte())
+    assert small.means.shape == (2, 3)
+
+
+def test_blocks_that_are_hidden_do_not_count() -> None:
+    image = random_image(1, 3, 16, 24)
+    seen = torch.zeros(1, 1, 16, 24, dtype=torch.uint8)
+    seen[..., :8, 8:20] = 255
+    found, all_of_it = blocks_of(image, seen), blocks_of(image)
+    assert torch.equal(found.means, all_of_it.means[[1, 2]])
+    assert isinstance(found, Blocks) and len(blocks_of(image, seen * 0).means) == 6
+
+
+def test_between_goes_on_a_line() -> None:
+    assert [between(v, 1.0, 3.0, 10.0, 20.0) for v in (0.0, 1.0, 2.0, 3.0, 9.0)] == [
+        10.0, 10.0, 15.0, 20.0, 20.0,
+    ]  # fmt: skip
