@@ -19,27 +19,23 @@ from .tables import Cell, Table
 def table_of_frames(
     size: tuple[int, int], few: int, many: int, precision: str, device: torch.device
 ) -> Table:
-    """Two videos, `few` and `many` frames long, with one process and with two.
+    """Two videos, `few` and `many` frames long.
 
     Frames per second are those that the longer video has more: start-up does not count.
     """
-    threads = torch.get_num_threads()
-    rows: list[list[Cell]] = []
     with tempfile.TemporaryDirectory() as folder:
         videos = [make_video(Path(folder) / str(count), count, size) for count in (few, many)]
-        for processes in (1, 2) if device.type == "cpu" and threads > 1 else (1,):
-            found = [restore_video(f, processes, threads, precision, device) for f in videos]
-            seconds, peaks = zip(*found, strict=True)
-            rate = (many - few) / (seconds[1] - seconds[0])
-            rows.append([str(processes), precision, rate, *(peak / 1e6 for peak in peaks)])
-    header = ["processes", "precision", "frames a second"]
+        found = [restore_video(each, precision, device) for each in videos]
+    seconds, peaks = zip(*found, strict=True)
+    rate = (many - few) / (seconds[1] - seconds[0])
+    row: list[Cell] = [precision, rate, *(peak / 1e6 for peak in peaks)]
+    header = ["precision", "frames a second"]
     header += [f"peak MB, {count} frames" for count in (few, many)]
     note = (
-        "`devudp restore FOLDER --task joint --statistics shared`, reading and writing PNG; with "
-        "two processes each has half of the threads, started by torchrun. Peak of the largest "
-        "process, Python and torch included."
+        "`devudp restore FOLDER --task joint --statistics shared`, reading and writing PNG. Peak "
+        "of the process, Python and torch included."
     )
-    return Table(f"Videos of {size[1]}x{size[0]}", header, rows, note, labels=2)
+    return Table(f"Videos of {size[1]}x{size[0]}", header, [row], note, labels=1)
 
 
 def make_video(folder: Path, count: int, size: tuple[int, int]) -> Path:
@@ -51,20 +47,14 @@ def make_video(folder: Path, count: int, size: tuple[int, int]) -> Path:
     return folder
 
 
-def restore_video(
-    video: Path, processes: int, threads: int, precision: str, device: torch.device
-) -> tuple[float, int]:
-    """Seconds, and the peak bytes of the largest process."""
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    command += ["-m", "devudp_model.cli", "restore", str(video), "--task", "joint"]
+def restore_video(video: Path, precision: str, device: torch.device) -> tuple[float, int]:
+    """Returns seconds, and the peak bytes of the process."""
+    command = [sys.executable, "-m", "devudp_model.cli", "restore", str(video), "--task", "joint"]
     command += ["--statistics", "shared", "--precision", precision, "--device", device.type]
-    command += ["--out", str(video.with_name(f"{video.name}-by-{processes}"))]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads // processes)}
+    command += ["--out", str(video.with_name(f"{video.name}-restored"))]
     quiet = subprocess.DEVNULL
     start = time.perf_counter()
-    child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet)
+    child = subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=quiet)
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
     if child.returncode:

@@ -70,12 +70,8 @@ def moved(model: Model, device: torch.device) -> Model:
     return model
 
 
-def fastest_device(number: int = 0) -> torch.device:
-    """Returns the fastest device of this machine; of several GPUs, each process takes its own.
-
-    Args:
-        number: of the process on this machine.
-    """
+def fastest_device() -> torch.device:
+    """Returns the fastest device of this machine: the first GPU, if there is one."""
     if torch.cuda.is_available():
-        return torch.device("cuda", number % torch.cuda.device_count())
+        return torch.device("cuda", 0)
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

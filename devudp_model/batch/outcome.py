@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,14 @@ HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 @dataclass
 class Outcome:
-    """What became of the jobs of one process.
+    """What became of the jobs.
 
     Attributes:
         done, skipped: how many were restored; how many had been before.
         unchanged: how many needed nothing and are left as they are.
         left: how many were not reached.
         failed: the other images, and why.
-        interrupted: by the user, or by the launcher.
+        interrupted: by the user.
         choices: of the task `auto`, for the images done; of a video, that of its first
             scene that needs anything.
         hopeless: the next job would fail for the same reason as the last one.
@@ -63,20 +62,6 @@ class Outcome:
     def settled(self) -> int:
         """How many jobs something is known of."""
         return self.done + self.unchanged + self.skipped + len(self.failed)
-
-    @classmethod
-    def sum(cls, outcomes: Sequence[Outcome]) -> Outcome:
-        """Of all processes together."""
-        total = cls()
-        for outcome in outcomes:
-            total.done += outcome.done
-            total.unchanged += outcome.unchanged
-            total.skipped += outcome.skipped
-            total.left += outcome.left
-            total.failed.update(outcome.failed)
-            total.choices.update(outcome.choices)
-            total.interrupted |= outcome.interrupted
-        return total
 
 
 def refuse_existing(path: Path) -> None:

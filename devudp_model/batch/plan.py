@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..images.formats import NOT_IN_FOLDERS, SUFFIXES, WRITABLE, advice, is_installed, of_suffix
 from ..system.untrusted import printable
@@ -32,6 +32,16 @@ SAME = "same"
 
 class PlanError(ValueError):
     """The command as given would lose an image; the message says which and what to do."""
+
+
+class AnyJob(Protocol):
+    """A job: what is restored, and where the result goes."""
+
+    @property
+    def source(self) -> Path: ...
+
+    @property
+    def target(self) -> Path: ...
 
 
 class Found(NamedTuple):
@@ -224,3 +234,31 @@ def check(jobs: list[Job], inputs: Iterable[Path]) -> None:
                     "another folder with --out, or restore them in two runs."
                 )
             taken[place] = f"is the result for {job.source}"
+
+
+def check_shared(jobs: Iterable[AnyJob], paths: Iterable[Path]) -> None:
+    """Checks that all processes which share the jobs will plan the same.
+
+    Args:
+        jobs: all of them.
+        paths: as they were given.
+
+    Raises:
+        PlanError: a path is not there, for instance because a disk is not mounted on this machine;
+            or a result would lie in a folder of the images, where a process that plans later would
+            take it for an image.
+    """
+    jobs = list(jobs)
+    absent = {path for path in paths if not path.exists()} & {job.source for job in jobs}
+    if absent:
+        raise PlanError(
+            f"{min(absent)} is not there. With --shard every process has to see all files: check "
+            "the path, and that its disk is mounted on this machine."
+        )
+    sources = {real(folder) for folder in {job.source.parent for job in jobs}}
+    for folder in {job.target.parent for job in jobs}:
+        if real(folder) in sources:
+            raise PlanError(
+                f"with --shard, results cannot be written beside the images, into {folder}: a part "
+                "that starts later would take them for images. Choose another folder with --out."
+            )

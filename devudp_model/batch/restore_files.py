@@ -86,7 +86,7 @@ class ImageFiles:
     ) -> tuple[Result, Choice | None]:
         """The images to write, and what `auto` found."""
         if self.restorer.options.shared:
-            restore = self.restorer_of(job.source.parent, read.pixels, progress)
+            restore = self.restorer_of(job, read.pixels, progress)
             pixels = restore(read.pixels, self.mask)
         else:
             pixels = self.restorer(read.pixels, self.mask, progress)
@@ -94,11 +94,13 @@ class ImageFiles:
         before, unchanged = read if job.sheet else None, found is not None and found.task is None
         return Result(dataclasses.replace(read, pixels=pixels), before, unchanged), found
 
-    def restorer_of(self, folder: Path, like: Tensor, progress: ImageProgress) -> FrameRestorer:
-        """What restores all images of a folder, of which `like` is the first."""
+    def restorer_of(self, job: Job, pixels: Tensor, progress: ImageProgress) -> FrameRestorer:
+        """Returns what restores all images of a job's folder; `pixels` are the job's own."""
+        folder = job.source.parent
         if self.folder is None or self.folder[0] != folder:
             self.folder = None  # before the next one is made
-            sample = sample_of(self.folders.get(folder, ()), like)
+            paths = self.folders.get(folder, ())
+            sample = sample_of(paths, first_of(paths, job.source, pixels))
             self.folder = folder, self.restorer.scenes(None, progress)(sample)
         return self.folder[1]
 
@@ -116,6 +118,24 @@ class ImageFiles:
             copy_file(job.source, job.target, overwrite=self.overwrite)
         else:
             write_image(job.target, restored, job.format, overwrite=self.overwrite)
+
+
+def first_of(paths: Sequence[Path], own: Path, pixels: Tensor) -> Tensor:
+    """Returns the first image of a folder that can be read, whichever comes first in this run.
+
+    So a part of the folder, or what an interrupted run has left of it, gets the whole folder's
+    statistics.
+
+    Args:
+        paths: the folder's images.
+        own, pixels: one that has been read already.
+    """
+    for path in paths:
+        if path == own:
+            break
+        with contextlib.suppress(ImageError):  # reported when its turn comes
+            return read_stored(path).pixels
+    return pixels
 
 
 def sample_of(paths: Sequence[Path], like: Tensor) -> Tensor:

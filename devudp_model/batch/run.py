@@ -10,7 +10,6 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 from tqdm import tqdm
@@ -21,9 +20,9 @@ from ..restoring.auto import Choice
 from ..restoring.progress import ImageProgress
 from ..system import interrupts
 from ..system.atomic import discard_leftovers
-from .launcher import Process
 from .outcome import Outcome
 from .pipeline import Pipeline
+from .plan import AnyJob
 
 log = logging.getLogger("devudp")
 
@@ -31,14 +30,8 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left"
 """A number of images tells nothing within a large one."""
 
 
-class AnyJob(Protocol):
-    """A job: what is restored, and where the result goes."""
-
-    @property
-    def source(self) -> Path: ...
-
-    @property
-    def target(self) -> Path: ...
+LONG_SECONDS, LARGE_PIXELS = 60, 4e6
+"""If an image takes longer and is larger, a working size is recommended."""
 
 
 class Kind(Protocol):
@@ -59,9 +52,8 @@ def run(
     jobs: Sequence[AnyJob],
     kinds: Mapping[type, Kind],
     restorer: Restorer,
-    process: Process | None = None,
 ) -> Outcome:
-    """Does this process's share of the jobs.
+    """Does jobs.
 
     After Ctrl-C, results that are ready are still written.
 
@@ -70,20 +62,19 @@ def run(
         kinds: by the class of a job.
         restorer: the one that all kinds use; where memory runs out, it waits for what is being
             written.
-        process: which of several this is.
     """
-    process, outcome = process or Process(), Outcome()
+    outcome = Outcome()
     for folder in {job.target.parent for job in jobs}:
         discard_leftovers(folder)
-    own = process.share(jobs)
-    bar = tqdm(total=len(own), bar_format=BAR, disable=True if process.rank else None)
+    bar = tqdm(total=len(jobs), bar_format=BAR, disable=None)
 
     def show(images: float) -> None:
         bar.update(images - bar.n)
 
-    progress = ImageProgress(show)
+    full_size = restorer.options.working_size is None
+    progress = ImageProgress(show, forecast=say_if_long if full_size else None)
     line = Pipeline(
-        own,
+        jobs,
         lambda job, reserve: kinds[type(job)].read(job, reserve),
         lambda job, result: kinds[type(job)].write(job, result),
         log,
@@ -91,7 +82,7 @@ def run(
     with logging_redirect_tqdm(), bar, interrupts.held(), line, making_room(restorer, line):
         try:
             for each in line:
-                bar.set_description_str(f"{each.index + 1} of {len(own)}")
+                bar.set_description_str(f"{each.index + 1} of {len(jobs)}")
                 with line.working(each):
                     if each.read is not None:
                         kind = kinds[type(each.job)]
@@ -105,9 +96,23 @@ def run(
             note(outcome, line.finish())
         except KeyboardInterrupt:
             outcome.interrupted = True
-        outcome.left = len(own) - outcome.settled
-        show(len(own) - outcome.left)
+        outcome.left = len(jobs) - outcome.settled
+        show(len(jobs) - outcome.left)
     return outcome
+
+
+def say_if_long(seconds: float, pixels: float) -> bool:
+    """Says what helps if an image takes long; for `ImageProgress`. Returns True if it was said."""
+    long = seconds > LONG_SECONDS and pixels > LARGE_PIXELS
+    if long:
+        log.info(
+            "This image will take about %d minutes (%.0f megapixels to work through). With "
+            "--working-size 2MP a smaller copy is restored and the change brought to the full "
+            "size: many times faster, but the finest detail is not restored.",
+            round(seconds / 60),
+            pixels / 1e6,
+        )
+    return long
 
 
 def note(outcome: Outcome, line: Iterator[Any]) -> bool:

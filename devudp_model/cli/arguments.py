@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from ..batch.shard import Shard
 from ..images.formats import WRITABLE
 from ..restoring.tasks import MOST_DENOISE, ROWS, describe_tasks
 from ..system.untrusted import MEMORY_OPTION
@@ -33,6 +34,9 @@ SAME_AS |= {"jpg": "jpeg", "tif": "tiff", "jpeg-xl": "jxl"}
 LEAST_MEMORY = 10**6
 """A smaller limit is a number whose unit was forgotten."""
 
+LEAST_PIXELS = 10**4
+"""And so is a smaller working size."""
+
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 EXAMPLES = """examples:
@@ -51,9 +55,9 @@ in the browser (needs gradio, the extra "web"):
 for scripts, one JSON object a file:
   devudp restore holiday --out restored --json
 
-several GPUs, or several processes on one GPU to hide file I/O; if it stops half-way, the same
-command with --skip-existing does the rest:
-  accelerate launch --multi_gpu --num_processes 4 -m devudp_model.cli restore frames --out restored
+several processes or machines, one part each (here the second of eight); if one stops half-way,
+the same command with --skip-existing does the rest of its part:
+  devudp restore holiday --out restored --shard 2/8
 """
 
 
@@ -171,10 +175,25 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         help="restore only what is missing, for example after an interruption",
     )
     add(
+        "--shard",
+        type=shard,
+        default=Shard(),
+        metavar="K/N",
+        help="only part K of N, for instance 2/8: every N-th file; for several processes or "
+        "machines, each with its own K from 1 to N",
+    )
+    add(
         "--statistics",
         choices=("each", "shared"),
         default="each",
         help="shared: common to all images of a folder, for the frames of a video; default each",
+    )
+    add(
+        "--working-size",
+        type=pixel_count,
+        metavar="SIZE",
+        help="such as 2MP: restore a smaller copy of larger images and bring the change to their "
+        "full size; many times faster, but the finest detail is not restored",
     )
     add(
         "--memory",
@@ -243,6 +262,24 @@ def share(text: str, most: float = 1.0) -> float:
 def denoise_share(text: str) -> float:
     """A number from 0 to the largest `Options.denoise`."""
     return share(text, MOST_DENOISE)
+
+
+def shard(text: str) -> Shard:
+    """A part such as `2/8`."""
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no part: {error}") from error
+
+
+def pixel_count(text: str) -> int:
+    """Pixels in `2MP`, `1.5mp`, `2000000`."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*(MP)?", text.strip().upper())
+    pixels = round(float(match[1]) * (10**6 if match[2] else 1)) if match else 0
+    if pixels < LEAST_PIXELS:
+        problem = f"is {pixels} pixels, too little" if match else "is no number of pixels"
+        raise argparse.ArgumentTypeError(f"{text!r} {problem}: write it as 2MP")
+    return pixels
 
 
 def memory_size(text: str) -> int:

@@ -27,7 +27,6 @@ from .arguments import make_parser
 if TYPE_CHECKING:
     import torch
 
-    from ..batch.launcher import Process
     from ..batch.outcome import Outcome
     from ..batch.plan import Job
     from ..batch.restore_videos import VideoJob
@@ -82,35 +81,34 @@ def run_restore(args: argparse.Namespace) -> int:
     os.environ.setdefault("PILLOW_BLOCK_SIZE", "64m")  # smaller blocks of memory leave holes
     if args.file_memory:
         os.environ[MEMORY_VARIABLE] = str(args.file_memory)
-    from ..batch.launcher import Process
     from ..batch.outcome import Outcome
-    from ..batch.plan import Job
+    from ..batch.plan import Job, check_shared
     from ..batch.restore_files import ImageFiles
     from ..batch.restore_videos import VideoFiles, VideoJob
     from ..batch.run import run
     from ..images.mask import read_mask
 
     jobs, videos, problems = plan_files(args)
-    process, outcome = Process.this(), Outcome()
-    process.connect()
-    if jobs or videos:
+    everything = [*jobs, *videos]
+    own, outcome = args.shard.of(everything), Outcome()
+    if args.shard.count > 1:
+        check_shared(everything, args.paths)
+        log.info("Part %s: %d of %d files.", args.shard, len(own), len(everything))
+    if own:
         prepare_folder(args.out)
-        restorer = make_restorer(args, process)
+        restorer = make_restorer(args)
         mask = read_mask(args.mask) if args.mask else None
         existing = {"overwrite": args.overwrite, "skip_existing": args.skip_existing}
         kinds = {
             Job: ImageFiles(restorer, by_folder(jobs), mask, **existing),
             VideoJob: VideoFiles(restorer, mask, **existing),
         }
-        outcome = run([*jobs, *videos], kinds, restorer, process)
-    if not outcome.interrupted:
-        outcome = Outcome.sum(process.gather(outcome))
+        outcome = run(own, kinds, restorer)
     outcome.failed.update(problems)
-    if process.rank == 0:
-        if args.json:
-            report_json(outcome, {job.source: job.target for job in (*jobs, *videos)})
-        else:
-            report(outcome, args.out)
+    if args.json:
+        report_json(outcome, {job.source: job.target for job in own})
+    else:
+        report(outcome, args.out)
     return INTERRUPTED if outcome.interrupted else FAILED if outcome.failed else 0
 
 
@@ -151,7 +149,7 @@ def prepare_folder(out: Path) -> None:
         raise OSError(f"cannot write to {out}: {reason}. Choose another --out.") from error
 
 
-def make_restorer(args: argparse.Namespace, process: Process) -> Restorer:
+def make_restorer(args: argparse.Namespace) -> Restorer:
     """What restores as the arguments say."""
     from PIL import Image
 
@@ -159,7 +157,7 @@ def make_restorer(args: argparse.Namespace, process: Process) -> Restorer:
     from ..restoring.restoration import Options
 
     Image.MAX_IMAGE_PIXELS = None  # the user's own files: the memory is the limit
-    device = choose_device(args.device, process.local_rank)
+    device = choose_device(args.device)
     options = Options(
         strength=args.strength,
         exposure=args.exposure,
@@ -167,6 +165,7 @@ def make_restorer(args: argparse.Namespace, process: Process) -> Restorer:
         precision=args.precision,
         statistics="shared" if args.statistics == "shared" else "each image",
         memory=memory_left(args.memory, device),
+        working_size=args.working_size,
     )
     restorer = Restorer(args.checkpoint, args.task, options, device=device)
     if not restorer.auto or args.checkpoint:
@@ -189,8 +188,8 @@ def memory_left(limit: int | None, device: torch.device) -> int | None:
     return limit if limit is None or device.type != "cpu" else max(limit - PROGRAM_BYTES, 1)
 
 
-def choose_device(name: str | None, local_rank: int) -> torch.device:
-    """The one named, or the fastest of this machine; each process its own GPU.
+def choose_device(name: str | None) -> torch.device:
+    """The one named, or the fastest of this machine.
 
     Raises:
         ValueError: there is no such device.
@@ -200,7 +199,7 @@ def choose_device(name: str | None, local_rank: int) -> torch.device:
     from ..task_weights import fastest_device
 
     if name is None:
-        return fastest_device(local_rank)
+        return fastest_device()
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

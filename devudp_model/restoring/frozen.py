@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..bands.rows import AnyImage, bands_of, less_bytes, new_image, read_rows
+from ..bands.rows import bands_of, less_bytes, new_image, read_rows
 from ..bands.workers import working
 from ..engine.network import Network
 from ..network.generator import STRIDE, Generator
@@ -23,10 +23,10 @@ from .restoration import (
     Options,
     make_network,
     match_images,
-    network_input,
     output_room,
     restore,
 )
+from .run_network import network_input, run_network
 from .validate import check_image, fit_mask, is_flat
 
 SAMPLED_FRAMES, SAMPLED_PIXELS = 8, 4_000_000
@@ -74,6 +74,8 @@ class FrozenRestorer(nn.Module):
     ):
         super().__init__()
         self.options, self.pieces = options or Options(), pieces
+        if pieces:  # they are cut from the image, not from a smaller copy
+            self.options = replace(self.options, working_size=None)
         self.source = generator, sample  # not as a submodule: the host would count it twice
         check_image(sample)
         self.measure()
@@ -98,12 +100,17 @@ class FrozenRestorer(nn.Module):
         content = whole(sample) if self.pieces else content_of(sample) or whole(sample)
         image, weights, self.region = content
         with working(network.device):
-            given, memory = network_input(
-                network, image, options, options.memory, in_file=not self.pieces
-            )
             shape = torch.Size((len(image), 3, *image.shape[2:]))
-            output, memory = new_image(shape, network.device, memory)
-            network(given, memory=memory, freeze=True, out=output, weights=weights)
+            if self.pieces:
+                given, memory = network_input(
+                    network, image, options, options.memory, in_file=False
+                )
+                output, memory = new_image(shape, network.device, memory)
+                network(given, memory=memory, freeze=True, out=output, weights=weights)
+            else:
+                given = sample
+                output, memory = new_image(shape, network.device, options.memory)
+                run_network(network, image, options, memory, output, weights=weights, freeze=True)
             self.matched = match_images(image, output, options, network, weights)
         self.network, self.given = network, given if isinstance(given, Tensor) else sample
 
@@ -151,13 +158,13 @@ class FrozenRestorer(nn.Module):
             memory = less_bytes(memory, image)
         if given is None and image.shape[2:] == self.source[1].shape[2:]:
             image, result = self.region.of(image), self.region.of(restored)
-        taken: AnyImage = image
-        if given is None:
-            taken, memory = network_input(self.network, image, options, memory)
-        elif given is not image:
-            taken, memory = given, less_bytes(memory, given)
+        if given is not None and given is not image:
+            memory = less_bytes(memory, given)
         output, memory = output_room(self.network, result, memory)
-        self.network(taken, memory=memory, out=output)
+        if given is None:
+            run_network(self.network, image, options, memory, output)
+        else:
+            self.network(given, memory=memory, out=output)
         matched = moved(self.matched, lambda x: x.to(device))
         compose_in_bands(image, output, matched, options.task, options.strength, None, result)
         return restored

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..engine.hooks import Finished, hooked
 from ..network.generator import Generator
 from .facts import Model, generator_of
-from .restoration import Options, coarse_scales
+from .restoration import Options
+from .run_network import pixels_to_do
 
 Report = Callable[[float], None]
 """Gets the number of images done, with a fraction; what it raises goes through."""
@@ -19,11 +20,11 @@ Report = Callable[[float], None]
 SECONDS = 0.2
 """Between two reports within an image."""
 
+MEASURED_SECONDS = 2.0
+"""After so long the rate is known well enough to say how long an image will take."""
 
-def pixels_to_do(height: int, width: int, generator: Generator, options: Options) -> float:
-    """Pixels that the network works through for an image, smaller versions included."""
-    scales = coarse_scales(generator.norm == "instance", height, width, options)
-    return height * width * (1 + sum(1 / scale**2 for scale in scales))
+Forecast = Callable[[float, float], bool]
+"""Gets the seconds that an image will take and its pixels; returns True if it wants no more."""
 
 
 class ImageProgress:
@@ -32,13 +33,19 @@ class ImageProgress:
     Args:
         report: gets the number of images done, with a fraction. What it raises goes through.
         first: images done before.
+        forecast: is told how long an image will take, by the rate of its first strips.
     """
 
-    def __init__(self, report: Callable[[float], None], first: int = 0):
-        self.report = report
+    def __init__(
+        self,
+        report: Callable[[float], None],
+        first: int = 0,
+        forecast: Forecast | None = None,
+    ):
+        self.report, self.forecast = report, forecast
         self.images = first
         self.pixels, self.of = 0.0, 1.0
-        self.told = time.monotonic()
+        self.told = self.begun = time.monotonic()
 
     @property
     def finished(self) -> Finished | None:
@@ -53,6 +60,7 @@ class ImageProgress:
     def begin(self, pixels: float) -> None:
         """The next image takes so many pixels of work; see `pixels_to_do`."""
         self.pixels, self.of = 0.0, max(pixels, 1.0)
+        self.begun = time.monotonic()
 
     def advance(self, pixels: float) -> None:
         """For `hooked`."""
@@ -61,6 +69,10 @@ class ImageProgress:
             self.told = time.monotonic()
             # The rest is the task's; and numbers that 16 bits cannot hold are computed twice.
             self.report(self.images + min(self.pixels / self.of, 1.0) * 0.99)
+            passed = self.told - self.begun
+            if self.forecast and passed >= MEASURED_SECONDS and self.pixels:
+                told = self.forecast(passed * self.of / self.pixels, self.of)
+                self.forecast = None if told else self.forecast
 
     def done(self, images: int) -> None:
         """So many images are done."""

@@ -16,14 +16,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..bands.rows import (
-    AnyImage,
-    in_bands,
-    less_bytes,
-    new_image,
-    read_rows,
-    write_rows,
-)
+from ..bands.rows import AnyImage, less_bytes, new_image
 from ..bands.workers import working
 from ..engine.hooks import current_hooks
 from ..engine.network import Network
@@ -32,11 +25,11 @@ from ..engine.whole import fits_whole
 from ..network.generator import Generator
 from ..ops.dtypes import to_colour
 from ..ops.filters import noise_variance
-from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
 from .compose import Match, both_moments, compose_in_bands, is_bounded, match
 from .content import Content, content_of, fill_in_place, keep_hidden, show_whole
 from .exposure import scene_curve
 from .facts import Model, facts_of, generator_of
+from .run_network import run_network
 from .tasks import MOST_DENOISE, TASK_SPECS, TASKS, Task
 from .validate import check_image, fit_mask, is_flat
 
@@ -62,6 +55,9 @@ class Options:
         statistics: of `each image` on its own, or `shared` by all images of a batch, so that the
             frames of a video do not flicker.
         memory: limit in bytes for what is used beside input and output; None for no limit.
+        working_size: pixels. For larger images the network works on a smaller copy of about so
+            many, and what it changes is brought to the full size (see working_size.py): faster, but
+            the finest detail is not restored. None for the image itself.
 
     Raises:
         ValueError: a value out of its range.
@@ -75,6 +71,7 @@ class Options:
     precision: Precision = "auto"
     statistics: Statistics = "each image"
     memory: int | None = None
+    working_size: int | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -90,6 +87,8 @@ class Options:
                 raise ValueError(f"{name} must be between 0 and {most:g}, not {value}")
         if self.memory is not None and self.memory <= 0:
             raise ValueError(f"memory must be a number of bytes above 0, not {self.memory}")
+        if self.working_size is not None and self.working_size <= 0:
+            raise ValueError(f"working_size must be above 0 pixels, not {self.working_size}")
 
     @property
     def shared(self) -> bool:
@@ -176,8 +175,7 @@ def restore_content(
     taken = image
     if network.device.type != "cpu" and fits_whole(network, image, memory):
         image = to_colour(image, network.device)  # once, and not every band of it again and again
-    given, memory = network_input(network, image, options, memory)
-    network(given, memory=memory, out=output, check=False, weights=weights)
+    run_network(network, image, options, memory, output, weights=weights, check=False)
     matched = match_images(image, output, options, network, weights, scene_of=taken)
     compose_in_bands(
         image,
@@ -206,58 +204,6 @@ def make_network(generator: Generator, precision: Precision) -> Network[Generato
     """The generator as a network, on its device."""
     device = next(generator.parameters()).device
     return Network(generator, choose_dtype(precision, device, facts_of(generator).measured))
-
-
-def coarse_scales(standardized: bool, height: int, width: int, options: Options) -> tuple[int, ...]:
-    """The factors of the smaller versions of an image that are restored first; none for networks
-    with statistics of the whole image (`standardized`)."""
-    wanted = TASK_SPECS[options.task].coarse_to_fine and options.coarse and not standardized
-    return scales_for(height, width) if wanted else ()
-
-
-def network_input(
-    network: Network[Generator],
-    image: Tensor,
-    options: Options,
-    memory: int | None,
-    *,
-    in_file: bool = True,
-) -> tuple[AnyImage, int | None]:
-    """What the network is given of whole images, B,C,H,W: these, or what coarser scales make.
-
-    Args:
-        memory: limit in bytes.
-        in_file: whether it may lie in a temporary file, where the limit is low.
-
-    Returns:
-        The images, and what they leave of the limit.
-    """
-    height, width = image.shape[2:]
-    if not coarse_scales(network.standardized, height, width, options):
-        return image, memory
-    shape = torch.Size((len(image), 3, height, width))
-    if in_file:
-        given, left = new_image(shape, network.device, memory)
-    else:
-        given = torch.empty(shape, device=network.device)
-        left = less_bytes(memory, given)
-
-    def copy(frame: int, start: int, stop: int) -> None:
-        rows = to_colour(read_rows(image, frame, start, stop), given.device)
-        write_rows(given, frame, start, rows)
-
-    in_bands(copy, image)
-
-    def room(shape: torch.Size) -> AnyImage:
-        return new_image(shape, network.device, left)[0]
-
-    exact = network.for_smaller_images()
-
-    def run(small: AnyImage) -> AnyImage:
-        output, rest = new_image(small.shape, network.device, less_bytes(left, small))
-        return exact(small, memory=rest, out=output, check=exact is not network)
-
-    return coarse_to_fine(where_blurred(run), given, room=room), left
 
 
 def match_images(

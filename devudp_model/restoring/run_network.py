@@ -1,0 +1,113 @@
+"""Runs the network on whole images as the options say: coarser scales first, or a working size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..bands.rows import AnyImage, in_bands, less_bytes, new_image, read_rows, write_rows
+from ..engine.network import Network
+from ..network.generator import Generator
+from ..ops.dtypes import to_colour, to_unit
+from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
+from .tasks import TASK_SPECS
+from .working_size import run_smaller, working_shape
+
+if TYPE_CHECKING:
+    from .restoration import Options
+
+
+def run_network(
+    network: Network[Generator],
+    image: Tensor,
+    options: Options,
+    memory: int | None,
+    out: AnyImage,
+    *,
+    weights: Tensor | None = None,
+    check: bool = True,
+    freeze: bool = False,
+) -> None:
+    """Writes the model's images of B,C,H,W to `out`, B,3,H,W.
+
+    Args:
+        memory: limit in bytes; None for none.
+        weights, check, freeze: as of `Network`.
+    """
+
+    def run(small: AnyImage, memory: int | None, out: AnyImage) -> None:
+        given, memory = network_input(network, small, options, memory)
+        network(given, memory=memory, out=out, check=check, freeze=freeze, weights=counted)
+
+    height, width = image.shape[2:]
+    size = working_shape(height, width, options.working_size)
+    counted = weights
+    if size is None:
+        run(image, memory, out)
+    else:
+        if weights is not None:
+            counted = F.interpolate(to_unit(weights), size, mode="bilinear", antialias=True)
+        shortcut = network.generator.shortcut
+        run_smaller(run, image, size, out, memory, keeps_exposure=shortcut, weights=weights)
+
+
+def pixels_to_do(height: int, width: int, generator: Generator, options: Options) -> float:
+    """Returns the pixels that the network works through for an image, smaller versions included."""
+    height, width = working_shape(height, width, options.working_size) or (height, width)
+    scales = coarse_scales(generator.norm == "instance", height, width, options)
+    return height * width * (1 + sum(1 / scale**2 for scale in scales))
+
+
+def coarse_scales(standardized: bool, height: int, width: int, options: Options) -> tuple[int, ...]:
+    """The factors of the smaller versions of an image that are restored first; none for networks
+    with statistics of the whole image (`standardized`)."""
+    wanted = TASK_SPECS[options.task].coarse_to_fine and options.coarse and not standardized
+    return scales_for(height, width) if wanted else ()
+
+
+def network_input(
+    network: Network[Generator],
+    image: AnyImage,
+    options: Options,
+    memory: int | None,
+    *,
+    in_file: bool = True,
+) -> tuple[AnyImage, int | None]:
+    """What the network is given of whole images, B,C,H,W: these, or what coarser scales make.
+
+    Args:
+        memory: limit in bytes.
+        in_file: whether it may lie in a temporary file, where the limit is low.
+
+    Returns:
+        The images, and what they leave of the limit.
+    """
+    height, width = image.shape[2:]
+    if not coarse_scales(network.standardized, height, width, options):
+        return image, memory
+    shape = torch.Size((image.shape[0], 3, height, width))
+    if in_file:
+        given, left = new_image(shape, network.device, memory)
+    else:
+        given = torch.empty(shape, device=network.device)
+        left = less_bytes(memory, given)
+
+    def copy(frame: int, start: int, stop: int) -> None:
+        rows = to_colour(read_rows(image, frame, start, stop), given.device)
+        write_rows(given, frame, start, rows)
+
+    in_bands(copy, image)
+
+    def room(shape: torch.Size) -> AnyImage:
+        return new_image(shape, network.device, left)[0]
+
+    exact = network.for_smaller_images()
+
+    def run(small: AnyImage) -> AnyImage:
+        output, rest = new_image(small.shape, network.device, less_bytes(left, small))
+        return exact(small, memory=rest, out=output, check=exact is not network)
+
+    return coarse_to_fine(where_blurred(run), given, room=room), left
