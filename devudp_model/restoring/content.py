@@ -139,9 +139,10 @@ def keep_hidden(image: Tensor, mask: Tensor, result: Tensor) -> None:
     """Gives hidden pixels of B,4,H,W their own colour back where the mask (B,1,H,W) is 0."""
     for frame, start, stop in bands_of(image):
         rows = read_rows(image, frame, start, stop)
-        off = read_rows(mask, min(frame, len(mask) - 1), start, stop).to(rows.device) <= 0
+        share = to_unit(read_rows(mask, min(frame, len(mask) - 1), start, stop)).to(rows.device)
+        hidden = (to_unit(rows[:, 3:]) <= 0) & (share <= 0)  # uint16 cannot be compared
         place = indexable(read_rows(result, frame, start, stop))
-        place.copy_(torch.where((rows[:, 3:] <= 0) & off, indexable(rows), place))
+        place.copy_(torch.where(hidden, indexable(rows), place))
 
 
 def is_opaque(alpha: Tensor) -> bool:
