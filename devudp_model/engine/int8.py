@@ -23,8 +23,9 @@ BALANCE = 0.75
 """How far a channel's scale follows its range: at 0 all channels have one scale, and those of small
 range few steps; at 1 the weights differ in size as the ranges do, and the small ones have few."""
 
-FIRST, LAST = 1, 1
-"""Layers at the beginning and at the end that stay in fp32."""
+FIRST, LAST = 8, 3
+"""Layers at the beginning and at the end that stay in fp32. With 3 and 1, the largest difference in
+one of seven photographs was 2.6 of 255, with 5 and 3 it was 2.6, with these it was 1.8."""
 
 LEAST_RANGE = 1e-12
 """A channel with a smaller range is constant."""
@@ -71,9 +72,13 @@ class RangeStatistics:
     """The range of a whole feature. Strips, 1,C,h,W, come in any order, from any thread.
 
     Smallest and largest values are exact, so the order changes nothing. NaN stays NaN.
+
+    Args:
+        rectified: a ReLU follows: whatever the smallest value is, 0 is the bound.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, rectified: bool = False):
+        self.rectified = rectified
         self.low = torch.full((channels,), torch.inf)
         self.high = torch.full((channels,), -torch.inf)
         self.lock = threading.Lock()
@@ -82,15 +87,17 @@ class RangeStatistics:
         """1,C,h,W, channels_last."""
         if strip.numel() == 0:
             return
-        low, high = strip.amin((0, 2, 3)), strip.amax((0, 2, 3))
+        high = strip.amax((0, 2, 3))
+        low = high.clamp(max=0) if self.rectified else strip.amin((0, 2, 3))
         with self.lock:
             torch.minimum(self.low, low, out=self.low)
             torch.maximum(self.high, high, out=self.high)
 
     @property
     def range(self) -> Range:
-        """Of all strips so far."""
-        return Range(self.low, self.high)
+        """Of all strips so far, after the ReLU if one follows."""
+        found = Range(self.low, self.high)
+        return found.rectified() if self.rectified else found
 
 
 class Convolution:
@@ -116,7 +123,7 @@ class Convolution:
         ]
 
     def __call__(self, strip: Tensor) -> Tensor:
-        """As `Layer.forward`."""
+        """As `Layer.forward`; the strip is written to."""
         kernels = kernels_for(strip.device)
         padded = kernels.quantize(strip, self.gain, self.zero)
         if self.layer.kind != "up":

@@ -21,12 +21,12 @@ class Part:
     def __init__(
         self, weight: Tensor, bias: Tensor, step: Tensor, zero: Tensor, stride: tuple[int, int]
     ):
-        exact = weight.double() * step[:, None, None]
+        exact = weight * step[:, None, None].float()
         scale = exact.abs().amax((1, 2, 3)) / MOST
         scale = torch.where(scale > 0, scale, 1.0)
         rounded = (exact / scale[:, None, None, None]).round()
         # What the zero points add to the sums.
-        offset = (rounded.sum((2, 3)) * zero).sum(1) * scale
+        offset = (rounded.sum((2, 3)).double() * zero).sum(1) * scale
         self.bias, self.scale = (bias - offset).float(), scale.float()
         self.unused, self.stride = torch.zeros(len(weight), dtype=torch.int64), list(stride)
         self.weight = torch.ops.onednn.qconv_prepack(

@@ -27,7 +27,7 @@ class Int8Step:
         self.convolve, self.base = convolve, base
         self.relu = layer.operation.relu
         self.rectified_later = self.relu and base is None
-        self.statistics = RangeStatistics(channels)
+        self.statistics = RangeStatistics(channels, self.rectified_later)
 
     def __call__(self, index: int, reader: Reader, rows: int) -> Tensor:
         """The strip with this number, of so many rows: 1,C,rows,W."""
@@ -42,8 +42,7 @@ class Int8Step:
     @property
     def range(self) -> Range:
         """Of the whole feature, once all strips are done."""
-        found = self.statistics.range
-        return found.rectified() if self.rectified_later else found
+        return self.statistics.range
 
     def stop(self) -> None:
         """Lets nobody wait for a strip that will not come."""

@@ -136,7 +136,7 @@ def quantize(x: Tensor, gain: Tensor, zero: Tensor) -> Tensor:
     """x gain + zero, channel by channel, rounded and clipped to 0..255, padded with zeros of `x`.
 
     Args:
-        x: 1,C,h,W, float32, channels_last.
+        x: 1,C,h,W, float32, channels_last; is written to.
         gain, zero: vectors of C, float32; `zero` in whole numbers.
 
     Returns:
@@ -149,8 +149,8 @@ def quantize(x: Tensor, gain: Tensor, zero: Tensor) -> Tensor:
     out[:, 0].copy_(edge)
     out[:, width + 1].copy_(edge)
     # Two operations: in one, the last bits could depend on where a number lies.
-    scaled = torch.mul(pixels, gain).add_(zero + 0.5)
-    out[:, 1 : width + 1].copy_(scaled.clamp_(0.0, 255.0))  # cuts off what is behind the point
+    pixels.mul_(gain).add_(zero + 0.5).clamp_(0.0, 255.0)
+    out[:, 1 : width + 1].copy_(pixels)  # cuts off what is behind the point
     return out.permute(2, 0, 1)[None]
 
 
