@@ -17,7 +17,8 @@ import torch
 
 from devudp_model.bands.workers import in_parallel, working
 from devudp_model.restoring.frozen import VideoRestorer
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 
 from .networks import textbook
 from .plan import DTYPES, Plan

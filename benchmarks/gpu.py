@@ -26,7 +26,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.network.generator import Generator
 from devudp_model.restoring.coarse_to_fine import scales_for
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import TASK_SPECS, Task
 from devudp_model.system.memory import is_out_of_memory
 from training.differences import measure_differences

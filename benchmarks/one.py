@@ -12,8 +12,10 @@ import time
 
 import torch
 
+from devudp_model.engine.precision import Precision
 from devudp_model.network.generator import Generator
-from devudp_model.restoring.restoration import Options, Precision, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 
 from .measure import forget_peak, peak_bytes, resident_bytes
 

@@ -8,8 +8,10 @@ from functools import partial
 import torch
 
 from devudp_model.checkpoint import bundled, load_checkpoint
+from devudp_model.engine.precision import Precision
 from devudp_model.network.generator import VARIANTS
-from devudp_model.restoring.restoration import Options, Precision, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from training.differences import measure_differences, tasks_of
 
 from .busy import beside_others

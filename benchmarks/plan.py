@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 import torch
 
+from devudp_model.engine.precision import Precision
 from devudp_model.network.generator import Generator, Variant
-from devudp_model.restoring.restoration import Precision
 
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,

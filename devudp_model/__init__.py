@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from .images.writing import write_image
     from .restorer import Restorer
     from .restoring.auto import Choice, choose
-    from .restoring.restoration import Options, restore
+    from .restoring.options import Options
+    from .restoring.restoration import restore
 
     __version__: str
 
@@ -43,7 +44,7 @@ __all__ = [
 
 MODULES = {
     "Choice": "restoring.auto",
-    "Options": "restoring.restoration",
+    "Options": "restoring.options",
     "Restorer": "restorer",
     "bundled": "checkpoint",
     "choose": "restoring.auto",

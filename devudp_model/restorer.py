@@ -22,8 +22,9 @@ from torch import Tensor
 from .restoring.auto import AUTO, Choice, choose
 from .restoring.facts import Model, generator_of
 from .restoring.frozen import VideoRestorer, sampled
+from .restoring.options import Options
 from .restoring.progress import ImageProgress, Report, as_progress, begin_images, watched
-from .restoring.restoration import Options, restore
+from .restoring.restoration import restore
 from .restoring.scenes import find_scenes, thumbnail
 from .restoring.tasks import Task, task_of_word
 from .restoring.validate import check_image

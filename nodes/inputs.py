@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 
+from ..devudp_model.engine.precision import PRECISIONS, Precision
 from ..devudp_model.restoring.auto import AUTO
-from ..devudp_model.restoring.restoration import (
-    PRECISIONS,
-    STATISTICS,
-    Options,
-    Precision,
-    Statistics,
-)
+from ..devudp_model.restoring.options import STATISTICS, Options, Statistics
 from ..devudp_model.restoring.tasks import (
     DEFAULT_TASK,
     MOST_DENOISE,

@@ -20,8 +20,9 @@ from torch import Tensor
 from ..devudp_model.engine.hooks import Finished, hooked
 from ..devudp_model.network.generator import Generator
 from ..devudp_model.ops.dtypes import from_unit
+from ..devudp_model.restoring.options import Options
 from ..devudp_model.restoring.progress import ImageProgress
-from ..devudp_model.restoring.restoration import Options, restore
+from ..devudp_model.restoring.restoration import restore
 from ..devudp_model.restoring.tasks import TASK_SPECS
 from .host import PREVIEW_PIXELS, Report
 from .images import channels_first

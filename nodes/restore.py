@@ -5,7 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from ..devudp_model.restoring.restoration import Precision, Statistics
+from ..devudp_model.engine.precision import Precision
+from ..devudp_model.restoring.options import Statistics
 from ..devudp_model.restoring.tasks import Task
 from .host import intermediate_device, intermediate_dtype, make, show_text
 from .images import check_image, clean_mask

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..devudp_model.restoring.auto import Choice
 from ..devudp_model.restoring.frozen import sampled
-from ..devudp_model.restoring.restoration import Options
+from ..devudp_model.restoring.options import Options
 from ..devudp_model.restoring.tasks import Task
 from . import host
 from .images import channels_first, channels_last, empty_like

@@ -14,8 +14,8 @@ import folder_paths  # pyright: ignore[reportMissingImports]
 from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
+from ..devudp_model.engine.precision import Precision
 from ..devudp_model.restorer import Scenes
-from ..devudp_model.restoring.restoration import Precision
 from ..devudp_model.restoring.scenes import find_scenes, thumbnail
 from ..devudp_model.restoring.tasks import Task
 from ..devudp_model.videos.pyav import WHOLE, Window, open_video

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from ..devudp_model.checkpoint import Checkpoint
 from ..devudp_model.engine.layers import forget_layers
+from ..devudp_model.engine.precision import Precision
 from ..devudp_model.network.generator import Generator
 from ..devudp_model.restorer import Restorer
 from ..devudp_model.restoring.facts import Model
 from ..devudp_model.restoring.frozen import sampled
-from ..devudp_model.restoring.restoration import Options, Precision, make_network
+from ..devudp_model.restoring.options import Options
+from ..devudp_model.restoring.restoration import make_network
 from ..devudp_model.restoring.tasks import Task
 from . import checkpoints, host
 from .output_cache import ImageCache

@@ -13,12 +13,13 @@ from comfy_api.latest import io  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn
 
 from ..devudp_model.engine.layers import forget_layers
+from ..devudp_model.engine.precision import Precision
 from ..devudp_model.network.generator import STRIDE, Generator
 from ..devudp_model.restorer import Restorer
 from ..devudp_model.restoring.content import Region, within_frames
 from ..devudp_model.restoring.facts import generator_of
 from ..devudp_model.restoring.frozen import FrozenRestorer
-from ..devudp_model.restoring.restoration import Options, Precision
+from ..devudp_model.restoring.options import Options
 from ..devudp_model.restoring.tasks import TASK_SPECS, Task
 from ..devudp_model.system.memory import attempts, first_limit
 from . import checkpoints, host

@@ -13,7 +13,8 @@ from benchmarks.plan import Plan
 from benchmarks.report import write_report
 from benchmarks.tables import Part, Table, load_part
 from devudp_model import read_image
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,8 @@ from devudp_model.engine.network import Network
 from devudp_model.engine.output_cache import OutputCache
 from devudp_model.engine.precision import DTYPES, HALF, Difference, Measured, Precision
 from devudp_model.network.generator import Generator
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import ROWS, Task
 
 from .config import Config

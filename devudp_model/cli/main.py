@@ -154,7 +154,7 @@ def make_restorer(args: argparse.Namespace) -> Restorer:
     from PIL import Image
 
     from ..restorer import Restorer
-    from ..restoring.restoration import Options
+    from ..restoring.options import Options
 
     Image.MAX_IMAGE_PIXELS = None  # the user's own files: the memory is the limit
     device = choose_device(args.device)

@@ -29,7 +29,7 @@ from .blur import blur_score, is_moved
 from .content import content_of
 from .exposure import every
 from .first_look import LEAST_PIXELS, Look, look_at, telling_frames
-from .restoration import Options
+from .options import Options
 from .tasks import Task
 from .validate import is_flat, is_one_colour
 

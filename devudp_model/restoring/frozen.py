@@ -19,13 +19,8 @@ from ..network.generator import STRIDE, Generator
 from ..ops.dtypes import from_unit, to_unit
 from .compose import Affine, Match, compose_in_bands, reach
 from .content import Region, content_of, fill_in_place, is_opaque, whole
-from .restoration import (
-    Options,
-    make_network,
-    match_images,
-    output_room,
-    restore,
-)
+from .options import Options
+from .restoration import make_network, match_images, output_room, restore
 from .run_network import network_input, run_network
 from .validate import check_image, fit_mask, is_flat
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..engine.hooks import Finished, hooked
 from ..network.generator import Generator
 from .facts import Model, generator_of
-from .restoration import Options
+from .options import Options
 from .run_network import pixels_to_do
 
 Report = Callable[[float], None]

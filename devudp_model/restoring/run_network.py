@@ -17,7 +17,7 @@ from .tasks import TASK_SPECS
 from .working_size import run_smaller, working_shape
 
 if TYPE_CHECKING:
-    from .restoration import Options
+    from .options import Options
 
 
 def run_network(

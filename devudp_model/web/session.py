@@ -21,8 +21,9 @@ from ..images.raster import RasterImage
 from ..images.writing import to_pillow
 from ..restorer import Restorer
 from ..restoring.facts import Model, generator_of
+from ..restoring.options import Options
 from ..restoring.progress import ImageProgress
-from ..restoring.restoration import Options, make_network
+from ..restoring.restoration import make_network
 from ..restoring.tasks import Task
 from ..system.untrusted import printable
 from ..task_weights import Weights

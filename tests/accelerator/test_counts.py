@@ -16,7 +16,8 @@ from torch import Tensor
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.engine import network, strips
 from devudp_model.network.generator import Generator
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import TASK_SPECS, Task
 from tests.accelerator.counts import counting
 from tests.accelerator.device import KERNELS

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from devudp_model.restorer import Restorer
 from devudp_model.restoring.frozen import FrozenRestorer
-from devudp_model.restoring.restoration import Options
+from devudp_model.restoring.options import Options
 from devudp_model.restoring.tasks import TASK_SPECS, Task
 from devudp_model.system.memory import MemoryApi, is_out_of_memory
 from tests.accelerator.conftest import photos, small_generator

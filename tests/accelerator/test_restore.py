@@ -15,7 +15,8 @@ from devudp_model.engine.precision import Precision
 from devudp_model.network.generator import Generator, Variant
 from devudp_model.restoring.auto import choose
 from devudp_model.restoring.frozen import FrozenRestorer, VideoRestorer
-from devudp_model.restoring.restoration import Options, Statistics, restore
+from devudp_model.restoring.options import Options, Statistics
+from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import TASK_SPECS, TASKS, Task
 from tests.accelerator.conftest import photos, small_generator
 

@@ -19,7 +19,7 @@ from devudp_model.images.raster import ImageError, RasterImage, to_array
 from devudp_model.images.reading import read_image
 from devudp_model.network.generator import Generator
 from devudp_model.restorer import Restorer
-from devudp_model.restoring.restoration import Options
+from devudp_model.restoring.options import Options
 from tests.fuzz.harness import Fault
 from tests.fuzz.image_files import ImageFile, make
 

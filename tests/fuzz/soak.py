@@ -31,7 +31,7 @@ from PIL import Image
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.network.generator import Generator
 from devudp_model.restorer import Restorer
-from devudp_model.restoring.restoration import Options
+from devudp_model.restoring.options import Options
 from devudp_model.restoring.tasks import Task, bundled_variant
 from tests.fuzz.harness import Fault
 from tests.host.conftest import PACK, fill_base

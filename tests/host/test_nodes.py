@@ -12,7 +12,8 @@ from PIL import Image
 
 from devudp_model.checkpoint import bundled, load_checkpoint, save_checkpoint
 from devudp_model.cli.main import main as command_line
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import Task, bundled_variant
 from tests.host.conftest import NEIGHBOURS, PACK, small_generator
 from tests.host.prompts import Builder

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from devudp_model.checkpoint import load_checkpoint
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from tests.host.prompts import Builder
 from tests.host.server import Server
 from tests.host.test_nodes import difference

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from devudp_model.network.generator import Generator, Variant
-from devudp_model.restoring.restoration import Options
+from devudp_model.restoring.options import Options
 
 FP32 = Options(precision="fp32")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from devudp_model.images.reading import read_image
 from devudp_model.ops.degrade import degrade
 from devudp_model.restoring.auto import Choice, choose
-from devudp_model.restoring.restoration import Options
+from devudp_model.restoring.options import Options
 
 ROOT = Path(__file__).parents[2]
 GOOD = ROOT / "samples/good/astronaut.jpg"

@@ -14,10 +14,11 @@ import pytest
 from devudp_model.checkpoint import bundled
 from devudp_model.cli import arguments
 from devudp_model.cli import main as cli
+from devudp_model.engine.precision import PRECISIONS
 from devudp_model.images import formats
 from devudp_model.images.reading import READABLE
 from devudp_model.restoring.auto import AUTO
-from devudp_model.restoring.restoration import PRECISIONS, STATISTICS
+from devudp_model.restoring.options import STATISTICS
 from devudp_model.restoring.tasks import TASKS
 from tests.model.cli_files import draw
 

@@ -16,7 +16,7 @@ from devudp_model import restorer
 from devudp_model.batch import restore_files as batch
 from devudp_model.cli import main as cli
 from devudp_model.images import raster as images
-from devudp_model.restoring.restoration import Options
+from devudp_model.restoring.options import Options
 from devudp_model.system.memory import PROGRAM_BYTES
 from tests.model.cli_files import draw, names
 

@@ -17,7 +17,8 @@ from devudp_model.images import raster as images
 from devudp_model.images.raster import to_array
 from devudp_model.images.reading import read_image
 from devudp_model.images.writing import write_image
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from tests.model.cli_files import draw, names, pixels_of
 
 

@@ -10,7 +10,8 @@ import torch
 
 from devudp_model.network.generator import Generator
 from devudp_model.restoring.frozen import VideoRestorer, sampled
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 
 
 @pytest.fixture

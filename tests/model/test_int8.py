@@ -20,7 +20,8 @@ from devudp_model.engine.network import Network
 from devudp_model.engine.precision import Difference, choose_dtype
 from devudp_model.images.reading import read_image
 from devudp_model.restoring.frozen import FrozenRestorer
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from tests.model.engine_network import generator, random_image
 from tests.model.test_engine import in_strips
 

@@ -16,7 +16,8 @@ from devudp_model.engine.network import Network
 from devudp_model.network.generator import Generator, Variant
 from devudp_model.restoring import coarse_to_fine as coarse
 from devudp_model.restoring.frozen import FrozenRestorer
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from devudp_model.system import memory
 from devudp_model.system.memory import TORCH, MemoryApi, attempts, first_limit, is_out_of_memory
 

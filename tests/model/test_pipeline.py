@@ -30,7 +30,7 @@ from devudp_model.ops import filters
 from devudp_model.restorer import Restorer
 from devudp_model.restoring import exposure as scene
 from devudp_model.restoring import first_look
-from devudp_model.restoring.restoration import Options
+from devudp_model.restoring.options import Options
 from devudp_model.restoring.tasks import TASKS, Task, bundled_variant
 from devudp_model.system.interrupts import Cancelled
 from devudp_model.system.thread_logging import warnings_of_this_thread

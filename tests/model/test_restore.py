@@ -16,7 +16,7 @@ from devudp_model.restoring import coarse_to_fine as coarse
 from devudp_model.restoring import restoration
 from devudp_model.restoring.compose import apply_task, match
 from devudp_model.restoring.frozen import FrozenRestorer, VideoRestorer
-from devudp_model.restoring.restoration import Options
+from devudp_model.restoring.options import Options
 from devudp_model.restoring.tasks import TASK_SPECS, TASKS, Task
 from devudp_model.restoring.validate import is_flat
 from tests.model.restore_network import FP32, generator, random_image

@@ -19,7 +19,8 @@ from devudp_model.network.generator import Generator
 from devudp_model.ops.dtypes import from_unit
 from devudp_model.restoring.facts import Facts
 from devudp_model.restoring.frozen import FrozenRestorer, VideoRestorer
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.scene import SceneModel, features
 from devudp_model.restoring.tasks import TASKS, Task
 from devudp_model.restoring.validate import is_flat

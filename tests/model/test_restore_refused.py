@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from devudp_model.restoring import restoration
-from devudp_model.restoring.restoration import Options
+from devudp_model.restoring.options import Options
 from tests.model.restore_network import FP32, generator, random_image
 
 

@@ -20,8 +20,9 @@ from devudp_model.restorer import Restorer
 from devudp_model.restoring.auto import choose
 from devudp_model.restoring.facts import Facts
 from devudp_model.restoring.frozen import VideoRestorer
+from devudp_model.restoring.options import Options
 from devudp_model.restoring.progress import ImageProgress
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.scene import SceneModel, features
 from devudp_model.restoring.tasks import TASKS, Task, bundled_variant
 from devudp_model.system.memory import MemoryApi, first_limit, is_out_of_memory

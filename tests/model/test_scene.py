@@ -13,7 +13,8 @@ from devudp_model.network.generator import Generator
 from devudp_model.ops.degrade import darken, to_linear, to_srgb
 from devudp_model.restoring.exposure import USUAL_MEAN, every, has_lights, target_mean
 from devudp_model.restoring.facts import Facts
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.scene import SceneModel, features
 
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from devudp_model.checkpoint import bundled, load_checkpoint
+from devudp_model.engine.precision import Precision
 from devudp_model.network.generator import VARIANTS, Variant
-from devudp_model.restoring.restoration import Options, Precision, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 
 SIZES = ((8, 8), (9, 48), (24, 24), (33, 40))
 """At these sizes a convolution takes other kernels if it may use several threads."""

@@ -21,7 +21,8 @@ from devudp_model.checkpoint import bundled, load_checkpoint, save_checkpoint
 from devudp_model.cli import main as cli
 from devudp_model.network.generator import Generator
 from devudp_model.restoring.frozen import VideoRestorer
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.scenes import CutFinder, Sampler
 from devudp_model.videos import video
 from devudp_model.videos.pyav import VideoError
@@ -241,7 +242,7 @@ import torch
 from devudp_model.videos.video import restore_video
 from devudp_model.restoring.frozen import VideoRestorer
 from devudp_model.network.generator import Generator
-from devudp_model.restoring.restoration import Options
+from devudp_model.restoring.options import Options
 torch.set_num_threads(1)
 generator = Generator("devudp", width=1, depth=1).eval()
 make = lambda sample: VideoRestorer(generator, sample, Options())

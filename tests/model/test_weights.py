@@ -17,7 +17,8 @@ from PIL import Image
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.network.generator import VARIANTS, Variant
 from devudp_model.restoring.coarse_to_fine import scales_for
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import TASK_SPECS, TASKS, Task, bundled_variant
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -18,7 +18,8 @@ from devudp_model.engine.layers import Layer
 from devudp_model.engine.network import Network
 from devudp_model.network.generator import VARIANTS, Variant
 from devudp_model.restoring import compose
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import TASKS
 from tests.model.engine_network import generator, random_image
 

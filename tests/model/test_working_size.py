@@ -18,8 +18,9 @@ from devudp_model.cli import main as cli
 from devudp_model.cli.arguments import pixel_count
 from devudp_model.network.generator import Variant
 from devudp_model.restorer import Restorer
+from devudp_model.restoring.options import Options
 from devudp_model.restoring.progress import ImageProgress
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.run_network import pixels_to_do
 from devudp_model.restoring.working_size import resample, run_smaller, working_shape
 from tests.model.cli_files import draw, pixels_of

@@ -12,7 +12,8 @@ from PIL import Image
 from devudp_model.checkpoint import load_checkpoint
 from devudp_model.engine.precision import Difference
 from devudp_model.network.generator import Generator
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from tests.training.training_run import unpaired
 from training.differences import (
     compare,

@@ -17,7 +17,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from devudp_model.checkpoint import load_checkpoint
 from devudp_model.network.generator import Generator, Variant
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from tests.training.training_run import ROOT, make_images, random_lpips_weights
 from training.evaluation.evaluate import main
 from training.evaluation.paper import PAPER

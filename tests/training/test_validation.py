@@ -10,7 +10,8 @@ from torch import nn
 
 from devudp_model.network.generator import Generator
 from devudp_model.ops.metrics import psnr, ssim
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from tests.training.training_run import make_images, random_lpips_weights
 from training.config import Config, ConfigError, ValidationConfig
 from training.method.lpips import AlexLpips

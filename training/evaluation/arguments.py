@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import get_args
 
 from devudp_model.checkpoint import bundled
+from devudp_model.engine.precision import PRECISIONS
 from devudp_model.network.generator import VARIANTS
 from devudp_model.restorer import Restorer
 from devudp_model.restoring.auto import AUTO
 from devudp_model.restoring.facts import generator_of
-from devudp_model.restoring.restoration import PRECISIONS, Options
+from devudp_model.restoring.options import Options
 from devudp_model.restoring.tasks import DEFAULT_TASK, TASKS, Task
 from devudp_model.task_weights import LoadedOnce, fastest_device
 

@@ -13,7 +13,8 @@ from devudp_model.network.generator import Generator
 from devudp_model.ops import metrics
 from devudp_model.ops.degrade import degrade
 from devudp_model.ops.dtypes import from_unit
-from devudp_model.restoring.restoration import Options, restore
+from devudp_model.restoring.options import Options
+from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import TASK_SPECS, Degradation, Task
 
 from ..config import Config, ConfigError
