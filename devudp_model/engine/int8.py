@@ -25,7 +25,7 @@ range few steps; at 1 the weights differ in size as the ranges do, and the small
 
 FIRST, LAST = 8, 3
 """Layers at the beginning and at the end that stay in fp32. With 3 and 1, the largest difference in
-one of seven photographs was 2.6 of 255, with 5 and 3 it was 2.6, with these it was 1.8."""
+one photograph was 2.6 of 255, with 5 and 3 it was 2.6, with these it was 1.8."""
 
 LEAST_RANGE = 1e-12
 """A channel with a smaller range is constant."""

@@ -16,7 +16,7 @@ from devudp_model.restoring import coarse_to_fine as coarse
 from devudp_model.restoring import restoration
 from devudp_model.restoring.compose import apply_task, match
 from devudp_model.restoring.frozen import FrozenRestorer, VideoRestorer
-from devudp_model.restoring.options import Options
+from devudp_model.restoring.options import Options, Statistics
 from devudp_model.restoring.tasks import TASK_SPECS, TASKS, Task
 from devudp_model.restoring.validate import is_flat
 from tests.model.restore_network import FP32, generator, random_image
@@ -161,7 +161,7 @@ def test_each_image_has_its_own_statistics_unless_they_are_shared() -> None:
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("statistics", ["each image", "shared"])
 def test_any_memory_gives_the_same(
-    task: Task, statistics: restoration.Statistics, monkeypatch: pytest.MonkeyPatch
+    task: Task, statistics: Statistics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = generator("devudp-dt" if task == "deblur" else "devudp")
     image = random_image(2, 4, 161, 147)
