@@ -61,7 +61,7 @@ def test_bad_masks_are_refused(shape: tuple[int, ...]) -> None:
     "wrong",
     [
         {"task": "sharpen"},
-        {"precision": "int8"},
+        {"precision": "int4"},
         {"statistics": "mine"},
         {"strength": 1.5},
         {"exposure": -0.1},
