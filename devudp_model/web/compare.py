@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from html import escape
 from pathlib import Path
 
@@ -35,5 +36,5 @@ def view(name: str, before: Path, after: Path, size: str) -> str:
 
 def address(path: Path) -> str:
     """Where the page finds a file; with its time, so that a new one is not taken for the old."""
-    quoted = path.resolve().as_uri().removeprefix("file://")
+    quoted = path.resolve().as_uri().removeprefix("file:///" if os.name == "nt" else "file://")
     return f"/gradio_api/file={quoted}?{path.stat().st_mtime_ns}"
