@@ -83,6 +83,9 @@ MOST_COLOUR_GAIN, COLOUR_QUANTILES = 6.0, (0.02, 0.995)
 """A channel gets at most so many times the contrast, beside the strongest, that it has in the
 input's linear light between these quantiles."""
 
+VECTORS = 64
+"""Numbers that a processor's vectors hold, as many at a time as PyTorch takes."""
+
 HALF_LEVEL = 0.5 / 255 / 12.92
 """In linear light; less contrast is rounding."""
 
@@ -137,11 +140,24 @@ class Curve(NamedTuple):
         toe = x * (self.held / self.black)
         slope = self.held + (x - self.black) * ((kept - self.held) / (kept - self.black))
         x = torch.where(x < self.black, toe, torch.where(x < kept, slope, x))
-        return x**self.exponent
+        return power(x, self.exponent)
 
     def to(self, fn: Callable[[Tensor], Tensor]) -> Curve:
         """The curve with its tensors moved."""
         return Curve(fn(self.gain), fn(self.black), fn(self.held), self.exponent)
+
+
+def power(x: Tensor, exponent: float) -> Tensor:
+    """`x ** exponent`, the same for a value wherever it lies.
+
+    On a CPU, PyTorch takes another power for the last values of a tensor, those that fill no
+    vector: so results would depend on how an image is cut into bands.
+    """
+    rest = -x.numel() % VECTORS
+    if x.device.type != "cpu" or not rest:
+        return x**exponent
+    flat = F.pad(x.reshape(-1), (0, rest), value=1.0) ** exponent
+    return flat[: x.numel()].view(x.shape)
 
 
 def scene_curve(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from devudp_model.ops.degrade import to_linear, to_srgb
 from devudp_model.restoring.blocks import BLOCK, Blocks, blocks_of
-from devudp_model.restoring.exposure import BLACK, Curve, between, black_limit, curve_for
+from devudp_model.restoring.exposure import BLACK, Curve, between, black_limit, curve_for, power
 
 from .engine_network import random_image
 
@@ -143,3 +143,12 @@ def test_between_goes_on_a_line() -> None:
     assert [between(v, 1.0, 3.0, 10.0, 20.0) for v in (0.0, 1.0, 2.0, 3.0, 9.0)] == [
         10.0, 10.0, 15.0, 20.0, 20.0,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 15, 33, 100, 1321])
+def test_a_power_is_the_same_wherever_a_value_lies(size: int) -> None:
+    x = torch.rand(1, 3, size, 7)
+    whole = power(x, 1.37)
+    for cut in (1, 2, size // 2):
+        parts = [power(part, 1.37) for part in (x[:, :, :cut], x[:, :, cut:])]
+        assert torch.equal(torch.cat(parts, 2), whole)

@@ -46,7 +46,7 @@ def weights(run: Path, network: str) -> torch.Tensor:
 # With BatchNorm on CPUs each process has statistics of its own, unless they are frozen.
 @pytest.mark.parametrize("options", [[], ["--schedule.accumulate", "2"]])
 def test_two_processes_train_what_one_does(options: list[str], tmp_path: Path):
-    """In fp32: the losses of each step equal to 1e-5, each network's whole change to 1e-4."""
+    """In fp32: losses equal to 1e-5 in the first step, then to 1e-4; each change to 1e-4."""
     arguments = [*unpaired(tmp_path), *EXTRA, *PLAIN_INPUTS]
     arguments += ["--schedule.length", str(SAME_STEPS)]
     start, one, two = (tmp_path / name for name in ("start", "one", "two"))
@@ -60,7 +60,8 @@ def test_two_processes_train_what_one_does(options: list[str], tmp_path: Path):
     for a, b in zip(log_of(one), log_of(two), strict=True):
         assert a.keys() >= LOSSES and a.keys() == b.keys()
         for name in LOSSES:
-            assert a[name] == pytest.approx(b[name], rel=1e-5, abs=1e-6), (a["step"], name)
+            close = 1e-5 if a["step"] == 1 else 1e-4  # from then on the weights differ
+            assert a[name] == pytest.approx(b[name], rel=close, abs=1e-6), (a["step"], name)
     for network in ("G", "G_inv", "D", "ema"):
         before, a, b = (weights(run, network) for run in (start, one, two))
         assert (a - b).norm() < 1e-4 * (a - before).norm(), network

@@ -175,7 +175,7 @@ def test_the_command_that_a_card_prints_works(tmp_path: Path):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=run, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [path.name for path in (run / "restored").iterdir()] == ["photo.png"]
+    assert [path.name for path in (run / "restored").iterdir()] == ["photo.jpg"]
 
 
 @NEEDS_EXPORTER
