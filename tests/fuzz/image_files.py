@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+import tempfile
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,21 @@ def options_of(rng: random.Random, format: str) -> dict[str, Any]:
     return options
 
 
+def check_encodable(image: Image.Image, format: str, options: dict[str, Any]) -> None:
+    """Raises what Pillow does where TIFF cannot hold an image that way.
+
+    Tried with a file on disk, page by page: where libtiff refuses what is written to memory,
+    Pillow from 11.3 on spoils the process's memory.
+    """
+    if format != "TIFF":
+        return
+    pages = ("save_all", "append_images")
+    one = {name: each for name, each in options.items() if name not in pages}
+    for page in (image, *options.get("append_images", ())[:1]):  # the others are the same
+        with tempfile.TemporaryFile() as file:
+            page.save(file, format, **one)
+
+
 def by_pillow(rng: random.Random, size: tuple[int, int]) -> tuple[str, bytes, str]:
     format = rng.choice(list(PILLOW_MODES))
     mode = rng.choice(PILLOW_MODES[format])
@@ -128,6 +144,7 @@ def by_pillow(rng: random.Random, size: tuple[int, int]) -> tuple[str, bytes, st
         kept = {key: value for key, value in options.items() if key not in dropped}
         file = io.BytesIO()
         try:
+            check_encodable(image, format, kept)
             image.save(file, format, **kept)
         except Exception:
             continue

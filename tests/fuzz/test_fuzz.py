@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.fuzz import checkpoints, harness, images
-from tests.fuzz.image_files import ImageFile
+from tests.fuzz.image_files import ImageFile, check_encodable
 
 CASES = Path(__file__).parent / "cases"
 
@@ -32,6 +33,13 @@ def test_a_sample_of_attacks(name: str) -> None:
     tally = harness.run(name, 0, CASES_EACH[name], MOST_SECONDS)
     assert tally.attacked > 3
     assert not tally.faults, "\n".join(f"seed {seed}: {fault}" for seed, fault in tally.faults)
+
+
+def test_what_tiff_cannot_hold_is_not_tried_in_memory() -> None:
+    more = {"save_all": True, "append_images": [Image.new("L", (9, 9))] * 2}
+    check_encodable(Image.new("L", (9, 9)), "TIFF", {"compression": "jpeg", **more})
+    with pytest.raises(OSError, match="encoder error"):
+        check_encodable(Image.new("1", (9, 9)), "TIFF", {"compression": "jpeg", **more})
 
 
 @pytest.mark.parametrize("path", sorted((CASES / "images").glob("*.*")), ids=lambda p: p.name)
