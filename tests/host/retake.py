@@ -43,6 +43,9 @@ THUMBNAIL = (512, 384)
 WIDEST, MOST_BYTES = 1600, 250_000
 """Of images in the README and in help pages."""
 
+CUT_OUT = {"Fix a photo, then enlarge it", "Measure how well a photo was fixed"}
+"""Workflows that show the middle of the image, to be told from others."""
+
 LABELS = {"Compare deblur, brighten and both": ["before", "joint", "deblur", "low light"]}
 
 
@@ -117,7 +120,7 @@ def thumbnail(server: Server, path: Path) -> Image.Image:
         images = server.images(run, before)[:2] + server.images(run, after[0])[:2]
     if path.stem == "Fix part of a photo with a mask":
         images = images[1:]
-    if path.stem == "Fix a photo, then enlarge it":
+    if path.stem in CUT_OUT:
         images = [middle(image) for image in images]
     return sheet(images, THUMBNAIL, LABELS.get(path.stem, []))
 
