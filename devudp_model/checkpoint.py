@@ -91,6 +91,7 @@ def load_checkpoint(path: str | os.PathLike[str], *, fold: bool = True) -> Check
     """Reads a generator from a .safetensors file, or from a .pth file that holds tensors only.
 
     Args:
+        path: the file.
         fold: put DEvUDP-DT's BatchNorm into the convolutions: for restoring, not for training on.
 
     Raises:
