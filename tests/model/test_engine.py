@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from devudp_model.engine import statistics as statistics
 from devudp_model.engine import strips as strips
+from devudp_model.engine.droplets import excess, heal
 from devudp_model.engine.network import Network
 from devudp_model.engine.statistics import (
     FeatureStatistics,
@@ -24,9 +25,18 @@ VARIANTS: list[Variant] = ["devudp", "devudp-dt"]
 
 
 def reference(net: Generator, x: Tensor) -> Tensor:
-    """The generator itself, from [0, 1] to [0, 1]."""
+    """The generator itself, from [0, 1] to [0, 1]; its droplets healed, where it may have them.
+
+    Random weights give some images a few pixels at the border that count as one.
+    """
+    heads: list[Tensor] = []
+    handle = net.head.register_forward_hook(lambda _module, _input, out: heads.append(out))
     with torch.no_grad():
-        return (net(x * 2 - 1) + 1) / 2
+        out = (net(x * 2 - 1) + 1) / 2
+    handle.remove()
+    if not net.has_droplets:
+        return out
+    return heal(out, x, excess(heads[0][..., : x.shape[2], : x.shape[3]]))
 
 
 def in_strips(
@@ -49,6 +59,7 @@ memories = st.sampled_from([None, 1, 50_000, 200_000, 10_000_000])
 
 @pytest.mark.slow
 @settings(max_examples=30, deadline=None)
+@example(53, 28, 1, None, "devudp", 2)  # a droplet that the border cuts
 @given(sizes, sizes, strip_bytes, memories, st.sampled_from(VARIANTS), st.integers(1, 2))
 def test_any_size_strip_and_memory_gives_the_generators_image(
     height: int, width: int, strip: int, memory: int | None, variant: Variant, depth: int
