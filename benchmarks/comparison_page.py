@@ -48,7 +48,7 @@ NOTES = """## What these numbers are, and are not
 
 SHEET = """## To look at
 
-Parts of this project's own samples at full size (degraded by `samples/make_samples.py`, so they are
+Parts of this project's own samples at full size (degraded by `tools/make_samples.py`, so they are
 easier than real photographs). Only the first has a reference.
 
 ![parts of the samples, by each method](comparison.jpg)

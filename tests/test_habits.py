@@ -18,6 +18,7 @@ from PIL import Image
 from devudp_model.restoring.auto import AUTO
 from devudp_model.restoring.tasks import TASKS
 from tests.host.server import git, packed_files
+from tools import make_api, make_architecture
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -249,14 +250,13 @@ def test_documents_name_files_that_exist(name: str) -> None:
 
 
 def test_api_page_is_current() -> None:
-    assert read("docs/api.md") == script("docs/make_api.py").page(), "run python docs/make_api.py"
+    assert read("docs/api.md") == make_api.page(), "run python -m tools.make_api"
 
 
 @pytest.mark.slow
 def test_figure_is_current() -> None:
     """What its boxes and its table say is the generator's."""
-    module = script("docs/make_architecture.py")
     with Image.open(ROOT / "docs" / "architecture.png") as image:
         said = image.info["Description"]
-    expected = module.described(module.labels(), module.variants())
-    assert said == expected, "run python docs/make_architecture.py"
+    expected = make_architecture.described(make_architecture.labels(), make_architecture.variants())
+    assert said == expected, "run python -m tools.make_architecture"

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from devudp_model.cli.main import main as command_line
-from tests.host import make_workflows
 from tests.host.environment import ROOT
 from tests.host.prompts import Builder
 from tests.host.server import Prompt, Run, Server
 from tests.host.test_nodes import TRUNCATION, difference
 from tests.host.workflows import load, to_prompt, workflow_files
+from tools import make_workflows
 
 VIDEO = "DEvUDPRestoreVideo"
 RESTORERS = {"DEvUDPRestore", "ImageUpscaleWithModel", VIDEO}

@@ -1,6 +1,6 @@
 """Takes all images of the nodes again, from real runs: after the weights or the nodes changed.
 
-    python -m tests.host.retake            # needs Chromium and scikit-image (for its photographs)
+    python -m tools.retake            # needs Chromium and scikit-image (for its photographs)
 
 Writes the workflows' thumbnails, the images of the help pages, and a screenshot for the README
 (assets/). The photographs are scikit-image's (CC0 and public domain), made worse by DEvUDP Degrade.
@@ -20,11 +20,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tests.host.browser import find_chromium, look
 from tests.host.environment import ROOT, prepare
-from tests.host.make_workflows import as_upscale_model
 from tests.host.prompts import Builder
 from tests.host.server import Server, install_pack, make_base, serve
 from tests.host.test_workflows import RESTORERS, VIDEO
 from tests.host.workflows import load, to_prompt, workflow_files
+from tools.make_workflows import as_upscale_model
 
 PACK = "comfyui-devudp"
 DOCS = ROOT / "web" / "docs"

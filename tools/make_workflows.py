@@ -1,6 +1,6 @@
 """Writes the example workflows and blueprints: places, sizes, and the version of the pack.
 
-    python -m tests.host.make_workflows
+    python -m tools.make_workflows
 
 Run it after a change here or of the version in pyproject.toml; `test_layout.py` compares the files.
 """
@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.host.blueprints import BLUEPRINTS, RESTORE, blueprint
 from tests.host.environment import ROOT
-from tests.host.graph import ACROSS, Graph
+from tools.blueprints import BLUEPRINTS, RESTORE, blueprint
+from tools.workflow_graph import ACROSS, Graph
 
 BYPASSED = 4
 DEGRADE = [8.0, 0.2, 0.01, 1, "fixed"]

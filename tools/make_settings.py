@@ -1,6 +1,6 @@
 """Writes the tables of settings in docs/training.md from the docstrings of training/config.py.
 
-python docs/make_settings.py
+python -m tools.make_settings
 """
 
 from __future__ import annotations
@@ -8,21 +8,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from training.config import Config, Stage
+from training.ranges import RANGES
+from training.settings import toml_line
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from training.config import Config, Stage  # noqa: E402 (a clone need not be installed)
-from training.ranges import RANGES  # noqa: E402
-from training.settings import toml_line  # noqa: E402
-
 PAGE = ROOT / "docs" / "training.md"
-START = "<!-- settings: made by docs/make_settings.py from training/config.py -->"
+START = "<!-- settings: made by tools/make_settings.py from training/config.py -->"
 END = "<!-- end of the settings -->"
 
 

@@ -1,6 +1,6 @@
 """Draws docs/architecture.png from the generator's own modules.
 
-python docs/make_architecture.py          # needs the extra "train" (matplotlib)
+python -m tools.make_architecture          # needs the extra "train" (matplotlib)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import nn
 from devudp_model.network.generator import Generator
 from devudp_model.network.topology import Operation
 
-FIGURE = Path(__file__).parent / "architecture.png"
+FIGURE = Path(__file__).parents[1] / "docs" / "architecture.png"
 STAGES = (
     "stem",
     "encode1",
