@@ -30,7 +30,7 @@ from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import TASK_SPECS, Task
 from devudp_model.system.memory import is_out_of_memory
-from training.differences import measure_differences
+from training.export.differences import measure_differences
 
 from .measure import ROOT, best_time, machine
 from .networks import matrix_rate, multiply_adds

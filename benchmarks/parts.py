@@ -12,7 +12,7 @@ from devudp_model.engine.precision import Precision
 from devudp_model.network.generator import VARIANTS
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
-from training.differences import measure_differences, tasks_of
+from training.export.differences import measure_differences, tasks_of
 
 from .busy import beside_others
 from .folders import table_of_folders, table_of_large_file

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
+from training.config.recipes import load_recipe, parse_overrides
 from training.data.dataset import UnpairedImages
 from training.run.distributed import make_accelerator
 from training.run.trainer import Trainer
-from training.settings import load_recipe, parse_overrides
 
 from .frames import make_video
 

@@ -6,9 +6,9 @@ import shlex
 from tests.training.training_run import ROOT
 from tools import make_settings
 from training.config import Config
+from training.config.check import settings_of
+from training.config.recipes import load_recipe, named_settings, recipe_names
 from training.evaluation.arguments import make_parser
-from training.ranges import settings_of
-from training.settings import load_recipe, named_settings, recipe_names
 from training.train import COMMANDS
 
 PAGE = (ROOT / "docs/training.md").read_text(encoding="utf-8")

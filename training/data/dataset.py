@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from devudp_model.ops.degrade import Shake, draw_shake, to_linear, to_srgb, uniform
 
 from ..config import Config, DataConfig
-from ..stages import stage_configs
+from ..config.stages import stage_configs
 from .domains import find_domains
 from .image_cache import ImageCache, UnreadableImage
 from .looks import draw_look, is_night

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Config, ConfigError
-from ..stages import stage_configs
+from ..config.stages import stage_configs
 from .layouts import LayoutName, list_clips, list_images, official_pairs
 from .manifest import read_table
 

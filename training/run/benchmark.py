@@ -19,9 +19,9 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 
 from ..config import Config
+from ..config.recipes import load_recipe, parse_overrides
 from ..console import make_parser, parse
 from ..data.dataset import UnpairedImages
-from ..settings import load_recipe, parse_overrides
 from .distributed import make_accelerator
 from .trainer import Trainer
 

@@ -16,8 +16,8 @@ from ..config import Config, ConfigError
 from ..data.dataset import UnpairedImages
 from ..data.loader import Loaded
 from ..export import export_run
+from ..export.model_card import describe_checkpoint
 from ..method.lpips import load_lpips
-from ..model_card import describe_checkpoint
 from .distributed import make_accelerator, shutdown_distributed
 from .records import Log, check_places, check_same_data, claim_folder, describe_run, lock, read_run
 from .schedule import duration

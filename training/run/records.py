@@ -35,9 +35,9 @@ from devudp_model.system.atomic import replacing
 from devudp_model.system.untrusted import check_regular
 
 from ..config import Config, ConfigError
+from ..config.check import settings_of
+from ..config.recipes import load_recipe, to_toml
 from ..data.domains import listing_hash
-from ..ranges import settings_of
-from ..settings import load_recipe, to_toml
 from .state import list_states, resumable_states
 
 logger = logging.getLogger("devudp")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..config import Config, ConfigError
-from ..stages import stage_configs
+from ..config.stages import stage_configs
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from .config import Config, ConfigError
-from .ranges import check_ranges, check_together, settings_of
+from .check import check_ranges, check_together, settings_of
+from .ranges import ConfigError
+from .settings import Config
 
 FIXED = ("seed", "model.", "speed.", "record.", "validation.", "schedule.unit",
          "schedule.length", "schedule.scale", "schedule.stop", "schedule.betas",

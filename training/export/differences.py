@@ -23,10 +23,10 @@ from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import ROWS, Task
 
-from .config import Config
-from .data.domains import find_domains
-from .data.layouts import list_images
-from .run.validation import Validation, read
+from ..config import Config
+from ..data.domains import find_domains
+from ..data.layouts import list_images
+from ..run.validation import Validation, read
 
 logger = logging.getLogger("devudp")
 
