@@ -1,4 +1,4 @@
-"""What is measured: each part makes tables."""
+"""Makes the tables, part by part."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def folders(plan: Plan) -> list[Table]:
 
 
 def precision(plan: Plan) -> list[Table]:
-    """How far 16 bits are from float32 in restored images, with the bundled weights."""
+    """Measures how far 16 bits are from fp32 in restored images, with the bundled weights."""
     from devudp_model.images.reading import read_image
 
     paths = sorted(p for p in plan.images.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
@@ -127,7 +127,7 @@ def precision(plan: Plan) -> list[Table]:
 
 
 def table_of_differences(title: str, rows: list[list[Cell]]) -> Table:
-    """Of what `measure_differences` found."""
+    """Makes a table of what `measure_differences` found."""
     header = ["task", "precision", "mean", "99.9 % below", "largest", "images"]
     note = (
         'Absolute differences of the restored images from those in fp32, of 255; "below" in the '

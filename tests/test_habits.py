@@ -177,6 +177,24 @@ def test_issue_forms_show_todays_version(name: str) -> None:
     assert f"DEvUDP {PROJECT['version']}" in read(f".github/ISSUE_TEMPLATE/{name}.yml")
 
 
+# Code
+
+
+def test_docstrings_begin_with_a_verb() -> None:
+    """Or name the thing: no "What", "How", "Whether", which leave open what is done about it."""
+    folders = ("devudp_model", "training", "nodes", "benchmarks", "tools", ".github")
+    vague = re.compile(r"(What|Where|Which|How|Whether|Of)\b")
+    found = [
+        f"{path.relative_to(ROOT)}: {doc.splitlines()[0]}"
+        for folder in folders
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and vague.match(doc := ast.get_docstring(node) or "")
+    ]
+    assert not found
+
+
 # Tests
 
 

@@ -92,7 +92,7 @@ def follow(generator: Generator) -> dict[str, Stage]:
 
 
 def in_words(operations: list[Operation], conv: nn.Conv2d) -> tuple[str, ...]:
-    """What a stage does; `conv` is its last convolution."""
+    """Says what a stage does; `conv` is its last convolution."""
     if len(operations) > 1:
         return (f"{sum(each.add for each in operations)} residual blocks",)
     words = f"conv {conv.kernel_size[0]}x{conv.kernel_size[1]}"
@@ -121,7 +121,7 @@ def labels() -> dict[str, list[str]]:
 
 
 def variants() -> list[list[str]]:
-    """What differs, a row each, and the number of parameters."""
+    """Lists what differs, a row each, and the number of parameters."""
     rows = [["", "devudp (Fig. 5a)", "devudp-dt (Fig. 5b)"]]
     models = [Generator("devudp"), Generator("devudp-dt")]
     norms = {"instance": "InstanceNorm, no parameters", "batch": "BatchNorm, with parameters"}

@@ -42,7 +42,7 @@ def heading(kind: type) -> str:
 
 
 def option(name: str, default: Any) -> str:
-    """How the command line spells a setting."""
+    """Spells a setting as the command line does."""
     word = name.replace("_", "-")
     if not isinstance(default, bool):
         return f"`--{word}`"

@@ -218,7 +218,7 @@ FIRST, MEASURED = "Fix a dark or blurred photo", "Measure how well a photo was f
 
 
 def files() -> dict[Path, str]:
-    """What every file should hold."""
+    """Returns what every file should hold."""
     made = {ROOT / "workflows" / f"{n}.json": make().workflow(n) for n, make in WORKFLOWS.items()}
     made |= {ROOT / "subgraphs" / f"{name}.json": blueprint(name) for name in BLUEPRINTS}
     return {path: json.dumps(content, indent=1) + "\n" for path, content in made.items()}

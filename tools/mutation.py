@@ -59,7 +59,7 @@ class Mutant(NamedTuple):
 
 
 def meaning(source: str) -> str:
-    """What runs: without annotations (nobody reads them while it runs), without docstrings."""
+    """Returns what runs: no annotations (nobody reads them while it runs), no docstrings."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):

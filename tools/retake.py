@@ -183,7 +183,7 @@ def take_for_docs(server: Server) -> None:
 
 
 def take_in_page(server: Server, chromium: str, files: list[Path], shots: Path) -> None:
-    """What shows the page itself: parts of workflows after a run, and a node's help."""
+    """Takes what shows the page itself: parts of workflows after a run, and a node's help."""
     seen = look(prepare(), server, chromium, shots, files, scale=SCALE)["workflows"]
     for target, (name, nodes) in FOR_DOCS.items():
         boxes = seen[name]["boxes"]

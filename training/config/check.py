@@ -1,4 +1,4 @@
-"""Which values a setting may have, and which settings go together: checked before anything runs."""
+"""Checks which values settings have, and which go together, before anything runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which numbers a setting may have: a `Range` stands in its annotation, beside the default."""
+"""Defines which numbers a setting may have: a `Range` stands in its annotation."""
 
 from __future__ import annotations
 

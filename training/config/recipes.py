@@ -1,4 +1,4 @@
-"""Where settings come from, and how they are stored: recipes and the command line.
+"""Reads settings from recipes and the command line, and stores them.
 
 config = load_recipe("paper-gopro")            # a shipped recipe, or a path to a .toml file
 config = parse_overrides(config, ["--data.root", "GOPRO_Large", "--batch", "8"])

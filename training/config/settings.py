@@ -43,7 +43,7 @@ class ModelConfig:
 
     @property
     def has_shortcut(self) -> bool:
-        """Whether G has the global shortcut."""
+        """True if G has the global shortcut."""
         return self.variant == "devudp-dt" if self.shortcut is None else self.shortcut
 
 
@@ -129,7 +129,7 @@ class SpeedConfig:
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """What is written during training. All numbers are in steps; 0: never."""
+    """Says what is written during training. All numbers are in steps; 0: never."""
 
     log_every: Annotated[int, NOT_NEGATIVE] = 50
     """Write the mean losses to the log and TensorBoard."""

@@ -19,7 +19,7 @@ FIXED = ("seed", "model.", "speed.", "record.", "validation.", "schedule.unit",
 
 
 def is_fixed(name: str) -> bool:
-    """Whether a setting holds for the whole run."""
+    """True if a setting holds for the whole run."""
     return any(name == f or (f.endswith(".") and name.startswith(f)) for f in FIXED)
 
 

@@ -1,4 +1,4 @@
-"""What is said of a checkpoint: its metadata and its model card."""
+"""Describes a checkpoint: its metadata and its model card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a step takes, and whether the loader keeps up.
+"""Measures how long a step takes, and if the loader keeps up.
 
     devudp-train benchmark unpaired --data.sharp my/sharp --data.blurry my/blurry
     devudp-train benchmark paper-gopro --data.root GOPRO_Large --seconds 30

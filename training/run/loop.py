@@ -164,7 +164,7 @@ class Run:
             logger.info("  %s", span.describe())
 
     def due(self, every: int, *, at_end: bool = False) -> bool:
-        """Whether something done every `every` steps is due after this one."""
+        """True if something done every `every` steps is due after this one."""
         trainer = self.trainer
         ends = at_end and trainer.step == trainer.schedule.steps
         return every > 0 and (trainer.step % every == 0 or ends)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: settings, versions, data list, log, curve, samples.
+"""Writes what a run leaves behind: settings, versions, data list, log, curve, samples.
 
 RUN/
   config.toml     the resolved settings; `devudp-train resume RUN` reads them
@@ -166,7 +166,7 @@ def describe_run(
 
 
 def read_run(out: Path) -> dict[str, Any]:
-    """What is in run.json.
+    """Reads run.json.
 
     Raises:
         ConfigError: it is missing or damaged.
@@ -183,7 +183,7 @@ def read_run(out: Path) -> dict[str, Any]:
 
 
 def changed_settings(out: Path, config: Config) -> dict[str, str]:
-    """How the settings differ from those in config.toml: "old -> new" by their names."""
+    """Compares the settings with those in config.toml: "old -> new" by their names."""
     before = dict(settings_of(load_recipe(out / "config.toml")))
     found = {
         name: f"{before.get(name)} -> {value}"
