@@ -18,7 +18,7 @@ BYPASSED = 4
 DEGRADE = [8.0, 0.2, 0.01, 1, "fixed"]
 LARGE = 420, 420
 NUMBERS = ACROSS, 180
-BAD, GOOD = "devudp_dark_and_blurred.jpg", "devudp_good.jpg"
+BAD, DARK, GOOD = "devudp_dark_and_blurred.jpg", "devudp_dark.jpg", "devudp_good.jpg"
 
 
 def load(graph: Graph, image: str, at: tuple[int, int], title: str = "Your photo") -> int:
@@ -36,7 +36,7 @@ DEMO_NOTE = (
 )
 
 
-def fix() -> Graph:
+def fix(image: str = BAD) -> Graph:
     graph = Graph(
         "Choose your photo in **Your photo** and press **Run**.\n\n"
         "**task**: *auto* measures the photo, does what it needs, and shows on the node what it "
@@ -47,7 +47,7 @@ def fix() -> Graph:
         (720, 170),
         (0, -270),
     )
-    photo = load(graph, BAD, (0, 0))
+    photo = load(graph, image, (0, 0))
     restored = graph.add("DEvUDPRestore", (400, 0), "Restore", ["auto", *RESTORE], (photo, 0))
     saved = graph.add(
         "SaveImage", (800, 0), "Fixed photo", ["devudp/restored"], (restored, 0), size=LARGE
@@ -102,7 +102,7 @@ def mask() -> Graph:
 
 def app() -> Graph:
     """The first one under a name by which pages know an app: a form instead of a graph."""
-    graph = fix()
+    graph = fix(DARK)
     graph.extra["linearMode"] = True
     return graph
 
@@ -142,7 +142,8 @@ def as_upscale_model() -> Graph:
     restored = graph.add(
         "ImageUpscaleWithModel", (800, 0), "Apply model", [], (model, 0), (photo, 0)
     )
-    graph.add("ImageScaleBy", (1200, 0), "Enlarge", ["lanczos", 2.0], (restored, 0))
+    large = graph.add("ImageScaleBy", (1200, 0), "Enlarge", ["lanczos", 2.0], (restored, 0))
+    graph.add("PreviewImage", (1600, 0), "Enlarged", [], (large, 0), size=LARGE)
     return graph
 
 

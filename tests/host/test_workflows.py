@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,15 @@ def test_all_examples_are_there_with_a_thumbnail() -> None:
     for path in workflow_files():
         with Image.open(path.with_suffix(".jpg")) as thumbnail:
             assert thumbnail.format == "JPEG" and min(thumbnail.size) >= 200
+
+
+def test_no_two_thumbnails_look_the_same() -> None:
+    small = {
+        path.stem: np.asarray(Image.open(path.with_suffix(".jpg")).convert("L").resize((64, 48)))
+        for path in workflow_files()
+    }
+    for (one, a), (other, b) in combinations(small.items(), 2):
+        assert np.abs(a.astype(float) - b).mean() > 5, f"{one} and {other}"
 
 
 @pytest.mark.parametrize("path", workflow_files(), ids=lambda path: path.stem)
