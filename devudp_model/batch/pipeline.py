@@ -29,9 +29,9 @@ Job = TypeVar("Job")
 AHEAD = 2
 """Files that are read before their turn."""
 
-MOST_WRITERS = 4
+MAX_WRITERS = 4
 
-MOST_BYTES = 2**27
+MAX_BYTES = 2**27
 """Of the decoded images on their way; a larger one is alone. Results take as much again."""
 
 SHARE = 16
@@ -42,7 +42,7 @@ TICK = 0.2
 
 
 @dataclass
-class Passage(Generic[Job]):
+class InFlight(Generic[Job]):
     """A file on its way.
 
     Attributes:
@@ -96,13 +96,13 @@ class Pipeline(Generic[Job]):
         self.jobs = iter(enumerate(jobs))
         self.read, self.write = read, write
         free = free_bytes(torch.device("cpu"))
-        self.budget = Budget(min(MOST_BYTES, free // SHARE))
-        writers = max(1, min(os.cpu_count() or 1, MOST_WRITERS))
+        self.budget = Budget(min(MAX_BYTES, free // SHARE))
+        writers = max(1, min(os.cpu_count() or 1, MAX_WRITERS))
         self.reader = ThreadPoolExecutor(1, "devudp-read")
         self.writers = ThreadPoolExecutor(writers, "devudp-write")
         self.most_behind = writers + 1
-        self.ahead: deque[Passage[Job]] = deque()
-        self.behind: deque[Passage[Job]] = deque()
+        self.ahead: deque[InFlight[Job]] = deque()
+        self.behind: deque[InFlight[Job]] = deque()
         self.held = HeldRecords(log)
 
     def __enter__(self) -> Pipeline[Job]:
@@ -116,7 +116,7 @@ class Pipeline(Generic[Job]):
             pool.shutdown(wait=True, cancel_futures=True)
         self.held.__exit__()
 
-    def __iter__(self) -> Iterator[Passage[Job]]:
+    def __iter__(self) -> Iterator[InFlight[Job]]:
         """Gives every job as soon as it is read, or cannot be."""
         while passage := self.next_read():
             try:
@@ -126,7 +126,7 @@ class Pipeline(Generic[Job]):
             yield passage
 
     @contextmanager
-    def working(self, passage: Passage[Job]) -> Iterator[None]:
+    def working(self, passage: InFlight[Job]) -> Iterator[None]:
         """For the block that does the work: what fails in it does so for this job alone."""
         try:
             with self.held.going_to(partial(self.say, passage)), interrupts.held(False):
@@ -134,7 +134,7 @@ class Pipeline(Generic[Job]):
         except Exception as error:
             self.fail(passage, error)
 
-    def pass_on(self, passage: Passage[Job]) -> Iterator[Passage[Job]]:
+    def pass_on(self, passage: InFlight[Job]) -> Iterator[InFlight[Job]]:
         """Starts writing a result; gives, in their order, the jobs that are done or have failed.
 
         Waits while too many are being written.
@@ -149,7 +149,7 @@ class Pipeline(Generic[Job]):
         self.behind.append(passage)
         return self.done(self.most_behind)
 
-    def finish(self) -> Iterator[Passage[Job]]:
+    def finish(self) -> Iterator[InFlight[Job]]:
         """Reads no more, lets those be written that are ready, and gives them."""
         self.stop_reading()
         yield from self.done(0)
@@ -161,28 +161,28 @@ class Pipeline(Generic[Job]):
                 passage.reading.cancel()
         self.ahead.clear()
 
-    def next_read(self) -> Passage[Job] | None:
+    def next_read(self) -> InFlight[Job] | None:
         """Starts reading ahead; returns the next job."""
         while len(self.ahead) <= AHEAD:
             following = next(self.jobs, None)
             if following is None:
                 break
-            self.start_reading(Passage(*following))
+            self.start_reading(InFlight(*following))
         return self.ahead.popleft() if self.ahead else None
 
-    def start_reading(self, passage: Passage[Job]) -> None:
-        def reserve(nbytes: int) -> None:
+    def start_reading(self, passage: InFlight[Job]) -> None:
+        def on_size_known(nbytes: int) -> None:
             self.budget.take(nbytes)
             passage.nbytes = nbytes
 
         def read() -> Any:
             with self.held.going_to(passage.said.append):
-                return self.read(passage.job, reserve)
+                return self.read(passage.job, on_size_known)
 
         passage.reading = self.reader.submit(read)
         self.ahead.append(passage)
 
-    def await_reading(self, passage: Passage[Job]) -> Any:
+    def await_reading(self, passage: InFlight[Job]) -> Any:
         """Waits for what is read of a job's file; without memory for it, reads once more alone."""
         assert passage.reading is not None
         try:
@@ -195,14 +195,14 @@ class Pipeline(Generic[Job]):
         # Outside of the except block: inside, the error's traceback still holds memory.
         return self.read_again(passage)
 
-    def fail(self, passage: Passage[Job], error: Exception) -> None:
+    def fail(self, passage: InFlight[Job], error: Exception) -> None:
         """Notes why a job failed; not if the error is what a library made of an interruption."""
         if interrupts.seen():
             raise KeyboardInterrupt from error
         passage.error, passage.result = error, None
         self.release(passage)
 
-    def read_again(self, passage: Passage[Job]) -> Any:
+    def read_again(self, passage: InFlight[Job]) -> Any:
         """Reads a file for which there was no memory, with nothing else in it."""
         self.make_room()
         waiting = [passage, *self.ahead]
@@ -225,7 +225,7 @@ class Pipeline(Generic[Job]):
         for passage in self.behind:
             self.settle(passage)
 
-    def start_writing(self, passage: Passage[Job], result: Any) -> None:
+    def start_writing(self, passage: InFlight[Job], result: Any) -> None:
         def write() -> None:
             try:
                 with self.held.going_to(passage.said.append):
@@ -236,7 +236,7 @@ class Pipeline(Generic[Job]):
 
         passage.writing = self.writers.submit(write)
 
-    def settle(self, passage: Passage[Job]) -> None:
+    def settle(self, passage: InFlight[Job]) -> None:
         """Waits until a job is written, or has failed."""
         if passage.writing is not None:
             passage.error = error_of(passage.writing)
@@ -246,20 +246,20 @@ class Pipeline(Generic[Job]):
                 passage.error = error_of(passage.writing)
         passage.writing = passage.write_again = None
 
-    def release(self, passage: Passage[Job]) -> None:
+    def release(self, passage: InFlight[Job]) -> None:
         """Forgets what was read."""
         reading, passage.reading = passage.reading, None
         if reading is not None:
             error_of(reading)
         self.give_back(passage)
 
-    def give_back(self, passage: Passage[Job]) -> None:
+    def give_back(self, passage: InFlight[Job]) -> None:
         """Lets others have what a job's image took."""
         nbytes, passage.nbytes = passage.nbytes, 0
         if nbytes:
             self.budget.give(nbytes)
 
-    def done(self, most: int) -> Iterator[Passage[Job]]:
+    def done(self, most: int) -> Iterator[InFlight[Job]]:
         """The first jobs, as far as they are written; waits while more than `most` are not."""
         while self.behind:
             first = self.behind[0]
@@ -271,13 +271,13 @@ class Pipeline(Generic[Job]):
             self.tell(first)
             yield first
 
-    def say(self, passage: Passage[Job], record: LogRecord) -> None:
+    def say(self, passage: InFlight[Job], record: LogRecord) -> None:
         """Emits a record of the job at work: at once, unless one before it may still emit some."""
         passage.said.append(record)
         if not self.behind:
             self.tell(passage)
 
-    def tell(self, passage: Passage[Job]) -> None:
+    def tell(self, passage: InFlight[Job]) -> None:
         said, passage.said = passage.said, []
         for record in said:
             self.held.tell(record)

@@ -66,10 +66,10 @@ def test_a_result_that_comes_meanwhile_is_not_replaced(
     source, target = draw(tmp_path / "in/a.png"), tmp_path / "out/a.png"
     real = batch.read_stored
 
-    def read(path: Path, *reserve: Any) -> images.RasterImage:
+    def read(path: Path, *on_size_known: Any) -> images.RasterImage:
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(b"of the other one")
-        return real(path, *reserve)
+        return real(path, *on_size_known)
 
     monkeypatch.setattr(batch, "read_stored", read)
     assert devudp(source) == 1
