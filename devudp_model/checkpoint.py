@@ -279,7 +279,7 @@ def check_values(tensors: Mapping[str, Tensor], path: Path) -> None:
     if odd:
         name, tensor = next(iter(odd.items()))
         raise CheckpointError(
-            f"{path} stores {len(odd)} of {len(weights)} weights as another kind of numbers than "
+            f"{path} stores {len(odd)} of {len(weights)} weights in another number format than "
             f"fp16, bf16, fp32 or fp64 (first {name}: {str(tensor.dtype).removeprefix('torch.')}). "
             "Convert them to one of these."
         )

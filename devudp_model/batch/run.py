@@ -107,7 +107,7 @@ def say_if_long(seconds: float, pixels: float) -> bool:
     if long:
         log.info(
             "This image will take about %d minutes (%.0f megapixels to work through). With "
-            "--working-size 2MP a smaller copy is restored and the change brought to the full "
+            "--working-size 2MP a smaller copy is restored and the change applied at the full "
             "size: many times faster, but the finest detail is not restored.",
             round(seconds / 60),
             pixels / 1e6,

@@ -76,6 +76,6 @@ def refuse_several(pages: int, path: Path) -> None:
     if pages > 1:
         raise ImageError(
             f"{path} holds {pages} images (an animation, or pages), and restoring would lose all "
-            "but one. Take it apart, for instance with 'mkdir frames' and "
+            "but one. Split it, for instance with 'mkdir frames' and "
             f"'ffmpeg -i {path.name} frames/%05d.png', and restore the folder frames."
         )

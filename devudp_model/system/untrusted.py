@@ -39,8 +39,8 @@ def check_regular(path: Path) -> int:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise UntrustedFileError(
-            "is no regular file (a pipe, a socket or a device). Copy its content into a file and "
-            "name that one."
+            "is not a regular file (a pipe, a socket or a device). Copy its content into a file, "
+            "and name that one."
         )
     return found.st_size
 

@@ -37,7 +37,7 @@ def test_links_in_circles_and_pipes_stop_only_themselves(
     err = capsys.readouterr().err
     assert names(tmp_path / "out") == ["a.png"]
     assert "loop.png cannot be read: Too many levels" in err
-    assert "pipe.png is no regular file" in err and "2 failed" in err
+    assert "pipe.png is not a regular file" in err and "2 failed" in err
 
 
 def test_sheets_that_are_there_are_not_replaced(
