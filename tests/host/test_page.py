@@ -259,5 +259,6 @@ def test_the_view_is_as_large_in_nodes_2(host: Host, plain_server: Server, chrom
     for path in paths:
         [height] = seen["workflows"][path.stem]["views"]
         assert 200 <= height < 300, path.stem
+        assert not seen["workflows"][path.stem]["previews"], "the result a second time"
         [shown] = seen["workflows"][path.stem]["shown"].values()
         assert len(shown) == 2, "what auto did, too"
