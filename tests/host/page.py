@@ -61,10 +61,7 @@ BOXES = """() => {
 TEXTS = """() => Object.fromEntries(window.app.graph._nodes.filter((n) => n.type == 'DEvUDPMeasure')
   .map((n) => [n.title, n.widgets?.find((w) => w.name == 'numbers')?.value ?? '']))"""
 
-PREKEPT = "() => Object.keys(window.app.nodePreviewImages ?? {})"
-"""The names of nodes for which the page keeps a preview, also those of blueprints."""
-
-VIEWS = """() => window.app.graph._nodes.filter((n) => n.type == 'DEvUDPRestore'
+PREVIEWS = """() => window.app.graph._nodes.filter((n) => n.type == 'DEvUDPRestore'
   && (n.imgs?.length || n.widgets.some((w) => w.name == '$$canvas-image-preview')))
   .map((n) => n.title)"""
 """The nodes that still show the last preview of a run."""
