@@ -71,9 +71,9 @@ def count_frames(source: Source, window: Window = WHOLE) -> int:
         return round(seconds * float(stream.average_rate or 0))
 
 
-def frames_in(container: Any, window: Window) -> Iterator[Any]:
+def frames_in(reader: VideoReader) -> Iterator[Any]:
     """Gives the frames of a window, decoded one by one."""
-    yield from VideoReader(container, window).frames()
+    yield from reader.frames()
 
 
 def to_tensor(frame: Any) -> Tensor:
@@ -138,7 +138,8 @@ def restore_video(
         open_video(source) as ahead,
         replacing(target, overwrite=overwrite) as file,
     ):
-        scenes = plan(ahead, window, make_restorer, unchanged, check)
+        looking = VideoReader(ahead, window)
+        scenes = plan(looking, make_restorer, unchanged, check)
         first: list[Planned] = []
         for scene in scenes:  # nothing is written before something is to be done
             first.append(scene)
@@ -146,7 +147,7 @@ def restore_video(
                 break
         outcome.unchanged = bool(first) and all(scene.unchanged for scene in first)
         if not first:
-            raise VideoError("There is not one frame in the video.")
+            raise VideoError(looking.beginning.why_nothing())
         if outcome.unchanged and window == WHOLE and is_mp4(source):
             copy(source, file)
             outcome.frames = sum(scene.frames for scene in first)
@@ -162,15 +163,13 @@ def restore_video(
 
 
 def plan(
-    container: Any,
-    window: Window,
+    reader: VideoReader,
     make_restorer: Callable[[Tensor], FrameRestorer],
     unchanged: Callable[[], bool],
     check: Callable[[], None],
 ) -> Iterator[Planned]:
     """Gives the scenes, with what restores them."""
-    frames = frames_in(container, window)
-    for scene in find_scenes(frames, thumbnail_of, to_tensor, check):
+    for scene in find_scenes(frames_in(reader), thumbnail_of, to_tensor, check):
         restore = make_restorer(scene.sample)
         yield Planned(scene.frames, restore, unchanged())
 
@@ -203,7 +202,7 @@ def write_frames(
         outcome.frames += 1
         progress(outcome.frames, max(total, outcome.frames))
     if layout is None:
-        raise VideoError("There is not one frame in the video.")
+        raise VideoError(writer.reader.beginning.why_nothing())
     stated = int(writer.source.frames or 0) if writer.window == WHOLE else 0
     outcome.said += sentences(writer.reader, layout, outcome.frames, stated)
     if writer.clock.jumps:
