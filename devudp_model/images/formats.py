@@ -83,7 +83,8 @@ TABLE = (
     ),
     Format(
         "jxl", "JPEG XL", (".jxl",), package="pillow_jxl", extra="formats", exif=True, xmp=True,
-        alpha=True, note="the plugin reads and writes 8 bits",
+        alpha=True, read_bits=16,
+        note="more than 8 bits are read with imagecodecs, else 8 and that is said; 8 are written",
     ),
     Format(
         "heic", "HEIC, HEIF", (".heic", ".heif", ".hif"), writes=False, package="pillow_heif",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -15,7 +14,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from . import exif as blocks
 from . import iptc as iim
-from . import tiff_exif
+from . import png, segments, tiff_exif
 from . import xmp as packets
 from .formats import BY_NAME
 
@@ -34,15 +33,6 @@ XMP_IN_PNG = "XML:com.adobe.xmp"
 JPEG_SEGMENT = 65_000
 """A JPEG file's metadata come in segments of 64 KiB at most."""
 
-ENCODERS = (b"JFIF\0", b"JFXX\0", b"Ducky")
-"""Segments that say how a file was encoded, or hold a thumbnail."""
-
-CARRIED = (
-    b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496", b"Exif\0",
-    b"http://ns.adobe.com/xap/", b"http://ns.adobe.com/xmp/",
-)  # fmt: skip
-"""Segments that are carried in another way, or left out and said."""
-
 USUAL_DPI = (72, 96)
 """Resolutions that say nothing: programs write them by themselves."""
 
@@ -60,7 +50,7 @@ class Metadata:
         iptc: the data sets (IIM).
         photoshop: a JPEG file's other resources of Photoshop.
         segments: a JPEG file's other segments, of cameras' makers.
-        chunks: of a PNG file, those that say what its colours are.
+        chunks: of a PNG file, those that say what its colours are, and others that are carried.
         parts: what else the file holds and a result does not, such as a gain map.
         lost: sentences on what else is lost.
     """
@@ -98,8 +88,8 @@ class Metadata:
             dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
             iptc=iim.of_image(image, file),
             photoshop=iim.others_of(image),
-            segments=b"".join(_other_segments(image)),
-            parts=_parts_of(image),
+            segments=b"".join(segments.others_of(image)),
+            parts=(*segments.parts_of(image), *segments.encoders_of(image)),
             lost=lost,
         )
 
@@ -140,6 +130,7 @@ class Metadata:
             "text": text and format != "png",
             "Photoshop's settings": self.photoshop and format != "jpeg",
             "maker's further segments": self.segments and format != "jpeg",
+            "further chunks": format != "png" and any(n not in png.COLOUR for n, _ in self.chunks),
             "resolution": odd and not self.exif and format in ("webp", "avif", "jxl"),
             f"EXIF {too_large}": format == "jpeg" and len(self.exif) > JPEG_SEGMENT,
             f"XMP {too_large}": format == "jpeg" and len(self.xmp) > JPEG_SEGMENT,
@@ -233,30 +224,6 @@ def _lost_of_tiff(image: Image.Image) -> tuple[str, ...]:
     lost = (f"its own TIFF tags ({names}) are not kept",) if others else ()
     note = blocks.MAKER_NOTE in image.getexif().get_ifd(blocks.EXIF_DIRECTORY)
     return lost + (laid_out_anew() if note else ())
-
-
-def _other_segments(image: Image.Image) -> Iterator[bytes]:
-    """Those that are neither written by the encoder nor carried in another way."""
-    for name, content in getattr(image, "applist", ()):
-        number = int(name[3:]) if name.startswith("APP") else 14  # else a comment
-        if not content.startswith((*ENCODERS, *CARRIED)) and number not in (11, 13, 14):
-            yield bytes([0xFF, 0xE0 + number]) + (len(content) + 2).to_bytes(2, "big") + content
-
-
-def _parts_of(image: Image.Image) -> tuple[str, ...]:
-    """What else a JPEG file holds."""
-    parts = []
-    for name, content in getattr(image, "applist", ()):
-        if name == "APP2" and content.startswith(b"urn:iso:std:iso:ts:21496"):
-            parts.append("gain map")
-        if name == "APP11":
-            parts.append("content credentials (C2PA)" if b"c2pa" in content else "JPEG XT data")
-        if name == "APP1" and content.startswith(b"http://ns.adobe.com/xmp/extension/"):
-            parts.append("extended XMP")
-    more = getattr(image, "n_frames", 1) - 1 if image.format == "MPO" else 0
-    if more:
-        parts.append("second image" if more == 1 else "further images")
-    return tuple(dict.fromkeys(parts))
 
 
 def exif_of_tiff(file: BinaryIO) -> bytes:

@@ -190,7 +190,7 @@ def _read_jpeg_xl(file: BinaryIO, size: int, reserve: Reserve) -> RasterImage:
     file.seek(0)
     content = file.read()
     header = jpeg_xl.header(content)
-    check_size(header.width, header.height, 4, 4, size, reserve)
+    check_size(header.width, header.height, 4, 16 if header.bits > 8 else 4, size, reserve)
     found = jpeg_xl.read(content, header)
     if isinstance(found, RasterImage):
         return found
