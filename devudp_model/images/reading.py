@@ -95,7 +95,8 @@ def read_stored(
         raise ImageError(f"{path} {_explain(error)}") from error
     # Pillow's limit on sizes is for servers; here the memory is the limit.
     bomb = Image.DecompressionBombWarning
-    texts = (e for e in said if not isinstance(e, bomb) and not str(e).startswith(ABOUT_TAGS))
+    other = (bomb, ResourceWarning)  # the latter is of what else runs in the process
+    texts = (e for e in said if not isinstance(e, other) and not str(e).startswith(ABOUT_TAGS))
     for text in dict.fromkeys(" ".join(str(each).split()) for each in texts):
         log.warning("%s: %s The result may not be whole.", path, text)
     return image
@@ -171,10 +172,19 @@ def _read(file: BinaryIO, path: Path, size: int, reserve: Reserve, warn: bool) -
         return _read_isobmff(file, path, size, brands, reserve)
     if tags:
         check_tiff(tags, size, reserve)
+        _refuse_ycbcr(tags, by_pillow=not tiff.is_big(file, "big"))
         if tiff.is_big(file, "big"):  # which Pillow takes for something else
             return _named("tiff", sixteen_bit.read(file, path, None, tags))
     file.seek(0)
     return _read_by_pillow(file, path, size, tags, reserve, warn)
+
+
+def _refuse_ycbcr(tags: Tags, *, by_pillow: bool) -> None:
+    if tiff.is_mistaken_ycbcr(tags, by_pillow=by_pillow):
+        raise Unreadable(
+            "is stored in a way that is not supported (YCbCr that is no JPEG). Save it again as "
+            "RGB, for instance as PNG."
+        )
 
 
 def _named(format: str, image: RasterImage) -> RasterImage:
@@ -233,6 +243,7 @@ def _read_by_pillow(
     except UnidentifiedImageError:
         if not high_bit_depth.is_tiff(file):
             raise
+        _refuse_ycbcr(tags, by_pillow=False)
         return _named("tiff", sixteen_bit.read(file, path, None, tags))
     with image:
         name = NAMES[image.format or ""]
