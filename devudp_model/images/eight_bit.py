@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms
 
-from . import colour, exif, png, segments
+from . import colour, exif, gain_map, png, segments
 from .metadata import ORIENTATION, Metadata
 from .raster import RasterImage, Unreadable, from_array
 
@@ -71,10 +71,22 @@ def read(
     if file is not None and image_format == "WEBP":
         lost = (*metadata.lost, *segments.said_of_webp(file))
         metadata = dataclasses.replace(metadata, lost=lost)
+    if file is not None and is_jpeg:
+        metadata = with_gain_map(metadata, file, orientation, image.width * image.height)
     if file is not None and is_jpeg and has_more(file):
         parts = metadata.parts or ("further data behind the image",)
         metadata = dataclasses.replace(metadata, parts=parts)
     return from_array(to_numpy(image), has_alpha, orientation, 8, metadata, space)
+
+
+def with_gain_map(metadata: Metadata, file: BinaryIO, orientation: int, most: int) -> Metadata:
+    """Adds a JPEG file's gain map, upright; most: pixels that it may have."""
+    found = gain_map.find(file)
+    return (
+        metadata
+        if found is None
+        else dataclasses.replace(metadata, gain_map=gain_map.upright(found, orientation, most))
+    )
 
 
 def with_chunks(metadata: Metadata, file: BinaryIO) -> tuple[Metadata, colour.Space | None]:

@@ -27,7 +27,7 @@ class Format:
         extra: the extra of this project that installs the package.
         read_bits, write_bits: of a channel, at most.
         colour: the descriptions of colour that a result keeps; others are converted to sRGB.
-        exif, iptc, xmp, alpha: whether a result keeps them.
+        exif, iptc, xmp, alpha, gain_map: whether a result keeps them.
         note: what else is to be known.
         longest: pixels that a side may have; 0 for no such limit.
     """
@@ -45,6 +45,7 @@ class Format:
     iptc: bool = False
     xmp: bool = False
     alpha: bool = False
+    gain_map: bool = False
     note: str = ""
     longest: int = 0
 
@@ -64,8 +65,8 @@ TABLE = (
     ),
     Format(
         "jpeg", "JPEG, MPO, Ultra HDR", (".jpg", ".jpeg", ".jfif"), colour=(ICC, DCF), exif=True,
-        iptc=True, xmp=True, longest=65_500,
-        note="a gain map or a second image is left out, its XMP too, and that is said",
+        iptc=True, xmp=True, longest=65_500, gain_map=True,
+        note="makers' segments are kept; a second image that is no gain map is left out and said",
     ),
     Format(
         "webp", "WebP", (".webp",), colour=(ICC,), exif=True, xmp=True, alpha=True,

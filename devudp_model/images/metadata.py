@@ -13,10 +13,11 @@ from typing import Any, BinaryIO
 from PIL import ExifTags, Image, PngImagePlugin
 
 from . import exif as blocks
+from . import gain_map, png, segments, tiff_exif
 from . import iptc as iim
-from . import png, segments, tiff_exif
 from . import xmp as packets
 from .formats import BY_NAME
+from .gain_map import GainMap
 
 log = logging.getLogger("devudp")
 
@@ -32,6 +33,12 @@ XMP_IN_PNG = "XML:com.adobe.xmp"
 
 JPEG_SEGMENT = 65_000
 """A JPEG file's metadata come in segments of 64 KiB at most."""
+
+OF_GAIN_MAP = ("gain map", "second image", "list of further parts")
+"""Parts that are there where the gain map is kept."""
+
+SAME_PART = (("gain map", "second image"), ("video", "further data behind the image"))
+"""The second of each is the first."""
 
 USUAL_DPI = (72, 96)
 """Resolutions that say nothing: programs write them by themselves."""
@@ -51,7 +58,8 @@ class Metadata:
         photoshop: a JPEG file's other resources of Photoshop.
         segments: a JPEG file's other segments, of cameras' makers.
         chunks: of a PNG file, those that say what its colours are, and others that are carried.
-        parts: what else the file holds and a result does not, such as a gain map.
+        gain_map: of a JPEG file, upright.
+        parts: what else the file holds and a result does not, such as a depth map.
         lost: sentences on what else is lost.
     """
 
@@ -64,6 +72,7 @@ class Metadata:
     photoshop: bytes = b""
     segments: bytes = b""
     chunks: tuple[tuple[bytes, bytes], ...] = ()
+    gain_map: GainMap | None = None
     parts: tuple[str, ...] = field(default=(), compare=False)
     lost: tuple[str, ...] = field(default=(), compare=False)
 
@@ -106,10 +115,15 @@ class Metadata:
         except ValueError:
             lost.append("its EXIF data are damaged and not kept")
             exif = b""
-        xmp, named = packets.without_parts(packets.with_size(packets.upright(self.xmp), size))
-        parts = list(dict.fromkeys((*named, *self.parts)))
-        if "gain map" in parts and "second image" in parts:
-            parts.remove("second image")  # it is that one
+        stays = () if self.gain_map is None else self.gain_map.namespaces
+        xmp = packets.with_size(packets.upright(self.xmp), size)
+        xmp, named = packets.without_parts(xmp, stays)
+        kept = OF_GAIN_MAP if self.gain_map is not None else ()
+        named = [part for part in named if part not in kept]
+        parts = [part for part in dict.fromkeys((*named, *self.parts)) if part not in kept]
+        for part, other in SAME_PART:
+            if part in parts and other in parts:
+                parts.remove(other)
         if parts:
             more = ", and its XMP no longer says so" if named else ""
             lost.append(f"the file's {_joined(parts)} not kept{more}")
@@ -128,6 +142,7 @@ class Metadata:
             "XMP": self.xmp and not able.xmp,
             "IPTC": self.iptc and not able.iptc,
             "text": text and format != "png",
+            "gain map": self.gain_map is not None and not able.gain_map,
             "Photoshop's settings": self.photoshop and format != "jpeg",
             "maker's further segments": self.segments and format != "jpeg",
             "further chunks": format != "png" and any(n not in png.COLOUR for n, _ in self.chunks),
@@ -162,9 +177,11 @@ class Metadata:
         if format == "png":
             options.update(exif=self.exif, pnginfo=self._png_text())
         elif format == "jpeg":
-            options.update(exif=_segment(self.exif), xmp=_segment(self.xmp))
+            options.update(exif=_segment(self.exif), xmp=_segment(self.xmp_of_jpeg()))
             others = b"" if self._is_photoshop_too_large(format) else self.photoshop
             options["extra"] = iim.segment(_segment(self.iptc), others) + self.segments
+            if self.gain_map is not None:
+                options["extra"] += self.gain_map.segments + gain_map.index_segment()
             if "Comment" in self.text:
                 options["comment"] = self.text["Comment"].encode()
         elif format in ("webp", "jxl"):
@@ -174,6 +191,13 @@ class Metadata:
         elif format == "tiff":
             options["exif"] = self.tiff_tags()
         return {name: value for name, value in options.items() if value != b""}
+
+    def xmp_of_jpeg(self) -> bytes:
+        """Returns the XMP packet, with the gain map if there is room."""
+        if self.gain_map is None or len(self.xmp) > JPEG_SEGMENT:
+            return self.xmp
+        described = gain_map.described(self.xmp, self.gain_map)
+        return described if len(described) <= JPEG_SEGMENT else self.xmp
 
     def tiff_tags(self) -> bytes:
         """Returns EXIF, XMP and IPTC as the tags of a TIFF file; b"" if there are none."""
