@@ -54,7 +54,8 @@ RAW_SUFFIXES = tuple(
     f".{name}"
     for name in (
         *("dng", "nef", "nrw", "cr2", "cr3", "arw", "srf", "sr2", "raf", "orf", "rw2", "pef"),
-        *("srw", "3fr", "iiq", "erf", "mef", "mos", "rwl", "kdc", "dcr", "x3f"),
+        *("srw", "3fr", "iiq", "erf", "mef", "mos", "rwl", "kdc", "dcr", "x3f", "mrw", "crw"),
+        *("fff", "cap", "dcs", "gpr"),
     )
 )
 
@@ -94,8 +95,8 @@ TABLE = (
     Format("gif", "GIF without animation", (".gif",), writes=False),
     Format(
         "raw", "raw: DNG, NEF, CR2, CR3, ARW, RAF, ORF, RW2, ...", RAW_SUFFIXES, writes=False,
-        package="rawpy", extra="raw", read_bits=16, exif=True,
-        note="the camera's white balance, no automatic brightness; becomes sRGB",
+        package="rawpy", extra="raw", read_bits=16, exif=True, iptc=True, xmp=True,
+        note="developed with the camera's white balance, no automatic brightness",
     ),
 )  # fmt: skip
 
