@@ -105,7 +105,7 @@ def why_no_images(kinds: set[str]) -> str:
     """Why a file with streams of these kinds is no video; goes on after its name."""
     if not kinds:
         return "is empty: there are neither images nor sound in it. Give the whole recording."
-    what = "only sound" if kinds == {"audio"} else "nothing that moves"
+    what = "only sound" if "audio" in kinds else "nothing that moves"
     return f"has no images in it, {what}. Give a file with images."
 
 
