@@ -48,7 +48,7 @@ PACKET = (
 
 @dataclass(frozen=True)
 class GainMap:
-    """Of a JPEG file.
+    """A JPEG file's gain map.
 
     Attributes:
         jpeg: the map, a whole file.
@@ -62,12 +62,12 @@ class GainMap:
 
     @property
     def namespaces(self) -> tuple[bytes, ...]:
-        """What of the photograph's XMP stays true: what Apple says. Android's is written anew."""
+        """Names what stays true in the photograph's XMP: what Apple says. Android's is written anew."""
         return () if self.in_xmp else (b"HDRGainMap",)
 
 
 class Segment(NamedTuple):
-    """Of a JPEG file: its marker, where its content lies, and the content."""
+    """A part of a JPEG file: its marker, where its content lies, and the content."""
 
     marker: int
     at: int
@@ -106,7 +106,7 @@ def find(file: BinaryIO) -> GainMap | None:
 
 
 def _is_map(content: bytes) -> bool:
-    """Whether a segment says that its image is one."""
+    """Tells whether a segment says that its image is a map."""
     return ANDROID in content or content.startswith(ISO) or APPLE in content.lower()
 
 

@@ -1,5 +1,5 @@
-"""What a JPEG, PNG, WebP or JPEG XL file holds in segments, chunks or boxes: what of it is carried,
-what is named where it is lost."""
+"""Finds what a JPEG, PNG, WebP or JPEG XL file holds in segments, chunks or boxes: what of it is
+carried, and what is named where it is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a video's images begin: at the first frame that can be shown.
+"""Finds where a video's images begin: at the first frame that can be shown.
 
 A recording that was cut anywhere begins with frames that build on missing ones. Most decoders keep
 those back; some give grey with remains of movement.
@@ -20,7 +20,7 @@ LONGEST_WAIT = 300
 
 
 class Beginning:
-    """What comes before the first frame that is shown.
+    """All that comes before the first frame that is shown.
 
     Attributes:
         is_key: whether the first packet holds a whole image; None before there was one.
@@ -79,7 +79,7 @@ class Beginning:
         return sorted(time for time in self.times if time < self.first)
 
     def sentence(self) -> str:
-        """What is to be said; "" if nothing."""
+        """Says what is missing; "" if nothing is."""
         lost, first = self.lost, self.first
         if not lost or first is None:
             return ""
@@ -90,7 +90,7 @@ class Beginning:
         return f"It begins in the middle: {what}."
 
     def why_nothing(self) -> str:
-        """Why there is not one frame, and what to do."""
+        """Says why there is not one frame, and what to do."""
         none = "There is not one frame in the video"
         if not self.packets:
             return f"{none}: nothing was recorded, or all of it is hidden. Give a whole file."
