@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, features
 
 from devudp_model.images import isobmff, jpeg_xl
-from devudp_model.images.raster import ImageError, to_array, upright
+from devudp_model.images.orientation import upright
+from devudp_model.images.raster import ImageError, to_array
 from devudp_model.images.reading import read_image, read_srgb, read_stored
 from devudp_model.images.writing import write_image
 from tests.model import colour_files as made
