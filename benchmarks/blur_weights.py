@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def parts_of(look: Look) -> list[float]:
-    """What `blur_score` weighs."""
+    """Returns what `blur_score` weighs."""
     return [math.log(min(max(look.steepness, 0.05), 1.2)), min(look.direction, 2.0), 1.0]
 
 

@@ -63,12 +63,12 @@ class Checkpoint:
 
     @property
     def scene(self) -> SceneModel | None:
-        """How bright results should be, where that was fitted."""
+        """Returns how bright results should be, where that was fitted."""
         return facts_of(self.generator).scene
 
     @property
     def measured(self) -> Measured:
-        """How far 16 and 8 bits are from fp32, where that was measured."""
+        """Returns how far 16 and 8 bits are from fp32, where that was measured."""
         return facts_of(self.generator).measured
 
 
@@ -83,7 +83,7 @@ class Architecture(TypedDict):
 
 
 def bundled(variant: Variant) -> Path:
-    """Where the weights that come with this package lie."""
+    """Returns where the weights that come with this package lie."""
     return Path(__file__).parent / "weights" / f"{variant}.safetensors"
 
 
@@ -179,7 +179,7 @@ def describe(generator: Generator) -> dict[str, str]:
 def from_metadata(
     metadata: Mapping[str, str], name: str, read: Callable[[str], Read], path: Path
 ) -> Read | None:
-    """What `read` makes of an entry of a file's metadata; None without one.
+    """Returns what `read` makes of an entry of a file's metadata; None without one.
 
     Raises:
         CheckpointError: it is damaged.

@@ -87,7 +87,7 @@ class Restorer:
 
     @property
     def reason(self) -> str:
-        """What was found and done by the last call, in lines; empty without `auto`."""
+        """Returns what was found and done by the last call, in lines; empty without `auto`."""
         return lines_of(self.choices, "{}. ")
 
     @overload
@@ -234,7 +234,7 @@ class Scenes:
 
     @property
     def reason(self) -> str:
-        """What was found and done, a line for each scene; empty without `auto`."""
+        """Returns what was found and done, a line for each scene; empty without `auto`."""
         return lines_of(self.choices, "scene {}: ")
 
     def __call__(self, sample: Tensor) -> FrameRestorer:

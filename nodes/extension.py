@@ -1,4 +1,4 @@
-"""What the host gets: the list of nodes."""
+"""Gives the host the list of nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several nodes share: the category, their inputs, and what becomes of these."""
+"""Defines what several nodes share: the category, their inputs, what becomes of these."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def make_options(
 
 
 class ChecksCheckpoint:
-    """What nodes with `checkpoint_input` tell the host; before io.ComfyNode among the bases."""
+    """Tells the host of nodes with `checkpoint_input`; before io.ComfyNode among the bases."""
 
     @classmethod
     def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:

@@ -120,7 +120,7 @@ def first_look(image: Tensor, generator: Generator, options: Options) -> Tensor:
 
 
 def before_and_after(before: Tensor, after: Tensor) -> dict[str, Any]:
-    """What the host's own compare node shows, `a_images` and `b_images`: of a batch the first."""
+    """Gives the host's own compare node `a_images` and `b_images`: of a batch the first."""
     if not len(after):
         return {}
     name = f"devudp_{secrets.token_hex(4)}"

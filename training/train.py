@@ -26,11 +26,11 @@ from pathlib import Path
 from devudp_model.checkpoint import CheckpointError
 
 from .config import ConfigError
+from .config.recipes import load_recipe, parse_overrides, recipe_names
 from .console import HELP, log_lines, make_parser, parse, showing_help
 from .run.loop import Run
 from .run.state import resumable_states
 from .run.trainer import NonFiniteLoss
-from .settings import load_recipe, parse_overrides, recipe_names
 
 logger = logging.getLogger("devudp")
 

@@ -1,4 +1,4 @@
-"""What was done of many jobs, and what was not and why."""
+"""Counts what was done of many jobs, and explains why others failed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 @dataclass
 class Outcome:
-    """What became of the jobs.
+    """Holds what became of the jobs.
 
     Attributes:
         done, skipped: how many were restored; how many had been before.
@@ -60,7 +60,7 @@ class Outcome:
 
     @property
     def settled(self) -> int:
-        """How many jobs something is known of."""
+        """Counts the jobs of which something is known."""
         return self.done + self.unchanged + self.skipped + len(self.failed)
 
 
@@ -76,7 +76,7 @@ def existing_message(path: object) -> str:
 
 
 def is_hopeless(error: Exception | None) -> bool:
-    """Whether the next image would fail for the same reason."""
+    """True if the next image would fail for the same reason."""
     return isinstance(error, OSError) and error.errno in HOPELESS
 
 

@@ -183,7 +183,7 @@ class Pipeline(Generic[Job]):
         self.ahead.append(passage)
 
     def await_reading(self, passage: Passage[Job]) -> Any:
-        """What was read of a job's file, once it is; without memory for it, once more alone."""
+        """Waits for what is read of a job's file; without memory for it, reads once more alone."""
         assert passage.reading is not None
         try:
             return result_of(passage.reading)
@@ -272,7 +272,7 @@ class Pipeline(Generic[Job]):
             yield first
 
     def say(self, passage: Passage[Job], record: LogRecord) -> None:
-        """Of a job at work: at once, unless one before it may still have something to say."""
+        """Emits a record of the job at work: at once, unless one before it may still emit some."""
         passage.said.append(record)
         if not self.behind:
             self.tell(passage)

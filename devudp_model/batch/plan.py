@@ -1,4 +1,4 @@
-"""Which image files to restore, and under which name each result is written."""
+"""Plans which image files to restore, and under which name each result is written."""
 
 from __future__ import annotations
 

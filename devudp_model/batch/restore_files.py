@@ -1,4 +1,4 @@
-"""How image files are restored: read, worked on, and written with all that the file says."""
+"""Restores image files: reads, works on them, and writes them with all that the file says."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GAP = 4
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
-    """What is written of a job.
+    """Holds what is written of a job.
 
     Attributes:
         restored: the image.

@@ -1,4 +1,4 @@
-"""How video files are restored: frame by frame, each scene with statistics of its own."""
+"""Restores video files: frame by frame, each scene with statistics of its own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class VideoJob:
 
 
 class Split(NamedTuple):
-    """What was given: other paths, a job for each video, why some give none."""
+    """Parts what was given: other paths, a job for each video, why some give none."""
 
     others: list[Path]
     jobs: list[VideoJob]

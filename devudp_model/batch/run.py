@@ -35,10 +35,10 @@ LONG_SECONDS, LARGE_PIXELS = 60, 4e6
 
 
 class Kind(Protocol):
-    """How jobs of a kind are done: read and written by threads, worked on by the one that calls."""
+    """Does jobs of one kind: reads and writes in threads, works in the one that calls."""
 
     def read(self, job: Any, reserve: Callable[[int], None]) -> Any:
-        """What the work needs; None if the result is there already. See `Pipeline`."""
+        """Returns what the work needs; None if the result is there already. See `Pipeline`."""
 
     def work(self, job: Any, read: Any, progress: ImageProgress) -> tuple[Any, Choice | None]:
         """The result, and what `auto` found."""

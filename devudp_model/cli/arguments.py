@@ -1,4 +1,4 @@
-"""What can be written after `devudp`: commands, options, and their help.
+"""Parses what is written after `devudp`: commands, options, and their help.
 
 Nothing of torch is imported here, so that --help is quick.
 """

@@ -37,7 +37,7 @@ STATUSES = {
     "unchanged": "left as they are",
     "skipped": "were there already",
 }
-"""What is counted, in words."""
+"""The counts that are printed, in words."""
 
 
 def add_cluster_arguments(

@@ -134,7 +134,7 @@ def report_json(outcome: Outcome, results: dict[Path, Path]) -> None:
 
 
 def report(outcome: Outcome, out: Path) -> None:
-    """What was done, to standard output, and what was not and why, to standard error."""
+    """Prints what was done to standard output, what was not and why to standard error."""
     for path, choice in outcome.choices.items():
         print(f"{printable(path)}: {choice.reason}")
     skipped = f", {outcome.skipped} were there already" if outcome.skipped else ""

@@ -61,7 +61,7 @@ def prepare_folder(out: Path) -> None:
 
 
 def make_restorer(args: argparse.Namespace) -> Restorer:
-    """What restores as the arguments say."""
+    """Returns what restores as the arguments say."""
     from PIL import Image
 
     from ..restorer import Restorer
@@ -93,7 +93,7 @@ def by_folder(jobs: Sequence[Job]) -> dict[Path, list[Path]]:
 
 
 def memory_left(limit: int | None, device: torch.device) -> int | None:
-    """Of a memory limit for the process: on a CPU the program takes some of it."""
+    """Returns the rest of a memory limit for the process: on a CPU the program takes some."""
     from ..system.memory import PROGRAM_BYTES
 
     return limit if limit is None or device.type != "cpu" else max(limit - PROGRAM_BYTES, 1)

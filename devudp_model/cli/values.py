@@ -1,4 +1,4 @@
-"""What can be written for an option's value, and what it means."""
+"""Values of options: the texts that are understood, and their meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be done, as it is sent to the workers: texts, for they may have other disks."""
+"""The work as it is sent to the workers: texts, for they may have other disks."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from .worker import Row
 JSON_LINES, PARQUET = ".jsonl", ".parquet"
 
 ROWS_AT_ONCE = 1000
-"""Of a Parquet file; memory holds no more of it."""
+"""Rows of a Parquet file that are written together; memory holds no more of it."""
 
 
 class Table(Protocol):

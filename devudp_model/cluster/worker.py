@@ -33,12 +33,12 @@ from .stores import fetch, is_address, send
 log = logging.getLogger("devudp")
 
 RESTORED, UNCHANGED, SKIPPED, FAILED, LEFT = "restored", "unchanged", "skipped", "failed", "left"
-"""What can become of a file; left: not reached, since every other would fail, too."""
+"""Ends that a file can come to; left: not reached, since every other would fail, too."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What became of a file: a line of the table.
+    """A line of the table: the end that a file came to.
 
     Attributes:
         input, output: absolute paths or addresses; no output where there is none.
@@ -60,7 +60,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Orders:
-    """What every worker is told when it begins.
+    """The orders that every worker gets when it begins.
 
     Attributes:
         make_restorer: makes what restores, on the worker's machine.

@@ -70,7 +70,7 @@ def excess(head: Tensor) -> Tensor:
 
 
 class Sides(NamedTuple):
-    """Which sides of a part of an image are the image's own."""
+    """Says which sides of a part of an image are the image's own."""
 
     top: bool = True
     bottom: bool = True

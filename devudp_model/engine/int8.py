@@ -95,7 +95,7 @@ class RangeStatistics:
 
     @property
     def range(self) -> Range:
-        """Of all strips so far, after the ReLU if one follows."""
+        """Returns the range of all strips so far, after the ReLU if one follows."""
         found = Range(self.low, self.high)
         return found.rectified() if self.rectified else found
 

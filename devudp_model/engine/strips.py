@@ -234,7 +234,7 @@ class StripExecution:
         return found
 
     def weights_of(self, span: Span, scale: int) -> Tensor | None:
-        """Of these rows of a feature at this scale; None where all pixels count alike."""
+        """Returns the weights of these rows at this scale; None where all pixels count alike."""
         return None if self.weights is None else self.weights.read(*span, scale)
 
     def group_of(self, layer: Layer, size: tuple[int, int]) -> int:

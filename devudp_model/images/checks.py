@@ -43,7 +43,7 @@ def check_size(
     size: int,
     reserve: Reserve,
 ) -> None:
-    """Whether an image fits into memory; `decoded`: bytes a pixel as the decoder gives them."""
+    """Checks that an image fits into memory; `decoded`: the decoder's bytes a pixel."""
     needed = width * height * (decoded + 4 * FLOAT_COPIES * channels)
     what = f"claims to be {width}x{height} pixels"
     check_claim(needed, size, what, "Cut it into parts, or")
@@ -51,7 +51,7 @@ def check_size(
 
 
 def count_pages(image: Image.Image, file: BinaryIO) -> int:
-    """How many images the file holds, not counting small versions of another."""
+    """Counts the images in the file, without small versions of another."""
     if image.format == "MPO":  # a camera's previews and depth maps
         return 1
     if image.format == "TIFF":

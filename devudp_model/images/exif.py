@@ -100,11 +100,11 @@ class Block:
         self.put(entry.at + 8, wide, value)
 
     def following(self) -> int:
-        """Where the number of the second directory's place lies."""
+        """Returns where the number of the second directory's place lies."""
         return self.first + 2 + 12 * self.number(self.first, 2)
 
     def camera(self) -> int | None:
-        """Where the camera's directory lies."""
+        """Returns where the camera's directory lies."""
         place = self.value(self.first, EXIF_DIRECTORY)
         return place if place and place + 2 <= len(self.content) else None
 
@@ -164,7 +164,7 @@ def as_srgb(exif: bytes) -> bytes:
 
 
 def _index(block: Block) -> int | None:
-    """Where the interoperability index lies."""
+    """Returns where the interoperability index lies."""
     camera = block.camera()
     directory = block.value(camera, INTEROPERABILITY) if camera is not None else None
     entry = block.find(directory, INDEX) if directory else None

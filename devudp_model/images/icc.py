@@ -78,7 +78,7 @@ def _xyz(content: bytes) -> list[float]:
 
 
 def _curve(content: bytes) -> Curve:
-    """Of a tag of the type curv or para.
+    """Reads the curve of a tag of the type curv or para.
 
     Raises:
         ValueError, struct.error: damaged.

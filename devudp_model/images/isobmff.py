@@ -1,4 +1,4 @@
-"""What an AVIF or HEIC file (ISO 14496-12 and 23008-12) says of its image, read without decoding.
+"""Reads what an AVIF or HEIC file (ISO 14496-12, 23008-12) says of its image, undecoded.
 
 The decoders give pixels. What the numbers mean, how many bits there are, and EXIF as it lies in
 the file, they give only in part, each another.
@@ -21,7 +21,7 @@ RAW_BRANDS = (b"crx ",)
 
 @dataclass
 class Properties:
-    """Of one item.
+    """Holds the properties of one item.
 
     Attributes:
         size: width and height, before it is turned.

@@ -23,7 +23,7 @@ CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
 
 class Header(NamedTuple):
-    """Of an image: bits is 0 where it cannot be told."""
+    """Describes an image: bits is 0 where it cannot be told."""
 
     width: int
     height: int

@@ -1,4 +1,4 @@
-"""What an image file says beside its pixels, carried from one file format to another.
+"""Carries what an image file says beside its pixels from one file format to another.
 
 EXIF blocks are patched where they lie, XMP packets corrected; what is lost is said in writing.
 """
@@ -226,7 +226,7 @@ def laid_out_anew() -> tuple[str, ...]:
 
 
 def _lost_of_tiff(image: Image.Image) -> tuple[str, ...]:
-    """What is said of a TIFF file's tags."""
+    """Says which tags of a TIFF file are lost."""
     carried = TIFF_TAGS_TO_KEEP | tiff_exif.OF_IMAGE | tiff_exif.OF_BLOCK
     others = sorted(set(image.getexif()) - carried)
     names = ", ".join(map(str, others))
@@ -244,7 +244,7 @@ def _other_segments(image: Image.Image) -> Iterator[bytes]:
 
 
 def _parts_of(image: Image.Image) -> tuple[str, ...]:
-    """What else a JPEG file holds."""
+    """Lists what else a JPEG file holds."""
     parts = []
     for name, content in getattr(image, "applist", ()):
         if name == "APP2" and content.startswith(b"urn:iso:std:iso:ts:21496"):

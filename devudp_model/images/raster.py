@@ -37,7 +37,7 @@ class Unreadable(ValueError):
 
 
 class MissingPackage(Unreadable):
-    """What decodes a format is not installed."""
+    """Says that the package which decodes a format is not installed."""
 
     def __init__(self, format: str):
         found = BY_NAME[format]
@@ -125,7 +125,7 @@ def from_array(
 
 
 def is_whole_profile(icc: bytes) -> bool:
-    """Whether a colour profile can be opened; says so if not.
+    """True if a colour profile can be opened; says so if not.
 
     Some encoders would drop one that cannot, without a word.
     """

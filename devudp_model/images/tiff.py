@@ -1,4 +1,4 @@
-"""What a TIFF file's directories say, read without decoding and without believing it.
+"""Reads what a TIFF file's directories say, without decoding and without believing it.
 
 Decoders fill what is missing in a damaged file with black. So the parts that the header promises
 are looked for in the file before it is decoded.
@@ -51,11 +51,11 @@ COMPRESSIONS = {
 
 
 class TiffError(ValueError):
-    """What is wrong with the file; the message goes on after the file's name."""
+    """Says what is wrong with the file; the message goes on after the file's name."""
 
 
 def count_pages(file: BinaryIO) -> int:
-    """How many full images the file holds, up to `MOST_PAGES`; small versions do not count."""
+    """Counts the full images in the file, up to `MOST_PAGES`; small versions do not count."""
     seen: set[int] = set()
     full = 0
     for offset, tags in _directories(file, (SUBFILE,)):
@@ -67,7 +67,7 @@ def count_pages(file: BinaryIO) -> int:
 
 
 def read_tags(file: BinaryIO) -> dict[int, tuple[int, ...]]:
-    """What the first image's tags say of its layout; {} where they cannot be read."""
+    """Returns what the first image's tags say of its layout; {} where they cannot be read."""
     return next((tags for _, tags in _directories(file, _LAYOUT)), {})
 
 
@@ -99,7 +99,7 @@ def check_not_cut_off(file: BinaryIO, size: int) -> None:
 
 
 def is_big(file: BinaryIO, order: str = "any") -> bool:
-    """Whether it is a BigTIFF file, of a byte order: "little", "big" or "any"."""
+    """True if it is a BigTIFF file, of a byte order: "little", "big" or "any"."""
     file.seek(0)
     start = file.read(4)
     return (start == b"II+\0" and order != "big") or (start == b"MM\0+" and order != "little")
@@ -108,7 +108,7 @@ def is_big(file: BinaryIO, order: str = "any") -> bool:
 def _directories(
     file: BinaryIO, wanted: Sequence[int], first: int = 0
 ) -> Iterator[tuple[int, dict[int, tuple[int, ...]]]]:
-    """Where each directory lies, and the values of the tags that are wanted."""
+    """Returns where each directory lies, and the values of the tags that are wanted."""
     file.seek(0)
     start = file.read(16)
     order: Any = "little" if start[:2] == b"II" else "big"

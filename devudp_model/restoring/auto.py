@@ -1,4 +1,4 @@
-"""What does this image need? Nothing, `deblur`, `low light` or `joint`, and how strongly.
+"""Finds what an image needs: nothing, `deblur`, `low light` or `joint`, and how strongly.
 
 It is looked at, shrunk to at most 1280 pixels a side (first_look.py, blur.py), and judged so:
 
@@ -69,7 +69,7 @@ AS_IT_IS = "left as it is"
 
 @dataclass(frozen=True)
 class Choice:
-    """What an image needs, and why.
+    """Says what an image needs, and why.
 
     Attributes:
         task: None if it is to stay as it is.
@@ -126,7 +126,7 @@ class Choice:
 
 @torch.inference_mode()
 def choose(image: Tensor) -> Choice:
-    """What the images of a batch need together.
+    """Chooses what the images of a batch need together.
 
     Args:
         image: B,C,H,W in [0, 1], C = 1, 3 or 4 (hidden pixels do not count), any type of image (see
@@ -178,7 +178,7 @@ def share_above(value: float, none: float, full: float) -> float:
 
 
 def darkness_of(look: Look, blurred: bool) -> float:
-    """How certainly an image is dark, 0 to 1."""
+    """Returns how certainly an image is dark, 0 to 1."""
     dark = share_below(look.light, *DARK, logarithmic=True)
     if blurred:
         return dark
@@ -192,7 +192,7 @@ def is_dim(look: Look) -> bool:
 
 
 def blur_of(look: Look) -> float:
-    """How certainly an image is blurred, 0 to 1."""
+    """Returns how certainly an image is blurred, 0 to 1."""
     among_lamps = is_dim(look) and look.lights >= LIGHTS[0]
     steepness = look.usual if among_lamps else look.steepness
     score = share_above(blur_score(steepness, look.direction), *BLURRED)
@@ -251,7 +251,7 @@ def unchanged(found: str, look: Look) -> Choice:
 
 
 def without_information(look: Look) -> str:
-    """What to say of an image with nothing in it."""
+    """Returns what to say of an image with nothing in it."""
     if look.light >= VERY:
         return "hardly any information"
     if look.lights >= LIGHTS[1]:
@@ -260,7 +260,7 @@ def without_information(look: Look) -> str:
 
 
 def in_words(look: Look, dark: bool, darkness: float) -> str:
-    """What to say of an image's light."""
+    """Returns what to say of an image's light."""
     if dark:
         return "very dark" if look.light < VERY else "dark" if darkness > 0.5 else "rather dark"
     if is_dim(look):
@@ -269,7 +269,7 @@ def in_words(look: Look, dark: bool, darkness: float) -> str:
 
 
 def blur_in_words(look: Look, blurred: bool, blur: float) -> str:
-    """What to say of an image's blur."""
+    """Returns what to say of an image's blur."""
     if not blurred:
         return "sharp"
     word = "shaken" if is_moved(look.direction, look.sharpness) else "blurred"

@@ -124,7 +124,7 @@ def where_blurred(run: Run) -> Run:
 
 
 def blurred_share(image: AnyImage) -> Tensor:
-    """How much each place is blurred, so that a network at this size can improve it.
+    """Returns how much each place is blurred, so that a network at this size can improve it.
 
     Compares the finest band with a band four times as coarse. A sharp photograph has about as much
     of both (Field: Relations between the statistics of natural images and the response properties

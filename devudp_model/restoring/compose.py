@@ -54,7 +54,7 @@ class Affine(NamedTuple):
 
 
 class Match(NamedTuple):
-    """What a task takes from whole images; with it, everything else is local.
+    """Holds what a task takes from whole images; with it, everything else is local.
 
     Attributes:
         exposure: from the model's exposure to the one asked for; None where it is the model's.
@@ -82,7 +82,7 @@ def match(
     noise: Tensor | float = 0.0,
     curve: Curve | None = None,
 ) -> Match:
-    """What the tasks take from whole images.
+    """Measures what the tasks take from whole images.
 
     Args:
         image, output: mean and variance of the input and of the model's image (1,C,1,1), over
@@ -135,12 +135,12 @@ def expose(output: Tensor, matched: Match) -> Tensor:
 
 
 def is_bounded(task: Task, shortcut: bool) -> bool:
-    """Whether the input bounds the image: where the generator keeps its exposure."""
+    """True if the input bounds the image: where the generator keeps its exposure."""
     return shortcut and bool(TASK_SPECS[task].bounds)
 
 
 def reach(task: Task) -> int:
-    """How many pixels around a pixel `apply_task` looks at."""
+    """Returns how many pixels around a pixel `apply_task` looks at."""
     spec = TASK_SPECS[task]
     detail = DETAIL_REACH if spec.detail or spec.detail_with_shortcut else 0
     filters = (*spec.before, *spec.bounds, *spec.after)

@@ -1,4 +1,4 @@
-"""How bright the result should be: a night stays a night, and black stays black.
+"""Decides how bright the result is: a night stays a night, and black stays black.
 
 The generator forgets its input's exposure and brings every image to that of an average photograph,
 and each channel to full contrast. A street at night becomes fog that way, and red light grey. So
@@ -214,13 +214,13 @@ def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -
 
 
 def hold(black: Tensor, held: Tensor, predicted: float) -> Tensor:
-    """What the level of black places becomes: `held`, if that is lower; but see `LEAST_HELD`."""
+    """Returns the level for black places: `held`, if that is lower; but see `LEAST_HELD`."""
     least = between(predicted, *DARK_SCENE, 0.0, LEAST_HELD) * black
     return torch.minimum(torch.maximum(held, least), black)
 
 
 def channel_gain(source: Tensor) -> Tensor:
-    """Of each channel (3), at most 1: no colour that is hardly there gets full contrast.
+    """Returns each channel's gain (3), at most 1: a colour that is hardly there gets less.
 
     The network standardizes each channel. Light of one colour would turn grey, and its noise green.
     """

@@ -55,7 +55,7 @@ is drawn or written, as screenshots are."""
 
 
 class Look(NamedTuple):
-    """What is seen of one image.
+    """Holds what is seen of one image.
 
     Attributes:
         light: mean of the linear values, 0 to 1.
@@ -164,7 +164,7 @@ def same_share(image: Tensor) -> float:
 
 
 def telling_frames(looks: list[Look]) -> list[int]:
-    """Which of a scene's frames tell what the scene needs.
+    """Picks the frames that tell what a scene needs.
 
     Frames without information do not, nor do those that are faded out to black or white: they have
     less than half of the others' contrast, or of their light. "The others" are the second of all,

@@ -78,7 +78,7 @@ class FrozenRestorer(nn.Module):
         self.overlap = -(-radius // STRIDE) * STRIDE
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenRestorer:
-        """What is no buffer moves, too: else it would stay on a device that is to be left."""
+        """Moves what is no buffer, too: else it would stay on a device that is to be left."""
         super()._apply(fn, recurse)
         generator, sample = self.source
         given = self.given
@@ -116,7 +116,7 @@ class FrozenRestorer(nn.Module):
 
     @torch.inference_mode()
     def coarser(self, image: Tensor) -> Tensor:
-        """What coarser scales make of a whole image, 1,C,H,W, for `forward` of its pieces."""
+        """Returns the result of coarser scales of a whole 1,C,H,W, for `forward` of its pieces."""
         options = self.options
         with working(self.network.device):
             given, _ = network_input(self.network, image, options, options.memory, in_file=False)
@@ -176,7 +176,7 @@ def moved(matched: Match, fn: Callable[[Tensor], Tensor]) -> Match:
 
 
 def sampled(frames: int, pixels: int) -> list[int]:
-    """Which of `frames` frames with `pixels` pixels each to measure: evenly spaced ones."""
+    """Chooses which of `frames` frames with `pixels` pixels each to measure: evenly spaced."""
     count = max(1, min(SAMPLED_FRAMES, SAMPLED_PIXELS // pixels, frames))
     return [(2 * i + 1) * frames // (2 * count) for i in range(count)]
 

@@ -1,4 +1,4 @@
-"""How to restore: what a user can choose beside the image."""
+"""Holds what a user can choose beside the image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
 
 @dataclass(frozen=True)
 class Options:
-    """How to restore.
+    """Says how to restore.
 
     Attributes:
         task: one of `TASKS`: `joint`, `deblur` or `low light`; see tasks.py.
@@ -67,5 +67,5 @@ class Options:
 
     @property
     def shared(self) -> bool:
-        """Whether all images of a batch share one set of statistics."""
+        """True if all images of a batch share one set of statistics."""
         return self.statistics == "shared"

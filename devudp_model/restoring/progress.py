@@ -1,4 +1,4 @@
-"""How far a restoration is within an image: for progress bars."""
+"""Reports how far a restoration is within an image: for progress bars."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def restore_content(
 def output_room(
     network: Network[Generator], result: Tensor, memory: int | None
 ) -> tuple[AnyImage, int | None]:
-    """Where the model's images go that become `result`, and what is left of the memory limit."""
+    """Decides where the model's images go that become `result`; returns the memory left."""
     in_place = result.dtype == torch.float32 and result.device == network.device
     if in_place and result.shape[1] >= 3:  # to be replaced band by band
         return result[:, :3], memory
@@ -151,7 +151,7 @@ def match_images(
     weights: Tensor | None = None,
     scene_of: Tensor | None = None,
 ) -> Match:
-    """What a task takes from whole images, B,C,H,W in [0, 1] and B,3,H,W.
+    """Measures what a task takes from whole images, B,C,H,W in [0, 1] and B,3,H,W.
 
     Args:
         network: the one that made `output`.

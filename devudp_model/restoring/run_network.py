@@ -76,7 +76,7 @@ def network_input(
     *,
     in_file: bool = True,
 ) -> tuple[AnyImage, int | None]:
-    """What the network is given of whole images, B,C,H,W: these, or what coarser scales make.
+    """Returns the network's input for whole images, B,C,H,W: these, or what coarser scales make.
 
     Args:
         memory: limit in bytes.

@@ -25,7 +25,7 @@ MOST_DENOISE = 2.0
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What a task takes from the input and what from the model.
+    """Says what a task takes from the input and what from the model.
 
     Attributes:
         name: as in `Options.task` and in saved workflows.

@@ -1,4 +1,4 @@
-"""What `restore` is given: whether it can take it, and whether there is anything to restore."""
+"""Checks what `restore` is given, and finds out if there is anything to restore."""
 
 from __future__ import annotations
 

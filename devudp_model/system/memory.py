@@ -40,7 +40,7 @@ log = logging.getLogger("devudp")
 
 @dataclass(frozen=True)
 class MemoryApi:
-    """How to ask for memory.
+    """Asks for memory.
 
     Attributes:
         is_out_of_memory: whether an error means that memory ran out.
@@ -54,7 +54,7 @@ class MemoryApi:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, so that trying again with less can help."""
+    """True if memory ran out, so that trying again with less can help."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     message = str(error).lower()
@@ -91,7 +91,7 @@ def free_of_system() -> int:
 
 
 def free_of_container() -> int:
-    """What a container (a control group of Linux) has left; very much where there is no limit."""
+    """Returns what a container (a Linux control group) has left; very much without a limit."""
     try:
         limit, used, stat = (
             (CONTROL_GROUP / name).read_text(encoding="ascii")

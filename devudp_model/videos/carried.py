@@ -1,4 +1,4 @@
-"""What a container says of a video: title, dates, place, chapters; and what MP4 cannot hold."""
+"""Reads what a container says of a video: title, dates, place, chapters, what MP4 lacks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The table of video formats: what is opened, and by which suffixes it is known.
 
-`docs/make_formats.py` makes the documents' table of it.
+`tools/make_formats.py` makes the documents' table of it.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def load_av() -> Any:
 
 
 def scaler() -> Any:
-    """How FFmpeg is to change between RGB and YUV: by default it halves the chroma's resolution and
+    """Makes FFmpeg change between RGB and YUV well: by default it halves chroma's resolution and
     rounds down, which makes colours darker by a level or two each way."""
     kinds = load_av().video.reformatter.Interpolation
     try:

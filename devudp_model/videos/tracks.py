@@ -1,4 +1,4 @@
-"""What goes with the images: every sound track, text and the cover, copied or converted for MP4."""
+"""Copies or converts for MP4 what goes with the images: all sound, text and the cover."""
 
 from __future__ import annotations
 

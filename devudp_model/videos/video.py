@@ -43,7 +43,7 @@ class Planned(NamedTuple):
 
 @dataclass
 class VideoOutcome:
-    """What was done.
+    """Says what was done.
 
     Attributes:
         frames: how many.

@@ -73,7 +73,7 @@ class VideoWriter:
 
     @property
     def lost(self) -> int:
-        """How many packets of sound and text could not be taken."""
+        """Counts the packets of sound and text that could not be taken."""
         return sum(track.lost for track in self.tracks.values())
 
     def frames(self) -> Iterator[Any]:

@@ -163,7 +163,7 @@ class Page:
 
 
 def told(photos: list[Photo]) -> str:
-    """What was found and done, a line for each photo, as Markdown without markup of the names."""
+    """Says what was found and done, a line for each photo, in Markdown; names are no markup."""
     lines = []
     for photo in photos:
         if photo.error:

@@ -12,7 +12,6 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from tests.host import make_workflows
 from tests.host.browser import find_chromium, look
 from tests.host.conftest import fill_base
 from tests.host.environment import CACHE, ROOT, Host, version
@@ -28,6 +27,7 @@ from tests.host.server import Server, install_pack, serve
 from tests.host.test_nodes import NODES
 from tests.host.test_texts import COMPLAINTS, WORDS
 from tests.host.workflows import load, to_prompt, workflow_files
+from tools import make_workflows
 
 PACK = "comfyui-devudp"
 SCREENSHOTS = CACHE / "screenshots" / version().replace(" ", "-")

@@ -100,7 +100,7 @@ def read_checked(path: Path) -> dict[str, Any]:
 
 
 def load_tensors(data: bytes) -> Any:
-    """What `torch.save` wrote; code in it is never run.
+    """Reads what `torch.save` wrote; code in it is never run.
 
     Raises:
         ValueError: it cannot be read.

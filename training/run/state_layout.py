@@ -1,4 +1,4 @@
-"""Whether a state holds what a run's own state would hold, before anything is taken from it.
+"""Checks that a state holds what a run's own would, before anything is taken from it.
 
 A checksum finds damage, not intent: a file that somebody made may hold anything.
 """

@@ -1,4 +1,4 @@
-"""What is said of a checkpoint: its metadata and its model card."""
+"""Describes a checkpoint: its metadata and its model card."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from .config import Config
-from .run.records import read_log, read_run
-from .settings import to_toml
+from ..config import Config
+from ..config.recipes import to_toml
+from ..run.records import read_log, read_run
 
 CARD_ORDER = ("variant", "width", "depth", "data", "step", "seed", "hardware", "trained_with")
 

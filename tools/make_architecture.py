@@ -1,6 +1,6 @@
 """Draws docs/architecture.png from the generator's own modules.
 
-python docs/make_architecture.py          # needs the extra "train" (matplotlib)
+python -m tools.make_architecture          # needs the extra "train" (matplotlib)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import nn
 from devudp_model.network.generator import Generator
 from devudp_model.network.topology import Operation
 
-FIGURE = Path(__file__).parent / "architecture.png"
+FIGURE = Path(__file__).parents[1] / "docs" / "architecture.png"
 STAGES = (
     "stem",
     "encode1",
@@ -92,7 +92,7 @@ def follow(generator: Generator) -> dict[str, Stage]:
 
 
 def in_words(operations: list[Operation], conv: nn.Conv2d) -> tuple[str, ...]:
-    """What a stage does; `conv` is its last convolution."""
+    """Says what a stage does; `conv` is its last convolution."""
     if len(operations) > 1:
         return (f"{sum(each.add for each in operations)} residual blocks",)
     words = f"conv {conv.kernel_size[0]}x{conv.kernel_size[1]}"
@@ -121,7 +121,7 @@ def labels() -> dict[str, list[str]]:
 
 
 def variants() -> list[list[str]]:
-    """What differs, a row each, and the number of parameters."""
+    """Lists what differs, a row each, and the number of parameters."""
     rows = [["", "devudp (Fig. 5a)", "devudp-dt (Fig. 5b)"]]
     models = [Generator("devudp"), Generator("devudp-dt")]
     norms = {"instance": "InstanceNorm, no parameters", "batch": "BatchNorm, with parameters"}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.training.training_run import ROOT
-from training.evaluation import publish
-from training.evaluation.publish import BLOCK, DOCUMENTS, OPENING, RESULTS, fill, main
+from tools import publish
+from tools.publish import BLOCK, DOCUMENTS, OPENING, RESULTS, fill, main
 
 
 def result(set: str, method: str, psnr: float | None, lpips: float | None) -> dict:
@@ -89,7 +89,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("document", [path.as_posix() for path in DOCUMENTS])
 def test_the_shipped_tables_are_current(document: str):
-    """Of those that have any; if this fails, run python -m training.evaluation.publish."""
+    """Of those that have any; if this fails, run python -m tools.publish."""
     text = (ROOT / document).read_text(encoding="utf-8")
     assert len(OPENING.findall(text)) == len(BLOCK.findall(text))
     if OPENING.search(text):

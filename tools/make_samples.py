@@ -1,6 +1,6 @@
-"""Makes the sample images of this folder from scikit-image's (README.md says which).
+"""Makes the images in samples/ from scikit-image's (samples/README.md says which).
 
-python samples/make_samples.py
+python -m tools.make_samples
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from PIL import Image
 
 from devudp_model.ops.degrade import degrade
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[1] / "samples"
 
 # name: image, streaks in pixels, share of the light, noise
 SAMPLES = {

@@ -1,47 +1,48 @@
-"""Writes the tables of settings in docs/training.md from the docstrings of training/config.py.
+"""Writes the tables of settings in docs/training.md from the fields of training/config/.
 
-python docs/make_settings.py
+python -m tools.make_settings
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
-import re
-import sys
-import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from training.config import Config, Stage
+from training.config.check import RANGES
+from training.config.recipes import toml_line
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from training.config import Config, Stage  # noqa: E402 (a clone need not be installed)
-from training.ranges import RANGES  # noqa: E402
-from training.settings import toml_line  # noqa: E402
-
 PAGE = ROOT / "docs" / "training.md"
-START = "<!-- settings: made by docs/make_settings.py from training/config.py -->"
+START = "<!-- settings: made by tools/make_settings.py from training/config/ -->"
 END = "<!-- end of the settings -->"
 
 
 def meanings(kind: type) -> dict[str, str]:
-    """What the docstring's "Attributes" say of each field, by name."""
-    doc = inspect.getdoc(kind) or ""
-    text = textwrap.dedent(doc.partition("Attributes:\n")[2])
-    entries = re.split(r"\n(?=\S)", text.strip())
-    parts = (entry.partition(":") for entry in entries)
-    return {name: " ".join(meaning.split()) for name, _, meaning in parts}
+    """Reads what stands below each field of a dataclass, by the field's name."""
+    (tree,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(tree, ast.ClassDef)
+    return {
+        ast.unparse(field.target): " ".join(str(below.value.value).split())
+        for field, below in pairwise(tree.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+    }
 
 
 def heading(kind: type) -> str:
-    """A dataclass's docstring before its "Attributes", on one line."""
-    return " ".join((inspect.getdoc(kind) or "").partition("Attributes:")[0].split())
+    """Returns a dataclass's docstring on one line."""
+    return " ".join((inspect.getdoc(kind) or "").split())
 
 
 def option(name: str, default: Any) -> str:
-    """How the command line spells a setting."""
+    """Spells a setting as the command line does."""
     word = name.replace("_", "-")
     if not isinstance(default, bool):
         return f"`--{word}`"

@@ -13,7 +13,7 @@ from torch import Tensor
 from devudp_model.ops.degrade import darken, uniform
 from devudp_model.restoring.scene import SceneModel, features
 
-from .data.image_cache import UnreadableImage, decode
+from ..data.image_cache import UnreadableImage, decode
 
 VERSIONS = 3
 """Darkened versions of each photograph."""

@@ -1,23 +1,20 @@
 """Writes the tables in docs/formats.md from the code that reads and writes.
 
-python docs/make_formats.py
+python -m tools.make_formats
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from devudp_model.images.formats import TABLE, Format
+from devudp_model.videos.formats import TABLE as VIDEOS
+from devudp_model.videos.tracks import COPIED_SOUND, TEXT
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from devudp_model.images.formats import TABLE, Format  # noqa: E402 (need not be installed)
-from devudp_model.videos.formats import TABLE as VIDEOS  # noqa: E402
-from devudp_model.videos.tracks import COPIED_SOUND, TEXT  # noqa: E402
-
 PAGE = ROOT / "docs" / "formats.md"
-START = "<!-- image formats: made by docs/make_formats.py from devudp_model/images/formats.py -->"
+START = "<!-- image formats: made by tools/make_formats.py from devudp_model/images/formats.py -->"
 END = "<!-- end of the image formats -->"
 
 HEAD = (

@@ -1,11 +1,11 @@
 """Mutation tests: is a change of the code noticed?
 
-    python -m tests.mutation                                 all modules of pyproject.toml
-    python -m tests.mutation training/method/step.py         one of them
+    python -m tools.mutation                                 all modules of pyproject.toml
+    python -m tools.mutation training/method/step.py         one of them
 
 cosmic-ray says which changes there are. Each runs in a forked process of its own, with the changed
 source in its memory only: the working tree is never touched, and torch is imported once. That needs
-`fork`, so it does not run on Windows. Results: tests/mutation.md.
+`fork`, so it does not run on Windows. Results: tools/mutation.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ else:
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutation"]
-OWN = ("devudp_model", "training", "nodes", "tests", "docs", "benchmarks", "conftest")
+OWN = ("devudp_model", "training", "nodes", "tests", "tools", "benchmarks", "conftest")
 SKIPPED = ("Shift", "Bit", "NoOp", "VariableReplacer", "VariableInserter")
 """Bit operators raise TypeError on nearly everything here: easily noticed, they would only flatter.
 The variable operators need names to work with."""
@@ -59,7 +59,7 @@ class Mutant(NamedTuple):
 
 
 def meaning(source: str) -> str:
-    """What runs: without annotations (nobody reads them while it runs), without docstrings."""
+    """Returns what runs: no annotations (nobody reads them while it runs), no docstrings."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
@@ -212,9 +212,9 @@ def test_module(module: str, sample: int, seed: int) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.mutation",
+        prog="python -m tools.mutation",
         description=__doc__.splitlines()[0] if __doc__ else None,
-        epilog="example: python -m tests.mutation training/method/step.py",
+        epilog="example: python -m tools.mutation training/method/step.py",
     )
     add = parser.add_argument
     add("modules", nargs="*", default=list(SETTINGS["modules"]), metavar="FILE",

@@ -1,4 +1,4 @@
-"""How far 16 and 8 bits are from fp32: measured when a checkpoint is exported.
+"""Measures how far 16 and 8 bits are from fp32, when a checkpoint is exported.
 
 The checkpoint's metadata keep it, and the precision `auto` goes by it
 (devudp_model/engine/precision.py).
@@ -23,10 +23,10 @@ from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import ROWS, Task
 
-from .config import Config
-from .data.domains import find_domains
-from .data.layouts import list_images
-from .run.validation import Validation, read
+from ..config import Config
+from ..data.domains import find_domains
+from ..data.layouts import list_images
+from ..run.validation import Validation, read
 
 logger = logging.getLogger("devudp")
 
@@ -47,7 +47,7 @@ Images = Mapping[Task, Sequence[Tensor]]
 
 
 class Apart(NamedTuple):
-    """How far two images are apart, in units of 1/255; see `Difference`."""
+    """Holds how far two images are apart, in units of 1/255; see `Difference`."""
 
     total: float
     values: int
@@ -64,7 +64,7 @@ def compare(a: Tensor, b: Tensor) -> Apart:
 
 @torch.inference_mode()
 def measure_differences(generator: Generator, images: Images) -> Measured:
-    """How far each precision of 16 bits, and int8 where it can be had, is from fp32, over all tasks
+    """Measures how far 16 bits, and int8 where it can be had, are from fp32, over all tasks
     and images.
 
     Args:
@@ -90,7 +90,7 @@ def measure_differences(generator: Generator, images: Images) -> Measured:
 
 
 def summarize(apart: Sequence[Apart]) -> Difference:
-    """Of several images: the mean of all values, otherwise the worst image."""
+    """Joins those of several images: the mean of all values, otherwise the worst image."""
     mean = sum(a.total for a in apart) / sum(a.values for a in apart)
     values = mean, max(a.common for a in apart), max(a.largest for a in apart)
     return Difference(*(float(f"{value:.{DIGITS}g}") for value in values))
@@ -102,7 +102,7 @@ def tasks_of(generator: Generator) -> list[Task]:
 
 
 def images_of_run(config: Config, generator: Generator) -> Images:
-    """What a run's checkpoint is measured on: its images for validation, or some sharp ones.
+    """Finds what a run's checkpoint is measured on: its validation images, or sharp ones.
 
     Empty, which is said, where they are not to be found any more.
     """

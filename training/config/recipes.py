@@ -1,4 +1,4 @@
-"""Where settings come from, and how they are stored: recipes and the command line.
+"""Reads settings from recipes and the command line, and stores them.
 
 config = load_recipe("paper-gopro")            # a shipped recipe, or a path to a .toml file
 config = parse_overrides(config, ["--data.root", "GOPRO_Large", "--batch", "8"])
@@ -19,8 +19,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
-from .config import Config, ConfigError, Stage
-from .console import showing_help
+from ..console import showing_help
+from .ranges import ConfigError
+from .settings import Config, Stage
 from .stages import check, override
 
 if sys.version_info >= (3, 11):
@@ -28,7 +29,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 def recipe_names() -> list[str]:

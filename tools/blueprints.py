@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from tests.host.graph import ACROSS, REGISTRY_ID, VERSION, Graph, identity
+from tools.workflow_graph import ACROSS, REGISTRY_ID, VERSION, Graph, identity
 
 RESTORE = ["bundled", 1.0, 1.0, "auto", "each image"]
 

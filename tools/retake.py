@@ -1,9 +1,10 @@
 """Takes all images of the nodes again, from real runs: after the weights or the nodes changed.
 
-    python -m tests.host.retake            # needs Chromium and scikit-image (for its photographs)
+    python -m tools.retake            # needs Chromium and scikit-image (for its photographs)
+    python -m tools.retake "Fix this photo.app" "Restore as upscale model"      # only these
 
-Writes the workflows' thumbnails, the images of the help pages, and a screenshot for the README
-(assets/). The photographs are scikit-image's (CC0 and public domain), made worse by DEvUDP Degrade.
+Writes the workflows' thumbnails and the images of the help pages. The photographs are
+scikit-image's (CC0), made worse by DEvUDP Degrade.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tests.host.browser import find_chromium, look
 from tests.host.environment import ROOT, prepare
-from tests.host.make_workflows import as_upscale_model
-from tests.host.prompts import Builder
+from tests.host.prompts import Builder, Link
 from tests.host.server import Server, install_pack, make_base, serve
 from tests.host.test_workflows import RESTORERS, VIDEO
 from tests.host.workflows import load, to_prompt, workflow_files
+from tools.make_workflows import as_upscale_model
 
 PACK = "comfyui-devudp"
 DOCS = ROOT / "web" / "docs"
@@ -33,15 +34,14 @@ SCALE = 2
 """Pixels of a screenshot for one of the page, so that text is sharp."""
 
 FOR_DOCS: dict[str, tuple[str, list[str]]] = {
-    "assets/compare_the_tasks.jpg": ("Compare deblur, brighten and both", []),
     "web/docs/DEvUDPLoadUpscaleModel/connections.jpg": (AS_MODEL, ["1", "2", "3"]),
     "web/docs/DEvUDPMeasure/numbers.jpg": ("Measure how well a photo was fixed", ["6"]),
 }
-"""What is cut out of a workflow's screenshot: all of it, or these nodes."""
+"""What is cut out of a workflow's screenshot: these nodes."""
 
 THUMBNAIL = (512, 384)
 WIDEST, MOST_BYTES = 1600, 250_000
-"""Of images in the README and in help pages."""
+"""Of images in help pages."""
 
 CUT_OUT = {"Fix a photo, then enlarge it", "Measure how well a photo was fixed"}
 """Workflows that show the middle of the image, to be told from others."""
@@ -49,7 +49,7 @@ CUT_OUT = {"Fix a photo, then enlarge it", "Measure how well a photo was fixed"}
 LABELS = {"Compare deblur, brighten and both": ["before", "joint", "deblur", "low light"]}
 
 
-def main() -> int:
+def main(only: Sequence[str] = ()) -> int:
     chromium = find_chromium()
     if not chromium:
         print("There is no Chromium: install one, or name it in CHROMIUM.", file=sys.stderr)
@@ -61,15 +61,14 @@ def main() -> int:
         install_pack(base / "custom_nodes" / PACK)
         with serve(prepare(), base) as server:
             spoil(server, base / "input" / "bad.png")
-            files = workflow_files()
+            files = [path for path in workflow_files() if path.stem in only or not only]
             for path in files:
-                thumbnail(server, path).save(
-                    ROOT / "workflows" / f"{path.stem}.jpg", quality=85, optimize=True
-                )
+                thumbnail(server, path).save(path.with_suffix(".jpg"), quality=85, optimize=True)
             take_for_docs(server)
             helped = Path(folder) / f"{AS_MODEL}.json"
             helped.write_text(json.dumps(as_upscale_model().workflow(AS_MODEL)), encoding="utf-8")
-            take_in_page(server, chromium, [*files, helped], shots)
+            files += [helped] if helped.stem in only or not only else []
+            take_in_page(server, chromium, files, shots)
         for path in sorted(shots.rglob("*.png")):
             target = ROOT / ".cache" / "screenshots" / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +92,7 @@ def photograph(pixels: np.ndarray) -> Image.Image:
 
 def spoil(server: Server, target: Path) -> None:
     """A dark and blurry image, made by the node."""
-    photograph(skimage.data.astronaut()).save(target)
+    photograph(skimage.data.coffee()).save(target)
     build = Builder()
     saved = build.save(build.degrade(build.load(target.name), blur=7.0, light=0.12, noise=0.01))
     [image] = server.images(server.run(build.prompt), saved)
@@ -168,6 +167,7 @@ def take_for_docs(server: Server) -> None:
     bad, good = build.load("bad.png"), build.load()
     shown = {
         "DEvUDPRestore": (bad, build.restore(bad, checkpoint="bundled")),
+        "DEvUDPRestoreVideo": frames_of(build, bad),
         "DEvUDPDegrade": (good, build.degrade(good, blur=12.0, light=0.2, noise=0.01)),
     }
     saved = {name: [build.save(link) for link in pair] for name, pair in shown.items()}
@@ -182,13 +182,21 @@ def take_for_docs(server: Server) -> None:
         pair.save(DOCS / name / "before_after.jpg", quality=85, optimize=True)
 
 
+def frames_of(build: Builder, image: Link) -> tuple[Link, Link]:
+    """Adds a video of an image twice, and its restoration; returns the frames of both."""
+    video = [build.add("CreateVideo", images=build.repeat(image, 2), fps=8.0), 0]
+    ends = video, build.restore_video(video, checkpoint="bundled")
+    before, after = ([build.add("GetVideoComponents", video=end), 0] for end in ends)
+    return before, after
+
+
 def take_in_page(server: Server, chromium: str, files: list[Path], shots: Path) -> None:
-    """What shows the page itself: parts of workflows after a run, and a node's help."""
+    """Takes what shows the page itself: parts of workflows after a run, and a node's help."""
     seen = look(prepare(), server, chromium, shots, files, scale=SCALE)["workflows"]
     for target, (name, nodes) in FOR_DOCS.items():
-        boxes = seen[name]["boxes"]
-        chosen = [boxes[number] for number in nodes or boxes]
-        keep(crop(shots / f"{name}.png", chosen), ROOT / target)
+        if name in seen:
+            chosen = [seen[name]["boxes"][number] for number in nodes]
+            keep(crop(shots / f"{name}.png", chosen), ROOT / target)
 
 
 def crop(shot: Path, boxes: Sequence[Sequence[float]], around: int = 28) -> Image.Image:
@@ -211,4 +219,4 @@ def keep(image: Image.Image, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,23 +1,21 @@
 """Writes docs/api.md from the docstrings of the public names.
 
-python docs/make_api.py
+python -m tools.make_api
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-import sys
 import textwrap
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+import devudp_model
 
-import devudp_model  # noqa: E402 (a clone need not be installed)
+ROOT = Path(__file__).parents[1]
 
 PAGE = ROOT / "docs" / "api.md"
 SECTIONS = ("Args", "Attributes", "Returns", "Raises")
@@ -31,7 +29,7 @@ def page() -> str:
     public = {name: getattr(devudp_model, name) for name in names}
     parts = [
         "# The Python package",
-        "<!-- Made by docs/make_api.py from the docstrings. Change those, then run it again. -->",
+        "<!-- Made by tools/make_api.py from the docstrings. Change those, then run it again. -->",
         *paragraphs(inspect.getdoc(devudp_model) or ""),
         "`devudp_model.__version__` is the version of the package. Everything that is not on this "
         "page may change without notice.",

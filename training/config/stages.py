@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from .config import Config, ConfigError
-from .ranges import check_ranges, check_together, settings_of
+from .check import check_ranges, check_together, settings_of
+from .ranges import ConfigError
+from .settings import Config
 
 FIXED = ("seed", "model.", "speed.", "record.", "validation.", "schedule.unit",
          "schedule.length", "schedule.scale", "schedule.stop", "schedule.betas",
@@ -18,7 +19,7 @@ FIXED = ("seed", "model.", "speed.", "record.", "validation.", "schedule.unit",
 
 
 def is_fixed(name: str) -> bool:
-    """Whether a setting holds for the whole run."""
+    """True if a setting holds for the whole run."""
     return any(name == f or (f.endswith(".") and name.startswith(f)) for f in FIXED)
 
 

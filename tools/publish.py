@@ -1,8 +1,8 @@
 """Fills the tables of README and model card from one file of results.
 
     devudp-evaluate --task joint deblur low-light --gamma 0 ... --summary docs/results.json
-    python -m training.evaluation.publish              # in a clone, from its root
-    python -m training.evaluation.publish --check      # status 1 if a table is not current
+    python -m tools.publish              # in a clone, from its root
+    python -m tools.publish --check      # status 1 if a table is not current
 
 A table stands between two comments, and NAME is one of `TABLES`:
 
@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .tables import DECIMALS, METRICS, number
+from training.evaluation.tables import DECIMALS, METRICS, number
 
 RESULTS = Path("docs/results.json")
 DOCUMENTS = (Path("README.md"), Path("devudp_model/weights/README.md"))
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: with a message if results or tables are wrong, or --check finds an old table.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m training.evaluation.publish",
+        prog="python -m tools.publish",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except (OSError, ValueError, KeyError) as error:
             raise SystemExit(f"Error: {path}: {error}") from error
         if new != old and options.check:
-            raise SystemExit(f"{path} is not current: run python -m training.evaluation.publish")
+            raise SystemExit(f"{path} is not current: run python -m tools.publish")
         if new != old:
             path.write_text(new, encoding="utf-8", newline="\n")
             sys.stdout.write(f"{path}: tables replaced\n")

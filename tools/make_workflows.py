@@ -1,6 +1,6 @@
 """Writes the example workflows and blueprints: places, sizes, and the version of the pack.
 
-    python -m tests.host.make_workflows
+    python -m tools.make_workflows
 
 Run it after a change here or of the version in pyproject.toml; `test_layout.py` compares the files.
 """
@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.host.blueprints import BLUEPRINTS, RESTORE, blueprint
 from tests.host.environment import ROOT
-from tests.host.graph import ACROSS, Graph
+from tools.blueprints import BLUEPRINTS, RESTORE, blueprint
+from tools.workflow_graph import ACROSS, Graph
 
 BYPASSED = 4
 DEGRADE = [8.0, 0.2, 0.01, 1, "fixed"]
 LARGE = 420, 420
 NUMBERS = ACROSS, 180
-BAD, GOOD = "devudp_dark_and_blurred.jpg", "devudp_good.jpg"
+BAD, DARK, GOOD = "devudp_dark_and_blurred.jpg", "devudp_dark.jpg", "devudp_good.jpg"
 
 
 def load(graph: Graph, image: str, at: tuple[int, int], title: str = "Your photo") -> int:
@@ -36,7 +36,7 @@ DEMO_NOTE = (
 )
 
 
-def fix() -> Graph:
+def fix(image: str = BAD) -> Graph:
     graph = Graph(
         "Choose your photo in **Your photo** and press **Run**.\n\n"
         "**task**: *auto* measures the photo, does what it needs, and shows on the node what it "
@@ -47,7 +47,7 @@ def fix() -> Graph:
         (720, 170),
         (0, -270),
     )
-    photo = load(graph, BAD, (0, 0))
+    photo = load(graph, image, (0, 0))
     restored = graph.add("DEvUDPRestore", (400, 0), "Restore", ["auto", *RESTORE], (photo, 0))
     saved = graph.add(
         "SaveImage", (800, 0), "Fixed photo", ["devudp/restored"], (restored, 0), size=LARGE
@@ -102,7 +102,7 @@ def mask() -> Graph:
 
 def app() -> Graph:
     """The first one under a name by which pages know an app: a form instead of a graph."""
-    graph = fix()
+    graph = fix(DARK)
     graph.extra["linearMode"] = True
     return graph
 
@@ -142,7 +142,8 @@ def as_upscale_model() -> Graph:
     restored = graph.add(
         "ImageUpscaleWithModel", (800, 0), "Apply model", [], (model, 0), (photo, 0)
     )
-    graph.add("ImageScaleBy", (1200, 0), "Enlarge", ["lanczos", 2.0], (restored, 0))
+    large = graph.add("ImageScaleBy", (1200, 0), "Enlarge", ["lanczos", 2.0], (restored, 0))
+    graph.add("PreviewImage", (1600, 0), "Enlarged", [], (large, 0), size=LARGE)
     return graph
 
 
@@ -218,7 +219,7 @@ FIRST, MEASURED = "Fix a dark or blurred photo", "Measure how well a photo was f
 
 
 def files() -> dict[Path, str]:
-    """What every file should hold."""
+    """Returns what every file should hold."""
     made = {ROOT / "workflows" / f"{n}.json": make().workflow(n) for n, make in WORKFLOWS.items()}
     made |= {ROOT / "subgraphs" / f"{name}.json": blueprint(name) for name in BLUEPRINTS}
     return {path: json.dumps(content, indent=1) + "\n" for path, content in made.items()}

@@ -146,7 +146,7 @@ class Graph:
         }
 
     def show_as_app(self, inputs: list[tuple[int, str]], outputs: list[int]) -> None:
-        """What the page's app mode shows (hosts from 2026 on): widgets as (node, name), nodes."""
+        """Sets what the page's app mode shows (from 2026 on): widgets as (node, name), nodes."""
         self.extra["linearData"] = {"inputs": [list(pair) for pair in inputs], "outputs": outputs}
 
 
@@ -160,7 +160,7 @@ def identity(name: str) -> str:
 
 
 def properties(kind: str) -> dict[str, Any]:
-    """What "install missing nodes" looks for: the registry's name of the pack, and its version."""
+    """Names what "install missing nodes" looks for: the pack in the registry, its version."""
     if kind == "MarkdownNote":
         return {}
     pack, version = (REGISTRY_ID, VERSION) if kind.startswith("DEvUDP") else CORE

@@ -1,118 +1,29 @@
-"""Which values a setting may have, and which settings go together: checked before anything runs."""
+"""Checks which values settings have, and which go together, before anything runs."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, get_type_hints
 
 from devudp_model.restoring.tasks import TASKS
 
-from .config import Config, ConfigError
-
-SSIM_WINDOW = 11
-"""Pixels of a side of the smallest image that has an SSIM (devudp_model.ops.metrics.WINDOW)."""
-
-ALEXNET_SIDE = 31
-"""Pixels of a side of the smallest image that AlexNet, LPIPS's network, has features for."""
-
-D_SIDE = 24
-"""Pixels of a side of the smallest image that D has an answer for."""
+from .ranges import ALEXNET_SIDE, SSIM_WINDOW, ConfigError, Range
+from .settings import Config
 
 
-class Range(NamedTuple):
-    """From `low` to `high`; a bound that is `open` is not allowed itself."""
-
-    low: float
-    high: float
-    open_low: bool = False
-    open_high: bool = False
-
-    def __contains__(self, value: object) -> bool:
-        if not isinstance(value, (int, float)) or (isinstance(value, float) and value != value):
-            return False
-        above = value > self.low if self.open_low else value >= self.low
-        return above and (value < self.high if self.open_high else value <= self.high)
-
-    def __str__(self) -> str:
-        low = f"{'above' if self.open_low else 'at least'} {self.low:.10g}"
-        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:.10g}"
+def ranges_of(config: type, prefix: str = "") -> Iterator[tuple[str, Range]]:
+    """The ranges in the annotations of a config's fields, by their dotted names."""
+    for name, hint in get_type_hints(config, include_extras=True).items():
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            yield from ranges_of(hint, f"{prefix}{name}.")
+        for each in getattr(hint, "__metadata__", ()):
+            if isinstance(each, Range):
+                yield prefix + name, each
 
 
-SHARE = Range(0, 1)
-POSITIVE = Range(0, 1e9, open_low=True)
-NOT_NEGATIVE = Range(0, 10**9)
-COUNT = Range(1, 10**9)
-
-RANGES: dict[str, Range] = {
-    "seed": Range(0, 2**31 - 1),
-    "batch": Range(1, 4096),
-    "ema": Range(0, 1, open_high=True),
-    "pool": Range(0, 100_000),
-    "model.width": Range(1, 1024),
-    "model.depth": Range(1, 64),
-    "model.G_inv_width": Range(1, 1024),
-    "model.D_width": Range(1, 1024),
-    "data.held_out": NOT_NEGATIVE,
-    "data.synthetic_blur_share": SHARE,
-    "data.frames_share": SHARE,
-    "data.frames_window": Range(1, 1000),
-    "data.crop": Range(D_SIDE, 4096),
-    "data.short_side": Range(1, 100_000),
-    "data.blur_length": Range(0, 500),
-    "data.straight_share": SHARE,
-    "data.sweep_share": SHARE,
-    "data.directions": Range(0, 10_000),
-    "data.highlights": Range(0, 1000),
-    "data.curve": Range(0.1, 20),
-    "data.reblur_length": Range(0, 500),
-    "data.reblur_scale": Range(0.05, 1),
-    "data.noise": Range(0, 10),
-    "data.noise_share": SHARE,
-    "data.shot_noise": SHARE,
-    "data.jpeg_share": SHARE,
-    "data.jpeg_quality": Range(1, 100),
-    "data.tone": Range(0.05, 20),
-    "data.black_level": Range(0, 1, open_high=True),
-    "data.keep_dark": SHARE,
-    "data.coloured_light": SHARE,
-    "data.white_balance": Range(0, 4),
-    "data.border_share": SHARE,
-    "data.cache_gb": Range(0, 100_000),
-    "loss.recon": Range(0, 1e6),
-    "loss.sr": Range(0, 1e6),
-    "loss.adv": Range(0, 1e6),
-    "loss.reblur": Range(0, 1e6),
-    "loss.reblur_scales": Range(1, 12),
-    "loss.ssim": Range(0, 1e6),
-    "loss.lpips": Range(0, 1e6),
-    "loss.s_branch_every": COUNT,
-    "schedule.length": COUNT,
-    "schedule.stop": COUNT,
-    "schedule.scale": Range(0, 1e6, open_low=True),
-    "schedule.lr": Range(0, 1, open_low=True),
-    "schedule.warm_up": NOT_NEGATIVE,
-    "schedule.halve_every": COUNT,
-    "schedule.decay_from": SHARE,
-    "schedule.freeze_norm": NOT_NEGATIVE,
-    "schedule.max_norm": POSITIVE,
-    "schedule.accumulate": Range(1, 4096),
-    "schedule.betas": Range(0, 1, open_high=True),
-    "schedule.muon": Range(0, 1000),
-    "speed.workers": Range(0, 1024),
-    "speed.threads": Range(0, 1024),
-    "record.log_every": NOT_NEGATIVE,
-    "record.save_every": NOT_NEGATIVE,
-    "record.sample_every": NOT_NEGATIVE,
-    "record.weights_every": NOT_NEGATIVE,
-    "validation.every": NOT_NEGATIVE,
-    "validation.images": NOT_NEGATIVE,
-    "validation.patience": NOT_NEGATIVE,
-}
-"""Every number among the settings. Of pairs, both values."""
-
-UNORDERED = {"schedule.betas"}
-"""Pairs whose first value need not be the smaller one."""
+RANGES = dict(ranges_of(Config))
+"""Of every number among the settings."""
 
 
 def settings_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -139,7 +50,7 @@ def check_ranges(config: Config) -> None:
         for one in values:
             if one not in allowed:
                 raise ConfigError(f"{name} = {one} should be {allowed}")
-        if isinstance(value, tuple) and name not in UNORDERED and value[0] > value[-1]:
+        if isinstance(value, tuple) and allowed.ordered and value[0] > value[-1]:
             raise ConfigError(f"{name} = {list(value)} should have the smaller number first")
 
 
