@@ -1,5 +1,8 @@
 """The table of results: a line for each file, as JSON lines or Parquet."""
 
+# pyright: reportMissingImports=false
+# pyarrow is optional: the extra "cluster".
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,8 @@
 """`devudp restore --cluster`: many workers, of which some die, write what one process writes."""
 
+# pyright: reportMissingImports=false
+# ray is optional: the extra "cluster".
+
 from __future__ import annotations
 
 import argparse
@@ -187,7 +190,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         cluster = Cluster(initialize_head=True, head_node_args={**one, "_system_config": soon})
         for _ in range(2):
             cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-        patch.setenv("RAY_ADDRESS", cluster.address)
+        patch.setenv("RAY_ADDRESS", str(cluster.address))
         yield cluster
         with contextlib.suppress(Exception):
             ray.shutdown()
