@@ -208,16 +208,20 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         "it (three if that is not in sRGB; more with --mask or --statistics shared); on a GPU, of "
         "the GPU's memory; default: most of what is free",
     )
-    add(
+    add_file_memory(parser)
+    add("--json", action="store_true", help="print one JSON object a file, and nothing else")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")
+    add("--precision", choices=PRECISIONS, default="auto", help="of the network; default auto")
+
+
+def add_file_memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         MEMORY_OPTION,
         type=memory_size,
         metavar="SIZE",
         help="what one image may take when it is read; default: half of what is free, and 800MB "
         "for a tiny file that claims to be a large image",
     )
-    add("--json", action="store_true", help="print one JSON object a file, and nothing else")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")
-    add("--precision", choices=PRECISIONS, default="auto", help="of the network; default auto")
 
 
 def add_web_arguments(parser: argparse.ArgumentParser) -> None:
@@ -233,6 +237,7 @@ def add_web_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-browser", action="store_true", help="only print the page's address")
     add("--checkpoint", type=given_path, metavar="FILE", help="weights; default: the task's own")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")
+    add_file_memory(parser)
     add(
         "--listen",
         metavar="ADDRESS",

@@ -77,10 +77,15 @@ def report_error(error: BaseException) -> int | None:
     return None
 
 
-def run_restore(args: argparse.Namespace) -> int:
+def set_environment(args: argparse.Namespace) -> None:
+    """Tells the libraries, before they are imported, of memory."""
     os.environ.setdefault("PILLOW_BLOCK_SIZE", "64m")  # smaller blocks of memory leave holes
     if args.file_memory:
         os.environ[MEMORY_VARIABLE] = str(args.file_memory)
+
+
+def run_restore(args: argparse.Namespace) -> int:
+    set_environment(args)
     if args.cluster:
         return run_on_cluster(args)
     from ..batch.outcome import Outcome
@@ -155,6 +160,7 @@ def report(outcome: Outcome, out: Path) -> None:
 
 
 def run_web(args: argparse.Namespace) -> int:
+    set_environment(args)
     from ..web.serve import serve
 
     return serve(args)

@@ -164,8 +164,12 @@ def restore_all(ray: Any, items: Sequence[Item], orders: Orders, pool: Pool) -> 
         **resources,
     )
     try:
-        for row in dataset.iter_rows():
-            yield Row(**json.loads(row["row"]))
+        # Not iter_rows: it waits for the next part before it gives one.
+        for batch in dataset.iter_batches(
+            batch_size=None, prefetch_batches=0, batch_format="pyarrow"
+        ):
+            for text in batch["row"].to_pylist():
+                yield Row(**json.loads(text))
     except ray.exceptions.RayError as error:
         raise ClusterError(
             f"the workers failed: {last_line(error)} All machines need the same devudp, and have "

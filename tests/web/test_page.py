@@ -176,6 +176,13 @@ def test_a_closed_tab_ends_the_work(browser: Any, address: str, place: Path) -> 
     assert not list(out.glob(".*")), "something half written"
 
 
+def test_a_port_that_is_taken_is_said(address: str, place: Path, capsys: Any) -> None:
+    port = address.rstrip("/").rsplit(":", 1)[1]
+    words = ["web", "--no-browser", "--out", str(place / "other"), "--port", port]
+    assert cli.main([*words, "--device", "cpu"]) == 1
+    assert f"port {port} is taken" in capsys.readouterr().err
+
+
 def test_others_need_a_password(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.delenv(PASSWORD, raising=False)
     monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115, PTH123
