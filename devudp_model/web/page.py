@@ -44,8 +44,9 @@ CLICK = """() => setTimeout(() => {{
 
 EMPTY = '<p class="empty">The restored photo appears here, before | after.</p>'
 
-SHOW_RESULT = """() => {
+SHOW_RESULT = """(...given) => {
   document.getElementById("result").scrollIntoView({block: "nearest", behavior: "smooth"});
+  return given;
 }"""
 """On a phone the result is below the controls."""
 
@@ -252,9 +253,9 @@ def make_page(page: Page) -> gr.Blocks:
             [files, chosen, *controls],
             [compared, thumbnails, found, chosen],
             show_progress_on=[compared],
+            js=SHOW_RESULT,
             **hidden,
         )
-        start.click(None, js=SHOW_RESULT, **hidden)
         stop.click(page.cancel, queue=False, **hidden)
         own.change(lambda on: gr.update(interactive=not on), own, exposure, queue=False, **hidden)
         for control in (strength, exposure, denoise):

@@ -145,6 +145,8 @@ def test_for_everybody(width: int, scheme: str, page: Any, place: Path) -> None:
     page.get_by_text("joint:").click()
     press(page, "Restore")
     page.locator(".compare img.after").wait_for()
+    top = page.evaluate("document.getElementById('result').getBoundingClientRect().top")
+    assert top < 900, "the result is out of sight"
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     found = axe.Axe().run(page).response["violations"]
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
