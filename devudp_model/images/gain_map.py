@@ -62,7 +62,7 @@ class GainMap:
 
     @property
     def namespaces(self) -> tuple[bytes, ...]:
-        """Names what stays true in the photograph's XMP: what Apple says. Android's is written anew."""
+        """Names what of the photograph's XMP stays: Apple's words. Android's are written anew."""
         return () if self.in_xmp else (b"HDRGainMap",)
 
 
