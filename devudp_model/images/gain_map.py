@@ -27,7 +27,7 @@ INDEX, ENTRIES = b"MPF\0", 0xB002
 
 JFIF, APP0, APP2, SCAN = b"JFIF\0", 0xE0, 0xE2, 0xDA
 
-MOST_BYTES, MOST_IMAGES, MOST_SEGMENTS = 2**25, 16, 1000
+MAX_BYTES, MAX_IMAGES, MAX_SEGMENTS = 2**25, 16, 1000
 
 DIRECTORY = re.compile(rb"</(\w+:)?RDF\s*>")
 
@@ -62,7 +62,7 @@ class GainMap:
 
     @property
     def namespaces(self) -> tuple[bytes, ...]:
-        """Names what of the photograph's XMP stays: Apple's words. Android's are written anew."""
+        """Names what stays true in the XMP: what Apple says. Android's is written anew."""
         return () if self.in_xmp else (b"HDRGainMap",)
 
 
@@ -77,7 +77,7 @@ class Segment(NamedTuple):
 def segments_of(file: BinaryIO) -> Iterator[Segment]:
     """Yields those before the pixels."""
     at = 2
-    for _ in range(MOST_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         file.seek(at)
         head = file.read(4)
         if len(head) < 4 or head[0] != 0xFF or head[1] == SCAN:
@@ -126,9 +126,9 @@ def _places(index: Segment) -> Iterator[tuple[int, int]]:
             tag, _, size, place = struct.unpack_from(f"{order}HHII", block, first + 2 + 12 * number)
             if tag != ENTRIES:
                 continue
-            for at in range(16, min(size, 16 * MOST_IMAGES), 16):
+            for at in range(16, min(size, 16 * MAX_IMAGES), 16):
                 _, length, offset = struct.unpack_from(f"{order}III", block, place + at)
-                if 0 < length <= MOST_BYTES and offset:
+                if 0 < length <= MAX_BYTES and offset:
                     yield index.at + len(INDEX) + offset, length
     except struct.error:  # damaged
         return

@@ -33,7 +33,7 @@ OF_PNG = {
 
 DATE, SIGNIFICANT = b"tIME", b"sBIT"
 
-MOST_BYTES = 2**20
+MAX_BYTES = 2**20
 """Of a chunk that is carried."""
 
 OF_WEBP = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF"}
@@ -89,7 +89,7 @@ def further_chunks(file: BinaryIO) -> tuple[tuple[tuple[bytes, bytes], ...], tup
     PNG's own rule (the last letter of the name is a small one); and the names of those that are
     not."""
     carried, lost = [], []
-    for name, data in png.chunks(file, MOST_BYTES):
+    for name, data in png.chunks(file, MAX_BYTES):
         if name in OF_PNG:
             continue
         safe = name == DATE or name[3] & 0x20
@@ -109,7 +109,7 @@ def said_of_webp(file: BinaryIO) -> tuple[str, ...]:
     """Returns what is lost of a WebP file's chunks, in words."""
     names, at = [], 12
     end = file.seek(0, 2)
-    while at + 8 <= end and len(names) < png.MOST_CHUNKS:
+    while at + 8 <= end and len(names) < png.MAX_CHUNKS:
         file.seek(at)
         head = file.read(8)
         names.append(head[:4])
