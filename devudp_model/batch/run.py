@@ -22,7 +22,7 @@ from ..restoring.progress import ImageProgress
 from ..system import interrupts
 from ..system.atomic import discard_leftovers
 from .outcome import Outcome
-from .pipeline import Passage, Pipeline
+from .pipeline import InFlight, Pipeline
 from .plan import AnyJob
 from .restore_files import ImageFiles
 from .side_by_side import SideBySide
@@ -40,7 +40,7 @@ LONG_SECONDS, LARGE_PIXELS = 60, 4e6
 class Kind(Protocol):
     """Does jobs of one kind: reads and writes in threads, works in the one that calls."""
 
-    def read(self, job: Any, reserve: Callable[[int], None]) -> Any:
+    def read(self, job: Any, on_size_known: Callable[[int], None]) -> Any:
         """Returns what the work needs; None if the result is there already. See `Pipeline`."""
 
     def work(self, job: Any, read: Any, progress: ImageProgress) -> tuple[Any, Choice | None]:
@@ -82,7 +82,7 @@ def run(
     progress = ImageProgress(show, forecast=say_if_long if full_size else None)
     line = Pipeline(
         jobs,
-        lambda job, reserve: kinds[type(job)].read(job, reserve),
+        lambda job, on_size_known: kinds[type(job)].read(job, on_size_known),
         lambda job, result: kinds[type(job)].write(job, result),
         log,
     )
@@ -119,14 +119,14 @@ def worked_on(
     kinds: Mapping[type, Kind],
     progress: ImageProgress,
     bar: tqdm,
-) -> Iterator[Passage[Any]]:
+) -> Iterator[InFlight[Any]]:
     """Gives every job in its turn, once it is worked on: small images beside each other.
 
     Args:
         apart: kinds that have such images.
     """
 
-    def work_apart(each: Passage[Any]) -> None:
+    def work_apart(each: InFlight[Any]) -> None:
         kind = apart[type(each.job)].for_other_thread()
         each.result, each.found = kind.work(each.job, each.read, ImageProgress(lambda images: None))
 
@@ -158,7 +158,7 @@ def say_if_long(seconds: float, pixels: float) -> bool:
     if long:
         log.info(
             "This image will take about %d minutes (%.0f megapixels to work through). With "
-            "--working-size 2MP a smaller copy is restored and the change brought to the full "
+            "--working-size 2MP a smaller copy is restored and the change applied at the full "
             "size: many times faster, but the finest detail is not restored.",
             round(seconds / 60),
             pixels / 1e6,

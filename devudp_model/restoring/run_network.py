@@ -102,7 +102,7 @@ def network_input(
 
     in_bands(copy, image)
 
-    def room(shape: torch.Size) -> AnyImage:
+    def allocate(shape: torch.Size) -> AnyImage:
         return new_image(shape, network.device, left)[0]
 
     for scale in scales:
@@ -112,5 +112,5 @@ def network_input(
             output, rest = new_image(small.shape, network.device, less_bytes(left, small))
             return own(small, memory=rest, out=output, check=own is not network)
 
-        coarse_to_fine(where_blurred(run), given, (scale,), room)
+        coarse_to_fine(where_blurred(run), given, (scale,), allocate)
     return given, left

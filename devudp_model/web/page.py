@@ -13,7 +13,7 @@ import gradio as gr
 
 from ..images.formats import SUFFIXES
 from ..restoring.auto import AUTO
-from ..restoring.tasks import MOST_DENOISE, ROWS
+from ..restoring.tasks import MAX_DENOISE, ROWS
 from ..system.untrusted import printable
 from ..task_weights import Weights
 from .compare import FITTED, FULL, view
@@ -40,6 +40,15 @@ CLICK = """() => setTimeout(() => {{
   (place.closest("a") || place.querySelector("a, button") || place).click();
 }}, 100)"""
 """Presses a hidden button once its file is there."""
+
+
+EMPTY = '<p class="empty">The restored photo appears here, before | after.</p>'
+
+SHOW_RESULT = """(...given) => {
+  document.getElementById("result").scrollIntoView({block: "nearest", behavior: "smooth"});
+  return given;
+}"""
+"""On a phone the result is below the controls."""
 
 
 class Page:
@@ -132,9 +141,9 @@ class Page:
         return self.shown(self.session(request).photos.get(Path(chosen or "")), size)
 
     def shown(self, photo: Photo | None, size: str) -> str:
-        """The view of a photo; empty without one."""
+        """The view of a photo; without one, a line that says so."""
         if photo is None or photo.before is None or photo.after is None:
-            return ""
+            return EMPTY
         return view(photo.source.name, photo.before, photo.after, size)
 
     def cancel(self, request: gr.Request) -> None:
@@ -219,10 +228,10 @@ def make_page(page: Page) -> gr.Blocks:
                 exposure = gr.Slider(
                     0, 1, 1, step=0.05, label="Exposure", info=EXPOSURE, interactive=False
                 )
-                denoise = gr.Slider(0, MOST_DENOISE, 1, step=0.05, label="Denoise", info=DENOISE)
+                denoise = gr.Slider(0, MAX_DENOISE, 1, step=0.05, label="Denoise", info=DENOISE)
             with gr.Column(scale=3, min_width=320):
                 size = gr.Radio([FITTED, FULL], value=FITTED, label="Size", container=False)
-                compared = gr.HTML(label="Before and after")
+                compared = gr.HTML(EMPTY, label="Before and after", elem_id="result")
                 found = gr.Markdown(elem_classes="devudp-note")
                 thumbnails = gr.Gallery(
                     label="Restored photos",
@@ -244,6 +253,7 @@ def make_page(page: Page) -> gr.Blocks:
             [files, chosen, *controls],
             [compared, thumbnails, found, chosen],
             show_progress_on=[compared],
+            js=SHOW_RESULT,
             **hidden,
         )
         stop.click(page.cancel, queue=False, **hidden)
