@@ -38,7 +38,7 @@ def speed_large(plan: Plan) -> list[Table]:
 
 
 def speed_table(title: str, plan: Plan, sizes: list[Size], *, with_textbook: bool) -> Table:
-    """A call of `restore` over its convolutions' own time, and a textbook version over it."""
+    """Compares a call of `restore` with its bare convolutions, and with plain PyTorch."""
     net, device = plan.net(), plan.device
     rows: list[list[Cell]] = []
     for height, width in sizes:

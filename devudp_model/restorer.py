@@ -47,7 +47,7 @@ class Restorer:
         bright = restorer(read_image("photo.jpg").pixels)
         print(restorer.reason)
 
-    Where memory runs out, it tries again with less.
+    Where memory runs out, it retries with a smaller budget.
 
     Args:
         checkpoint: weights for all tasks: a file, or loaded. None for each task's own, which are

@@ -9,7 +9,7 @@ from ..devudp_model.restoring.auto import AUTO
 from ..devudp_model.restoring.options import STATISTICS, Options, Statistics
 from ..devudp_model.restoring.tasks import (
     DEFAULT_TASK,
-    MOST_DENOISE,
+    MAX_DENOISE,
     ROWS,
     TASK_SPECS,
     TASKS,
@@ -94,7 +94,7 @@ def denoise_input() -> io.Float.Input:
         "denoise",
         "How much noise to remove, and with it fine detail. 1: as much as the task usually "
         f"removes. 0: none. 2: as smooth as the network makes it. No effect on the task {SMOOTH}.",
-        most=MOST_DENOISE,
+        most=MAX_DENOISE,
         optional=True,
     )
 

@@ -68,7 +68,7 @@ class DEvUDPRestoreVideo(ChecksCheckpoint, io.ComfyNode):
         return make(
             io.Schema,
             node_id="DEvUDPRestoreVideo",
-            display_name="DEvUDP Restore Video: deblur, dark",
+            display_name="DEvUDP Restore Video: deblur, dark, exposure",
             category=CATEGORY,
             description=(
                 "Removes blur from a video and corrects its exposure. The frames of a scene are "

@@ -18,7 +18,7 @@ from ..devudp_model.restoring.content import Region
 PROBES = 64
 """Pixels of the tile that are compared before anything is compared in full."""
 
-MOST_CANDIDATES = 256
+MAX_CANDIDATES = 256
 """A tile that may lie at more places than this is flat or repeats; any of them will do."""
 
 
@@ -82,8 +82,8 @@ def find_in_image(tile: Tensor, image: Tensor) -> tuple[int, int] | None:
             break
     places = possible.nonzero()
     # Of many places the middle ones first: there the image's borders, which matter, are far away.
-    first = max(len(places) - MOST_CANDIDATES, 0) // 2
-    for top, left in places[first : first + MOST_CANDIDATES].tolist():
+    first = max(len(places) - MAX_CANDIDATES, 0) // 2
+    for top, left in places[first : first + MAX_CANDIDATES].tolist():
         if lies_at(tile, image, top, left):
             return top, left
     return None

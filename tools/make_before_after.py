@@ -37,7 +37,7 @@ class Pair(NamedTuple):
 
 PAIRS = {
     "night": Pair("prudential-lossless.png", "low light", (190, 250)),
-    "shaken": Pair("blur_05.png", "deblur", (150, 120)),
+    "shaken": Pair("blur_05.png", "deblur", (560, 310)),
     "both": Pair("dog-lossless.png", "joint", (130, 130), seed=3),
 }
 

@@ -38,7 +38,8 @@ DEMO_NOTE = (
 
 def fix(image: str = BAD) -> Graph:
     graph = Graph(
-        "Choose your photo in **Your photo** and press **Run**.\n\n"
+        "Choose your photo in **Your photo** and press **Run**. The result is saved in ComfyUI's "
+        "folder *output/devudp*. Move the pointer over the image on **Restore** to compare.\n\n"
         "**task**: *auto* measures the photo, does what it needs, and shows on the node what it "
         "did; a good photo stays as it is. Or choose yourself: *joint* for dark **and** blurred, "
         "*low light* for dark, *deblur* for blurred. Result too strong? Lower *strength*.\n\n"

@@ -40,7 +40,7 @@ FOR_DOCS: dict[str, tuple[str, list[str]]] = {
 """What is cut out of a workflow's screenshot: these nodes."""
 
 THUMBNAIL = (512, 384)
-WIDEST, MOST_BYTES = 1600, 250_000
+WIDEST, MAX_BYTES = 1600, 250_000
 """Of images in help pages."""
 
 CUT_OUT = {"Fix a photo, then enlarge it", "Measure how well a photo was fixed"}
@@ -210,11 +210,11 @@ def crop(shot: Path, boxes: Sequence[Sequence[float]], around: int = 28) -> Imag
 
 
 def keep(image: Image.Image, target: Path) -> None:
-    """A JPEG of at most MOST_BYTES."""
+    """A JPEG of at most MAX_BYTES."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for quality in range(92, 40, -4):
         image.save(target, quality=quality, optimize=True)
-        if target.stat().st_size <= MOST_BYTES:
+        if target.stat().st_size <= MAX_BYTES:
             return
 
 

@@ -83,7 +83,8 @@ class Graph:
         self.extra: dict[str, Any] = {}
         if note:
             self.add("MarkdownNote", at, "How to", [note], size=size)
-            self.nodes[0].update(color="#432", bgcolor="#653")
+            # Black as in ComfyUI's own: Nodes 2.0 writes in grey, hard to read on other colours.
+            self.nodes[0].update(color="#222", bgcolor="#000")
 
     def add(
         self,

@@ -12,7 +12,7 @@ from ..images.raster import ImageError
 from ..restoring.auto import Choice
 from ..system.memory import is_out_of_memory
 from ..videos.pyav import VideoError
-from .pipeline import Passage
+from .pipeline import InFlight
 
 HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """A disk that is full or read-only now is so for the next image too."""
@@ -42,7 +42,7 @@ class Outcome:
     choices: dict[Path, Choice] = field(default_factory=dict)
     hopeless: bool = False
 
-    def note(self, done: Passage[Any]) -> None:
+    def note(self, done: InFlight[Any]) -> None:
         """Counts a job, or notes why it failed."""
         source = done.job.source
         if done.error is not None:

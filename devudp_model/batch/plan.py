@@ -145,7 +145,7 @@ def expand_wildcards(paths: Iterable[Path]) -> list[Path]:
     """Windows' shells leave `*.jpg` to the program."""
     expanded = []
     for path in paths:
-        wild = any(sign in path.name for sign in "*?") and not path.exists()
+        wild = any(char in path.name for char in "*?") and not path.exists()
         expanded += sorted(path.parent.glob(path.name)) or [path] if wild else [path]
     return expanded
 

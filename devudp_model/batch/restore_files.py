@@ -69,7 +69,7 @@ class ImageFiles:
         self.overwrite, self.skip_existing = overwrite, skip_existing
         self.folder: tuple[Path, FrameRestorer] | None = None  # the last one
 
-    def read(self, job: Job, reserve: Callable[[int], None]) -> RasterImage | None:
+    def read(self, job: Job, on_size_known: Callable[[int], None]) -> RasterImage | None:
         """The image; None if its result is there already."""
         if self.skip_existing and job.target.exists():
             return None
@@ -77,7 +77,7 @@ class ImageFiles:
             refuse_existing(job.target)
             if job.sheet and not self.skip_existing:
                 refuse_existing(job.sheet)
-        image = read_stored(job.source, reserve)
+        image = read_stored(job.source, on_size_known)
         check_format(image, job.format)
         return image
 

@@ -122,7 +122,7 @@ class VideoFiles:
         self.restorer, self.mask = restorer, mask
         self.overwrite, self.skip_existing = overwrite, skip_existing
 
-    def read(self, job: VideoJob, reserve: Callable[[int], None]) -> Path | None:
+    def read(self, job: VideoJob, on_size_known: Callable[[int], None]) -> Path | None:
         """The file; None if its result is there already."""
         if self.skip_existing and job.target.exists():
             return None

@@ -37,7 +37,7 @@ LONG_SECONDS, LARGE_PIXELS = 60, 4e6
 class Kind(Protocol):
     """Does jobs of one kind: reads and writes in threads, works in the one that calls."""
 
-    def read(self, job: Any, reserve: Callable[[int], None]) -> Any:
+    def read(self, job: Any, on_size_known: Callable[[int], None]) -> Any:
         """Returns what the work needs; None if the result is there already. See `Pipeline`."""
 
     def work(self, job: Any, read: Any, progress: ImageProgress) -> tuple[Any, Choice | None]:
@@ -75,7 +75,7 @@ def run(
     progress = ImageProgress(show, forecast=say_if_long if full_size else None)
     line = Pipeline(
         jobs,
-        lambda job, reserve: kinds[type(job)].read(job, reserve),
+        lambda job, on_size_known: kinds[type(job)].read(job, on_size_known),
         lambda job, result: kinds[type(job)].write(job, result),
         log,
     )
@@ -107,7 +107,7 @@ def say_if_long(seconds: float, pixels: float) -> bool:
     if long:
         log.info(
             "This image will take about %d minutes (%.0f megapixels to work through). With "
-            "--working-size 2MP a smaller copy is restored and the change brought to the full "
+            "--working-size 2MP a smaller copy is restored and the change applied at the full "
             "size: many times faster, but the finest detail is not restored.",
             round(seconds / 60),
             pixels / 1e6,

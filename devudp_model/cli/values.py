@@ -9,12 +9,12 @@ from pathlib import Path
 
 from ..batch.shard import Shard
 from ..cluster.stores import is_address, stand_in
-from ..restoring.tasks import MOST_DENOISE
+from ..restoring.tasks import MAX_DENOISE
 
-LEAST_MEMORY = 10**6
+MIN_MEMORY = 10**6
 """A smaller limit is a number whose unit was forgotten."""
 
-LEAST_PIXELS = 10**4
+MIN_PIXELS = 10**4
 """And so is a smaller working size."""
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
@@ -52,7 +52,7 @@ def share(text: str, most: float = 1.0) -> float:
 
 def denoise_share(text: str) -> float:
     """A number from 0 to the largest `Options.denoise`."""
-    return share(text, MOST_DENOISE)
+    return share(text, MAX_DENOISE)
 
 
 def shard(text: str) -> Shard:
@@ -67,7 +67,7 @@ def pixel_count(text: str) -> int:
     """Pixels in `2MP`, `1.5mp`, `2000000`."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*(MP)?", text.strip().upper())
     pixels = round(float(match[1]) * (10**6 if match[2] else 1)) if match else 0
-    if pixels < LEAST_PIXELS:
+    if pixels < MIN_PIXELS:
         problem = f"is {pixels} pixels, too little" if match else "is no number of pixels"
         raise argparse.ArgumentTypeError(f"{text!r} {problem}: write it as 2MP")
     return pixels
@@ -77,7 +77,7 @@ def memory_size(text: str) -> int:
     """Bytes in `4GB`, `512M`, `1.5GiB`, `4000000000`."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([KMG]I?)?B?", text.strip().upper())
     size = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
-    if size < LEAST_MEMORY:
+    if size < MIN_MEMORY:
         problem = f"is {size} bytes, too little" if match else "is no size"
         raise argparse.ArgumentTypeError(f"{text!r} {problem}: write it as 4GB or 512MB")
     return size

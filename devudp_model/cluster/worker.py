@@ -213,13 +213,13 @@ class Carrier:
     def __init__(self, kind: Kind, brought: Mapping[Path, Brought]):
         self.kind, self.brought = kind, brought
 
-    def read(self, job: Any, reserve: Callable[[int], None]) -> Any:
+    def read(self, job: Any, on_size_known: Callable[[int], None]) -> Any:
         """Reads a job's file once it is here."""
         each = self.brought[job.source]
 
         def wait(nbytes: int) -> None:
             with clock(each, -1):  # waiting for memory is not reading
-                reserve(nbytes)
+                on_size_known(nbytes)
 
         with clock(each):
             each.fetch()

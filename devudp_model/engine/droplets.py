@@ -142,7 +142,7 @@ class Droplets:
         self.max_count = max(int(MAX_SHARE * pixels), CELL * CELL)
         self.count, self.lock = 0, threading.Lock()
         # For each frame row, column and value of every pixel beyond the limit, 4 bytes each: in one
-        # block, as small tensors between the strips' large ones would leave holes in the memory.
+        # block, as small tensors between the strips' large ones would fragment the heap.
         self.found: dict[int, bytearray] = {}
 
     def look(self, frame: int, start: int, rows: Tensor) -> None:

@@ -23,7 +23,7 @@ SHORT, LONG = 3, 4
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 """Bytes of a value, by the types of a directory's entries."""
 
-MOST_ENTRIES = 1000
+MAX_ENTRIES = 1000
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Block:
 
     def entries(self, directory: int) -> Iterator[Entry]:
         """Those of the directory at `directory`, as far as they lie in the block."""
-        for number in range(min(self.number(directory, 2), MOST_ENTRIES)):
+        for number in range(min(self.number(directory, 2), MAX_ENTRIES)):
             at = directory + 2 + 12 * number
             if at + 12 > len(self.content):
                 return
@@ -198,7 +198,7 @@ def _cut_thumbnail(block: Block) -> None:
     if not second or second + 2 > len(block.content):
         return
     count = block.number(second, 2)
-    if count > MOST_ENTRIES:
+    if count > MAX_ENTRIES:
         return
     freed = [(second, second + 2 + 12 * count + 4)]
     freed += [(e.place, e.place + e.size) for e in block.entries(second) if e.size > 4]

@@ -139,7 +139,7 @@ def read(path: Path, kind: str, layout: str = "") -> HighBitDepthPixels:
     if pixels.dtype.kind == "f":
         if not np.isfinite(pixels).all():
             raise HighBitDepthError(
-                "has values that are infinite or no numbers. Replace them, for instance by 0."
+                "has pixels that are NaN or infinite. Replace them, for instance by 0."
             )
         pixels = pixels.astype(np.float32, copy=False)
     elif pixels.dtype not in (np.uint8, np.uint16):

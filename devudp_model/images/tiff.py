@@ -34,13 +34,13 @@ NUMBERS = {
 }  # fmt: skip
 """Whole numbers, by the types of a directory's entries."""
 
-MOST_TAGS = 4096
+MAX_TAGS = 4096
 """A directory with more is damaged."""
 
-MOST_RAW_IMAGES = 16
+MAX_RAW_IMAGES = 16
 """Previews and the like in a raw file."""
 
-MOST_PAGES = 1000
+MAX_PAGES = 1000
 """No more are counted: it takes time, and one too many is enough."""
 
 COMPRESSIONS = {
@@ -55,11 +55,11 @@ class TiffError(ValueError):
 
 
 def count_pages(file: BinaryIO) -> int:
-    """Counts the full images in the file, up to `MOST_PAGES`; small versions do not count."""
+    """Counts the full images in the file, up to `MAX_PAGES`; small versions do not count."""
     seen: set[int] = set()
     full = 0
     for offset, tags in _directories(file, (SUBFILE,)):
-        if offset in seen or full > MOST_PAGES:
+        if offset in seen or full > MAX_PAGES:
             break
         seen.add(offset)
         full += not tags.get(SUBFILE, (0,))[0] & 1
@@ -87,8 +87,8 @@ def check_not_cut_off(file: BinaryIO, size: int) -> None:
     Raises:
         TiffError: the end is missing.
     """
-    for _, tags in itertools.islice(_directories(file, _LAYOUT), MOST_RAW_IMAGES):
-        for place in (0, *tags.get(SUB_DIRECTORIES, ())[:MOST_RAW_IMAGES]):
+    for _, tags in itertools.islice(_directories(file, _LAYOUT), MAX_RAW_IMAGES):
+        for place in (0, *tags.get(SUB_DIRECTORIES, ())[:MAX_RAW_IMAGES]):
             inner = next(_directories(file, _LAYOUT, place))[1] if place else tags
             for starts, sizes in ((STRIP_OFFSETS, STRIP_SIZES), (TILE_OFFSETS, TILE_SIZES)):
                 pairs = zip(inner.get(starts, ()), inner.get(sizes, ()), strict=False)
@@ -118,7 +118,7 @@ def _directories(
     while offset:
         file.seek(offset)
         count = int.from_bytes(file.read(8 if big else 2), order)
-        content = file.read(count * entry) if count <= MOST_TAGS else b""
+        content = file.read(count * entry) if count <= MAX_TAGS else b""
         following = file.read(wide)
         tags = {}
         for at in range(0, len(content) - entry + 1, entry):

@@ -27,8 +27,8 @@ from ..ops.degrade import to_linear
 from ..ops.dtypes import to_unit
 from .blur import blur_score, is_moved
 from .content import content_of
-from .exposure import every
-from .first_look import LEAST_PIXELS, Look, look_at, telling_frames
+from .exposure import sampling_stride
+from .first_look import MIN_PIXELS, Look, look_at, telling_frames
 from .options import Options
 from .tasks import Task
 from .validate import is_flat, is_one_colour
@@ -58,7 +58,7 @@ ECHO = (0.19, 0.27)
 HALF = 0.55
 """Steepness up to which an echo counts: a ghost takes about half of each step."""
 
-LEAST_SHARE = 0.25
+MIN_SHARE = 0.25
 """Of darkness or blur: weaker ones are left alone, as an image that is fine must stay as it is."""
 
 VERY = 0.01
@@ -139,7 +139,9 @@ def choose(image: Tensor) -> Choice:
             return unchanged("nothing is to be seen", Look(0, 0, 0, 1, 1, 0, 0, 1, 0, False, False))
         image, weights = content.image, content.weights
         if is_flat(image):
-            light = float(to_linear(to_unit(sampled(image, every(*image.shape[2:])))).mean())
+            light = float(
+                to_linear(to_unit(sampled(image, sampling_stride(*image.shape[2:])))).mean()
+            )
             look = Look(light, light, 0, 1, 1, 0, 0, 1, 0, False, False)
             plain = is_one_colour(image)
             return unchanged("a single colour" if plain else without_information(look), look)
@@ -150,7 +152,7 @@ def choose(image: Tensor) -> Choice:
             if not is_flat(frame)
         ]
     telling = telling_frames(looks)
-    small = min(image.shape[-2:]) < LEAST_PIXELS
+    small = min(image.shape[-2:]) < MIN_PIXELS
     return decide(median_of([looks[i] for i in telling] or looks), bool(telling), small)
 
 
@@ -188,7 +190,7 @@ def darkness_of(look: Look, blurred: bool) -> float:
 
 def is_dim(look: Look) -> bool:
     """True if the mean is that of a dark image, with bright lights or without."""
-    return share_below(look.light, *DARK, logarithmic=True) >= LEAST_SHARE
+    return share_below(look.light, *DARK, logarithmic=True) >= MIN_SHARE
 
 
 def blur_of(look: Look) -> float:
@@ -212,9 +214,9 @@ def decide(look: Look, telling: bool = True, small: bool = False) -> Choice:
     if not telling:
         return unchanged(without_information(look), look)
     blur = 0.0 if small else blur_of(look)
-    blurred = blur >= LEAST_SHARE
+    blurred = blur >= MIN_SHARE
     darkness = darkness_of(look, blurred)
-    dark = darkness >= LEAST_SHARE
+    dark = darkness >= MIN_SHARE
     task: Task | None = None
     strength, exposure = 0.0, 0.0
     if dark and blurred:

@@ -53,7 +53,7 @@ class Affine(NamedTuple):
         return x * self.gain + self.offset
 
 
-class Match(NamedTuple):
+class ImageStats(NamedTuple):
     """Holds what a task takes from whole images; with it, everything else is local.
 
     Attributes:
@@ -81,19 +81,19 @@ def match(
     *,
     noise: Tensor | float = 0.0,
     curve: Curve | None = None,
-) -> Match:
+) -> ImageStats:
     """Measures what the tasks take from whole images.
 
     Args:
         image, output: mean and variance of the input and of the model's image (1,C,1,1), over
             the pixels of one image, or of all images of a batch that share their statistics.
         exposure: 0 for the input's exposure, 1 for the model's, or between.
-        detail, curve: see `Match`.
+        detail, curve: see `ImageStats`.
         noise: variance of the input's noise (1,C,1,1).
     """
     floor = (DETAIL_FLOOR * image.var + NOISE_FLOOR * noise).clamp(min=GREY_LEVEL**2)
     exposed = None if exposure == 1 else exposure_match(image, output)
-    return Match(exposed, floor, detail, curve=curve, share=exposure)
+    return ImageStats(exposed, floor, detail, curve=curve, share=exposure)
 
 
 def both_moments(
@@ -126,7 +126,7 @@ def exposure_match(image: Moments, output: Moments) -> Affine:
     return Affine(gain, image.mean - gain * output.mean)
 
 
-def expose(output: Tensor, matched: Match) -> Tensor:
+def expose(output: Tensor, matched: ImageStats) -> Tensor:
     """`output` (B,C,H,W) with the exposure asked for: the input's, the scene's, or between."""
     toned = output if matched.curve is None else matched.curve(output)
     if matched.exposure is None:
@@ -158,7 +158,7 @@ def apply_task(
     image: Tensor,
     output: Tensor,
     task: Task,
-    matched: Match,
+    matched: ImageStats,
     *,
     strength: float = 1.0,
     mask: Tensor | None = None,
@@ -226,7 +226,7 @@ class RowsToReplace:
 def compose_in_bands(
     image: Tensor,
     output: AnyImage,
-    matched: Match,
+    matched: ImageStats,
     task: Task,
     strength: float,
     mask: Tensor | None,

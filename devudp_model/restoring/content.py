@@ -41,10 +41,10 @@ its colour is below this share of that of the photograph behind them, ..."""
 RINGING_MOST, RINGING_SHARE = 20 / 255, 0.05
 """... and at most this share of their pixels is farther from it."""
 
-LEAST_CONTENT = 32
+MIN_CONTENT = 32
 """Pixels of a side, and ..."""
 
-LEAST_SHARE = 0.2
+MIN_SHARE = 0.2
 """... share of the image's side that are left within a frame; else it is none."""
 
 NESTED = 4
@@ -209,7 +209,7 @@ def within_frames(colour: Tensor) -> Region:
 def within_frame(colour: Tensor) -> Region:
     """The region of B,C,H,W within its outermost frame."""
     height, width = colour.shape[2:]
-    if min(height, width) < LEAST_CONTENT:
+    if min(height, width) < MIN_CONTENT:
         return Region(0, height, 0, width)
     sides = [Side(colour, vertical, far) for vertical in (True, False) for far in (False, True)]
     rough = [side.uniform() for side in sides]
@@ -225,7 +225,7 @@ def within_frame(colour: Tensor) -> Region:
 
 def enough(size: int, taken: int) -> bool:
     """True if an image's side has enough left within a frame."""
-    return size - taken >= max(LEAST_CONTENT, LEAST_SHARE * size)
+    return size - taken >= max(MIN_CONTENT, MIN_SHARE * size)
 
 
 class Side:

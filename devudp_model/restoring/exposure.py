@@ -55,11 +55,11 @@ SAMPLED_PIXELS = 2**16
 MIN_TONE, MAX_TONE = 0.6, 4.0
 """Smallest and largest exponent of the curve."""
 
-BLACK, LEAST_HELD = 0.06, 0.4
+BLACK, MIN_HELD = 0.06, 0.4
 """Black places come down to the first, but in scenes that are not dark at most to this share of
 what they are in the model's image."""
 
-LEAST_BLACK, MOST_BLACK = 0.004, 0.8
+MIN_BLACK, MAX_BLACK = 0.004, 0.8
 """Limits of that level in the model's image."""
 
 NO_INFORMATION = 4 / 255
@@ -79,7 +79,7 @@ above the black places, the curve is steep."""
 KEPT = 0.4
 """This share of the levels above black, the brightest, is left as it is."""
 
-MOST_COLOUR_GAIN, COLOUR_QUANTILES = 6.0, (0.02, 0.995)
+MAX_COLOUR_GAIN, COLOUR_QUANTILES = 6.0, (0.02, 0.995)
 """A channel gets at most so many times the contrast, beside the strongest, that it has in the
 input's linear light between these quantiles."""
 
@@ -90,14 +90,14 @@ HALF_LEVEL = 0.5 / 255 / 12.92
 """In linear light; less contrast is rounding."""
 
 
-def every(height: int, width: int) -> int:
+def sampling_stride(height: int, width: int) -> int:
     """Every N-th row and column leave about `SAMPLED_PIXELS` pixels."""
     return max(math.isqrt(height * width // SAMPLED_PIXELS), 1)
 
 
 def has_lights(image: Tensor, weights: Tensor | None = None) -> float:
     """0 to 1: whether something in B,C,H,W is as bright as a lamp, of what is visible."""
-    step = every(*image.shape[2:])
+    step = sampling_stride(*image.shape[2:])
     brightest = to_unit(image[..., ::step, ::step]).amax(1).flatten()
     if weights is not None:
         seen = to_unit(weights[..., ::step, ::step]).flatten() > 0
@@ -194,7 +194,7 @@ def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -
     gain = channel_gain(source.means)
     black, noise = (x[places].median(0).values for x in output)
     black = black + between(predicted, NIGHT[0], DARK_SCENE[1], NOISE_HELD, 0.0) * noise
-    black = (gain * black).clamp(LEAST_BLACK, MOST_BLACK)
+    black = (gain * black).clamp(MIN_BLACK, MAX_BLACK)
     mean = target_mean(predicted, lights, float(grey.mean()))
     low, high = MIN_TONE if mean >= USUAL_MEAN else 1.0, MAX_TONE
     gain, black = gain.view(1, 3, 1, 1), black.view(1, 3, 1, 1)
@@ -214,8 +214,8 @@ def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -
 
 
 def hold(black: Tensor, held: Tensor, predicted: float) -> Tensor:
-    """Returns the level for black places: `held`, if that is lower; but see `LEAST_HELD`."""
-    least = between(predicted, *DARK_SCENE, 0.0, LEAST_HELD) * black
+    """Returns the level for black places: `held`, if that is lower; but see `MIN_HELD`."""
+    least = between(predicted, *DARK_SCENE, 0.0, MIN_HELD) * black
     return torch.minimum(torch.maximum(held, least), black)
 
 
@@ -228,7 +228,7 @@ def channel_gain(source: Tensor) -> Tensor:
     low, high = torch.quantile(light[: 2**22], torch.tensor(COLOUR_QUANTILES), dim=0)
     found = (high - low - HALF_LEVEL).clamp(min=0)
     contrast = found / found.max().clamp(min=HALF_LEVEL)
-    return (contrast * MOST_COLOUR_GAIN).clamp(max=1) ** (1 / 2.2)
+    return (contrast * MAX_COLOUR_GAIN).clamp(max=1) ** (1 / 2.2)
 
 
 def black_limit(grey: Tensor, predicted: float) -> float:

@@ -18,11 +18,11 @@ from ..ops.filters import noise_variance
 from .blur import FAR, measure_blur, quantile
 from .coarse_to_fine import shrink
 
-MOST_PIXELS = 1280
+MAX_PIXELS = 1280
 """Of the long side. Blur that cannot be seen at this size need not be removed, and the finest
 pixels of large photographs are soft by themselves (demosaicing, JPEG)."""
 
-LEAST_PIXELS = 32
+MIN_PIXELS = 32
 """Of the short side: below, there are too few edges to tell blur, too few blocks to tell noise."""
 
 BRIGHTEST = 0.999
@@ -37,7 +37,7 @@ BLOCK = 8
 """Pixels of the side of the blocks whose medians are compared: what is left of noise, single stars
 and hot pixels in them is little."""
 
-LEAST_RANGE = 2 / 255
+MIN_RANGE = 2 / 255
 """Nearly all of the blocks' medians lie within this range: no more than rounding and a lens' own
 falling off make of a lens cap."""
 
@@ -101,10 +101,10 @@ def look_at(image: Tensor, weights: Tensor | None = None) -> Look:
     hidden = None if seen is None else (seen < 1).float()
     blur = measure_blur(grey, hidden)
     spread, alike = blocks_of(grey)
-    telling = spread >= NOISE_RANGE or (spread >= LEAST_RANGE and alike >= ALIKE)
+    telling = spread >= NOISE_RANGE or (spread >= MIN_RANGE and alike >= ALIKE)
     telling = telling or strokes_of(grey, noise) >= STROKES
     drawn = blur.steepness >= DRAWN_STEEPNESS and same_share(image) >= DRAWN_SHARE
-    small = min(grey.shape[-2:]) < LEAST_PIXELS
+    small = min(grey.shape[-2:]) < MIN_PIXELS
     return Look(light, lights, noise, *blur, spread, telling or small, drawn)
 
 
@@ -117,7 +117,7 @@ def lights_of(linear: Tensor) -> float:
 
 def made_small(image: Tensor) -> Tensor:
     """1,C,H,W to float32 in [0, 1], made smaller by a whole number if it is large."""
-    scale = -(-max(image.shape[-2:]) // MOST_PIXELS)
+    scale = -(-max(image.shape[-2:]) // MAX_PIXELS)
     height, width = (-(-size // scale) for size in image.shape[-2:])
     small = torch.empty(1, image.shape[1], height, width, device=image.device)
 

@@ -17,7 +17,7 @@ from ..bands.workers import working
 from ..engine.network import Network
 from ..network.generator import STRIDE, Generator
 from ..ops.dtypes import from_unit, to_unit
-from .compose import Affine, Match, compose_in_bands, reach
+from .compose import Affine, ImageStats, compose_in_bands, reach
 from .content import Region, content_of, fill_in_place, is_opaque, whole
 from .options import Options
 from .restoration import make_network, match_images, output_room, restore
@@ -55,7 +55,7 @@ class FrozenRestorer(nn.Module):
     """
 
     network: Network[Generator]
-    matched: Match
+    matched: ImageStats
     given: Tensor
     region: Region
 
@@ -165,7 +165,7 @@ class FrozenRestorer(nn.Module):
         return restored
 
 
-def moved(matched: Match, fn: Callable[[Tensor], Tensor]) -> Match:
+def moved(matched: ImageStats, fn: Callable[[Tensor], Tensor]) -> ImageStats:
     """`matched` with its tensors moved."""
     exposure, curve = matched.exposure, matched.curve
     return matched._replace(

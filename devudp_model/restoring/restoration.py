@@ -23,7 +23,7 @@ from ..engine.whole import fits_whole
 from ..network.generator import Generator
 from ..ops.dtypes import to_colour
 from ..ops.filters import noise_variance
-from .compose import Match, both_moments, compose_in_bands, is_bounded, match
+from .compose import ImageStats, both_moments, compose_in_bands, is_bounded, match
 from .content import Content, content_of, fill_in_place, keep_hidden, show_whole
 from .exposure import scene_curve
 from .facts import Model, facts_of, generator_of
@@ -150,7 +150,7 @@ def match_images(
     network: Network[Generator],
     weights: Tensor | None = None,
     scene_of: Tensor | None = None,
-) -> Match:
+) -> ImageStats:
     """Measures what a task takes from whole images, B,C,H,W in [0, 1] and B,3,H,W.
 
     Args:
@@ -169,8 +169,8 @@ def match_images(
         )
     if exposure == 1 and not detail:  # nothing else is taken
         floor = torch.zeros(1, 3, 1, 1, device=output.device)
-        return Match(None, floor, bounded=bounded, curve=curve)
-    taken, made = both_moments(image, output, weights)
+        return ImageStats(None, floor, bounded=bounded, curve=curve)
+    input_moments, output_moments = both_moments(image, output, weights)
     noise = noise_variance(image[:, :3], weights).to(output.device) if detail else 0.0
-    matched = match(taken, made, exposure, detail, noise=noise, curve=curve)
+    matched = match(input_moments, output_moments, exposure, detail, noise=noise, curve=curve)
     return matched._replace(bounded=bounded)

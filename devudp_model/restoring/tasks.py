@@ -19,7 +19,7 @@ Task = str
 Degradation = Literal["blur", "darkness"]
 """Of photos; noise comes with each."""
 
-MOST_DENOISE = 2.0
+MAX_DENOISE = 2.0
 """The largest `Options.denoise`: all detail is the model's."""
 
 

@@ -19,7 +19,7 @@ LOOKED_AT = 4
 """Frames whose side data are read: in PyAV a frame that was asked for them stays in memory until
 Python looks for circles."""
 
-MOST_FAILURES = 50
+MAX_FAILURES = 50
 """Times in a row that a file cannot be read on, until it counts as ended."""
 
 
@@ -76,7 +76,7 @@ class VideoReader:
     def packets(self, streams: list[Any]) -> Iterator[Any]:
         """Gives packets to the end, also past what cannot be read."""
         failures = 0
-        while failures < MOST_FAILURES:
+        while failures < MAX_FAILURES:
             try:
                 for packet in self.container.demux(streams):
                     failures = 0

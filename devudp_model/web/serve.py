@@ -58,7 +58,7 @@ def serve(args: argparse.Namespace) -> int:
                 f"port {args.port} is taken, perhaps by a page that still runs. Choose another "
                 "with --port, or leave it out."
             ) from error
-        print(f"The page is at {blocks.local_url} (end it with Ctrl-C).", flush=True)
+        print(f"The page is at {blocks.local_url} (stop it with Ctrl-C).", flush=True)
         try:
             blocks.block_thread()
         finally:

@@ -122,7 +122,7 @@ def test_parts_hold_every_file_once(count: int, workers: int) -> None:
     wanted = [Item(str(number), "x") for number in range(count)]
     parts = [json.loads(part["items"]) for part in parts_of(wanted, workers)]
     assert [item["source"] for part in parts for item in part] == [w.source for w in wanted]
-    assert max(map(len, parts)) <= run.LARGEST_PART
+    assert max(map(len, parts)) <= run.MAX_PART
     assert len(parts) >= min(count, workers * run.PARTS_EACH)
 
 

@@ -191,7 +191,7 @@ def test_directories_in_a_circle(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(ImageError, match=r"a\.png is no regular file.*Copy its content"):
+    with pytest.raises(ImageError, match=r"a\.png is not a regular file.*Copy its content"):
         read_image(tmp_path / "a.png")
 
 

@@ -135,7 +135,7 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal.
 
     Raises:
-        UntrustedFileError: it is no regular file.
+        UntrustedFileError: it is not a regular file.
         OSError: it cannot be read.
     """
     inside = split(path)

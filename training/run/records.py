@@ -58,7 +58,7 @@ def read_text(path: Path) -> str:
     """A text file's content; bytes that are not UTF-8 become question marks.
 
     Raises:
-        UntrustedFileError: it is no regular file.
+        UntrustedFileError: it is not a regular file.
         OSError: it cannot be read.
     """
     check_regular(path)
