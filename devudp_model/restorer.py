@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import replace
 from itertools import groupby, islice, tee
 from typing import Protocol, overload
@@ -84,6 +85,17 @@ class Restorer:
         self.weights = weights_of(checkpoint, device)
         self.memory, self.limit = memory or TORCH, options.memory
         self.choices: list[Choice] = []
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the weights are to run, as far as that is known before any are read."""
+        return getattr(self.weights, "device", None)
+
+    def for_other_thread(self) -> Restorer:
+        """Returns one that works with the same weights beside this one."""
+        other = copy(self)
+        other.choices = []
+        return other
 
     @property
     def reason(self) -> str:

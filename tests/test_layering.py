@@ -34,6 +34,7 @@ THIRD_PARTY = {
     "devudp_model": {
         *("torch", "numpy", "PIL", "safetensors", "tqdm"),
         *("pyvips", "av", "gradio", "pillow_heif", "pillow_jxl", "rawpy", "psutil"),
+        "imagecodecs",
         *("ray", "fsspec", "pyarrow"),
     },
     "nodes": {
@@ -44,7 +45,8 @@ THIRD_PARTY = {
 """Top-level modules that a folder may import, beside the standard library. The second ones are
 extras, imported where they are first needed; the nodes' others are the host's own."""
 
-LAZY = {"pyvips", "av", "pillow_heif", "pillow_jxl", "rawpy", "psutil", "ray", "fsspec", "pyarrow"}
+LAZY = {"pyvips", "av", "pillow_heif", "pillow_jxl", "imagecodecs", "rawpy", "psutil"}
+LAZY |= {"ray", "fsspec", "pyarrow"}
 
 
 class Import(NamedTuple):

@@ -45,7 +45,7 @@ def row(format: Format) -> str:
         yes(format.exif),
         yes(format.iptc),
         yes(format.xmp),
-        "taken out and said",
+        "yes, turned with the image" if format.gain_map else "taken out and said",
         yes(format.alpha),
         format.note,
     ]
@@ -71,7 +71,8 @@ VIDEO_HEAD = (
 
 
 def video_table() -> Iterator[str]:
-    """The lines of the table of videos; all results are MP4, so much is the same in all rows."""
+    """The lines of the table of videos; what is restored becomes MP4, so much is the same in all
+    rows."""
     yield f"| {' | '.join(VIDEO_HEAD)} |"
     yield "|" + "---|" * len(VIDEO_HEAD)
     common = (
@@ -81,7 +82,7 @@ def video_table() -> Iterator[str]:
         "left out, said",
     )  # fmt: skip
     for each in VIDEOS:
-        written = "yes" if ".mp4" in each.suffixes else "no, results are MP4"
+        written = "yes" if ".mp4" in each.suffixes else "no, what is restored becomes MP4"
         cells = each.label, " ".join(each.suffixes), 'yes, extra "video"', written
         yield f"| {' | '.join([*cells, *common, each.note])} |"
 

@@ -222,7 +222,9 @@ def report_conversions(jobs: Iterable[Job]) -> None:
         format = of_suffix(suffix)
         if format is not None and not format.writes:
             files = "file" if count == 1 else "files"
-            log.info("%d %s %s: results are PNG; --format chooses another", count, suffix, files)
+            lost = ", and what only a raw file holds is not in them" if format.name == "raw" else ""
+            what = f"results are PNG{lost}; --format chooses another"
+            log.info("%d %s %s: %s", count, suffix, files, what)
 
 
 def real(path: Path) -> Path:

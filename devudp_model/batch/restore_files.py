@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -93,6 +94,12 @@ class ImageFiles:
         found = self.restorer.choices[-1] if self.restorer.choices else None
         before, unchanged = read if job.sheet else None, found is not None and found.task is None
         return Result(dataclasses.replace(read, pixels=pixels), before, unchanged), found
+
+    def for_other_thread(self) -> ImageFiles:
+        """Returns one that works beside this one, on images without shared statistics."""
+        other = copy.copy(self)
+        other.restorer = self.restorer.for_other_thread()
+        return other
 
     def restorer_of(self, job: Job, pixels: Tensor, progress: ImageProgress) -> FrameRestorer:
         """Returns what restores all images of a job's folder; `pixels` are the job's own."""

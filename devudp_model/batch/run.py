@@ -15,14 +15,17 @@ from typing import Any, Protocol
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ..images.raster import RasterImage
 from ..restorer import Restorer
 from ..restoring.auto import Choice
 from ..restoring.progress import ImageProgress
 from ..system import interrupts
 from ..system.atomic import discard_leftovers
 from .outcome import Outcome
-from .pipeline import Pipeline
+from .pipeline import InFlight, Pipeline
 from .plan import AnyJob
+from .restore_files import ImageFiles
+from .side_by_side import SideBySide
 
 log = logging.getLogger("devudp")
 
@@ -71,6 +74,10 @@ def run(
     def show(images: float) -> None:
         bar.update(images - bar.n)
 
+    # With the restorer as it is now: making room is for the thread that has the pipeline.
+    apart = {
+        job: kind.for_other_thread() for job, kind in kinds.items() if isinstance(kind, ImageFiles)
+    }
     full_size = restorer.options.working_size is None
     progress = ImageProgress(show, forecast=say_if_long if full_size else None)
     line = Pipeline(
@@ -79,26 +86,70 @@ def run(
         lambda job, result: kinds[type(job)].write(job, result),
         log,
     )
-    with logging_redirect_tqdm(), bar, interrupts.held(), line, making_room(restorer, line):
+    with (
+        logging_redirect_tqdm(),
+        bar,
+        interrupts.held(),
+        line,
+        SideBySide(restorer, line) as beside,
+        making_room(restorer, line),
+    ):
         try:
-            for each in line:
-                bar.set_description_str(f"{each.index + 1} of {len(jobs)}")
-                with line.working(each):
-                    if each.read is not None:
-                        kind = kinds[type(each.job)]
-                        each.result, each.found = kind.work(each.job, each.read, progress)
+            for each in worked_on(line, beside, apart, kinds, progress, bar):
                 progress.done(each.index + 1)
                 if note(outcome, line.pass_on(each)):
                     break
         except KeyboardInterrupt:
             outcome.interrupted = True
         try:
+            for each in beside.stop():
+                note(outcome, line.pass_on(each))
             note(outcome, line.finish())
         except KeyboardInterrupt:
             outcome.interrupted = True
         outcome.left = len(jobs) - outcome.settled
         show(len(jobs) - outcome.left)
     return outcome
+
+
+def worked_on(
+    line: Pipeline[Any],
+    beside: SideBySide,
+    apart: Mapping[type, ImageFiles],
+    kinds: Mapping[type, Kind],
+    progress: ImageProgress,
+    bar: tqdm,
+) -> Iterator[InFlight[Any]]:
+    """Gives every job in its turn, once it is worked on: small images beside each other.
+
+    Args:
+        apart: kinds that have such images.
+    """
+
+    def work_apart(each: InFlight[Any]) -> None:
+        kind = apart[type(each.job)].for_other_thread()
+        each.result, each.found = kind.work(each.job, each.read, ImageProgress(lambda images: None))
+
+    for each in line:
+        bar.set_description_str(f"{each.index + 1} of {bar.total}")
+        small = (
+            type(each.job) in apart and each.error is None and beside.takes(pixels_of(each.read))
+        )
+        if small:
+            yield from beside.begin(each, work_apart)
+            continue
+        yield from beside.finish()
+        with line.working(each):
+            if each.read is not None:
+                kind = kinds[type(each.job)]
+                each.result, each.found = kind.work(each.job, each.read, progress)
+        yield each
+    yield from beside.finish()
+
+
+def pixels_of(read: object) -> int:
+    """Returns the pixels of an image that was read; 0 of anything else."""
+    return read.pixels[0, 0].numel() if isinstance(read, RasterImage) else 0
 
 
 def say_if_long(seconds: float, pixels: float) -> bool:

@@ -113,7 +113,8 @@ def run_restore(args: argparse.Namespace) -> int:
         outcome = run(own, kinds, restorer)
     outcome.failed.update(problems)
     if args.json:
-        report_json(outcome, {job.source: job.target for job in own})
+        paths = ((isinstance(job, VideoJob) and job.result) or job.target for job in own)
+        report_json(outcome, {job.source: path for job, path in zip(own, paths, strict=True)})
     else:
         report(outcome, args.out)
     return INTERRUPTED if outcome.interrupted else FAILED if outcome.failed else 0

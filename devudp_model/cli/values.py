@@ -35,7 +35,7 @@ def given_place(text: str) -> Path:
 def whole_number(text: str) -> int:
     """A number from 1 on."""
     if not text.isascii() or not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text} is not an integer from 1 on")
     return int(text)
 
 

@@ -96,7 +96,8 @@ def read_stored(
         raise ImageError(f"{path} {_explain(error)}") from error
     # Pillow's limit on sizes is for servers; here the memory is the limit.
     bomb = Image.DecompressionBombWarning
-    texts = (e for e in said if not isinstance(e, bomb) and not str(e).startswith(ABOUT_TAGS))
+    other = (bomb, ResourceWarning)  # the latter is of what else runs in the process
+    texts = (e for e in said if not isinstance(e, other) and not str(e).startswith(ABOUT_TAGS))
     for text in dict.fromkeys(" ".join(str(each).split()) for each in texts):
         log.warning("%s: %s The result may not be whole.", path, text)
     return image
@@ -174,10 +175,19 @@ def _read(
         return _read_isobmff(file, path, size, brands, on_size_known)
     if tags:
         check_tiff(tags, size, on_size_known)
+        _refuse_ycbcr(tags, by_pillow=not tiff.is_big(file, "big"))
         if tiff.is_big(file, "big"):  # which Pillow takes for something else
             return _named("tiff", sixteen_bit.read(file, path, None, tags))
     file.seek(0)
     return _read_by_pillow(file, path, size, tags, on_size_known, warn)
+
+
+def _refuse_ycbcr(tags: Tags, *, by_pillow: bool) -> None:
+    if tiff.is_mistaken_ycbcr(tags, by_pillow=by_pillow):
+        raise Unreadable(
+            "is stored in a way that is not supported (YCbCr that is no JPEG). Save it again as "
+            "RGB, for instance as PNG."
+        )
 
 
 def _named(format: str, image: RasterImage) -> RasterImage:
@@ -193,7 +203,7 @@ def _read_jpeg_xl(file: BinaryIO, size: int, on_size_known: OnSizeKnown) -> Rast
     file.seek(0)
     content = file.read()
     header = jpeg_xl.header(content)
-    check_size(header.width, header.height, 4, 4, size, on_size_known)
+    check_size(header.width, header.height, 4, 16 if header.bits > 8 else 4, size, on_size_known)
     found = jpeg_xl.read(content, header)
     if isinstance(found, RasterImage):
         return found
@@ -236,6 +246,7 @@ def _read_by_pillow(
     except UnidentifiedImageError:
         if not high_bit_depth.is_tiff(file):
             raise
+        _refuse_ycbcr(tags, by_pillow=False)
         return _named("tiff", sixteen_bit.read(file, path, None, tags))
     with image:
         name = NAMES[image.format or ""]

@@ -21,6 +21,7 @@ TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
 SUB_DIRECTORIES, DNG_VERSION = 330, 50706
 
 UNCOMPRESSED, OLD_JPEG, YCBCR = 1, 6, 6
+JPEG_INSIDE = (6, 7)
 
 RARE = (34887, 34925, 50000, 50001, 52546)
 """Compressions that not every decoder is built with."""
@@ -212,6 +213,14 @@ def bits_per_pixel(tags: dict[int, tuple[int, ...]]) -> int:
     """Over all channels."""
     [samples], bits = tags.get(SAMPLES, (1,))[:1], tags.get(BITS, (1,))
     return sum(bits) if len(bits) == samples else samples * max(bits)
+
+
+def is_mistaken_ycbcr(tags: dict[int, tuple[int, ...]], *, by_pillow: bool) -> bool:
+    """Returns whether the pixels are YCbCr that a decoder takes for something else: Pillow what is
+    not compressed, libvips all but JPEG."""
+    [compression] = tags.get(COMPRESSION, (UNCOMPRESSED,))[:1]
+    mistaken = compression == UNCOMPRESSED if by_pillow else compression not in JPEG_INSIDE
+    return tags.get(PHOTOMETRIC, (0,))[0] == YCBCR and mistaken
 
 
 def describe_layout(tags: dict[int, tuple[int, ...]]) -> str:

@@ -138,7 +138,8 @@ def choose(image: Tensor) -> Choice:
         if content is None:
             return unchanged("nothing is to be seen", Look(0, 0, 0, 1, 1, 0, 0, 1, 0, False, False))
         image, weights = content.image, content.weights
-        if is_flat(image):
+        shown = [i for i, frame in enumerate(image.split(1)) if not is_flat(frame)]
+        if not shown or is_flat(image):  # also frames of one colour each, such as of a fade
             light = float(
                 to_linear(to_unit(sampled(image, sampling_stride(*image.shape[2:])))).mean()
             )
@@ -146,11 +147,7 @@ def choose(image: Tensor) -> Choice:
             plain = is_one_colour(image)
             return unchanged("a single colour" if plain else without_information(look), look)
         every_weight = [None] * len(image) if weights is None else weights.split(1)
-        looks = [
-            look_at(frame, weight)
-            for frame, weight in zip(image.split(1), every_weight, strict=True)
-            if not is_flat(frame)
-        ]
+        looks = [look_at(image[i : i + 1], every_weight[i]) for i in shown]
     telling = telling_frames(looks)
     small = min(image.shape[-2:]) < MIN_PIXELS
     return decide(median_of([looks[i] for i in telling] or looks), bool(telling), small)

@@ -113,7 +113,7 @@ def restore_content(
     if network.device.type != "cpu" and fits_whole(network, image, memory):
         image = to_colour(image, network.device)  # once, and not every band of it again and again
     run_network(network, image, options, memory, output, weights=weights, check=False)
-    matched = match_images(image, output, options, network, weights, scene_of=taken)
+    matched = match_images(image, output, options, network, weights, stored=taken)
     compose_in_bands(
         image,
         output,
@@ -149,28 +149,26 @@ def match_images(
     options: Options,
     network: Network[Generator],
     weights: Tensor | None = None,
-    scene_of: Tensor | None = None,
+    stored: Tensor | None = None,
 ) -> ImageStats:
     """Measures what a task takes from whole images, B,C,H,W in [0, 1] and B,3,H,W.
 
     Args:
         network: the one that made `output`.
         weights: B,1,H,W, how much each pixel counts; None: all alike.
-        scene_of: `image` as it came, where that is on the device already.
+        stored: `image` as it came, where that is on the device already.
     """
     generator, spec = network.generator, TASK_SPECS[options.task]
     shortcut = generator.shortcut
     detail, bounded = spec.detail_at(options.denoise, shortcut), is_bounded(options.task, shortcut)
     exposure = spec.exposure_for(shortcut) if options.exposure is None else options.exposure
-    curve, scene = None, facts_of(generator).scene
+    curve, scene, seen = None, facts_of(generator).scene, image if stored is None else stored
     if scene is not None and not shortcut and exposure > 0:
-        curve = scene_curve(
-            scene, image if scene_of is None else scene_of, output, weights, network.fetch
-        )
+        curve = scene_curve(scene, seen, output, weights, network.fetch)
     if exposure == 1 and not detail:  # nothing else is taken
         floor = torch.zeros(1, 3, 1, 1, device=output.device)
         return ImageStats(None, floor, bounded=bounded, curve=curve)
     input_moments, output_moments = both_moments(image, output, weights)
-    noise = noise_variance(image[:, :3], weights).to(output.device) if detail else 0.0
+    noise = noise_variance(seen[:, :3], weights).to(output.device) if detail else 0.0
     matched = match(input_moments, output_moments, exposure, detail, noise=noise, curve=curve)
     return matched._replace(bounded=bounded)

@@ -63,7 +63,7 @@ def table_of(path: Path) -> list[dict[str, Any]]:
         (["--workers", "2"], "--workers is for --cluster"),
         (["--threads", "2"], "--threads is for --cluster"),
         (["--table", "a.jsonl"], "--table is for --cluster"),
-        (["--cluster", "--workers", "0"], "no whole number from 1 on"),
+        (["--cluster", "--workers", "0"], "not an integer from 1 on"),
     ],
 )
 def test_what_does_not_go_together(

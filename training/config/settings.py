@@ -124,7 +124,7 @@ class SpeedConfig:
     workers: Annotated[int, Range(0, 1024)] = 2
     """Processes that load images; 0: the training process loads them."""
     threads: Annotated[int, Range(0, 1024)] = 0
-    """CPU threads of each process; 0: PyTorch's default."""
+    """CPU threads of each process; 0: as many as are free at the start, of PyTorch's default."""
 
 
 @dataclass(frozen=True)
