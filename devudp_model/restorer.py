@@ -19,15 +19,17 @@ from typing import Protocol, overload
 import torch
 from torch import Tensor
 
+from .checkpoint import Checkpoint
+from .network.generator import Generator
 from .restoring.auto import AUTO, Choice, choose
 from .restoring.facts import Model, generator_of
 from .restoring.frozen import VideoRestorer, sampled
 from .restoring.options import Options
 from .restoring.progress import ImageProgress, Report, as_progress, begin_images, watched
-from .restoring.restoration import restore
 from .restoring.scenes import find_scenes, thumbnail
 from .restoring.tasks import Task, task_of_word
 from .restoring.validate import check_image
+from .steps import Steps
 from .system.memory import TORCH, Attempt, MemoryApi, attempts, first_limit
 from .task_weights import Weights, weights_of
 
@@ -47,7 +49,9 @@ class Restorer:
         bright = restorer(read_image("photo.jpg").pixels)
         print(restorer.reason)
 
-    Where memory runs out, it tries again with less.
+    Where memory runs out, it tries again with less. Where tasks have their own weights, `joint`
+    restores an image in two steps: its own, which corrects the exposure and takes some blur, and
+    then `deblur` with the weights for that. (A video's frames get the first alone.)
 
     Args:
         checkpoint: weights for all tasks: a file, or loaded. None for each task's own, which are
@@ -82,6 +86,7 @@ class Restorer:
         options = options or Options()
         self.options = options if self.auto else replace(options, task=task_of_word(task))
         self.weights = weights_of(checkpoint, device)
+        self.single = isinstance(checkpoint, (str, os.PathLike, Generator, Checkpoint))
         self.memory, self.limit = memory or TORCH, options.memory
         self.choices: list[Choice] = []
 
@@ -144,12 +149,9 @@ class Restorer:
         for part, options in self.parts(image):
             restored = image[part]
             if options is not None:
-                model, masks = self.weights(options.task), part_of(mask, part)
-                done = begin_images(progress, restored, model, options, first + part.start)
-                for attempt in self.attempts(model):
-                    with attempt, watched(progress):
-                        bounded = replace(options, memory=attempt.limit)
-                        restored = restore(image[part], model, bounded, mask=masks, progress=done)
+                at = first + part.start
+                steps = Steps(self.weights, self.attempts, self.single)
+                restored = steps(restored, options, part_of(mask, part), progress, at)
             elif progress:
                 progress.done(first + part.stop)
             results.append(restored)

@@ -129,6 +129,7 @@ ROOMS = (
         "videos",
         "images",
         "restorer",
+        "steps",
         "task_weights",
     ),
     *("checkpoint", "restoring", "engine", "network", "bands", "ops", "system"),

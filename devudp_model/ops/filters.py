@@ -60,7 +60,7 @@ AWAY, AWAY_STEP = 4, 8
 """Surroundings are the mean of 2 n + 1 windows of 2 n + 1 pixels that many pixels apart, in both
 directions: 36 pixels away and less, ..."""
 
-LEAST_WEIGHT = 1e-4
+LEAST_WEIGHT = 1e-6
 """... where what is near lamps hardly counts."""
 
 WHITE = (0.8, 0.98)

@@ -224,7 +224,7 @@ class Shadows(NamedTuple):
 def shadows_of(source: Blocks) -> Shadows:
     """Looks at the places of the input that seem black."""
     grey, noise = source.means.mean(1), source.deviations.mean(1)
-    dark = grey < SEEMS_BLACK
+    dark = (grey < SEEMS_BLACK) & (source.means.amax(1) < 2 * SEEMS_BLACK)  # red light is light
     if not dark.any():
         return Shadows(0.0, 0.0, 0.0)
     share = dark.float().mean().item()

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from devudp_model.ops.degrade import to_linear, to_srgb
 from devudp_model.restoring.blocks import BLOCK, Blocks, blocks_of
-from devudp_model.restoring.exposure import BLACK, Curve, between, black_limit, curve_for, power
+from devudp_model.restoring.curve import Curve, power
+from devudp_model.restoring.exposure import BLACK, between, black_limit, curve_for
 
 from .engine_network import random_image
 

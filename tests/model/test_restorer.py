@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 import devudp_model
-from devudp_model import restorer as module
-from devudp_model import task_weights
+from devudp_model import steps, task_weights
 from devudp_model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from devudp_model.network.generator import Generator
 from devudp_model.restorer import Restorer
@@ -166,7 +165,7 @@ def test_memory_that_runs_out_is_asked_for_again_and_less_taken(
             raise torch.OutOfMemoryError(f"out of memory with {len(work)}")
         return image.clone()
 
-    monkeypatch.setattr(module, "restore", scarce)
+    monkeypatch.setattr(steps, "restore", scarce)
     api = MemoryApi(is_out_of_memory, lambda device: 4 * 2**30, lambda: emptied.append(1))
     restorer = Restorer(nets["devudp"], "joint", memory=api)
     restorer(dark())
