@@ -18,6 +18,7 @@ from ..engine.network import Network
 from ..network.generator import STRIDE, Generator
 from .compose import Affine, Match, compose_in_bands, reach
 from .content import Region, content_of, fill_in_place, is_opaque, whole
+from .first_look import LEAST_PIXELS, glance_at, telling_frames
 from .mix import mix_in_place
 from .options import Options
 from .restoration import make_network, match_images, output_room, restore
@@ -181,6 +182,26 @@ def sampled(frames: int, pixels: int) -> list[int]:
     return [(2 * i + 1) * frames // (2 * count) for i in range(count)]
 
 
+@torch.inference_mode()
+def frames_to_measure(sample: Tensor) -> list[Tensor]:
+    """The frames of B,C,H,W, 1,C,H,W each, that tell how bright their scene is.
+
+    Frames without any contrast do not, nor faded ones (see `telling_frames`): with their
+    statistics, a scene that fades to black would come out too bright. Of small frames, that cannot
+    be told.
+    """
+    frames = [frame for frame in sample.split(1) if not is_flat(frame)]
+    if len(frames) < 2 or min(sample.shape[2:]) < LEAST_PIXELS:
+        return frames
+    content = content_of(torch.cat(frames))
+    if content is None:
+        return frames
+    count = len(frames)
+    weights = [None] * count if content.weights is None else content.weights.split(1)
+    looks = [glance_at(*each) for each in zip(content.image.split(1), weights, strict=True)]
+    return [frames[i] for i in telling_frames(looks)] or frames
+
+
 class VideoRestorer:
     """Restores a video frame by frame with the statistics of a sample of its frames.
 
@@ -189,13 +210,13 @@ class VideoRestorer:
 
     Args:
         generator: runs on the device it is on.
-        sample: B,C,H,W, as for `restore`. Frames without any contrast do not count.
+        sample: B,C,H,W, as for `restore`; see `frames_to_measure`.
         options: as for `restore`; `statistics` is ignored, they are shared.
     """
 
     def __init__(self, generator: Generator, sample: Tensor, options: Options):
         self.generator, self.options = generator, options
-        frames = [frame for frame in sample.split(1) if not is_flat(frame)]
+        frames = frames_to_measure(sample)
         self.frozen = None
         if frames:
             sample = frames[0] if len(frames) == 1 else torch.cat(frames)

@@ -10,6 +10,7 @@ from ..ops.dtypes import from_unit, to_unit
 from .validate import fit_mask
 
 
+@torch.inference_mode()
 def mix_in_place(
     before: Tensor, restored: Tensor, strength: float = 1.0, mask: Tensor | None = None
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,37 @@ def test_weights_are_read_when_they_are_needed_and_once(bundle: list[str]) -> No
     assert torch.equal(Restorer(task="deblur", device="cpu")(dark()), restore(
         dark(), load_checkpoint(task_weights.bundled("devudp-dt")), Options("deblur")))  # fmt: skip
     assert bundle == ["devudp", "devudp-dt"]
+
+
+def test_joint_goes_on_with_deblur_where_that_has_weights_of_its_own(
+    bundle: list[str], nets: dict[str, Generator]
+) -> None:
+    """Strength and mask mix the image and what comes out of both steps."""
+    image, mask = dark()[..., :40], random_image(1, 1, 64, 40, seed=1)
+    own, other = (load_checkpoint(task_weights.bundled(v)) for v in ("devudp", "devudp-dt"))
+    first = restore(image, own, Options("joint", precision="fp32", exposure=0.8))
+    both = restore(first, other, Options("deblur", precision="fp32"))
+    assert not torch.equal(first, both)
+    options = Options(precision="fp32", exposure=0.8)
+    assert torch.equal(Restorer(None, "joint", options, device="cpu")(image), both)
+    assert bundle == ["devudp", "devudp-dt"]
+    half = Restorer(None, "joint", replace(options, strength=0.5), device="cpu")(image, mask)
+    torch.testing.assert_close(half, image.lerp(both, 0.5 * mask.expand_as(image)))
+    none = Restorer(None, "joint", replace(options, strength=0.0), device="cpu")(image)
+    assert torch.equal(none, image)
+    for given in (own, task_weights.bundled("devudp"), lambda task: own):
+        alone = Restorer(given, "joint", options)  # pyright: ignore[reportArgumentType]
+        assert torch.equal(alone(image), first), "the same weights for all: one step"
+    dt = Restorer(lambda task: nets["devudp"] if task == "joint" else own, "joint", options)
+    assert torch.equal(dt(image), restore(image, nets["devudp"], replace(options, task="joint")))
+
+
+def test_progress_of_two_steps_goes_on(bundle: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devudp_model.restoring.progress.SECONDS", 0.0)
+    told: list[float] = []
+    Restorer(None, "joint", FP32, device="cpu")(torch.cat([dark(), dark()]), progress=told.append)
+    assert told == sorted(told) and told[-1] == 2
+    assert any(0 < done < 0.9 for done in told) and any(1.1 < done < 2 for done in told)
 
 
 def test_a_file_a_checkpoint_a_generator_or_a_function(tmp_path: Path) -> None:
