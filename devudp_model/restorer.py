@@ -19,8 +19,6 @@ from typing import Protocol, overload
 import torch
 from torch import Tensor
 
-from .checkpoint import Checkpoint
-from .network.generator import Generator
 from .restoring.auto import AUTO, Choice, choose
 from .restoring.facts import Model, generator_of
 from .restoring.frozen import VideoRestorer, sampled
@@ -50,13 +48,14 @@ class Restorer:
         print(restorer.reason)
 
     Where memory runs out, it tries again with less. Where tasks have their own weights, `joint`
-    restores an image in two steps: its own, which corrects the exposure and takes some blur, and
-    then `deblur` with the weights for that. (A video's frames get the first alone.)
+    restores an image in two steps, `low light` and then `deblur` (see steps.py); a video's frames
+    it restores in one.
 
     Args:
         checkpoint: weights for all tasks: a file, or loaded. None for each task's own, which are
             read when they are first needed. Or a function that gives those for a task, on the
-            device that is to do the work.
+            device that is to do the work; it may have the attribute `each_its_own`, see
+            `task_weights`.
         task: `auto` (what `choose` finds), or one of `TASKS`.
         options: everything else; its own task does not count. The defaults of `Options` if None.
         device: where to work; None for the fastest of this machine. Weights that are loaded stay
@@ -86,7 +85,6 @@ class Restorer:
         options = options or Options()
         self.options = options if self.auto else replace(options, task=task_of_word(task))
         self.weights = weights_of(checkpoint, device)
-        self.single = isinstance(checkpoint, (str, os.PathLike, Generator, Checkpoint))
         self.memory, self.limit = memory or TORCH, options.memory
         self.choices: list[Choice] = []
 
@@ -150,7 +148,7 @@ class Restorer:
             restored = image[part]
             if options is not None:
                 at = first + part.start
-                steps = Steps(self.weights, self.attempts, self.single)
+                steps = Steps(self.weights, self.attempts)
                 restored = steps(restored, options, part_of(mask, part), progress, at)
             elif progress:
                 progress.done(first + part.stop)

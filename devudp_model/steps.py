@@ -1,4 +1,8 @@
-"""Restores images by a task, and then by the task that follows it, with the weights for that."""
+"""Restores images by a task, or by the steps that it has, each with its own weights.
+
+`joint` brightens with `devudp`, then deblurs with `devudp-dt`: that deblurs better, and needs a
+normal exposure. It sometimes sees a movement that there was not, so it changes only a part.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,17 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from .restoring.facts import Model, generator_of
+from .restoring.facts import Model
 from .restoring.mix import mix_in_place
 from .restoring.options import Options
 from .restoring.progress import ImageProgress, begin_images, watched
 from .restoring.restoration import restore
 from .restoring.tasks import TASK_SPECS
 from .system.memory import Attempt
-from .task_weights import Weights
+from .task_weights import Weights, each_its_own
 
-FIRST_STEP = 0.45
-"""Share of the work that the first of two steps takes: the second begins with smaller images."""
+SHARES = (0.45, 0.55)
+"""Of the work that each of two steps takes: the second begins with smaller images."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,12 @@ class Steps:
     """Restores images that need the same.
 
     Attributes:
-        weights: for each task; those of a task that follows are asked for when it begins.
+        weights: for each task; those of a step are asked for when it begins.
         attempts: memory limits to work within.
-        single: all tasks have the same weights, so that none follows.
     """
 
     weights: Weights
     attempts: Callable[[Model], Iterator[Attempt]]
-    single: bool = False
 
     def __call__(
         self,
@@ -56,26 +58,21 @@ class Steps:
         first: float,
     ) -> Tensor:
         """B,C,H,W as for `restore` to the same; `first`: how many images are done before."""
-        then = None if self.single else TASK_SPECS[options.task].then
-        model = self.weights(options.task)
-        if then is None or not options.strength:
-            return self.step(image, model, options, mask, Begin(progress, first))
-        whole = replace(options, strength=1.0)
-        restored = self.step(image, model, whole, None, Begin(progress, first, FIRST_STEP))
-        second, own = self.weights(then), generator_of(model)
-        if generator_of(second).shortcut and generator_of(second) is not own:
-            whole, at = replace(whole, task=then, exposure=None), first + FIRST_STEP * len(image)
-            begin = Begin(progress, at, 1 - FIRST_STEP)
-            restored = self.step(restored, second, whole, None, begin)
-        elif progress:
-            progress.done(first + len(image))
+        steps = TASK_SPECS[options.task].steps
+        if not steps or not each_its_own(self.weights) or not options.strength:
+            return self.step(image, options, mask, Begin(progress, first))
+        restored, at = image, first
+        for (task, strength), share in zip(steps, SHARES, strict=True):
+            step = replace(options, task=task, strength=strength)
+            step = replace(step, exposure=None) if TASK_SPECS[task].exposure_is_fixed else step
+            restored = self.step(restored, step, None, Begin(progress, at, share))
+            at += share * len(image)
         mix_in_place(image, restored, options.strength, mask)
         return restored
 
-    def step(
-        self, image: Tensor, model: Model, options: Options, mask: Tensor | None, begin: Begin
-    ) -> Tensor:
+    def step(self, image: Tensor, options: Options, mask: Tensor | None, begin: Begin) -> Tensor:
         """Restores images by one task."""
+        model = self.weights(options.task)
         restored, done = image, begin(image, model, options)
         for attempt in self.attempts(model):
             with attempt, watched(begin.progress):

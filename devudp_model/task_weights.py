@@ -35,6 +35,11 @@ def weights_of(
     return LoadedOnce(path, torch.device(fastest_device() if device is None else device))
 
 
+def each_its_own(weights: Weights) -> bool:
+    """Whether tasks have weights of their own, for which they are made: the bundled ones."""
+    return bool(getattr(weights, "each_its_own", False))
+
+
 class LoadedOnce:
     """Weights for tasks, read when they are first needed, and once.
 
@@ -46,6 +51,7 @@ class LoadedOnce:
     def __init__(self, path: Path | None, device: torch.device):
         self.path, self.device = path, device
         self.loaded: dict[Path, Model] = {}
+        self.each_its_own = path is None
 
     def path_for(self, task: Task) -> Path:
         """Returns the file of a task's weights."""

@@ -215,26 +215,26 @@ def calm_colours(image: Tensor, output: Tensor) -> Tensor:
 def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     """The result without the dark rims that networks and exposure make round lamps.
 
-    Near a lamp nothing is darker, beside what is close to it and beside what is farther away, than
-    it is in the input.
+    Near a lamp no channel is darker, beside what is close to it and beside what is farther away,
+    than it is in the input.
 
     Args:
         image, output: B,C,H,W in [0, 1].
     """
-    grey = image.mean(1, keepdim=True)
-    smooth = window_mean(grey, 1)
-    lamps = ((smooth - LAMP[0]) / (LAMP[1] - LAMP[0])).clamp(0, 1)
+    smooth = window_mean(image, 1)
+    lamps = ((smooth.mean(1, keepdim=True) - LAMP[0]) / (LAMP[1] - LAMP[0])).clamp(0, 1)
     if output.is_cpu and lamps.max() <= 0:
         return output  # on a GPU this would be waited for
     weight = (1 - window_max(lamps, RIM_REACH // 2)).clamp(min=LEAST_WEIGHT)
     total = wide_mean(weight)
-    surroundings = wide_mean(weight * grey) / total
+    surroundings = wide_mean(weight * image) / total
     share = (smooth / surroundings.clamp(min=GREY_LEVEL)).clamp(max=1)
     filled = wide_mean(weight * output).div_(total).mul_(share)
-    around = closing(grey, RIM // 2)
-    dip = ((around - grey) / around.clamp(min=DIP_FLOOR)).clamp(0, 1)
+    around = closing(image, RIM // 2)
+    dip = ((around - image) / around.clamp(min=DIP_FLOOR)).clamp(0, 1)
     filled = torch.maximum(filled, closing(output, RIM // 2) * (1 - dip))
-    dark = ((RIM_DARK[1] - surroundings) / (RIM_DARK[1] - RIM_DARK[0])).clamp(0, 1)
+    grey = surroundings.mean(1, keepdim=True)
+    dark = ((RIM_DARK[1] - grey) / (RIM_DARK[1] - RIM_DARK[0])).clamp(0, 1)
     return output + window_max(lamps, RIM_REACH) * dark * (filled - output).clamp(min=0)
 
 

@@ -116,27 +116,42 @@ def test_weights_are_read_when_they_are_needed_and_once(bundle: list[str]) -> No
     assert bundle == ["devudp", "devudp-dt"]
 
 
-def test_joint_goes_on_with_deblur_where_that_has_weights_of_its_own(
+def test_joint_brightens_and_deblurs_where_each_has_weights_of_its_own(
     bundle: list[str], nets: dict[str, Generator]
 ) -> None:
     """Strength and mask mix the image and what comes out of both steps."""
     image, mask = dark()[..., :40], random_image(1, 1, 64, 40, seed=1)
     own, other = (load_checkpoint(task_weights.bundled(v)) for v in ("devudp", "devudp-dt"))
-    first = restore(image, own, Options("joint", precision="fp32", exposure=0.8))
-    both = restore(first, other, Options("deblur", precision="fp32"))
-    assert not torch.equal(first, both)
-    options = Options(precision="fp32", exposure=0.8)
+    options = Options(precision="fp32", exposure=0.8, denoise=1.2)
+    bright = restore(image, own, replace(options, task="low light"))
+    both = restore(bright, other, replace(options, task="deblur", exposure=None, strength=0.6))
+    assert not torch.equal(bright, both)
     assert torch.equal(Restorer(None, "joint", options, device="cpu")(image), both)
     assert bundle == ["devudp", "devudp-dt"]
     half = Restorer(None, "joint", replace(options, strength=0.5), device="cpu")(image, mask)
     torch.testing.assert_close(half, image.lerp(both, 0.5 * mask.expand_as(image)))
     none = Restorer(None, "joint", replace(options, strength=0.0), device="cpu")(image)
     assert torch.equal(none, image)
+    alone = restore(image, own, replace(options, task="joint"))
     for given in (own, task_weights.bundled("devudp"), lambda task: own):
-        alone = Restorer(given, "joint", options)  # pyright: ignore[reportArgumentType]
-        assert torch.equal(alone(image), first), "the same weights for all: one step"
-    dt = Restorer(lambda task: nets["devudp"] if task == "joint" else own, "joint", options)
-    assert torch.equal(dt(image), restore(image, nets["devudp"], replace(options, task="joint")))
+        restorer = Restorer(given, "joint", options, device="cpu" if given is not own else None)
+        assert torch.equal(restorer(image), alone), "the same weights for all: one step"
+
+
+def test_two_steps_keep_frames_hidden_pixels_and_bytes(bundle: list[str]) -> None:
+    image = (dark() * 255).round().byte()
+    alpha = torch.full((1, 1, 64, 64), 255, dtype=torch.uint8)
+    alpha[..., :9] = 0
+    image = torch.cat([image, alpha], 1)
+    restored = Restorer(None, "joint", device="cpu")(image)
+    assert restored.dtype == torch.uint8 and torch.equal(restored[:, 3], image[:, 3])
+    changed = image.clone()
+    changed[:, :3, :, :9] = 200
+    other = Restorer(None, "joint", device="cpu")(changed)
+    assert torch.equal(restored[..., 9:], other[..., 9:])
+    half = Restorer(None, "joint", Options(strength=0.5), device="cpu")(image, torch.ones(9, 9))
+    mean = (image[:, :3].float() + restored[:, :3].float()) / 2
+    assert (half[:, :3].float() - mean)[..., 9:].abs().max() <= 0.5
 
 
 def test_progress_of_two_steps_goes_on(bundle: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
