@@ -67,7 +67,7 @@ class Steps:
             step = replace(step, exposure=None) if TASK_SPECS[task].exposure_is_fixed else step
             restored = self.step(restored, step, None, Begin(progress, at, share))
             at += share * len(image)
-        mix_in_place(image, restored, options.strength, mask)
+        mix_in_place(image, restored, options.strength, mask, white=True)
         return restored
 
     def step(self, image: Tensor, options: Options, mask: Tensor | None, begin: Begin) -> Tensor:

@@ -138,6 +138,16 @@ def test_joint_brightens_and_deblurs_where_each_has_weights_of_its_own(
         assert torch.equal(restorer(image), alone), "the same weights for all: one step"
 
 
+def mask_of() -> Tensor:
+    return 0.2 + 0.8 * random_image(1, 1, 64, 64, seed=1)
+
+
+def test_white_stays_white_after_two_steps(bundle: list[str]) -> None:
+    image = dark()
+    image[..., 20:23, 20:23] = 1.0
+    assert Restorer(None, "joint", device="cpu")(image)[..., 20:23, 20:23].min() == 1
+
+
 def test_two_steps_keep_frames_hidden_pixels_and_bytes(bundle: list[str]) -> None:
     image = (dark() * 255).round().byte()
     alpha = torch.full((1, 1, 64, 64), 255, dtype=torch.uint8)
@@ -146,9 +156,10 @@ def test_two_steps_keep_frames_hidden_pixels_and_bytes(bundle: list[str]) -> Non
     restored = Restorer(None, "joint", device="cpu")(image)
     assert restored.dtype == torch.uint8 and torch.equal(restored[:, 3], image[:, 3])
     changed = image.clone()
-    changed[:, :3, :, :9] = 200
-    other = Restorer(None, "joint", device="cpu")(changed)
-    assert torch.equal(restored[..., 9:], other[..., 9:])
+    changed[:, :3, :, :9] = 255
+    for options, mask in ((Options(), None), (Options(strength=0.5), None), (Options(), mask_of())):
+        one, two = (Restorer(None, "joint", options, device="cpu") for _ in range(2))
+        assert torch.equal(one(image, mask), two(changed, mask)), "what is hidden changes nothing"
     half = Restorer(None, "joint", Options(strength=0.5), device="cpu")(image, torch.ones(9, 9))
     mean = (image[:, :3].float() + restored[:, :3].float()) / 2
     assert (half[:, :3].float() - mean)[..., 9:].abs().max() <= 0.5
