@@ -1,4 +1,4 @@
-"""How fast restoring is, how much memory it takes, and how precise 16 bits are.
+"""Measures how fast restoring is, how much memory it takes, how precise 16 bits are.
 
 python -m benchmarks --help
 """

@@ -1,4 +1,4 @@
-"""What task `auto` chooses for images whose needs are known: a confusion matrix.
+"""Counts what task `auto` chooses for images whose needs are known: a confusion matrix.
 
 python -m benchmarks.auto_choices nothing=GOOD deblur=BLURRY "low light=DARK" joint=DARK_AND_BLURRY
 python -m benchmarks.auto_choices deblur=paused:GOOD joint=dark-paused:GOOD --held-out

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from devudp_model.images.reading import read_image
 from devudp_model.ops.dtypes import to_unit
-from devudp_model.restoring.auto import BLURRED, LEAST_SHARE
+from devudp_model.restoring.auto import BLURRED, MIN_SHARE
 from devudp_model.restoring.first_look import Look, look_at
 
 from .shaken import held_out, made_worse, names_in, photographs, shaken_ones
@@ -46,7 +46,7 @@ def main() -> None:
     weights = fit(good, bad)
     print("WEIGHTS =", tuple(round(v, 2) for v in weights.tolist()))
     print("| photographs | sharp | left alone | shaken | found |\n|" + " --- |" * 5)
-    threshold = BLURRED[0] + LEAST_SHARE * (BLURRED[1] - BLURRED[0])
+    threshold = BLURRED[0] + MIN_SHARE * (BLURRED[1] - BLURRED[0])
     for name, one, other in (
         ("fitted", good, bad),
         ("held out", measured(test), measured_shaken(test)),
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def parts_of(look: Look) -> list[float]:
-    """What `blur_score` weighs."""
+    """Returns what `blur_score` weighs."""
     return [math.log(min(max(look.steepness, 0.05), 1.2)), min(look.direction, 2.0), 1.0]
 
 

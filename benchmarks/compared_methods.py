@@ -1,4 +1,4 @@
-"""What the comparison compares: this project, fixed curves, classical methods, other networks.
+"""Lists what is compared: this project, fixed curves, classical methods, other networks.
 
 Each is a function from an image, H,W,3 float32 in [0, 1], to the same. Its package is imported when
 it is made, so that each needs only its own: see `python -m benchmarks.comparison --help`.

@@ -40,12 +40,12 @@ from .measure import ROOT, machine
 log = logging.getLogger("benchmarks")
 
 SAMPLES = (
-    ("dark_blurry_astronaut", "dark and blurred", (170, 20)),
-    ("blurry_cat", "blurred", (110, 60)),
-    ("dark_coffee", "low light", (300, 120)),
+    ("dark_blurry_astronaut", "dark and blurred", (170, 20), "astronaut"),
+    ("blurry_cat", "blurred", (110, 60), "chelsea"),
+    ("dark_coffee", "low light", (300, 120), "coffee"),
 )
 """Images of samples/, which may be shown: name; the set whose methods suit it; left and top of the
-part that is shown."""
+part that is shown; scikit-image's name of the photograph, the reference."""
 
 CROP = 200, 150
 
@@ -166,7 +166,7 @@ def run(method: Method, source: Path, target: Path, tensorflow: str) -> dict[str
 
 def restore_samples(folder: Path, methods: Sequence[Method], tensorflow: str) -> None:
     """Restores the project's samples for the sheet, each by the methods for its set."""
-    for name, kind, _ in SAMPLES:  # TensorFlow's take minutes for a whole image
+    for name, kind, *_ in SAMPLES:  # TensorFlow's take minutes for a whole image
         source = folder / name / "input"
         if not source.exists():
             source.mkdir(parents=True)
@@ -177,17 +177,19 @@ def restore_samples(folder: Path, methods: Sequence[Method], tensorflow: str) ->
 
 
 def sheet(folder: Path, target: Path) -> None:
-    """Parts of the samples at full size, a row for every three methods."""
+    """Parts of the samples at full size, four in a row; this project's are framed."""
+    import skimage.data
+
     rows = []
-    for name, _, (left, top) in SAMPLES:
+    for name, _, (left, top), original in SAMPLES:
         made = [folder / name / method.name for method in METHODS]
         cells = [
-            Cell(path.name, part(path / f"{name}.png", left, top))
+            Cell(path.name, part(path / f"{name}.png", left, top), path.name.startswith("DEvUDP"))
             for path in [folder / name / "input", *made]
             if (path / f"{name}.png").exists()
         ]
-        if name == "dark_blurry_astronaut":
-            cells.append(Cell("reference", part(ROOT / "samples/good/astronaut.jpg", left, top)))
+        reference = getattr(skimage.data, original)()
+        cells.insert(1, Cell("reference", reference[top : top + CROP[1], left : left + CROP[0]]))
         rows += [Row(name if i == 0 else "", cells[i : i + 4]) for i in range(0, len(cells), 4)]
     draw_sheet(rows).save(target, quality=85, optimize=True)
 

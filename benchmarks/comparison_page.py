@@ -48,8 +48,8 @@ NOTES = """## What these numbers are, and are not
 
 SHEET = """## To look at
 
-Parts of this project's own samples at full size (degraded by `samples/make_samples.py`, so they are
-easier than real photographs). Only the first has a reference.
+Parts of this project's own samples at full size (degraded by `tools/make_samples.py`, so they are
+easier than real photographs), with the photograph before that as the reference.
 
 ![parts of the samples, by each method](comparison.jpg)
 """
@@ -92,7 +92,7 @@ def lost(name: str, rows: dict[str, Any]) -> str:
 
 
 def missing(sets: dict[str, Any]) -> str:
-    """What has not been measured yet: gaps are listed too."""
+    """Lists what has not been measured yet: gaps are listed too."""
     gaps = []
     for method in METHODS:
         names = [name + PARTS if method.tensorflow else name for name in method.sets]

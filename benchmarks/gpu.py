@@ -30,7 +30,7 @@ from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import TASK_SPECS, Task
 from devudp_model.system.memory import is_out_of_memory
-from training.differences import measure_differences
+from training.export.differences import measure_differences
 
 from .measure import ROOT, best_time, machine
 from .networks import matrix_rate, multiply_adds
@@ -48,7 +48,7 @@ ALLOCATIONS = ("empty", "new_empty")
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure.
+    """Says what to measure.
 
     Attributes:
         size: height and width.
@@ -80,7 +80,7 @@ class CountOperations(TorchDispatchMode):
 
 
 def operations_of(run: Callable[[], object]) -> int:
-    """How many operations one call takes."""
+    """Counts the operations of one call."""
     with CountOperations() as counter:
         run()
     return counter.count
@@ -134,7 +134,7 @@ def speed(plan: Plan) -> Table:
 
 
 def differences(plan: Plan) -> Table:
-    """How far results in 16 bits are from fp32, in the images that a user gets."""
+    """Measures how far results in 16 bits are from fp32, in the images that a user gets."""
     from devudp_model.images.reading import read_image
 
     paths = sorted(p for p in plan.images.rglob("*") if p.suffix.lower() in (".png", ".jpg"))

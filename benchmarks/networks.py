@@ -1,4 +1,4 @@
-"""What the engine is compared with: the convolutions alone, and a textbook version."""
+"""Runs what the engine is compared with: the convolutions alone, and a textbook version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured: each part makes tables."""
+"""Makes the tables, part by part."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from devudp_model.engine.precision import Precision
 from devudp_model.network.generator import VARIANTS
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
-from training.differences import measure_differences, tasks_of
+from training.export.differences import measure_differences, tasks_of
 
-from .busy import beside_others
 from .folders import table_of_folders, table_of_large_file
 from .frames import table_of_frames
-from .loading import loading
 from .measure import best_time, in_new_process, in_turns
 from .networks import matrix_rate, multiply_adds, textbook, time_of_convolutions
 from .plan import DTYPES, Plan, Size
@@ -37,7 +35,7 @@ def speed_large(plan: Plan) -> list[Table]:
 
 
 def speed_table(title: str, plan: Plan, sizes: list[Size], *, with_textbook: bool) -> Table:
-    """A call of `restore` over its convolutions' own time, and a textbook version over it."""
+    """Compares a call of `restore` with its bare convolutions, and with plain PyTorch."""
     net, device = plan.net(), plan.device
     rows: list[list[Cell]] = []
     for height, width in sizes:
@@ -111,7 +109,7 @@ def folders(plan: Plan) -> list[Table]:
 
 
 def precision(plan: Plan) -> list[Table]:
-    """How far 16 bits are from float32 in restored images, with the bundled weights."""
+    """Measures how far 16 bits are from fp32 in restored images, with the bundled weights."""
     from devudp_model.images.reading import read_image
 
     paths = sorted(p for p in plan.images.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
@@ -129,33 +127,13 @@ def precision(plan: Plan) -> list[Table]:
 
 
 def table_of_differences(title: str, rows: list[list[Cell]]) -> Table:
-    """Of what `measure_differences` found."""
+    """Makes a table of what `measure_differences` found."""
     header = ["task", "precision", "mean", "99.9 % below", "largest", "images"]
     note = (
         'Absolute differences of the restored images from those in fp32, of 255; "below" in the '
         "worst image."
     )
     return Table(title, header, rows, note)
-
-
-def starting(plan: Plan) -> list[Table]:
-    """How long the command line and the node pack take to load."""
-    return loading(1 if plan.effort == "tiny" else 3)
-
-
-def coarse(plan: Plan) -> list[Table]:
-    """What restoring smaller sizes first costs the task deblur."""
-    height, width = plan.sizes([(720, 1280)], [(256, 256)])[0]
-    net, image = plan.net("devudp-dt"), torch.rand(1, 3, height, width, device=plan.device)
-    rows: list[list[Cell]] = []
-    alone = 0.0
-    for name, wanted in (("at the full size only", False), ("at smaller sizes first", True)):
-        options = Options("deblur", coarse=wanted, precision=plan.half)
-        seconds = best_time(lambda o=options: restore(image, net, o), plan.device)
-        alone = alone or seconds
-        rows.append([name, plan.half, seconds, seconds / alone])
-    header = ["deblur", "precision", "seconds", "over the full size only"]
-    return [Table(f"From coarse to fine, at {width}x{height}", header, rows)]
 
 
 def frames(plan: Plan) -> list[Table]:
@@ -192,13 +170,10 @@ def peers(plan: Plan) -> list[Table]:
 PARTS: dict[str, Callable[[Plan], list[Table]]] = {
     "speed": speed,
     "speed-large": speed_large,
-    "coarse": coarse,
     "bounded": bounded,
     "frames": frames,
-    "beside-others": beside_others,
     "folders": folders,
     "precision": precision,
-    "starting": starting,
     "peers": peers,
 }
 """In the order of the report."""

@@ -1,4 +1,4 @@
-"""What to measure, where, and how much of it."""
+"""Says what to measure, where, and how much of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Plan:
-    """Where to measure, and how much of it.
+    """Says where to measure, and how much of it.
 
     Attributes:
         effort: `full`; `quick` with small images; `tiny` with a narrow network too, which only

@@ -95,7 +95,7 @@ KINDS = (*SHAKES, "dark", "dark-paused")
 
 
 def made_worse(image: Tensor, kind: str, seed: int) -> Tensor:
-    """What a camera makes of a good photograph, 1,3,H,W in [0, 1], in 8 bits.
+    """Makes what a camera would of a good photograph, 1,3,H,W in [0, 1], in 8 bits.
 
     Args:
         kind: of `KINDS`: how it was shaken, with a little noise; `dark`: 3 to 13 % of the light,

@@ -36,7 +36,7 @@ class Table:
 
 @dataclass
 class Part:
-    """What one part found, and where and when."""
+    """Holds what one part found, and where and when."""
 
     origin: str
     tables: list[Table]

@@ -40,7 +40,7 @@ STORED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LARGEST = 1e6
 """No weight of a trained network is larger by far."""
 
-MOST_BLOCKS = 64
+MAX_BLOCKS = 64
 """More residual blocks in a stage are no network of this project."""
 
 
@@ -63,12 +63,12 @@ class Checkpoint:
 
     @property
     def scene(self) -> SceneModel | None:
-        """How bright results should be, where that was fitted."""
+        """Returns how bright results should be, where that was fitted."""
         return facts_of(self.generator).scene
 
     @property
     def measured(self) -> Measured:
-        """How far 16 and 8 bits are from fp32, where that was measured."""
+        """Returns how far 16 and 8 bits are from fp32, where that was measured."""
         return facts_of(self.generator).measured
 
 
@@ -83,7 +83,7 @@ class Architecture(TypedDict):
 
 
 def bundled(variant: Variant) -> Path:
-    """Where the weights that come with this package lie."""
+    """Returns where the weights that come with this package lie."""
     return Path(__file__).parent / "weights" / f"{variant}.safetensors"
 
 
@@ -179,7 +179,7 @@ def describe(generator: Generator) -> dict[str, str]:
 def from_metadata(
     metadata: Mapping[str, str], name: str, read: Callable[[str], Read], path: Path
 ) -> Read | None:
-    """What `read` makes of an entry of a file's metadata; None without one.
+    """Returns what `read` makes of an entry of a file's metadata; None without one.
 
     Raises:
         CheckpointError: it is damaged.
@@ -196,9 +196,9 @@ def identify(
     """Tells which generator these weights belong to."""
     stem = tensors.get("stem.conv.weight")
     depth = 0
-    while depth <= MOST_BLOCKS and f"encode1.{depth}.conv1.weight" in tensors:
+    while depth <= MAX_BLOCKS and f"encode1.{depth}.conv1.weight" in tensors:
         depth += 1
-    if stem is None or stem.ndim != 4 or len(stem) == 0 or not 1 <= depth <= MOST_BLOCKS:
+    if stem is None or stem.ndim != 4 or len(stem) == 0 or not 1 <= depth <= MAX_BLOCKS:
         found = ", ".join(sorted(tensors)[:3]) or "none at all"
         raise CheckpointError(
             f"{path} holds the weights of another network (its first names: {found}). Choose a "
@@ -279,7 +279,7 @@ def check_values(tensors: Mapping[str, Tensor], path: Path) -> None:
     if odd:
         name, tensor = next(iter(odd.items()))
         raise CheckpointError(
-            f"{path} stores {len(odd)} of {len(weights)} weights as another kind of numbers than "
+            f"{path} stores {len(odd)} of {len(weights)} weights in another number format than "
             f"fp16, bf16, fp32 or fp64 (first {name}: {str(tensor.dtype).removeprefix('torch.')}). "
             "Convert them to one of these."
         )

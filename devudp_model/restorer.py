@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import replace
 from itertools import groupby, islice, tee
 from typing import Protocol, overload
@@ -47,9 +48,9 @@ class Restorer:
         bright = restorer(read_image("photo.jpg").pixels)
         print(restorer.reason)
 
-    Where memory runs out, it tries again with less. Where tasks have their own weights, `joint`
-    restores an image in two steps, `low light` and then `deblur` (see steps.py); a video's frames
-    it restores in one.
+    Where memory runs out, it retries with a smaller budget. Where tasks have their own weights,
+    `joint` restores an image in two steps, `low light` and then `deblur` (see steps.py); a video's
+    frames it restores in one.
 
     Args:
         checkpoint: weights for all tasks: a file, or loaded. None for each task's own, which are
@@ -89,8 +90,19 @@ class Restorer:
         self.choices: list[Choice] = []
 
     @property
+    def device(self) -> torch.device | None:
+        """Where the weights are to run, as far as that is known before any are read."""
+        return getattr(self.weights, "device", None)
+
+    def for_other_thread(self) -> Restorer:
+        """Returns one that works with the same weights beside this one."""
+        other = copy(self)
+        other.choices = []
+        return other
+
+    @property
     def reason(self) -> str:
-        """What was found and done by the last call, in lines; empty without `auto`."""
+        """Returns what was found and done by the last call, in lines; empty without `auto`."""
         return lines_of(self.choices, "{}. ")
 
     @overload
@@ -234,7 +246,7 @@ class Scenes:
 
     @property
     def reason(self) -> str:
-        """What was found and done, a line for each scene; empty without `auto`."""
+        """Returns what was found and done, a line for each scene; empty without `auto`."""
         return lines_of(self.choices, "scene {}: ")
 
     def __call__(self, sample: Tensor) -> FrameRestorer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,7 @@ class LoadedOnce:
         self.path, self.device = path, device
         self.loaded: dict[Path, Model] = {}
         self.each_its_own = path is None
+        self.lock = threading.Lock()
 
     def path_for(self, task: Task) -> Path:
         """Returns the file of a task's weights."""
@@ -64,10 +66,11 @@ class LoadedOnce:
             CheckpointError: they cannot be read.
         """
         path = self.path_for(task)
-        if path not in self.loaded:
-            with torch.inference_mode(False):  # weights made in this mode could not be changed
-                self.loaded[path] = moved(load_checkpoint(path), self.device)
-        return self.loaded[path]
+        with self.lock:
+            if path not in self.loaded:
+                with torch.inference_mode(False):  # weights made in this mode could not be changed
+                    self.loaded[path] = moved(load_checkpoint(path), self.device)
+            return self.loaded[path]
 
 
 def moved(model: Model, device: torch.device) -> Model:

@@ -38,7 +38,7 @@ def register_folder() -> None:
 
 
 def choices() -> list[str]:
-    """What the checkpoint widget offers."""
+    """Returns what the checkpoint widget offers."""
     return [BUNDLED, *folder_paths.get_filename_list(FOLDER)]
 
 

@@ -1,4 +1,4 @@
-"""What the host gets: the list of nodes."""
+"""Gives the host the list of nodes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DEvUDPExtension(ComfyExtension):
 def warn_of_spaces() -> None:
     """The host's web server does not find files of a pack whose folder has a space in its name."""
     folder = Path(__file__).resolve().parents[1]
-    if any(sign.isspace() for sign in folder.name):
+    if any(char.isspace() for char in folder.name):
         log.warning(
             "=" * 78 + "\nDEvUDP: the folder %r has a space in its name. The nodes work, but "
             "ComfyUI cannot serve their help, templates and views (404). Stop ComfyUI, rename the "

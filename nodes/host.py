@@ -45,12 +45,12 @@ def make(factory: Callable[..., Any], *args: Any, newer: dict[str, Any], **kwarg
 
 
 def compute_device() -> torch.device:
-    """Where the host wants networks to run."""
+    """Returns where the host wants networks to run."""
     return management.get_torch_device()
 
 
 def intermediate_device() -> torch.device:
-    """Where the host wants images to lie between nodes."""
+    """Returns where the host wants images to lie between nodes."""
     return management.intermediate_device()
 
 
@@ -79,12 +79,12 @@ def free_bytes(device: torch.device) -> int:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether the user pressed Cancel."""
+    """True if the user pressed Cancel."""
     return isinstance(error, management.InterruptProcessingException)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out (so that trying again with less can help)."""
+    """True if memory ran out (so that trying again with less can help)."""
     if is_interrupt(error) or not isinstance(error, Exception):
         return False
     if memory.is_out_of_memory(error):
@@ -154,7 +154,7 @@ def cancellable() -> Iterator[None]:
 
 
 def patcher(module: nn.Module) -> Any:
-    """What newer hosts load, move and unload a network by."""
+    """Returns what newer hosts load, move and unload a network by."""
     kind = getattr(model_patcher, "CoreModelPatcher", model_patcher.ModelPatcher)
     return kind(
         module,

@@ -1,4 +1,4 @@
-"""What several nodes share: the category, their inputs, and what becomes of these."""
+"""Defines what several nodes share: the category, their inputs, what becomes of these."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..devudp_model.restoring.auto import AUTO
 from ..devudp_model.restoring.options import STATISTICS, Options, Statistics
 from ..devudp_model.restoring.tasks import (
     DEFAULT_TASK,
-    MOST_DENOISE,
+    MAX_DENOISE,
     ROWS,
     TASK_SPECS,
     TASKS,
@@ -94,7 +94,7 @@ def denoise_input() -> io.Float.Input:
         "denoise",
         "How much noise to remove, and with it fine detail. 1: as much as the task usually "
         f"removes. 0: none. 2: as smooth as the network makes it. No effect on the task {SMOOTH}.",
-        most=MOST_DENOISE,
+        most=MAX_DENOISE,
         optional=True,
     )
 
@@ -152,7 +152,7 @@ def make_options(
 
 
 class ChecksCheckpoint:
-    """What nodes with `checkpoint_input` tell the host; before io.ComfyNode among the bases."""
+    """Tells the host of nodes with `checkpoint_input`; before io.ComfyNode among the bases."""
 
     @classmethod
     def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:

@@ -1,4 +1,4 @@
-"""What is kept between runs: the last outputs of the network, and with them its weights.
+"""Keeps the last outputs of the network between runs, and with them its weights.
 
 It lives as long as the image that it was made of, which is in the host's cache of node outputs. So
 changing strength, exposure or mask does not compute the network again; and when the host lets the

@@ -29,7 +29,7 @@ from .images import channels_first
 
 log = logging.getLogger("devudp")
 
-MOST_PIXELS = 1024
+MAX_PIXELS = 1024
 """Of the long side: the view is small, and large files would take longer than the restoring."""
 
 QUICK = 4
@@ -38,7 +38,7 @@ QUICK = 4
 QUICK_PIXELS = 384
 """Of its long side, at the most."""
 
-LEAST_SIDE = 64
+MIN_SIDE = 64
 """Of its short side: smaller ones look like something else, and are done soon anyway."""
 
 
@@ -109,7 +109,7 @@ def first_look(image: Tensor, generator: Generator, options: Options) -> Tensor:
     """
     canvas = shrink(image, PREVIEW_PIXELS)
     scale = max(QUICK, -(-max(image.shape[2:]) // QUICK_PIXELS))
-    if TASK_SPECS[options.task].exposure_is_fixed or min(image.shape[2:]) < scale * LEAST_SIDE:
+    if TASK_SPECS[options.task].exposure_is_fixed or min(image.shape[2:]) < scale * MIN_SIDE:
         return canvas
     small = F.avg_pool2d(image[:, :3].float(), scale)
     alone = replace(options, statistics="each image", memory=None)
@@ -120,7 +120,7 @@ def first_look(image: Tensor, generator: Generator, options: Options) -> Tensor:
 
 
 def before_and_after(before: Tensor, after: Tensor) -> dict[str, Any]:
-    """What the host's own compare node shows, `a_images` and `b_images`: of a batch the first."""
+    """Gives the host's own compare node `a_images` and `b_images`: of a batch the first."""
     if not len(after):
         return {}
     name = f"devudp_{secrets.token_hex(4)}"
@@ -136,7 +136,7 @@ def before_and_after(before: Tensor, after: Tensor) -> dict[str, Any]:
 
 def save(image: Tensor, folder: Path, name: str) -> dict[str, str]:
     """IMAGE B,H,W,C as the host's page wants to be told of it."""
-    as_pil(shrink(channels_first(image[:1]), MOST_PIXELS)).save(folder / name, quality=90)
+    as_pil(shrink(channels_first(image[:1]), MAX_PIXELS)).save(folder / name, quality=90)
     return {"filename": name, "subfolder": "", "type": "temp"}
 
 

@@ -1,4 +1,4 @@
-"""What a node does for the task of its widget; for `auto`, what each image needs."""
+"""Restores by the task of a node's widget; for `auto`, by what each image needs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def restore_chosen(
 
 
 def describe(choices: Sequence[Choice], shared: bool) -> str:
-    """What was found and done, in a few lines."""
+    """Returns what was found and done, in a few lines."""
     if shared or len(choices) == 1:
         text = in_two_lines(choices[0].reason)
     elif len(choices) <= LINES:
@@ -81,5 +81,5 @@ def describe(choices: Sequence[Choice], shared: bool) -> str:
 
 
 def in_two_lines(reason: str) -> str:
-    """What was found, then what was done: the host breaks long lines in the middle of a word."""
+    """Parts what was found from what was done: the host breaks long lines within a word."""
     return reason.replace(": ", ":\n", 1)

@@ -49,7 +49,7 @@ ROOM = 2 * 2**30
 
 
 def is_possible() -> bool:
-    """Whether the host has videos, and what reads and writes them."""
+    """True if the host has videos, and the means to read and write them."""
     return hasattr(io, "Video") and bool(host.video_types()) and has_av()
 
 
@@ -68,7 +68,7 @@ class DEvUDPRestoreVideo(ChecksCheckpoint, io.ComfyNode):
         return make(
             io.Schema,
             node_id="DEvUDPRestoreVideo",
-            display_name="DEvUDP Restore Video: deblur, dark",
+            display_name="DEvUDP Restore Video: deblur, dark, exposure",
             category=CATEGORY,
             description=(
                 "Removes blur from a video and corrects its exposure. The frames of a scene are "

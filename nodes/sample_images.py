@@ -49,7 +49,7 @@ def copy_samples_once() -> None:
 
 
 def copy(source: Path, target: Path) -> bool:
-    """Whether the file was copied; one of that name, or a sample that is missing, is no error."""
+    """True if the file was copied; one of that name, or a sample that is missing, is no error."""
     if target.exists() or not source.exists():
         return False
     target.parent.mkdir(parents=True, exist_ok=True)

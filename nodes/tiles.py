@@ -1,4 +1,4 @@
-"""Where in a known image does this tile come from?
+"""Finds where in a known image a tile comes from.
 
 The host's upscale node cuts images into tiles of 512 pixels with an overlap of 32, but the
 network looks 72 pixels far. Measured with frozen statistics and bare tiles: single pixels up to 138
@@ -18,7 +18,7 @@ from ..devudp_model.restoring.content import Region
 PROBES = 64
 """Pixels of the tile that are compared before anything is compared in full."""
 
-MOST_CANDIDATES = 256
+MAX_CANDIDATES = 256
 """A tile that may lie at more places than this is flat or repeats; any of them will do."""
 
 
@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
 
 def find_tile(tile: Tensor, images: Tensor) -> Place | None:
-    """Where `tile` (1,C,h,w) occurs in `images` (B,C,H,W), to the last bit.
+    """Finds where `tile` (1,C,h,w) occurs in `images` (B,C,H,W), to the last bit.
 
     None: it occurs nowhere, so it was cut out of another image or has been changed since.
     """
@@ -49,7 +49,7 @@ def find_tile(tile: Tensor, images: Tensor) -> Place | None:
 
 
 def place_in_memory(tile: Tensor, images: Tensor) -> Place | None:
-    """Where the tile lies if it is a view into a batch laid out like `images`: a guess to check.
+    """Guesses where the tile lies if it is a view into a batch laid out like `images`.
 
     It tells apart what the pixels cannot, one part of a flat sky from another.
     """
@@ -62,7 +62,7 @@ def place_in_memory(tile: Tensor, images: Tensor) -> Place | None:
 
 
 def lies_at(tile: Tensor, image: Tensor, top: int, left: int) -> bool:
-    """Whether C,h,w equals that part of C,H,W."""
+    """True if C,h,w equals that part of C,H,W."""
     height, width = tile.shape[-2:]
     return torch.equal(image[:, top : top + height, left : left + width], tile)
 
@@ -82,8 +82,8 @@ def find_in_image(tile: Tensor, image: Tensor) -> tuple[int, int] | None:
             break
     places = possible.nonzero()
     # Of many places the middle ones first: there the image's borders, which matter, are far away.
-    first = max(len(places) - MOST_CANDIDATES, 0) // 2
-    for top, left in places[first : first + MOST_CANDIDATES].tolist():
+    first = max(len(places) - MAX_CANDIDATES, 0) // 2
+    for top, left in places[first : first + MAX_CANDIDATES].tolist():
         if lies_at(tile, image, top, left):
             return top, left
     return None

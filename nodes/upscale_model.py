@@ -66,7 +66,7 @@ class MovableNetworks(nn.Module):
         self.taken_from: tuple[int, torch.device] | None = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MovableNetworks:
-        """What was packed of the generator for the device that it leaves goes with it."""
+        """Forgets what was packed of the generator for the device that it leaves."""
         before = self.generator.head.weight.device
         super()._apply(fn, recurse)
         if self.generator.head.weight.device != before:
@@ -75,7 +75,7 @@ class MovableNetworks(nn.Module):
 
 
 class TiledRestorer:
-    """What the host's nodes call with one tile after the other, as if it enlarged images by 1.
+    """Restores one tile after the other for the host's nodes, as if it enlarged images by 1.
 
     The network normalises over the whole image, so a tile on its own would come out in another
     brightness. Therefore all statistics are taken from `images` beforehand. What is left looks
@@ -250,7 +250,7 @@ async def suggest_restore() -> None:
 
 
 def options_for_tiles(restorer: Restorer, image: Tensor | None) -> Options:
-    """What B,C,H,W needs, strength 0 where it needs nothing.
+    """Returns what B,C,H,W needs, strength 0 where it needs nothing.
 
     Raises:
         ValueError: that is to be found out, and there is no image.

@@ -31,7 +31,6 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read 
         "speed",
         "speed-large",
         "precision",
-        "beside-others",
         "folders",
         pytest.param("frames", marks=LINUX),
     ],

@@ -18,6 +18,7 @@ from PIL import Image
 from devudp_model.restoring.auto import AUTO
 from devudp_model.restoring.tasks import TASKS
 from tests.host.server import git, packed_files
+from tools import make_api, make_architecture
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -176,6 +177,24 @@ def test_issue_forms_show_todays_version(name: str) -> None:
     assert f"DEvUDP {PROJECT['version']}" in read(f".github/ISSUE_TEMPLATE/{name}.yml")
 
 
+# Code
+
+
+def test_docstrings_begin_with_a_verb() -> None:
+    """Or name the thing: no "What", "How", "Whether", which leave open what is done about it."""
+    folders = ("devudp_model", "training", "nodes", "benchmarks", "tools", ".github")
+    vague = re.compile(r"(What|Where|Which|How|Whether|Of)\b")
+    found = [
+        f"{path.relative_to(ROOT)}: {doc.splitlines()[0]}"
+        for folder in folders
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and vague.match(doc := ast.get_docstring(node) or "")
+    ]
+    assert not found
+
+
 # Tests
 
 
@@ -249,14 +268,13 @@ def test_documents_name_files_that_exist(name: str) -> None:
 
 
 def test_api_page_is_current() -> None:
-    assert read("docs/api.md") == script("docs/make_api.py").page(), "run python docs/make_api.py"
+    assert read("docs/api.md") == make_api.page(), "run python -m tools.make_api"
 
 
 @pytest.mark.slow
 def test_figure_is_current() -> None:
     """What its boxes and its table say is the generator's."""
-    module = script("docs/make_architecture.py")
     with Image.open(ROOT / "docs" / "architecture.png") as image:
         said = image.info["Description"]
-    expected = module.described(module.labels(), module.variants())
-    assert said == expected, "run python docs/make_architecture.py"
+    expected = make_architecture.described(make_architecture.labels(), make_architecture.variants())
+    assert said == expected, "run python -m tools.make_architecture"

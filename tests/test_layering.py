@@ -34,6 +34,7 @@ THIRD_PARTY = {
     "devudp_model": {
         *("torch", "numpy", "PIL", "safetensors", "tqdm"),
         *("pyvips", "av", "gradio", "pillow_heif", "pillow_jxl", "rawpy", "psutil"),
+        "imagecodecs",
     },
     "nodes": {
         *("torch", "numpy", "PIL"),
@@ -43,7 +44,7 @@ THIRD_PARTY = {
 """Top-level modules that a folder may import, beside the standard library. The second ones are
 extras, imported where they are first needed; the nodes' others are the host's own."""
 
-LAZY = {"pyvips", "av", "pillow_heif", "pillow_jxl", "rawpy", "psutil"}
+LAZY = {"pyvips", "av", "pillow_heif", "pillow_jxl", "imagecodecs", "rawpy", "psutil"}
 
 
 class Import(NamedTuple):

@@ -1,4 +1,4 @@
-"""What the training's command lines have in common: help, and lines on standard output."""
+"""Serves all of the training's command lines: help, and lines on standard output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Lines(logging.StreamHandler):
 
 
 def log_lines() -> None:
-    """What the program logs are lines on standard output; of other libraries warnings only."""
+    """Logs lines to standard output; of other libraries warnings only."""
     handlers = [Lines(sys.stdout)]
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=handlers)
     logger.setLevel(logging.INFO)

@@ -26,11 +26,12 @@ from pathlib import Path
 from devudp_model.checkpoint import CheckpointError
 
 from .config import ConfigError
+from .config.recipes import load_recipe, parse_overrides, recipe_names
 from .console import HELP, log_lines, make_parser, parse, showing_help
 from .run.loop import Run
 from .run.state import resumable_states
+from .run.threads import with_threads
 from .run.trainer import NonFiniteLoss
-from .settings import load_recipe, parse_overrides, recipe_names
 
 logger = logging.getLogger("devudp")
 
@@ -51,7 +52,8 @@ def start(arguments: Sequence[str]) -> None:
     config = parse_overrides(
         load_recipe(known.recipe), rest, program=f"devudp-train {known.recipe}"
     )
-    with Run(config, Path(known.out or f"runs/{Path(known.recipe).stem}")) as run:
+    out = Path(known.out or f"runs/{Path(known.recipe).stem}")
+    with Run(with_threads(config), out) as run:
         run.train()
 
 

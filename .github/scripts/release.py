@@ -1,4 +1,4 @@
-"""What publish.yml needs to know and to write.
+"""Tells publish.yml what it has to know, and writes what it has to write.
 
 python .github/scripts/release.py check refs/tags/v1.2.3
 python .github/scripts/release.py address https://github.com owner/name COMMIT

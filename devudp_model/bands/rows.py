@@ -73,6 +73,8 @@ def read_rows(image: AnyImage, frame: int, start: int, stop: int) -> Tensor:
     """1,C,rows,W; of a tensor, a view."""
     if isinstance(image, FileImage):
         return image.read(frame, start, stop)
+    if len(image) == 1 and start == 0 and stop == image.shape[2]:
+        return image  # one operation less
     return image[frame : frame + 1, :, start:stop]
 
 
@@ -81,7 +83,7 @@ def write_rows(image: AnyImage, frame: int, start: int, rows: Tensor) -> None:
     if isinstance(image, FileImage):
         image.write(frame, start, rows)
     else:
-        image[frame : frame + 1, :, start : start + rows.shape[2]].copy_(rows)
+        read_rows(image, frame, start, start + rows.shape[2]).copy_(rows)
 
 
 def bands_of(

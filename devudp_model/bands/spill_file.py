@@ -52,9 +52,9 @@ class SpillFile:
                 raise
             raise OSError(
                 error.errno,
-                f"The disk is full: what is beyond the memory bound goes to "
-                f"{tempfile.gettempdir()}. Raise the bound, or set TMPDIR (on Windows TEMP) to a "
-                "folder with more room",
+                f"The disk is full: what exceeds the memory limit is stored in "
+                f"{tempfile.gettempdir()}. Raise the limit, or set TMPDIR (TEMP on Windows) to a "
+                "folder with more space",
             ) from error
 
     def close(self) -> None:

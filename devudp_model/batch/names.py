@@ -83,7 +83,7 @@ def without_long_names(jobs: list[Job]) -> tuple[list[Job], dict[Path, str]]:
             kept.append(job)
             continue
         problems[job.source] = (
-            f"Its result's name would be too long ({length(longest)} of at most {LONGEST_NAME}): "
+            f"The result's name would be too long ({length(longest)} of at most {LONGEST_NAME}): "
             f"{longest[:20]}...{longest[-20:]}. Rename the file."
         )
         log.warning("%s: %s", printable(job.source), problems[job.source])

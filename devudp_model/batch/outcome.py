@@ -1,4 +1,4 @@
-"""What was done of many jobs, and what was not and why."""
+"""Counts what was done of many jobs, and explains why others failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..images.raster import ImageError
 from ..restoring.auto import Choice
 from ..system.memory import is_out_of_memory
 from ..videos.pyav import VideoError
-from .pipeline import Passage
+from .pipeline import InFlight
 
 HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """A disk that is full or read-only now is so for the next image too."""
@@ -20,7 +20,7 @@ HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 @dataclass
 class Outcome:
-    """What became of the jobs.
+    """Holds what became of the jobs.
 
     Attributes:
         done, skipped: how many were restored; how many had been before.
@@ -42,7 +42,7 @@ class Outcome:
     choices: dict[Path, Choice] = field(default_factory=dict)
     hopeless: bool = False
 
-    def note(self, done: Passage[Any]) -> None:
+    def note(self, done: InFlight[Any]) -> None:
         """Counts a job, or notes why it failed."""
         source = done.job.source
         if done.error is not None:
@@ -60,7 +60,7 @@ class Outcome:
 
     @property
     def settled(self) -> int:
-        """How many jobs something is known of."""
+        """Counts the jobs of which something is known."""
         return self.done + self.unchanged + self.skipped + len(self.failed)
 
 
@@ -71,7 +71,7 @@ def refuse_existing(path: Path) -> None:
 
 
 def is_hopeless(error: Exception | None) -> bool:
-    """Whether the next image would fail for the same reason."""
+    """True if the next image would fail for the same reason."""
     return isinstance(error, OSError) and error.errno in HOPELESS
 
 

@@ -29,9 +29,9 @@ Job = TypeVar("Job")
 AHEAD = 2
 """Files that are read before their turn."""
 
-MOST_WRITERS = 4
+MAX_WRITERS = 4
 
-MOST_BYTES = 2**27
+MAX_BYTES = 2**27
 """Of the decoded images on their way; a larger one is alone. Results take as much again."""
 
 SHARE = 16
@@ -42,7 +42,7 @@ TICK = 0.2
 
 
 @dataclass
-class Passage(Generic[Job]):
+class InFlight(Generic[Job]):
     """A file on its way.
 
     Attributes:
@@ -65,17 +65,17 @@ class Passage(Generic[Job]):
     writing: Future[Any] | None = None
     nbytes: int = 0
     write_again: Callable[[], None] | None = None
-    said: list[LogRecord] = field(default_factory=list)
+    records: list[LogRecord] = field(default_factory=list)
 
 
 class Pipeline(Generic[Job]):
     """Reads before the work, and writes after it.
 
         with Pipeline(jobs, read, write, log) as line:
-            for passage in line:
-                with line.working(passage):
-                    passage.result = passage.read and work(passage.read)
-                print(*line.pass_on(passage))
+            for item in line:
+                with line.working(item):
+                    item.result = item.read and work(item.read)
+                print(*line.pass_on(item))
             print(*line.finish())
 
     Args:
@@ -83,7 +83,7 @@ class Pipeline(Generic[Job]):
         read: decodes a job's file; tells its second argument, before it allocates them, how many
             bytes it will take.
         write: writes a job's result.
-        log: what the jobs log through it is told in their order.
+        log: what the jobs log through it is emitted in their order.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class Pipeline(Generic[Job]):
         self.jobs = iter(enumerate(jobs))
         self.read, self.write = read, write
         free = free_bytes(torch.device("cpu"))
-        self.budget = Budget(min(MOST_BYTES, free // SHARE))
-        writers = max(1, min(os.cpu_count() or 1, MOST_WRITERS))
+        self.budget = Budget(min(MAX_BYTES, free // SHARE))
+        writers = max(1, min(os.cpu_count() or 1, MAX_WRITERS))
         self.reader = ThreadPoolExecutor(1, "devudp-read")
         self.writers = ThreadPoolExecutor(writers, "devudp-write")
         self.most_behind = writers + 1
-        self.ahead: deque[Passage[Job]] = deque()
-        self.behind: deque[Passage[Job]] = deque()
+        self.ahead: deque[InFlight[Job]] = deque()
+        self.behind: deque[InFlight[Job]] = deque()
         self.held = HeldRecords(log)
 
     def __enter__(self) -> Pipeline[Job]:
@@ -116,150 +116,150 @@ class Pipeline(Generic[Job]):
             pool.shutdown(wait=True, cancel_futures=True)
         self.held.__exit__()
 
-    def __iter__(self) -> Iterator[Passage[Job]]:
+    def __iter__(self) -> Iterator[InFlight[Job]]:
         """Gives every job as soon as it is read, or cannot be."""
-        while passage := self.next_read():
+        while item := self.next_read():
             try:
-                passage.read = self.await_reading(passage)
+                item.read = self.await_reading(item)
             except Exception as error:
-                self.fail(passage, error)
-            yield passage
+                self.fail(item, error)
+            yield item
 
     @contextmanager
-    def working(self, passage: Passage[Job]) -> Iterator[None]:
+    def working(self, item: InFlight[Job]) -> Iterator[None]:
         """For the block that does the work: what fails in it does so for this job alone."""
         try:
-            with self.held.going_to(partial(self.say, passage)), interrupts.held(False):
+            with self.held.going_to(partial(self.on_record, item)), interrupts.held(False):
                 yield
         except Exception as error:
-            self.fail(passage, error)
+            self.fail(item, error)
 
-    def pass_on(self, passage: Passage[Job]) -> Iterator[Passage[Job]]:
+    def pass_on(self, item: InFlight[Job]) -> Iterator[InFlight[Job]]:
         """Starts writing a result; gives, in their order, the jobs that are done or have failed.
 
         Waits while too many are being written.
         """
-        result, passage.result, passage.read = passage.result, None, None
-        passage.image_was_there = result is None and passage.error is None
+        result, item.result, item.read = item.result, None, None
+        item.image_was_there = result is None and item.error is None
         if result is None:
-            self.give_back(passage)
+            self.give_back(item)
         else:
-            passage.write_again = partial(self.start_writing, passage, result)
-            passage.write_again()
-        self.behind.append(passage)
+            item.write_again = partial(self.start_writing, item, result)
+            item.write_again()
+        self.behind.append(item)
         return self.done(self.most_behind)
 
-    def finish(self) -> Iterator[Passage[Job]]:
+    def finish(self) -> Iterator[InFlight[Job]]:
         """Reads no more, lets those be written that are ready, and gives them."""
         self.stop_reading()
         yield from self.done(0)
 
     def stop_reading(self) -> None:
         self.budget.close()
-        for passage in self.ahead:
-            if passage.reading is not None:
-                passage.reading.cancel()
+        for item in self.ahead:
+            if item.reading is not None:
+                item.reading.cancel()
         self.ahead.clear()
 
-    def next_read(self) -> Passage[Job] | None:
+    def next_read(self) -> InFlight[Job] | None:
         """Starts reading ahead; returns the next job."""
         while len(self.ahead) <= AHEAD:
             following = next(self.jobs, None)
             if following is None:
                 break
-            self.start_reading(Passage(*following))
+            self.start_reading(InFlight(*following))
         return self.ahead.popleft() if self.ahead else None
 
-    def start_reading(self, passage: Passage[Job]) -> None:
-        def reserve(nbytes: int) -> None:
+    def start_reading(self, item: InFlight[Job]) -> None:
+        def on_size_known(nbytes: int) -> None:
             self.budget.take(nbytes)
-            passage.nbytes = nbytes
+            item.nbytes = nbytes
 
         def read() -> Any:
-            with self.held.going_to(passage.said.append):
-                return self.read(passage.job, reserve)
+            with self.held.going_to(item.records.append):
+                return self.read(item.job, on_size_known)
 
-        passage.reading = self.reader.submit(read)
-        self.ahead.append(passage)
+        item.reading = self.reader.submit(read)
+        self.ahead.append(item)
 
-    def await_reading(self, passage: Passage[Job]) -> Any:
-        """What was read of a job's file, once it is; without memory for it, once more alone."""
-        assert passage.reading is not None
+    def await_reading(self, item: InFlight[Job]) -> Any:
+        """Waits for what is read of a job's file; without memory for it, reads once more alone."""
+        assert item.reading is not None
         try:
-            return result_of(passage.reading)
+            return result_of(item.reading)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
         finally:
-            passage.reading = None
+            item.reading = None
         # Outside of the except block: inside, the error's traceback still holds memory.
-        return self.read_again(passage)
+        return self.read_again(item)
 
-    def fail(self, passage: Passage[Job], error: Exception) -> None:
+    def fail(self, item: InFlight[Job], error: Exception) -> None:
         """Notes why a job failed; not if the error is what a library made of an interruption."""
         if interrupts.seen():
             raise KeyboardInterrupt from error
-        passage.error, passage.result = error, None
-        self.release(passage)
+        item.error, item.result = error, None
+        self.release(item)
 
-    def read_again(self, passage: Passage[Job]) -> Any:
+    def read_again(self, item: InFlight[Job]) -> Any:
         """Reads a file for which there was no memory, with nothing else in it."""
         self.make_room()
-        waiting = [passage, *self.ahead]
+        waiting = [item, *self.ahead]
         self.ahead.clear()
         for each in waiting:
             self.release(each)
-            each.said.clear()
+            each.records.clear()
         for each in waiting:
             self.start_reading(each)
-            if each is passage and each.reading is not None:
+            if each is item and each.reading is not None:
                 with suppress(Exception):  # is raised below
                     result_of(each.reading)
         self.ahead.popleft()
-        assert passage.reading is not None
-        reading, passage.reading = passage.reading, None
+        assert item.reading is not None
+        reading, item.reading = item.reading, None
         return result_of(reading)
 
     def make_room(self) -> None:
         """Waits until all that is ready is written: its memory is needed."""
-        for passage in self.behind:
-            self.settle(passage)
+        for item in self.behind:
+            self.settle(item)
 
-    def start_writing(self, passage: Passage[Job], result: Any) -> None:
+    def start_writing(self, item: InFlight[Job], result: Any) -> None:
         def write() -> None:
             try:
-                with self.held.going_to(passage.said.append):
-                    self.write(passage.job, result)
-                passage.write_again = None  # which holds the result
+                with self.held.going_to(item.records.append):
+                    self.write(item.job, result)
+                item.write_again = None  # which holds the result
             finally:
-                self.give_back(passage)  # at once: the reader may wait for it
+                self.give_back(item)  # at once: the reader may wait for it
 
-        passage.writing = self.writers.submit(write)
+        item.writing = self.writers.submit(write)
 
-    def settle(self, passage: Passage[Job]) -> None:
+    def settle(self, item: InFlight[Job]) -> None:
         """Waits until a job is written, or has failed."""
-        if passage.writing is not None:
-            passage.error = error_of(passage.writing)
-            if passage.error and is_out_of_memory(passage.error) and passage.write_again:
-                again, passage.write_again = passage.write_again, None
+        if item.writing is not None:
+            item.error = error_of(item.writing)
+            if item.error and is_out_of_memory(item.error) and item.write_again:
+                again, item.write_again = item.write_again, None
                 again()
-                passage.error = error_of(passage.writing)
-        passage.writing = passage.write_again = None
+                item.error = error_of(item.writing)
+        item.writing = item.write_again = None
 
-    def release(self, passage: Passage[Job]) -> None:
+    def release(self, item: InFlight[Job]) -> None:
         """Forgets what was read."""
-        reading, passage.reading = passage.reading, None
+        reading, item.reading = item.reading, None
         if reading is not None:
             error_of(reading)
-        self.give_back(passage)
+        self.give_back(item)
 
-    def give_back(self, passage: Passage[Job]) -> None:
+    def give_back(self, item: InFlight[Job]) -> None:
         """Lets others have what a job's image took."""
-        nbytes, passage.nbytes = passage.nbytes, 0
+        nbytes, item.nbytes = item.nbytes, 0
         if nbytes:
             self.budget.give(nbytes)
 
-    def done(self, most: int) -> Iterator[Passage[Job]]:
+    def done(self, most: int) -> Iterator[InFlight[Job]]:
         """The first jobs, as far as they are written; waits while more than `most` are not."""
         while self.behind:
             first = self.behind[0]
@@ -268,19 +268,19 @@ class Pipeline(Generic[Job]):
                 return
             self.settle(first)
             self.behind.popleft()
-            self.tell(first)
+            self.emit(first)
             yield first
 
-    def say(self, passage: Passage[Job], record: LogRecord) -> None:
-        """Of a job at work: at once, unless one before it may still have something to say."""
-        passage.said.append(record)
+    def on_record(self, item: InFlight[Job], record: LogRecord) -> None:
+        """Emits a record of the job at work: at once, unless one before it may still emit some."""
+        item.records.append(record)
         if not self.behind:
-            self.tell(passage)
+            self.emit(item)
 
-    def tell(self, passage: Passage[Job]) -> None:
-        said, passage.said = passage.said, []
-        for record in said:
-            self.held.tell(record)
+    def emit(self, item: InFlight[Job]) -> None:
+        records, item.records = item.records, []
+        for record in records:
+            self.held.emit(record)
 
 
 def result_of(future: Future[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Which image files to restore, and under which name each result is written."""
+"""Plans which image files to restore, and under which name each result is written."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def expand_wildcards(paths: Iterable[Path]) -> list[Path]:
     """Windows' shells leave `*.jpg` to the program."""
     expanded = []
     for path in paths:
-        wild = any(sign in path.name for sign in "*?") and not path.exists()
+        wild = any(char in path.name for char in "*?") and not path.exists()
         expanded += sorted(path.parent.glob(path.name)) or [path] if wild else [path]
     return expanded
 
@@ -186,7 +186,9 @@ def report_conversions(jobs: Iterable[Job]) -> None:
         format = of_suffix(suffix)
         if format is not None and not format.writes:
             files = "file" if count == 1 else "files"
-            log.info("%d %s %s: results are PNG; --format chooses another", count, suffix, files)
+            lost = ", and what only a raw file holds is not in them" if format.name == "raw" else ""
+            what = f"results are PNG{lost}; --format chooses another"
+            log.info("%d %s %s: %s", count, suffix, files, what)
 
 
 def real(path: Path) -> Path:

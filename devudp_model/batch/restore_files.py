@@ -1,8 +1,9 @@
-"""How image files are restored: read, worked on, and written with all that the file says."""
+"""Restores image files: reads, works on them, and writes them with all that the file says."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ GAP = 4
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
-    """What is written of a job.
+    """Holds what is written of a job.
 
     Attributes:
         restored: the image.
@@ -69,7 +70,7 @@ class ImageFiles:
         self.overwrite, self.skip_existing = overwrite, skip_existing
         self.folder: tuple[Path, FrameRestorer] | None = None  # the last one
 
-    def read(self, job: Job, reserve: Callable[[int], None]) -> RasterImage | None:
+    def read(self, job: Job, on_size_known: Callable[[int], None]) -> RasterImage | None:
         """The image; None if its result is there already."""
         if self.skip_existing and job.target.exists():
             return None
@@ -77,7 +78,7 @@ class ImageFiles:
             refuse_existing(job.target)
             if job.sheet and not self.skip_existing:
                 refuse_existing(job.sheet)
-        image = read_stored(job.source, reserve)
+        image = read_stored(job.source, on_size_known)
         check_format(image, job.format)
         return image
 
@@ -93,6 +94,12 @@ class ImageFiles:
         found = self.restorer.choices[-1] if self.restorer.choices else None
         before, unchanged = read if job.sheet else None, found is not None and found.task is None
         return Result(dataclasses.replace(read, pixels=pixels), before, unchanged), found
+
+    def for_other_thread(self) -> ImageFiles:
+        """Returns one that works beside this one, on images without shared statistics."""
+        other = copy.copy(self)
+        other.restorer = self.restorer.for_other_thread()
+        return other
 
     def restorer_of(self, job: Job, pixels: Tensor, progress: ImageProgress) -> FrameRestorer:
         """Returns what restores all images of a job's folder; `pixels` are the job's own."""

@@ -1,10 +1,11 @@
-"""How video files are restored: frame by frame, each scene with statistics of its own."""
+"""Restores video files: frame by frame, each scene with statistics of its own."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from ..restoring.progress import ImageProgress
 from ..system.untrusted import printable
 from ..videos.video import SUFFIXES, restore_video
 from ..videos.video_writer import FORMAT
-from .names import Job, distinct, without_long_names
+from .names import Job, distinct, key, without_long_names
 from .outcome import refuse_existing
 from .plan import Found, check, collide, expand_wildcards, from_common_folder, real
 
@@ -27,14 +28,27 @@ log = logging.getLogger("devudp")
 
 @dataclass(frozen=True)
 class VideoJob:
-    """A video to restore, and the file to write."""
+    """A video to restore, and the file to write.
+
+    Attributes:
+        source, target: the one to read, and the one to write.
+        copy: the one to write if nothing is to be done, and the source is not of the kind that
+            results are; None where that name is an input's.
+    """
 
     source: Path
     target: Path
+    copy: Path | None = None
+
+    @property
+    def result(self) -> Path | None:
+        """The one that is there; of two, the newer one."""
+        names = [path for path in (self.target, self.copy) if path is not None and path.exists()]
+        return max(names, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 class Split(NamedTuple):
-    """What was given: other paths, a job for each video, why some give none."""
+    """Parts what was given: other paths, a job for each video, why some give none."""
 
     others: list[Path]
     jobs: list[VideoJob]
@@ -81,7 +95,27 @@ def split_videos(
     jobs = distinct(jobs)
     check(jobs, [*found, *protected])
     jobs, problems = without_long_names(jobs)
-    return Split(others, [VideoJob(job.source, job.target) for job in jobs], problems)
+    report_container(job.source for job in jobs)
+    taken = {key(real(path)) for path in (*found, *protected)}
+    return Split(others, [with_copy(job, taken) for job in jobs], problems)
+
+
+def with_copy(job: Job, taken: Collection[str]) -> VideoJob:
+    """A job with the name that its file has if it is left as it is, unless that is taken."""
+    name = job.target.with_suffix(job.source.suffix)
+    free = key(real(name)) not in taken and key(name) != key(job.target)
+    return VideoJob(job.source, job.target, name if free else None)
+
+
+def report_container(sources: Iterable[Path]) -> None:
+    """Says what becomes of the kinds of files that results are not."""
+    counts = Counter(path.suffix.lower() for path in sources)
+    for suffix, count in sorted(counts.items()):
+        if suffix != f".{FORMAT}":
+            log.info(
+                "%d %s file%s: what is restored becomes MP4; what needs nothing is copied as it is",
+                *(count, suffix, "" if count == 1 else "s"),
+            )
 
 
 def videos_in(folder: Path, out: Path, recursive: bool) -> list[Path]:
@@ -122,12 +156,13 @@ class VideoFiles:
         self.restorer, self.mask = restorer, mask
         self.overwrite, self.skip_existing = overwrite, skip_existing
 
-    def read(self, job: VideoJob, reserve: Callable[[int], None]) -> Path | None:
+    def read(self, job: VideoJob, on_size_known: Callable[[int], None]) -> Path | None:
         """The file; None if its result is there already."""
-        if self.skip_existing and job.target.exists():
+        if self.skip_existing and job.result is not None:
             return None
-        if not self.overwrite:
-            refuse_existing(job.target)
+        for path in (job.target, job.copy):
+            if path is not None and not self.overwrite:
+                refuse_existing(path)
         return job.source
 
     @torch.inference_mode()
@@ -152,7 +187,13 @@ class VideoFiles:
 
         try:
             outcome = restore_video(
-                read, job.target, scenes, show, unchanged=unchanged, overwrite=self.overwrite
+                read,
+                job.target,
+                scenes,
+                show,
+                unchanged=unchanged,
+                overwrite=self.overwrite,
+                copy_as=job.copy,
             )
         except KeyboardInterrupt:
             log.warning(
@@ -164,7 +205,8 @@ class VideoFiles:
         for sentence in outcome.said:
             log.warning("%s: %s", printable(job.source), sentence)
         needed = (choice for choice in scenes.choices if choice.task is not None)
-        return job.target, next(needed, scenes.choices[0] if scenes.choices else None)
+        found = next(needed, scenes.choices[0] if scenes.choices else None)
+        return outcome.path or job.target, found
 
     def write(self, job: VideoJob, result: Path) -> None:
         """Nothing is left to do."""

@@ -15,14 +15,17 @@ from typing import Any, Protocol
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ..images.raster import RasterImage
 from ..restorer import Restorer
 from ..restoring.auto import Choice
 from ..restoring.progress import ImageProgress
 from ..system import interrupts
 from ..system.atomic import discard_leftovers
 from .outcome import Outcome
-from .pipeline import Pipeline
+from .pipeline import Passage, Pipeline
 from .plan import AnyJob
+from .restore_files import ImageFiles
+from .side_by_side import SideBySide
 
 log = logging.getLogger("devudp")
 
@@ -35,10 +38,10 @@ LONG_SECONDS, LARGE_PIXELS = 60, 4e6
 
 
 class Kind(Protocol):
-    """How jobs of a kind are done: read and written by threads, worked on by the one that calls."""
+    """Does jobs of one kind: reads and writes in threads, works in the one that calls."""
 
-    def read(self, job: Any, reserve: Callable[[int], None]) -> Any:
-        """What the work needs; None if the result is there already. See `Pipeline`."""
+    def read(self, job: Any, on_size_known: Callable[[int], None]) -> Any:
+        """Returns what the work needs; None if the result is there already. See `Pipeline`."""
 
     def work(self, job: Any, read: Any, progress: ImageProgress) -> tuple[Any, Choice | None]:
         """The result, and what `auto` found."""
@@ -71,28 +74,36 @@ def run(
     def show(images: float) -> None:
         bar.update(images - bar.n)
 
+    # With the restorer as it is now: making room is for the thread that has the pipeline.
+    apart = {
+        job: kind.for_other_thread() for job, kind in kinds.items() if isinstance(kind, ImageFiles)
+    }
     full_size = restorer.options.working_size is None
     progress = ImageProgress(show, forecast=say_if_long if full_size else None)
     line = Pipeline(
         jobs,
-        lambda job, reserve: kinds[type(job)].read(job, reserve),
+        lambda job, on_size_known: kinds[type(job)].read(job, on_size_known),
         lambda job, result: kinds[type(job)].write(job, result),
         log,
     )
-    with logging_redirect_tqdm(), bar, interrupts.held(), line, making_room(restorer, line):
+    with (
+        logging_redirect_tqdm(),
+        bar,
+        interrupts.held(),
+        line,
+        SideBySide(restorer, line) as beside,
+        making_room(restorer, line),
+    ):
         try:
-            for each in line:
-                bar.set_description_str(f"{each.index + 1} of {len(jobs)}")
-                with line.working(each):
-                    if each.read is not None:
-                        kind = kinds[type(each.job)]
-                        each.result, each.found = kind.work(each.job, each.read, progress)
+            for each in worked_on(line, beside, apart, kinds, progress, bar):
                 progress.done(each.index + 1)
                 if note(outcome, line.pass_on(each)):
                     break
         except KeyboardInterrupt:
             outcome.interrupted = True
         try:
+            for each in beside.stop():
+                note(outcome, line.pass_on(each))
             note(outcome, line.finish())
         except KeyboardInterrupt:
             outcome.interrupted = True
@@ -101,13 +112,53 @@ def run(
     return outcome
 
 
+def worked_on(
+    line: Pipeline[Any],
+    beside: SideBySide,
+    apart: Mapping[type, ImageFiles],
+    kinds: Mapping[type, Kind],
+    progress: ImageProgress,
+    bar: tqdm,
+) -> Iterator[Passage[Any]]:
+    """Gives every job in its turn, once it is worked on: small images beside each other.
+
+    Args:
+        apart: kinds that have such images.
+    """
+
+    def work_apart(each: Passage[Any]) -> None:
+        kind = apart[type(each.job)].for_other_thread()
+        each.result, each.found = kind.work(each.job, each.read, ImageProgress(lambda images: None))
+
+    for each in line:
+        bar.set_description_str(f"{each.index + 1} of {bar.total}")
+        small = (
+            type(each.job) in apart and each.error is None and beside.takes(pixels_of(each.read))
+        )
+        if small:
+            yield from beside.begin(each, work_apart)
+            continue
+        yield from beside.finish()
+        with line.working(each):
+            if each.read is not None:
+                kind = kinds[type(each.job)]
+                each.result, each.found = kind.work(each.job, each.read, progress)
+        yield each
+    yield from beside.finish()
+
+
+def pixels_of(read: object) -> int:
+    """Returns the pixels of an image that was read; 0 of anything else."""
+    return read.pixels[0, 0].numel() if isinstance(read, RasterImage) else 0
+
+
 def say_if_long(seconds: float, pixels: float) -> bool:
     """Says what helps if an image takes long; for `ImageProgress`. Returns True if it was said."""
     long = seconds > LONG_SECONDS and pixels > LARGE_PIXELS
     if long:
         log.info(
             "This image will take about %d minutes (%.0f megapixels to work through). With "
-            "--working-size 2MP a smaller copy is restored and the change brought to the full "
+            "--working-size 2MP a smaller copy is restored and the change applied at the full "
             "size: many times faster, but the finest detail is not restored.",
             round(seconds / 60),
             pixels / 1e6,

@@ -1,4 +1,4 @@
-"""What can be written after `devudp`: commands, options, and their help.
+"""Parses what is written after `devudp`: commands, options, and their help.
 
 Nothing of torch is imported here, so that --help is quick.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..batch.shard import Shard
 from ..images.formats import WRITABLE
-from ..restoring.tasks import MOST_DENOISE, ROWS, describe_tasks
+from ..restoring.tasks import MAX_DENOISE, ROWS, describe_tasks
 from ..system.untrusted import MEMORY_OPTION
 
 Command = Callable[[argparse.Namespace], int]
@@ -31,10 +31,10 @@ SAME_AS = {spec.name: spec.word for spec in ROWS}
 SAME_AS |= {"jpg": "jpeg", "tif": "tiff", "jpeg-xl": "jxl"}
 """Other names of tasks (the nodes') and of formats (file suffixes)."""
 
-LEAST_MEMORY = 10**6
+MIN_MEMORY = 10**6
 """A smaller limit is a number whose unit was forgotten."""
 
-LEAST_PIXELS = 10**4
+MIN_PIXELS = 10**4
 """And so is a smaller working size."""
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
@@ -261,7 +261,7 @@ def share(text: str, most: float = 1.0) -> float:
 
 def denoise_share(text: str) -> float:
     """A number from 0 to the largest `Options.denoise`."""
-    return share(text, MOST_DENOISE)
+    return share(text, MAX_DENOISE)
 
 
 def shard(text: str) -> Shard:
@@ -276,7 +276,7 @@ def pixel_count(text: str) -> int:
     """Pixels in `2MP`, `1.5mp`, `2000000`."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*(MP)?", text.strip().upper())
     pixels = round(float(match[1]) * (10**6 if match[2] else 1)) if match else 0
-    if pixels < LEAST_PIXELS:
+    if pixels < MIN_PIXELS:
         problem = f"is {pixels} pixels, too little" if match else "is no number of pixels"
         raise argparse.ArgumentTypeError(f"{text!r} {problem}: write it as 2MP")
     return pixels
@@ -286,7 +286,7 @@ def memory_size(text: str) -> int:
     """Bytes in `4GB`, `512M`, `1.5GiB`, `4000000000`."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([KMG]I?)?B?", text.strip().upper())
     size = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
-    if size < LEAST_MEMORY:
+    if size < MIN_MEMORY:
         problem = f"is {size} bytes, too little" if match else "is no size"
         raise argparse.ArgumentTypeError(f"{text!r} {problem}: write it as 4GB or 512MB")
     return size

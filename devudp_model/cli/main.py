@@ -106,7 +106,8 @@ def run_restore(args: argparse.Namespace) -> int:
         outcome = run(own, kinds, restorer)
     outcome.failed.update(problems)
     if args.json:
-        report_json(outcome, {job.source: job.target for job in own})
+        paths = ((isinstance(job, VideoJob) and job.result) or job.target for job in own)
+        report_json(outcome, {job.source: path for job, path in zip(own, paths, strict=True)})
     else:
         report(outcome, args.out)
     return INTERRUPTED if outcome.interrupted else FAILED if outcome.failed else 0
@@ -150,7 +151,7 @@ def prepare_folder(out: Path) -> None:
 
 
 def make_restorer(args: argparse.Namespace) -> Restorer:
-    """What restores as the arguments say."""
+    """Returns what restores as the arguments say."""
     from PIL import Image
 
     from ..restorer import Restorer
@@ -182,7 +183,7 @@ def by_folder(jobs: Sequence[Job]) -> dict[Path, list[Path]]:
 
 
 def memory_left(limit: int | None, device: torch.device) -> int | None:
-    """Of a memory limit for the process: on a CPU the program takes some of it."""
+    """Returns the rest of a memory limit for the process: on a CPU the program takes some."""
     from ..system.memory import PROGRAM_BYTES
 
     return limit if limit is None or device.type != "cpu" else max(limit - PROGRAM_BYTES, 1)
@@ -233,7 +234,7 @@ def report_json(outcome: Outcome, results: dict[Path, Path]) -> None:
 
 
 def report(outcome: Outcome, out: Path) -> None:
-    """What was done, to standard output, and what was not and why, to standard error."""
+    """Prints what was done to standard output, what was not and why to standard error."""
     for path, choice in outcome.choices.items():
         print(f"{printable(path)}: {choice.reason}")
     skipped = f", {outcome.skipped} were there already" if outcome.skipped else ""

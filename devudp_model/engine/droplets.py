@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..bands.rows import AnyImage, FileImage, read_rows
 from ..ops.dtypes import to_colour
-from ..ops.filters import window_max, window_mean
+from ..ops.filters import window_max, window_mean, window_means
 
 LIMIT = (7.0, 10.0)
 """Before the output activation, no image needs more than the first: tanh(4) is white to 8 bits.
@@ -70,7 +70,7 @@ def excess(head: Tensor) -> Tensor:
 
 
 class Sides(NamedTuple):
-    """Which sides of a part of an image are the image's own."""
+    """Says which sides of a part of an image are the image's own."""
 
     top: bool = True
     bottom: bool = True
@@ -98,28 +98,24 @@ def heal(output: Tensor, image: Tensor, beyond: Tensor, sides: Sides = ALL_SIDES
     weight = window_mean(sound, AROUND)
     share = window_mean(grow(core, SKIRT + SOFT), SOFT) * (weight / MIN_SOUND).clamp(max=1)
     weight = weight.clamp(min=MIN_SOUND)
-
-    def mean(x: Tensor) -> Tensor:
-        return window_mean(sound * x, AROUND) / weight
-
     calm = window_mean(image, 1)
-    mean_in, mean_out = mean(calm), mean(output)
-    variance = mean(calm * calm) - mean_in * mean_in
-    gain = (mean(calm * output) - mean_in * mean_out) / (variance + 1e-6)
+    products = calm, output, calm * calm, calm * output
+    means = window_means(products, AROUND, sound)
+    mean_in, mean_out, square, product = (mean / weight for mean in means)
+    variance = square - mean_in * mean_in
+    gain = (product - mean_in * mean_out) / (variance + 1e-6)
     healed = mean_out + gain.clamp(0, MAX_GAIN) * (calm - mean_in)
     return torch.lerp(output, healed.clamp(0, 1), share)
 
 
 def cut_off(spots: Tensor, sides: Sides) -> Tensor:
     """The spots, B,1,H,W, of 2x2 pixels and more near the image's border."""
-    near = torch.zeros_like(spots)
-    for side, place in zip(
-        sides,
-        (near[:, :, :BORDER], near[:, :, -BORDER:], near[..., :BORDER], near[..., -BORDER:]),
-        strict=True,
-    ):
-        if side:
-            place.fill_(1)
+    height, width = spots.shape[2:]
+    top, left = min(sides.top * BORDER, height), min(sides.left * BORDER, width)
+    bottom = min(sides.bottom * BORDER, height - top)
+    right = min(sides.right * BORDER, width - left)
+    inside = spots.new_zeros(*spots.shape[:2], height - top - bottom, width - left - right)
+    near = F.pad(inside, (left, right, top, bottom), value=1.0)
     squares = -F.max_pool2d(F.pad(-spots, (1, 1, 1, 1)), 2, stride=1)
     return near * F.max_pool2d(squares, 2, stride=1)
 
@@ -142,7 +138,7 @@ class Droplets:
         self.max_count = max(int(MAX_SHARE * pixels), CELL * CELL)
         self.count, self.lock = 0, threading.Lock()
         # For each frame row, column and value of every pixel beyond the limit, 4 bytes each: in one
-        # block, as small tensors between the strips' large ones would leave holes in the memory.
+        # block, as small tensors between the strips' large ones would fragment the heap.
         self.found: dict[int, bytearray] = {}
 
     def look(self, frame: int, start: int, rows: Tensor) -> None:

@@ -27,7 +27,7 @@ FIRST, LAST = 8, 3
 """Layers at the beginning and at the end that stay in fp32. With 3 and 1, the largest difference in
 one photograph was 2.6 of 255, with 5 and 3 it was 2.6, with these it was 1.8."""
 
-LEAST_RANGE = 1e-12
+MIN_RANGE = 1e-12
 """A channel with a smaller range is constant."""
 
 Convolve = Callable[[Tensor], Tensor]
@@ -95,7 +95,7 @@ class RangeStatistics:
 
     @property
     def range(self) -> Range:
-        """Of all strips so far, after the ReLU if one follows."""
+        """Returns the range of all strips so far, after the ReLU if one follows."""
         found = Range(self.low, self.high)
         return found.rectified() if self.rectified else found
 
@@ -111,7 +111,7 @@ class Convolution:
     def __init__(self, layer: Layer, found: Range):
         low, high = found.low.clamp(max=0).double(), found.high.clamp(min=0).double()
         ranges = high - low
-        ranges = torch.where(ranges > LEAST_RANGE, ranges, ranges.max().clamp(min=LEAST_RANGE))
+        ranges = torch.where(ranges > MIN_RANGE, ranges, ranges.max().clamp(min=MIN_RANGE))
         step = ranges.pow(BALANCE) * ranges.max().pow(1 - BALANCE) / STEPS
         zero = (-low / step).round()
         self.layer = layer

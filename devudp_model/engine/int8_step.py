@@ -1,4 +1,4 @@
-"""What is done to a strip where convolutions are computed in 8 bits."""
+"""Works on a strip where convolutions are computed in 8 bits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Int8Step:
 
     @property
     def range(self) -> Range:
-        """Of the whole feature, once all strips are done."""
+        """Returns the range of the whole feature, once all strips are done."""
         return self.statistics.range
 
     def stop(self) -> None:

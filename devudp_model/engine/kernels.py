@@ -137,7 +137,7 @@ def quantize(x: Tensor, gain: Tensor, zero: Tensor) -> Tensor:
 
     Args:
         x: 1,C,h,W, float32, channels_last; is written to.
-        gain, zero: vectors of C, float32; `zero` in whole numbers.
+        gain, zero: vectors of C, float32; `zero` in integers.
 
     Returns:
         1,C,h,W+2, uint8, channels_last.

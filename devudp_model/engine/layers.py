@@ -119,15 +119,14 @@ class Layer(nn.Module):
         if self.kind != "up":
             padding = 0 if self.kind == "stem" else self.reach
             return F.conv2d(x, self.weight, self.bias, self.stride, padding)
-        (height, width), channels = x.shape[2:], self.outer
         phases = F.conv2d(x, self.weight, self.bias, padding=1)  # B,4C,H+1,W+1
-        phases = phases.unflatten(1, (2, 2, channels))
-        pixels = x.new_empty(len(x), height, 2, width, 2, channels)
-        for i in (0, 1):
-            for j in (0, 1):
-                phase = phases[:, i, j, :, i : i + height, j : j + width]
-                pixels[:, :, i, :, j].copy_(phase.permute(0, 2, 3, 1))
-        return pixels.view(len(x), 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+        frames, channels, down, right = phases.stride()
+        (height, width), own = x.shape[2:], self.outer * channels
+        # Phase i,j of pixel y,x lies at y + i, x + j: so all of them are one view.
+        shape = len(x), height, 2, width, 2, self.outer
+        strides = frames, down, down + 2 * own, right, right + own, channels
+        pixels = phases.as_strided(shape, strides).contiguous()
+        return pixels.view(len(x), 2 * height, 2 * width, self.outer).permute(0, 3, 1, 2)
 
     def rows_of(self, x: Tensor, part: int) -> Tensor:
         """Even or odd rows of an upsampling (see `parts`)."""

@@ -1,4 +1,4 @@
-"""What was measured of the bundled weights after they were published.
+"""Holds what was measured of the bundled weights after they were published.
 
 A checkpoint's metadata say how far its results are from fp32 in other types. The published files
 were made before there was int8, and stay as they are.

@@ -39,7 +39,7 @@ def say_fp32(generator: Architecture) -> None:
     """Says that a generator is computed in fp32 and not in 8 bits; once."""
     if generator not in _told:
         _told.add(generator)
-        log.info("This network or processor is not for 8 bits: computing in fp32.")
+        log.info("int8 is not available for this network or processor: computing in fp32.")
 
 
 class Network(nn.Module, Generic[SomeNetwork]):

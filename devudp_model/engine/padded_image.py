@@ -74,7 +74,7 @@ WEIGHT_STEPS = 2**12
 
 
 class Weights:
-    """How much each pixel counts in statistics, at the scales of the features.
+    """Weighs each pixel in the statistics, at the scales of the features.
 
     Args:
         network: whose statistics they are for.
@@ -89,7 +89,7 @@ class Weights:
         return self.at(self.image.read(frame, start * scale, stop * scale), scale)
 
     def read_all(self, scale: int) -> Tensor:
-        """Of all frames, B,1,h,w."""
+        """Reads the weights of all frames, B,1,h,w."""
         reach = self.image.reach
         inside = slice(reach, -reach if reach else None)
         return self.at(self.image.read_all()[..., inside, inside], scale)

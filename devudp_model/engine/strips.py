@@ -91,7 +91,7 @@ class StripExecution:
             network.warned = True
             log.warning(
                 "The memory limit is too low: it leaves %d MB, and weights, kernels and the rows "
-                "in work take %d MB by themselves. Going on with as little as possible.",
+                "in work take %d MB by themselves. Continuing with the least possible.",
                 *(round(n / 1e6) for n in (memory, least)),
             )
         self.strip_bytes = min(self.strip_bytes, max(memory - least, 0) // (8 * self.threads))
@@ -234,7 +234,7 @@ class StripExecution:
         return found
 
     def weights_of(self, span: Span, scale: int) -> Tensor | None:
-        """Of these rows of a feature at this scale; None where all pixels count alike."""
+        """Returns the weights of these rows at this scale; None where all pixels count alike."""
         return None if self.weights is None else self.weights.read(*span, scale)
 
     def group_of(self, layer: Layer, size: tuple[int, int]) -> int:

@@ -16,7 +16,7 @@ from .raster import ImageError
 Tags = dict[int, tuple[int, ...]]
 """Of a TIFF file: see `tiff.read_tags`; {} of others."""
 
-Reserve = Callable[[int], None]
+OnSizeKnown = Callable[[int], None]
 """Gets the bytes of the pixels before they are decoded; what it raises goes through."""
 
 FLOAT_COPIES = 2
@@ -26,12 +26,12 @@ COUNTING_SECONDS = 0.5
 """How long the frames of an animation are counted; one too many is enough."""
 
 
-def check_tiff(tags: Tags, size: int, reserve: Reserve) -> None:
+def check_tiff(tags: Tags, size: int, on_size_known: OnSizeKnown) -> None:
     if tiff.WIDTH in tags and tiff.HEIGHT in tags:
         [width], [height] = tags[tiff.WIDTH][:1], tags[tiff.HEIGHT][:1]
         [channels] = tags.get(tiff.SAMPLES, (1,))[:1]
         decoded = -(-tiff.bits_per_pixel(tags) // 8)
-        check_size(width, height, channels, decoded, size, reserve)
+        check_size(width, height, channels, decoded, size, on_size_known)
     tiff.check_complete(tags, size)
 
 
@@ -41,17 +41,17 @@ def check_size(
     channels: int,
     decoded: int,
     size: int,
-    reserve: Reserve,
+    on_size_known: OnSizeKnown,
 ) -> None:
-    """Whether an image fits into memory; `decoded`: bytes a pixel as the decoder gives them."""
+    """Checks that an image fits into memory; `decoded`: the decoder's bytes a pixel."""
     needed = width * height * (decoded + 4 * FLOAT_COPIES * channels)
     what = f"claims to be {width}x{height} pixels"
     check_claim(needed, size, what, "Cut it into parts, or")
-    reserve(width * height * decoded)
+    on_size_known(width * height * decoded)
 
 
 def count_pages(image: Image.Image, file: BinaryIO) -> int:
-    """How many images the file holds, not counting small versions of another."""
+    """Counts the images in the file, without small versions of another."""
     if image.format == "MPO":  # a camera's previews and depth maps
         return 1
     if image.format == "TIFF":
@@ -76,6 +76,6 @@ def refuse_several(pages: int, path: Path) -> None:
     if pages > 1:
         raise ImageError(
             f"{path} holds {pages} images (an animation, or pages), and restoring would lose all "
-            "but one. Take it apart, for instance with 'mkdir frames' and "
+            "but one. Split it, for instance with 'mkdir frames' and "
             f"'ffmpeg -i {path.name} frames/%05d.png', and restore the folder frames."
         )

@@ -1,4 +1,4 @@
-"""What a file's numbers mean: the one door between a file's colour space and the network's, sRGB.
+"""Turns a file's colours into the network's, sRGB, and back: the one door between them.
 
     space = space_of_icc(icc, channels)             # None: it is sRGB already
     seen = to_srgb(stored, space)                   # uint8 or uint16

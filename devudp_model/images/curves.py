@@ -22,7 +22,7 @@ HLG_PEAK, HLG_GAMMA = 1000.0, 1.2
 """Of the display that HLG is made for (ITU-R BT.2100)."""
 
 
-MOST_TABLES = 32
+MAX_TABLES = 32
 """That are kept, of numbers in linear light."""
 
 
@@ -45,7 +45,7 @@ def decode(curve: Curve, rows: Tensor) -> Tensor:
     return _table(curve, rows.dtype)[rows.to(torch.int32)]
 
 
-@functools.lru_cache(MOST_TABLES)
+@functools.lru_cache(MAX_TABLES)
 def _table(curve: Curve, dtype: torch.dtype) -> Tensor:
     return curve.decode(torch.arange(LARGEST[dtype] + 1) / LARGEST[dtype])
 

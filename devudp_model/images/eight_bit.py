@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms
 
-from . import colour, exif, png
+from . import colour, exif, gain_map, png, segments
 from .metadata import ORIENTATION, Metadata
 from .raster import RasterImage, Unreadable, from_array
 
@@ -43,7 +43,8 @@ def read(
         ColourError: the colours cannot be converted.
     """
     is_cmyk, is_extra = image.mode == "CMYK", image.mode == "RGBX"
-    is_png, is_jpeg = image.format == "PNG", image.format in ("JPEG", "MPO")
+    image_format = image.format
+    is_png, is_jpeg = image_format == "PNG", image_format in ("JPEG", "MPO")
     image.load()
     orientation = image.getexif().get(ORIENTATION, 1)  # after load, which turns TIFF itself
     metadata, space = described or (Metadata.of(image, file), None)
@@ -67,14 +68,29 @@ def read(
         space = colour.adobe_space()
     if file is not None and is_png:
         metadata, space = with_chunks(metadata, file)
+    if file is not None and image_format == "WEBP":
+        lost = (*metadata.lost, *segments.said_of_webp(file))
+        metadata = dataclasses.replace(metadata, lost=lost)
+    if file is not None and is_jpeg:
+        metadata = with_gain_map(metadata, file, orientation, image.width * image.height)
     if file is not None and is_jpeg and has_more(file):
         parts = metadata.parts or ("further data behind the image",)
         metadata = dataclasses.replace(metadata, parts=parts)
     return from_array(to_numpy(image), has_alpha, orientation, 8, metadata, space)
 
 
+def with_gain_map(metadata: Metadata, file: BinaryIO, orientation: int, most: int) -> Metadata:
+    """Adds a JPEG file's gain map, upright; most: pixels that it may have."""
+    found = gain_map.find(file)
+    return (
+        metadata
+        if found is None
+        else dataclasses.replace(metadata, gain_map=gain_map.upright(found, orientation, most))
+    )
+
+
 def with_chunks(metadata: Metadata, file: BinaryIO) -> tuple[Metadata, colour.Space | None]:
-    """Adds what a PNG file's chunks say of its colours; returns what that means, too.
+    """Adds a PNG file's chunks; returns what they say of its colours, too.
 
     Raises:
         ColourError: the colours cannot be converted.
@@ -84,7 +100,9 @@ def with_chunks(metadata: Metadata, file: BinaryIO) -> tuple[Metadata, colour.Sp
     icc = b"" if b"cICP" in dict(chunks) else metadata.icc  # which readers then pass over
     if icc:
         chunks = tuple(each for each in chunks if each[0] not in (b"sRGB", b"gAMA", b"cHRM"))
-    return dataclasses.replace(metadata, icc=icc, chunks=chunks), space
+    further, names = segments.further_chunks(file)
+    lost = (*metadata.lost, *segments.said_of_png(names))
+    return dataclasses.replace(metadata, icc=icc, chunks=(*chunks, *further), lost=lost), space
 
 
 def has_more(file: BinaryIO) -> bool:

@@ -23,7 +23,7 @@ SHORT, LONG = 3, 4
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 """Bytes of a value, by the types of a directory's entries."""
 
-MOST_ENTRIES = 1000
+MAX_ENTRIES = 1000
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Block:
 
     def entries(self, directory: int) -> Iterator[Entry]:
         """Those of the directory at `directory`, as far as they lie in the block."""
-        for number in range(min(self.number(directory, 2), MOST_ENTRIES)):
+        for number in range(min(self.number(directory, 2), MAX_ENTRIES)):
             at = directory + 2 + 12 * number
             if at + 12 > len(self.content):
                 return
@@ -100,11 +100,11 @@ class Block:
         self.put(entry.at + 8, wide, value)
 
     def following(self) -> int:
-        """Where the number of the second directory's place lies."""
+        """Returns where the number of the second directory's place lies."""
         return self.first + 2 + 12 * self.number(self.first, 2)
 
     def camera(self) -> int | None:
-        """Where the camera's directory lies."""
+        """Returns where the camera's directory lies."""
         place = self.value(self.first, EXIF_DIRECTORY)
         return place if place and place + 2 <= len(self.content) else None
 
@@ -164,7 +164,7 @@ def as_srgb(exif: bytes) -> bytes:
 
 
 def _index(block: Block) -> int | None:
-    """Where the interoperability index lies."""
+    """Returns where the interoperability index lies."""
     camera = block.camera()
     directory = block.value(camera, INTEROPERABILITY) if camera is not None else None
     entry = block.find(directory, INDEX) if directory else None
@@ -198,7 +198,7 @@ def _cut_thumbnail(block: Block) -> None:
     if not second or second + 2 > len(block.content):
         return
     count = block.number(second, 2)
-    if count > MOST_ENTRIES:
+    if count > MAX_ENTRIES:
         return
     freed = [(second, second + 2 + 12 * count + 4)]
     freed += [(e.place, e.place + e.size) for e in block.entries(second) if e.size > 4]

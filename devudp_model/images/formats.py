@@ -27,7 +27,7 @@ class Format:
         extra: the extra of this project that installs the package.
         read_bits, write_bits: of a channel, at most.
         colour: the descriptions of colour that a result keeps; others are converted to sRGB.
-        exif, iptc, xmp, alpha: whether a result keeps them.
+        exif, iptc, xmp, alpha, gain_map: whether a result keeps them.
         note: what else is to be known.
         longest: pixels that a side may have; 0 for no such limit.
     """
@@ -45,6 +45,7 @@ class Format:
     iptc: bool = False
     xmp: bool = False
     alpha: bool = False
+    gain_map: bool = False
     note: str = ""
     longest: int = 0
 
@@ -53,7 +54,8 @@ RAW_SUFFIXES = tuple(
     f".{name}"
     for name in (
         *("dng", "nef", "nrw", "cr2", "cr3", "arw", "srf", "sr2", "raf", "orf", "rw2", "pef"),
-        *("srw", "3fr", "iiq", "erf", "mef", "mos", "rwl", "kdc", "dcr", "x3f"),
+        *("srw", "3fr", "iiq", "erf", "mef", "mos", "rwl", "kdc", "dcr", "x3f", "mrw", "crw"),
+        *("fff", "cap", "dcs", "gpr"),
     )
 )
 
@@ -64,8 +66,8 @@ TABLE = (
     ),
     Format(
         "jpeg", "JPEG, MPO, Ultra HDR", (".jpg", ".jpeg", ".jfif"), colour=(ICC, DCF), exif=True,
-        iptc=True, xmp=True, longest=65_500,
-        note="a gain map or a second image is left out, its XMP too, and that is said",
+        iptc=True, xmp=True, longest=65_500, gain_map=True,
+        note="makers' segments are kept; a second image that is no gain map is left out and said",
     ),
     Format(
         "webp", "WebP", (".webp",), colour=(ICC,), exif=True, xmp=True, alpha=True,
@@ -83,7 +85,8 @@ TABLE = (
     ),
     Format(
         "jxl", "JPEG XL", (".jxl",), package="pillow_jxl", extra="formats", exif=True, xmp=True,
-        alpha=True, note="the plugin reads and writes 8 bits",
+        alpha=True, read_bits=16,
+        note="more than 8 bits are read with imagecodecs, else 8 and that is said; 8 are written",
     ),
     Format(
         "heic", "HEIC, HEIF", (".heic", ".heif", ".hif"), writes=False, package="pillow_heif",
@@ -92,8 +95,8 @@ TABLE = (
     Format("gif", "GIF without animation", (".gif",), writes=False),
     Format(
         "raw", "raw: DNG, NEF, CR2, CR3, ARW, RAF, ORF, RW2, ...", RAW_SUFFIXES, writes=False,
-        package="rawpy", extra="raw", read_bits=16, exif=True,
-        note="the camera's white balance, no automatic brightness; becomes sRGB",
+        package="rawpy", extra="raw", read_bits=16, exif=True, iptc=True, xmp=True,
+        note="developed with the camera's white balance, no automatic brightness",
     ),
 )  # fmt: skip
 

@@ -34,7 +34,7 @@ class HighBitDepthError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class HighBitDepthPixels:
-    """What libvips finds in a file.
+    """Holds what libvips finds in a file.
 
     Attributes:
         pixels: H,W,C in uint16 (or uint8), or float32, finite; not turned by the orientation.
@@ -77,7 +77,7 @@ def is_tiff(file: BinaryIO) -> bool:
 
 
 def is_high_bit_depth(file: BinaryIO, image: Image.Image) -> bool:
-    """Whether an opened image has more than 8 bits a channel.
+    """True if an opened image has more than 8 bits a channel.
 
     Asked of the file, since Pillow opens 16-bit colour as if it had 8.
     """
@@ -139,7 +139,7 @@ def read(path: Path, kind: str, layout: str = "") -> HighBitDepthPixels:
     if pixels.dtype.kind == "f":
         if not np.isfinite(pixels).all():
             raise HighBitDepthError(
-                "has values that are infinite or no numbers. Replace them, for instance by 0."
+                "has pixels that are NaN or infinite. Replace them, for instance by 0."
             )
         pixels = pixels.astype(np.float32, copy=False)
     elif pixels.dtype not in (np.uint8, np.uint16):
@@ -203,7 +203,7 @@ def _with_metadata(content: bytes, metadata: Metadata) -> bytes:
 
 
 def decoder_warning(path: Path) -> str:
-    """What the decoder of a JPEG file complains of; Pillow does not pass it on.
+    """Returns what a JPEG file's decoder complains of; Pillow does not pass it on.
 
     "" where there is nothing, or where pyvips is missing.
     """

@@ -14,7 +14,7 @@ from torch import Tensor
 from .curves import Curve, Linear, Parametric, Sampled
 
 HEADER = 128
-MOST_TAGS = 200
+MAX_TAGS = 200
 TABLES = (b"A2B0", b"A2B1", b"A2B2", b"D2B0", b"D2B1")
 MATRIX = ((b"rXYZ", b"rTRC"), (b"gXYZ", b"gTRC"), (b"bXYZ", b"bTRC"))
 
@@ -31,7 +31,7 @@ def tags(icc: bytes) -> dict[bytes, bytes]:
     """Returns the content of each tag; {} of a damaged profile."""
     count = int.from_bytes(icc[HEADER : HEADER + 4], "big")
     found = {}
-    for number in range(min(count, MOST_TAGS)):
+    for number in range(min(count, MAX_TAGS)):
         entry = icc[HEADER + 4 + 12 * number :][:12]
         if len(entry) < 12:
             return {}
@@ -78,7 +78,7 @@ def _xyz(content: bytes) -> list[float]:
 
 
 def _curve(content: bytes) -> Curve:
-    """Of a tag of the type curv or para.
+    """Reads the curve of a tag of the type curv or para.
 
     Raises:
         ValueError, struct.error: damaged.

@@ -58,7 +58,7 @@ def of_image(image: Image.Image, file: BinaryIO | None = None) -> bytes:
 def of_tiff_tags(own: Any, resources: Any) -> bytes:
     """Returns what the two tags hold, as Pillow gives their values."""
     if isinstance(own, tuple) and own and all(isinstance(n, int) for n in own):
-        # Data sets as whole numbers: in the byte order in which they then begin rightly.
+        # Data sets as integers: in the byte order in which they then begin rightly.
         for order in ("little", "big"):
             content = b"".join(n.to_bytes(4, order) for n in own if 0 <= n < 2**32)
             if content[:1] == bytes([DATA_SET]):

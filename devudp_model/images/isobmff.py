@@ -1,4 +1,4 @@
-"""What an AVIF or HEIC file (ISO 14496-12 and 23008-12) says of its image, read without decoding.
+"""Reads what an AVIF or HEIC file (ISO 14496-12, 23008-12) says of its image, undecoded.
 
 The decoders give pixels. What the numbers mean, how many bits there are, and EXIF as it lies in
 the file, they give only in part, each another.
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-MOST_BYTES = 2**24
+MAX_BYTES = 2**24
 """Of the box `meta`; a larger one is damaged."""
 
-MOST_ITEMS = 10_000
+MAX_ITEMS = 10_000
 
 AVIF_BRANDS = (b"avif", b"avis")
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"heif")
@@ -21,7 +21,7 @@ RAW_BRANDS = (b"crx ",)
 
 @dataclass
 class Properties:
-    """Of one item.
+    """Holds the properties of one item.
 
     Attributes:
         size: width and height, before it is turned.
@@ -71,7 +71,7 @@ def read(content: bytes) -> Container:
         ValueError: it is damaged.
     """
     meta = next((body for name, body in boxes(content) if name == b"meta"), b"")[4:]
-    if not meta or len(meta) > MOST_BYTES:
+    if not meta or len(meta) > MAX_BYTES:
         raise ValueError("there is no list of its images")
     inside: dict[bytes, bytes] = {}
     for name, body in boxes(meta):
@@ -122,7 +122,7 @@ def _kinds(iinf: bytes) -> dict[int, tuple[bytes, bytes]]:
     """Each item's type, and of the type `mime` its content's."""
     found = {}
     for name, body in boxes(iinf[6 if iinf[:1] == b"\0" else 8 :]):
-        if name == b"infe" and body[:1] >= b"\2" and len(found) < MOST_ITEMS:
+        if name == b"infe" and body[:1] >= b"\2" and len(found) < MAX_ITEMS:
             wide = 4 if body[0] > 2 else 2
             item, rest = int.from_bytes(body[4 : 4 + wide], "big"), body[6 + wide :]
             words = rest[4:].split(b"\0")
@@ -139,7 +139,7 @@ def _properties(iprp: bytes) -> dict[int, Properties]:
         return {}
     wide, large, at = (4 if ipma[0] else 2), ipma[3] & 1, 8
     found: dict[int, Properties] = {}
-    for _ in range(min(int.from_bytes(ipma[4:8], "big"), MOST_ITEMS)):
+    for _ in range(min(int.from_bytes(ipma[4:8], "big"), MAX_ITEMS)):
         item, count = int.from_bytes(ipma[at : at + wide], "big"), ipma[at + wide : at + wide + 1]
         at += wide + 1
         each = found.setdefault(item, Properties())
@@ -185,12 +185,12 @@ def _places(iloc: bytes, idat: bytes, content: bytes) -> dict[int, bytes]:
         return int.from_bytes(iloc[at - size : at], "big")
 
     wide = 4 if version > 1 else 2
-    for _ in range(min(take(wide), MOST_ITEMS)):
+    for _ in range(min(take(wide), MAX_ITEMS)):
         item, method = take(wide), take(2) & 15 if version else 0
         take(2)
         base, body = take(sizes[2]), b""
         source = idat if method == 1 else content
-        for _ in range(min(take(2), MOST_ITEMS)):
+        for _ in range(min(take(2), MAX_ITEMS)):
             take(sizes[3] if version else 0)
             start, length = base + take(sizes[0]), take(sizes[1])
             body += source[start : start + length] if length else b""

@@ -1,7 +1,8 @@
 """JPEG XL files, by pillow-jxl-plugin (the extra `formats`), loaded when the first one comes.
 
 The plugin decodes colour to 8 bits, and says neither that nor how large the image is before it has
-decoded it. So the header is read here (ISO/IEC 18181-1).
+decoded it. So the header is read here (ISO/IEC 18181-1), and what has more bits is decoded once
+more by imagecodecs, where that is installed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from . import segments
 from .isobmff import boxes
 from .metadata import Metadata
 from .raster import MissingPackage, RasterImage, from_array
@@ -23,7 +25,7 @@ CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
 
 class Header(NamedTuple):
-    """Of an image: bits is 0 where it cannot be told."""
+    """Describes an image: bits is 0 where it cannot be told."""
 
     width: int
     height: int
@@ -111,17 +113,39 @@ def read(content: bytes, found: Header) -> RasterImage | bytes:
     if is_jpeg:
         return bytes(data)
     exif, xmp = _described(parts)
-    metadata = Metadata(icc=icc or b"", exif=exif, xmp=xmp)
+    metadata = Metadata(icc=icc or b"", exif=exif, xmp=xmp, parts=segments.parts_of_jxl(content))
     if info.mode == "I;16":
         pixels = np.frombuffer(data, np.uint16).reshape(info.height, info.width, 1)
         return from_array(pixels, False, 1, 16, metadata)
     if info.mode not in CHANNELS:
         raise ValueError(f"pixels of the kind {info.mode} are not supported")
+    deep = deep_pixels(content, found) if found.bits > 8 else None
+    if deep is not None and deep.shape == (info.height, info.width, CHANNELS[info.mode]):
+        return from_array(deep, info.mode.endswith("A"), 1, 16, metadata)
     if found.bits > 8:
-        lost = f"it has {found.bits} bits a channel, of which its decoder gives 8"
+        lost = (
+            f"it has {found.bits} bits a channel, of which its decoder gives 8 (imagecodecs gives "
+            "them all: pip install imagecodecs)"
+        )
         metadata = replace(metadata, lost=(*metadata.lost, lost))
     pixels = np.frombuffer(data, np.uint8).reshape(info.height, info.width, CHANNELS[info.mode])
     return from_array(pixels, info.mode.endswith("A"), 1, 8, metadata)
+
+
+def deep_pixels(content: bytes, found: Header) -> np.ndarray | None:
+    """Returns H,W,C of uint16 over the whole range; None where they cannot be had."""
+    try:
+        import imagecodecs
+    except ImportError:
+        return None
+    pixels = np.asarray(imagecodecs.jpegxl_decode(content))
+    if pixels.dtype != np.uint16 or found.bits > 16:
+        return None
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    if found.bits < 16:  # white is 1023 of 10 bits
+        scale = 65535 / (2**found.bits - 1)
+        pixels = np.rint(pixels * np.float32(scale)).astype(np.uint16)
+    return pixels
 
 
 def _described(parts: Any) -> tuple[bytes, bytes]:

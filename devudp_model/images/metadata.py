@@ -1,4 +1,4 @@
-"""What an image file says beside its pixels, carried from one file format to another.
+"""Carries what an image file says beside its pixels from one file format to another.
 
 EXIF blocks are patched where they lie, XMP packets corrected; what is lost is said in writing.
 """
@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, PngImagePlugin
 
 from . import exif as blocks
+from . import gain_map, png, segments, tiff_exif
 from . import iptc as iim
-from . import tiff_exif
 from . import xmp as packets
 from .formats import BY_NAME
+from .gain_map import GainMap
 
 log = logging.getLogger("devudp")
 
@@ -34,14 +34,11 @@ XMP_IN_PNG = "XML:com.adobe.xmp"
 JPEG_SEGMENT = 65_000
 """A JPEG file's metadata come in segments of 64 KiB at most."""
 
-ENCODERS = (b"JFIF\0", b"JFXX\0", b"Ducky")
-"""Segments that say how a file was encoded, or hold a thumbnail."""
+OF_GAIN_MAP = ("gain map", "second image", "list of further parts")
+"""Parts that are there where the gain map is kept."""
 
-CARRIED = (
-    b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496", b"Exif\0",
-    b"http://ns.adobe.com/xap/", b"http://ns.adobe.com/xmp/",
-)  # fmt: skip
-"""Segments that are carried in another way, or left out and said."""
+SAME_PART = (("gain map", "second image"), ("video", "further data behind the image"))
+"""The second of each is the first."""
 
 USUAL_DPI = (72, 96)
 """Resolutions that say nothing: programs write them by themselves."""
@@ -60,8 +57,9 @@ class Metadata:
         iptc: the data sets (IIM).
         photoshop: a JPEG file's other resources of Photoshop.
         segments: a JPEG file's other segments, of cameras' makers.
-        chunks: of a PNG file, those that say what its colours are.
-        parts: what else the file holds and a result does not, such as a gain map.
+        chunks: of a PNG file, those that say what its colours are, and others that are carried.
+        gain_map: of a JPEG file, upright.
+        parts: what else the file holds and a result does not, such as a depth map.
         lost: sentences on what else is lost.
     """
 
@@ -74,6 +72,7 @@ class Metadata:
     photoshop: bytes = b""
     segments: bytes = b""
     chunks: tuple[tuple[bytes, bytes], ...] = ()
+    gain_map: GainMap | None = None
     parts: tuple[str, ...] = field(default=(), compare=False)
     lost: tuple[str, ...] = field(default=(), compare=False)
 
@@ -98,8 +97,8 @@ class Metadata:
             dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
             iptc=iim.of_image(image, file),
             photoshop=iim.others_of(image),
-            segments=b"".join(_other_segments(image)),
-            parts=_parts_of(image),
+            segments=b"".join(segments.others_of(image)),
+            parts=(*segments.parts_of(image), *segments.encoders_of(image)),
             lost=lost,
         )
 
@@ -116,10 +115,15 @@ class Metadata:
         except ValueError:
             lost.append("its EXIF data are damaged and not kept")
             exif = b""
-        xmp, named = packets.without_parts(packets.with_size(packets.upright(self.xmp), size))
-        parts = list(dict.fromkeys((*named, *self.parts)))
-        if "gain map" in parts and "second image" in parts:
-            parts.remove("second image")  # it is that one
+        stays = () if self.gain_map is None else self.gain_map.namespaces
+        xmp = packets.with_size(packets.upright(self.xmp), size)
+        xmp, named = packets.without_parts(xmp, stays)
+        kept = OF_GAIN_MAP if self.gain_map is not None else ()
+        named = [part for part in named if part not in kept]
+        parts = [part for part in dict.fromkeys((*named, *self.parts)) if part not in kept]
+        for part, other in SAME_PART:
+            if part in parts and other in parts:
+                parts.remove(other)
         if parts:
             more = ", and its XMP no longer says so" if named else ""
             lost.append(f"the file's {_joined(parts)} not kept{more}")
@@ -138,8 +142,10 @@ class Metadata:
             "XMP": self.xmp and not able.xmp,
             "IPTC": self.iptc and not able.iptc,
             "text": text and format != "png",
+            "gain map": self.gain_map is not None and not able.gain_map,
             "Photoshop's settings": self.photoshop and format != "jpeg",
             "maker's further segments": self.segments and format != "jpeg",
+            "further chunks": format != "png" and any(n not in png.COLOUR for n, _ in self.chunks),
             "resolution": odd and not self.exif and format in ("webp", "avif", "jxl"),
             f"EXIF {too_large}": format == "jpeg" and len(self.exif) > JPEG_SEGMENT,
             f"XMP {too_large}": format == "jpeg" and len(self.xmp) > JPEG_SEGMENT,
@@ -171,9 +177,11 @@ class Metadata:
         if format == "png":
             options.update(exif=self.exif, pnginfo=self._png_text())
         elif format == "jpeg":
-            options.update(exif=_segment(self.exif), xmp=_segment(self.xmp))
+            options.update(exif=_segment(self.exif), xmp=_segment(self.xmp_of_jpeg()))
             others = b"" if self._is_photoshop_too_large(format) else self.photoshop
             options["extra"] = iim.segment(_segment(self.iptc), others) + self.segments
+            if self.gain_map is not None:
+                options["extra"] += self.gain_map.segments + gain_map.index_segment()
             if "Comment" in self.text:
                 options["comment"] = self.text["Comment"].encode()
         elif format in ("webp", "jxl"):
@@ -183,6 +191,13 @@ class Metadata:
         elif format == "tiff":
             options["exif"] = self.tiff_tags()
         return {name: value for name, value in options.items() if value != b""}
+
+    def xmp_of_jpeg(self) -> bytes:
+        """Returns the XMP packet, with the gain map if there is room."""
+        if self.gain_map is None or len(self.xmp) > JPEG_SEGMENT:
+            return self.xmp
+        described = gain_map.described(self.xmp, self.gain_map)
+        return described if len(described) <= JPEG_SEGMENT else self.xmp
 
     def tiff_tags(self) -> bytes:
         """Returns EXIF, XMP and IPTC as the tags of a TIFF file; b"" if there are none."""
@@ -226,37 +241,13 @@ def laid_out_anew() -> tuple[str, ...]:
 
 
 def _lost_of_tiff(image: Image.Image) -> tuple[str, ...]:
-    """What is said of a TIFF file's tags."""
+    """Says which tags of a TIFF file are lost."""
     carried = TIFF_TAGS_TO_KEEP | tiff_exif.OF_IMAGE | tiff_exif.OF_BLOCK
     others = sorted(set(image.getexif()) - carried)
     names = ", ".join(map(str, others))
     lost = (f"its own TIFF tags ({names}) are not kept",) if others else ()
     note = blocks.MAKER_NOTE in image.getexif().get_ifd(blocks.EXIF_DIRECTORY)
     return lost + (laid_out_anew() if note else ())
-
-
-def _other_segments(image: Image.Image) -> Iterator[bytes]:
-    """Those that are neither written by the encoder nor carried in another way."""
-    for name, content in getattr(image, "applist", ()):
-        number = int(name[3:]) if name.startswith("APP") else 14  # else a comment
-        if not content.startswith((*ENCODERS, *CARRIED)) and number not in (11, 13, 14):
-            yield bytes([0xFF, 0xE0 + number]) + (len(content) + 2).to_bytes(2, "big") + content
-
-
-def _parts_of(image: Image.Image) -> tuple[str, ...]:
-    """What else a JPEG file holds."""
-    parts = []
-    for name, content in getattr(image, "applist", ()):
-        if name == "APP2" and content.startswith(b"urn:iso:std:iso:ts:21496"):
-            parts.append("gain map")
-        if name == "APP11":
-            parts.append("content credentials (C2PA)" if b"c2pa" in content else "JPEG XT data")
-        if name == "APP1" and content.startswith(b"http://ns.adobe.com/xmp/extension/"):
-            parts.append("extended XMP")
-    more = getattr(image, "n_frames", 1) - 1 if image.format == "MPO" else 0
-    if more:
-        parts.append("second image" if more == 1 else "further images")
-    return tuple(dict.fromkeys(parts))
 
 
 def exif_of_tiff(file: BinaryIO) -> bytes:

@@ -18,27 +18,40 @@ HEADER_BYTES = 33
 COLOUR = (b"cICP", b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI")
 """The chunks that say what the numbers mean, but the profile, which Pillow reads and writes."""
 
-MOST_CHUNKS = 1000
+MAX_CHUNKS = 1000
 """That are looked at, before the pixels."""
 
-MOST_BYTES = 64
+MAX_BYTES = 64
 """Of such a chunk; a longer one is damaged."""
 
 
 def colour_chunks(file: BinaryIO) -> tuple[tuple[bytes, bytes], ...]:
     """Returns name and data of those of `COLOUR` that a file has before its pixels."""
-    position, found, at = file.tell(), [], len(SIGNATURE)
-    for _ in range(MOST_CHUNKS):
-        file.seek(at)
-        head = file.read(8)
-        size, name = int.from_bytes(head[:4], "big"), head[4:]
-        if len(head) < 8 or name == b"IDAT":
+    found = []
+    for name, data in chunks(file, MAX_BYTES):
+        if name == b"IDAT":
             break
-        if name in COLOUR and size <= MOST_BYTES:
-            found.append((name, file.read(size)))
-        at += size + 12
-    file.seek(position)
+        if name in COLOUR and data is not None:
+            found.append((name, data))
     return tuple(found)
+
+
+def chunks(file: BinaryIO, most: int) -> Iterator[tuple[bytes, bytes | None]]:
+    """Yields name and data of a file's chunks; None for those of more than `most` bytes, and for
+    the pixels."""
+    position, at = file.tell(), len(SIGNATURE)
+    try:
+        for _ in range(MAX_CHUNKS):
+            file.seek(at)
+            head = file.read(8)
+            size, name = int.from_bytes(head[:4], "big"), head[4:]
+            if len(head) < 8:
+                break
+            short = size <= most and name != b"IDAT"
+            yield name, file.read(size) if short else None
+            at += size + 12
+    finally:
+        file.seek(position)
 
 
 def space_of(chunks: Iterable[tuple[bytes, bytes]], *, profile: bool) -> colour.Space | None:

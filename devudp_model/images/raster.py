@@ -37,7 +37,7 @@ class Unreadable(ValueError):
 
 
 class MissingPackage(Unreadable):
-    """What decodes a format is not installed."""
+    """Says that the package which decodes a format is not installed."""
 
     def __init__(self, format: str):
         found = BY_NAME[format]
@@ -82,10 +82,10 @@ class RasterImage:
 
 def from_array(
     pixels: np.ndarray,
-    has_alpha: bool,
-    orientation: int,
-    bits: int,
-    metadata: Metadata,
+    has_alpha: bool = False,
+    orientation: int = 1,
+    bits: int = 8,
+    metadata: Metadata | None = None,
     space: colour.Space | None = None,
 ) -> RasterImage:
     """Makes an image of H,W,C integers, or floats, as they are stored.
@@ -101,7 +101,7 @@ def from_array(
     Raises:
         ColourError: the colours cannot be converted.
     """
-    pixels = upright(pixels, orientation)
+    pixels, metadata = upright(pixels, orientation), metadata or Metadata()
     metadata = metadata.upright((pixels.shape[1], pixels.shape[0]), turned=orientation != 1)
     # torch does not know negative strides; numpy calls an array of one row contiguous with them.
     usable = min(pixels.strides) >= 0 and pixels.flags.writeable
@@ -125,7 +125,7 @@ def from_array(
 
 
 def is_whole_profile(icc: bytes) -> bool:
-    """Whether a colour profile can be opened; says so if not.
+    """True if a colour profile can be opened; says so if not.
 
     Some encoders would drop one that cannot, without a word.
     """

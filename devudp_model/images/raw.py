@@ -5,6 +5,7 @@ White balance as the camera set it, no automatic brightness, 16 bits, upright, s
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
@@ -12,16 +13,22 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from . import exif, isobmff, tiff
+from . import exif, iptc, isobmff, tiff
 from .formats import RAW_SUFFIXES
-from .metadata import Metadata, exif_bytes, laid_out_anew
+from .metadata import XMP_IN_TIFF, Metadata, exif_bytes, laid_out_anew
 from .raster import MissingPackage, RasterImage, Unreadable, from_array
 
 CFA, LINEAR_RAW = 32803, 34892
 """Photometric interpretations of pixels as a sensor gives them."""
 
-STARTS = (b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FOVb")
-"""Of RAF, RW2, ORF and X3F; others begin as TIFF does."""
+STARTS = (
+    b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FOVb", b"\0MRM",
+    b"II\x1a\0\0\0HEAPCCDR",
+)  # fmt: skip
+"""Of RAF, RW2, ORF, X3F, MRW and CRW; others begin as TIFF does."""
+
+INSIDE_TIFF = (b"CR\2", b"IIII", b"MMMM")
+"""Behind the head of TIFF, of CR2 and IIQ: the first directory is a preview and does not say so."""
 
 OTHERS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF")
 """Of images that somebody has given a raw file's name."""
@@ -40,6 +47,8 @@ def is_raw(start: bytes, suffix: str, tags: Mapping[int, tuple[int, ...]]) -> bo
         return True
     if start.startswith(OTHERS):
         return False
+    if start[8:].startswith(INSIDE_TIFF) and start.startswith((b"II*\0", b"MM\0*")):
+        return True
     if suffix.lower() in RAW_SUFFIXES:
         return True
     [photometric] = tags.get(tiff.PHOTOMETRIC, (0,))[:1]
@@ -95,7 +104,7 @@ def _words(error: Exception) -> str:
 
 
 def _metadata(file: BinaryIO) -> Metadata:
-    """EXIF of files built as TIFF, and of Fujifilm's, which hold a JPEG file."""
+    """EXIF, XMP and IPTC of files built as TIFF, and of Fujifilm's, which hold a JPEG file."""
     file.seek(0)
     start = file.read(92)
     lost = "EXIF of such a raw file is not kept"
@@ -103,7 +112,7 @@ def _metadata(file: BinaryIO) -> Metadata:
         file.seek(int.from_bytes(start[84:88], "big"))
         try:
             with Image.open(io.BytesIO(file.read(int.from_bytes(start[88:92], "big")))) as image:
-                return Metadata(exif=image.info.get("exif", b""))
+                return Metadata(exif=image.info.get("exif", b""), xmp=image.info.get("xmp", b""))
         except Exception:  # whatever Pillow meets in a damaged preview
             return Metadata(lost=(lost,))
     if start[:2] not in (b"II", b"MM"):
@@ -116,4 +125,9 @@ def _metadata(file: BinaryIO) -> Metadata:
         block = exif_bytes(tags, is_tiff=True)
     except Exception:  # whatever Pillow meets in a damaged block
         return Metadata(lost=(lost,))
-    return Metadata(exif=block, lost=laid_out_anew() if exif.has_maker_note(block) else ())
+    found = Metadata(exif=block, lost=laid_out_anew() if exif.has_maker_note(block) else ())
+    if start[2:4] not in (b"*\0", b"\0*"):
+        return found
+    xmp = tiff.block(file, XMP_IN_TIFF).strip(b"\0")
+    own, others = (tiff.block(file, tag) for tag in (iptc.IN_TIFF, iptc.RESOURCES_IN_TIFF))
+    return dataclasses.replace(found, xmp=xmp, iptc=iptc.of_tiff_tags(own, others))

@@ -20,7 +20,7 @@ from ..system.interrupts import Cancelled
 from ..system.thread_logging import warnings_of_this_thread
 from ..system.untrusted import UntrustedFileError, check_regular
 from . import colour, eight_bit, heif, high_bit_depth, isobmff, jpeg_xl, raw, sixteen_bit, tiff
-from .checks import Reserve, Tags, check_size, check_tiff, count_pages, refuse_several
+from .checks import OnSizeKnown, Tags, check_size, check_tiff, count_pages, refuse_several
 from .formats import readable_names
 from .raster import ImageError, RasterImage, Unreadable, as_numbers
 
@@ -35,7 +35,7 @@ NAMES = {
 READABLE = tuple(name for name in NAMES if name not in ("MPO", "AVIF"))
 """Pillow's names. Not what else it reads: some of that runs other programs (EPS: Ghostscript)."""
 
-MOST_PIXELS = 4096
+MAX_PIXELS = 4096
 """In a byte of a JPEG file: even a block without contrast, 64 pixels, takes a bit or two."""
 
 RAW_BYTES = 14
@@ -68,7 +68,7 @@ def read_image(path: str | os.PathLike[str]) -> RasterImage:
 
 def read_stored(
     path: str | os.PathLike[str],
-    reserve: Reserve = lambda nbytes: None,
+    on_size_known: OnSizeKnown = lambda nbytes: None,
     *,
     warn: bool = True,
 ) -> RasterImage:
@@ -76,7 +76,8 @@ def read_stored(
 
     Args:
         path: the file.
-        reserve: gets the bytes of the pixels before they are decoded; what it raises goes through.
+        on_size_known: gets the bytes of the pixels before they are decoded; what it raises
+            goes through.
         warn: say what is damaged in a JPEG file that can be decoded all the same, for which it is
             decoded twice.
     """
@@ -88,14 +89,15 @@ def read_stored(
         if size == 0:
             raise ImageError(f"{path} is empty (0 bytes). Copy or download it again.")
         with warnings_of_this_thread() as said, path.open("rb") as file:
-            image = _read(file, path, size, once(reserve), warn)
+            image = _read(file, path, size, once(on_size_known), warn)
     except (ImageError, MemoryError, Cancelled):
         raise
     except Exception as error:  # decoders raise almost anything when they meet damaged data
         raise ImageError(f"{path} {_explain(error)}") from error
     # Pillow's limit on sizes is for servers; here the memory is the limit.
     bomb = Image.DecompressionBombWarning
-    texts = (e for e in said if not isinstance(e, bomb) and not str(e).startswith(ABOUT_TAGS))
+    other = (bomb, ResourceWarning)  # the latter is of what else runs in the process
+    texts = (e for e in said if not isinstance(e, other) and not str(e).startswith(ABOUT_TAGS))
     for text in dict.fromkeys(" ".join(str(each).split()) for each in texts):
         log.warning("%s: %s The result may not be whole.", path, text)
     return image
@@ -119,14 +121,14 @@ def read_srgb(path: str | os.PathLike[str], bits: int = 8) -> np.ndarray:
     return np.ascontiguousarray(pixels.expand(-1, 3, -1, -1)[0].permute(1, 2, 0).numpy())
 
 
-def once(reserve: Reserve) -> Reserve:
-    """`reserve`, for the first of several sizes that a file's parts name."""
+def once(on_size_known: OnSizeKnown) -> OnSizeKnown:
+    """`on_size_known`, for the first of several sizes that a file's parts name."""
     called = []
 
     def first(nbytes: int) -> None:
         if not called:
             called.append(nbytes)
-            reserve(nbytes)
+            on_size_known(nbytes)
 
     return first
 
@@ -155,7 +157,9 @@ def _explain(error: Exception) -> str:
     return f"is damaged and cannot be read: {reason}. Copy or download it again."
 
 
-def _read(file: BinaryIO, path: Path, size: int, reserve: Reserve, warn: bool) -> RasterImage:
+def _read(
+    file: BinaryIO, path: Path, size: int, on_size_known: OnSizeKnown, warn: bool
+) -> RasterImage:
     start = high_bit_depth.first_bytes(file, 64)
     brands = isobmff.brands(start)
     tags: Tags = {}
@@ -164,17 +168,26 @@ def _read(file: BinaryIO, path: Path, size: int, reserve: Reserve, warn: bool) -
     if raw.is_raw(start, path.suffix, tags):
         if tags:
             tiff.check_not_cut_off(file, size)
-        return _named("raw", raw.read(file, partial(_check_raw, size, reserve)))
+        return _named("raw", raw.read(file, partial(_check_raw, size, on_size_known)))
     if start.startswith(jpeg_xl.STARTS):
-        return _named("jxl", _read_jpeg_xl(file, size, reserve))
+        return _named("jxl", _read_jpeg_xl(file, size, on_size_known))
     if any(brand in isobmff.AVIF_BRANDS + isobmff.HEIF_BRANDS for brand in brands):
-        return _read_isobmff(file, path, size, brands, reserve)
+        return _read_isobmff(file, path, size, brands, on_size_known)
     if tags:
-        check_tiff(tags, size, reserve)
+        check_tiff(tags, size, on_size_known)
+        _refuse_ycbcr(tags, by_pillow=not tiff.is_big(file, "big"))
         if tiff.is_big(file, "big"):  # which Pillow takes for something else
             return _named("tiff", sixteen_bit.read(file, path, None, tags))
     file.seek(0)
-    return _read_by_pillow(file, path, size, tags, reserve, warn)
+    return _read_by_pillow(file, path, size, tags, on_size_known, warn)
+
+
+def _refuse_ycbcr(tags: Tags, *, by_pillow: bool) -> None:
+    if tiff.is_mistaken_ycbcr(tags, by_pillow=by_pillow):
+        raise Unreadable(
+            "is stored in a way that is not supported (YCbCr that is no JPEG). Save it again as "
+            "RGB, for instance as PNG."
+        )
 
 
 def _named(format: str, image: RasterImage) -> RasterImage:
@@ -182,15 +195,15 @@ def _named(format: str, image: RasterImage) -> RasterImage:
     return dataclasses.replace(image, format=format)
 
 
-def _check_raw(size: int, reserve: Reserve, width: int, height: int) -> None:
-    check_size(width, height, 3, RAW_BYTES, size, reserve)
+def _check_raw(size: int, on_size_known: OnSizeKnown, width: int, height: int) -> None:
+    check_size(width, height, 3, RAW_BYTES, size, on_size_known)
 
 
-def _read_jpeg_xl(file: BinaryIO, size: int, reserve: Reserve) -> RasterImage:
+def _read_jpeg_xl(file: BinaryIO, size: int, on_size_known: OnSizeKnown) -> RasterImage:
     file.seek(0)
     content = file.read()
     header = jpeg_xl.header(content)
-    check_size(header.width, header.height, 4, 4, size, reserve)
+    check_size(header.width, header.height, 4, 16 if header.bits > 8 else 4, size, on_size_known)
     found = jpeg_xl.read(content, header)
     if isinstance(found, RasterImage):
         return found
@@ -199,15 +212,15 @@ def _read_jpeg_xl(file: BinaryIO, size: int, reserve: Reserve) -> RasterImage:
 
 
 def _read_isobmff(
-    file: BinaryIO, path: Path, size: int, brands: tuple[bytes, ...], reserve: Reserve
+    file: BinaryIO, path: Path, size: int, brands: tuple[bytes, ...], on_size_known: OnSizeKnown
 ) -> RasterImage:
     """AVIF and HEIC."""
     file.seek(0)
     container = isobmff.read(file.read())
-    check_size(*container.image.size, 4, 8, size, reserve)
+    check_size(*container.image.size, 4, 8, size, on_size_known)
     if not any(brand in isobmff.AVIF_BRANDS for brand in brands):
         return _named("heic", heif.read(file, container))
-    found = sixteen_bit.read_avif(file, path, container, reserve)
+    found = sixteen_bit.read_avif(file, path, container, on_size_known)
     if found is not None:
         return _named("avif", found)
     if not features.check("avif"):
@@ -223,7 +236,7 @@ def _read_isobmff(
 
 
 def _read_by_pillow(
-    file: BinaryIO, path: Path, size: int, tags: Tags, reserve: Reserve, warn: bool
+    file: BinaryIO, path: Path, size: int, tags: Tags, on_size_known: OnSizeKnown, warn: bool
 ) -> RasterImage:
     """All others; those of 16 bits only if Pillow opens them."""
     try:
@@ -233,15 +246,16 @@ def _read_by_pillow(
     except UnidentifiedImageError:
         if not high_bit_depth.is_tiff(file):
             raise
+        _refuse_ycbcr(tags, by_pillow=False)
         return _named("tiff", sixteen_bit.read(file, path, None, tags))
     with image:
         name = NAMES[image.format or ""]
         channels = max(len(image.getbands()), 3 if image.mode in ("P", "PA", "CMYK") else 1)
-        check_size(*image.size, channels, channels, size, reserve)
+        check_size(*image.size, channels, channels, size, on_size_known)
         refuse_several(count_pages(image, file), path)
         if high_bit_depth.is_high_bit_depth(file, image):
             return _named(name, sixteen_bit.read(file, path, image, tags))
-        if image.format == "JPEG" and MOST_PIXELS * size < image.width * image.height:
+        if image.format == "JPEG" and MAX_PIXELS * size < image.width * image.height:
             raise ImageError(
                 f"{path} is damaged (cut off?): {size:,} bytes cannot hold "
                 f"{image.width}x{image.height} pixels. Copy or download it again."

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from . import colour, eight_bit, heif, high_bit_depth, tiff
-from .checks import Reserve, Tags, check_size, refuse_several
+from .checks import OnSizeKnown, Tags, check_size, refuse_several
 from .isobmff import Container
 from .metadata import ORIENTATION, Metadata, exif_of_tiff
 from .raster import RasterImage, from_array
@@ -42,7 +42,7 @@ def read(file: BinaryIO, path: Path, image: Image.Image | None, tags: Tags) -> R
 
 
 def read_avif(
-    file: BinaryIO, path: Path, container: Container, reserve: Reserve
+    file: BinaryIO, path: Path, container: Container, on_size_known: OnSizeKnown
 ) -> RasterImage | None:
     """Decodes one of more than 8 bits; None where that is Pillow's task, as libvips is missing.
 
@@ -55,7 +55,7 @@ def read_avif(
         high_bit_depth.load_vips()
     except high_bit_depth.HighBitDepthError:
         return None
-    check_size(*container.image.size, 4, 8, os.fstat(file.fileno()).st_size, reserve)
+    check_size(*container.image.size, 4, 8, os.fstat(file.fileno()).st_size, on_size_known)
     found = high_bit_depth.read(path, "AVIF")
     refuse_several(found.pages, path)
     metadata, space = heif.described(container)

@@ -1,4 +1,4 @@
-"""What a TIFF file's directories say, read without decoding and without believing it.
+"""Reads what a TIFF file's directories say, without decoding and without believing it.
 
 Decoders fill what is missing in a damaged file with black. So the parts that the header promises
 are looked for in the file before it is decoded.
@@ -21,6 +21,7 @@ TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
 SUB_DIRECTORIES, DNG_VERSION = 330, 50706
 
 UNCOMPRESSED, OLD_JPEG, YCBCR = 1, 6, 6
+JPEG_INSIDE = (6, 7)
 
 RARE = (34887, 34925, 50000, 50001, 52546)
 """Compressions that not every decoder is built with."""
@@ -34,13 +35,13 @@ NUMBERS = {
 }  # fmt: skip
 """Whole numbers, by the types of a directory's entries."""
 
-MOST_TAGS = 4096
+MAX_TAGS = 4096
 """A directory with more is damaged."""
 
-MOST_RAW_IMAGES = 16
+MAX_RAW_IMAGES = 16
 """Previews and the like in a raw file."""
 
-MOST_PAGES = 1000
+MAX_PAGES = 1000
 """No more are counted: it takes time, and one too many is enough."""
 
 COMPRESSIONS = {
@@ -51,15 +52,15 @@ COMPRESSIONS = {
 
 
 class TiffError(ValueError):
-    """What is wrong with the file; the message goes on after the file's name."""
+    """Says what is wrong with the file; the message goes on after the file's name."""
 
 
 def count_pages(file: BinaryIO) -> int:
-    """How many full images the file holds, up to `MOST_PAGES`; small versions do not count."""
+    """Counts the full images in the file, up to `MAX_PAGES`; small versions do not count."""
     seen: set[int] = set()
     full = 0
     for offset, tags in _directories(file, (SUBFILE,)):
-        if offset in seen or full > MOST_PAGES:
+        if offset in seen or full > MAX_PAGES:
             break
         seen.add(offset)
         full += not tags.get(SUBFILE, (0,))[0] & 1
@@ -67,7 +68,7 @@ def count_pages(file: BinaryIO) -> int:
 
 
 def read_tags(file: BinaryIO) -> dict[int, tuple[int, ...]]:
-    """What the first image's tags say of its layout; {} where they cannot be read."""
+    """Returns what the first image's tags say of its layout; {} where they cannot be read."""
     return next((tags for _, tags in _directories(file, _LAYOUT)), {})
 
 
@@ -87,8 +88,8 @@ def check_not_cut_off(file: BinaryIO, size: int) -> None:
     Raises:
         TiffError: the end is missing.
     """
-    for _, tags in itertools.islice(_directories(file, _LAYOUT), MOST_RAW_IMAGES):
-        for place in (0, *tags.get(SUB_DIRECTORIES, ())[:MOST_RAW_IMAGES]):
+    for _, tags in itertools.islice(_directories(file, _LAYOUT), MAX_RAW_IMAGES):
+        for place in (0, *tags.get(SUB_DIRECTORIES, ())[:MAX_RAW_IMAGES]):
             inner = next(_directories(file, _LAYOUT, place))[1] if place else tags
             for starts, sizes in ((STRIP_OFFSETS, STRIP_SIZES), (TILE_OFFSETS, TILE_SIZES)):
                 pairs = zip(inner.get(starts, ()), inner.get(sizes, ()), strict=False)
@@ -99,7 +100,7 @@ def check_not_cut_off(file: BinaryIO, size: int) -> None:
 
 
 def is_big(file: BinaryIO, order: str = "any") -> bool:
-    """Whether it is a BigTIFF file, of a byte order: "little", "big" or "any"."""
+    """True if it is a BigTIFF file, of a byte order: "little", "big" or "any"."""
     file.seek(0)
     start = file.read(4)
     return (start == b"II+\0" and order != "big") or (start == b"MM\0+" and order != "little")
@@ -108,7 +109,7 @@ def is_big(file: BinaryIO, order: str = "any") -> bool:
 def _directories(
     file: BinaryIO, wanted: Sequence[int], first: int = 0
 ) -> Iterator[tuple[int, dict[int, tuple[int, ...]]]]:
-    """Where each directory lies, and the values of the tags that are wanted."""
+    """Returns where each directory lies, and the values of the tags that are wanted."""
     file.seek(0)
     start = file.read(16)
     order: Any = "little" if start[:2] == b"II" else "big"
@@ -118,7 +119,7 @@ def _directories(
     while offset:
         file.seek(offset)
         count = int.from_bytes(file.read(8 if big else 2), order)
-        content = file.read(count * entry) if count <= MOST_TAGS else b""
+        content = file.read(count * entry) if count <= MAX_TAGS else b""
         following = file.read(wide)
         tags = {}
         for at in range(0, len(content) - entry + 1, entry):
@@ -212,6 +213,14 @@ def bits_per_pixel(tags: dict[int, tuple[int, ...]]) -> int:
     """Over all channels."""
     [samples], bits = tags.get(SAMPLES, (1,))[:1], tags.get(BITS, (1,))
     return sum(bits) if len(bits) == samples else samples * max(bits)
+
+
+def is_mistaken_ycbcr(tags: dict[int, tuple[int, ...]], *, by_pillow: bool) -> bool:
+    """Returns whether the pixels are YCbCr that a decoder takes for something else: Pillow what is
+    not compressed, libvips all but JPEG."""
+    [compression] = tags.get(COMPRESSION, (UNCOMPRESSED,))[:1]
+    mistaken = compression == UNCOMPRESSED if by_pillow else compression not in JPEG_INSIDE
+    return tags.get(PHOTOMETRIC, (0,))[0] == YCBCR and mistaken
 
 
 def describe_layout(tags: dict[int, tuple[int, ...]]) -> str:

@@ -16,7 +16,7 @@ from PIL import Image, features
 
 from ..bands.rows import bands_of
 from ..system.atomic import replacing
-from . import colour, exif, high_bit_depth, jpeg_xl, png, tiff_exif
+from . import colour, exif, gain_map, high_bit_depth, jpeg_xl, png, tiff_exif
 from .formats import BY_NAME, WRITABLE, advice, is_installed
 from .raster import ImageError, RasterImage, to_array
 
@@ -169,6 +169,8 @@ def _write(
     chunks = png.as_bytes(image.metadata.chunks) if format == "png" else b""
     target: Any = png.WithChunks(file, chunks) if chunks else file
     pillow.save(target, PILLOW_NAMES.get(format, format), **options)
+    if BY_NAME[format].gain_map and image.metadata.gain_map is not None:
+        gain_map.append(file, image.metadata.gain_map)
     return start
 
 

@@ -22,13 +22,25 @@ PARTS = {
 """Namespaces' usual prefixes, and what a file with them holds beside the image. "": nothing by
 itself."""
 
-SINGLE = {
-    b"GCamera:MotionPhoto": "video", b"GCamera:MotionPhotoVersion": "video",
-    b"GCamera:MotionPhotoPresentationTimestampUs": "video", b"GCamera:MicroVideo": "video",
-    b"GCamera:MicroVideoVersion": "video", b"GCamera:MicroVideoOffset": "video",
-    b"GCamera:MicroVideoPresentationTimestampUs": "video",
-    b"xmpNote:HasExtendedXMP": "extended XMP",
-}  # fmt: skip
+ADDRESSES = {
+    b"http://ns.adobe.com/hdr-gain-map/1.0/": b"hdrgm",
+    b"http://ns.apple.com/HDRGainMap/1.0/": b"HDRGainMap",
+    b"http://ns.google.com/photos/1.0/container/": b"Container",
+    b"http://ns.google.com/photos/dd/1.0/container/": b"Container",
+    b"http://ns.google.com/photos/1.0/container/item/": b"Item",
+    b"http://ns.google.com/photos/dd/1.0/item/": b"Item",
+    b"http://ns.google.com/photos/1.0/camera/": b"GCamera",
+    b"http://ns.google.com/photos/1.0/depthmap/": b"GDepth",
+    b"http://ns.google.com/photos/1.0/image/": b"GImage",
+    b"http://ns.google.com/photos/1.0/audio/": b"GAudio",
+    b"http://ns.adobe.com/xmp/note/": b"xmpNote",
+}
+"""Of the namespaces, by which they are known whatever their prefix; then the usual one."""
+
+VIDEO = rb"\w+:(?:MotionPhoto|MicroVideo|OLivePhoto)\w*"
+"""Properties of the video behind a motion photo, in any maker's namespace."""
+
+SINGLE = {VIDEO: "video", rb"xmpNote:HasExtendedXMP": "extended XMP"}
 """Properties that go; others of their namespaces stay."""
 
 WHOLE = (b"hdrgm", b"HDRGainMap", b"Container", b"GDepth", b"GImage", b"GAudio")
@@ -57,25 +69,42 @@ def with_size(xmp: bytes, size: tuple[int, int]) -> bytes:
     return xmp
 
 
-def without_parts(xmp: bytes) -> tuple[bytes, list[str]]:
-    """Takes out what names further parts of the file; returns the rest, and the parts' names."""
+def without_parts(xmp: bytes, keep: tuple[bytes, ...] = ()) -> tuple[bytes, list[str]]:
+    """Takes out what names further parts of the file; returns the rest, and the parts' names.
+
+    Args:
+        xmp: the packet.
+        keep: namespaces that stay, by their usual prefix.
+    """
     parts: list[str] = []
-    for prefix in WHOLE:
+    xmp = _with_usual_prefixes(xmp)
+    for prefix in (each for each in WHOLE if each not in keep):
         if re.search(rb"[<\s]" + prefix + rb":", xmp):
             parts.append(PARTS[prefix])
             xmp = _without(xmp, re.escape(prefix) + rb":" + NAME)
+            xmp = _without_declaration(xmp, prefix)
     for name, part in SINGLE.items():
-        if re.search(rb"[<\s]" + re.escape(name) + rb"\b", xmp):
+        if re.search(rb"[<\s]" + name + rb"\b", xmp):
             parts.append(part)
-            xmp = _without(xmp, re.escape(name))
+            xmp = _without(xmp, name)
     found = [part for part in dict.fromkeys(parts) if part]
     if len(found) > 1 and PARTS[b"Container"] in found:
         found.remove(PARTS[b"Container"])
     return xmp, found
 
 
+def _with_usual_prefixes(xmp: bytes) -> bytes:
+    """With the namespaces of `ADDRESSES` under their usual prefix."""
+    for prefix, address in set(re.findall(rb"xmlns:(\w+)\s*=\s*[\"']([^\"']*)[\"']", xmp)):
+        usual = ADDRESSES.get(address)
+        if usual is not None and prefix != usual:
+            xmp = re.sub(rb"(?<=[<\s/])" + prefix + rb":(?=[\w])", usual + b":", xmp)
+            xmp = re.sub(rb"xmlns:" + prefix + rb"(?=\s*=)", b"xmlns:" + usual, xmp)
+    return xmp
+
+
 def _without(xmp: bytes, name: bytes) -> bytes:
-    """Without attributes and elements (with all in them) of a name; declarations stay."""
+    """Without attributes and elements (with all in them) of a name."""
     xmp = re.sub(rb"\s+" + name + rb"\s*=\s*(?:\"[^\"]*\"|'[^']*')", b"", xmp)
     xmp = re.sub(rb"<(" + name + rb")(?:\s[^<>]*)?/>", b"", xmp)
     while True:
@@ -86,6 +115,13 @@ def _without(xmp: bytes, name: bytes) -> bytes:
         if end < 0:
             return xmp
         xmp = xmp[: start.start()] + xmp[end + len(start[1]) + 3 :]
+
+
+def _without_declaration(xmp: bytes, prefix: bytes) -> bytes:
+    """Without the declaration of a namespace of which nothing is left."""
+    if re.search(rb"[<\s/]" + prefix + rb":", xmp):
+        return xmp
+    return re.sub(rb"\s+xmlns:" + prefix + rb"\s*=\s*(?:\"[^\"]*\"|'[^']*')", b"", xmp)
 
 
 def has_regions(xmp: bytes) -> bool:

@@ -7,7 +7,7 @@ filtered model's image. `FILTERS` names those that a row of tasks.py may list.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -60,7 +60,7 @@ AWAY, AWAY_STEP = 4, 8
 """Surroundings are the mean of 2 n + 1 windows of 2 n + 1 pixels that many pixels apart, in both
 directions: 36 pixels away and less, ..."""
 
-LEAST_WEIGHT = 1e-6
+MIN_WEIGHT = 1e-6
 """... where what is near lamps hardly counts."""
 
 WHITE = (0.8, 0.98)
@@ -78,6 +78,22 @@ def window_mean(x: Tensor, radius: int) -> Tensor:
     for window, padding in (((side, 1), (radius, 0)), ((1, side), (0, radius))):
         x = F.avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
     return x
+
+
+def window_means(
+    images: Sequence[Tensor], radius: int, weights: Tensor | None = None
+) -> Sequence[Tensor]:
+    """`window_mean` of several images B,C,H,W; on a GPU at once, in few operations.
+
+    Args:
+        weights: B,1,H,W: the images are multiplied with them first.
+    """
+    if images[0].device.type == "cpu":
+        weighted = (x if weights is None else weights * x for x in images)
+        return [window_mean(x, radius) for x in weighted]
+    joined = torch.cat(tuple(images), 1)
+    joined = joined if weights is None else weights * joined
+    return window_mean(joined, radius).chunk(len(images), 1)
 
 
 def wide_mean(x: Tensor) -> Tensor:
@@ -144,17 +160,22 @@ def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
         image, output: B,C,H,W.
         floor: variance (1,C,1,1) from which on a window is detail and not noise.
     """
-    mean, mean_out = window_mean(image, DETAIL_RADIUS), window_mean(output, DETAIL_RADIUS)
-    variance = window_mean(image * image, DETAIL_RADIUS) - mean * mean
-    covariance = window_mean(image * output, DETAIL_RADIUS) - mean * mean_out
+    products = image, output, image * image, image * output
+    mean, mean_out, square, product = window_means(products, DETAIL_RADIUS)
+    variance = square - mean * mean
+    covariance = product - mean * mean_out
     gain = covariance / (variance + floor)
     offset = mean_out - gain * mean
-    return window_mean(gain, DETAIL_RADIUS) * image + window_mean(offset, DETAIL_RADIUS)
+    gain, offset = window_means((gain, offset), DETAIL_RADIUS)
+    return gain * image + offset
 
 
 def window_max(x: Tensor, radius: int) -> Tensor:
     """Maximum over windows of 2 `radius` + 1 pixels, at the borders over what there is of them."""
     side = 2 * radius + 1
+    if x.device.type != "cpu":  # in few operations
+        down = F.max_pool2d(x, (side, 1), stride=1, padding=(radius, 0))
+        return F.max_pool2d(down, (1, side), stride=1, padding=(0, radius))
     for _ in range(2):  # along the rows, then along the columns; on CPUs far faster than max_pool2d
         rows = F.max_pool1d(x.flatten(0, 2), side, stride=1, padding=radius)
         x = rows.view(x.shape).transpose(2, 3)
@@ -164,6 +185,14 @@ def window_max(x: Tensor, radius: int) -> Tensor:
 def closing(x: Tensor, radius: int) -> Tensor:
     """`x` without what is dark and smaller than the window (a grey closing with a square)."""
     return -window_max(-window_max(x, radius), radius)
+
+
+def closings(images: Sequence[Tensor], radius: int) -> Sequence[Tensor]:
+    """`closing` of several images B,C,H,W; on a GPU at once."""
+    if images[0].device.type == "cpu":
+        return [closing(image, radius) for image in images]
+    joined = closing(torch.cat(tuple(images), 1), radius)
+    return joined.split([image.shape[1] for image in images], 1)
 
 
 def fill_dots(image: Tensor, output: Tensor) -> Tensor:
@@ -180,9 +209,8 @@ def fill_dots(image: Tensor, output: Tensor) -> Tensor:
     if output.is_cpu and output.amax((0, 2, 3)).min() <= DOT_WHITE:
         return output  # nothing is white, which on a GPU would be waited for
     grey = image.mean(1, keepdim=True)
-    around = closing(grey, DOT_RADIUS)
+    around, filled = closings((grey, output), DOT_RADIUS)
     dip = DOT_CONTRAST * (around - grey) / around.clamp(min=GREY_LEVEL)
-    filled = closing(output, DOT_RADIUS)
     white = ((filled.amin(1, keepdim=True) - DOT_WHITE) / (1 - DOT_WHITE)).clamp(0, 1)
     return output + white * (torch.maximum(output, filled * (1 - dip)) - output)
 
@@ -225,14 +253,14 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     lamps = ((smooth.mean(1, keepdim=True) - LAMP[0]) / (LAMP[1] - LAMP[0])).clamp(0, 1)
     if output.is_cpu and lamps.max() <= 0:
         return output  # on a GPU this would be waited for
-    weight = (1 - window_max(lamps, RIM_REACH // 2)).clamp(min=LEAST_WEIGHT)
+    weight = (1 - window_max(lamps, RIM_REACH // 2)).clamp(min=MIN_WEIGHT)
     total = wide_mean(weight)
     surroundings = wide_mean(weight * image) / total
     share = (smooth / surroundings.clamp(min=GREY_LEVEL)).clamp(max=1)
     filled = wide_mean(weight * output).div_(total).mul_(share)
-    around = closing(image, RIM // 2)
+    around, whole = closings((image, output), RIM // 2)
     dip = ((around - image) / around.clamp(min=DIP_FLOOR)).clamp(0, 1)
-    filled = torch.maximum(filled, closing(output, RIM // 2) * (1 - dip))
+    filled = torch.maximum(filled, whole * (1 - dip))
     grey = surroundings.mean(1, keepdim=True)
     dark = ((RIM_DARK[1] - grey) / (RIM_DARK[1] - RIM_DARK[0])).clamp(0, 1)
     return output + window_max(lamps, RIM_REACH) * dark * (filled - output).clamp(min=0)

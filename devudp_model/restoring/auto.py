@@ -1,4 +1,4 @@
-"""What does this image need? Nothing, `deblur`, `low light` or `joint`, and how strongly.
+"""Finds what an image needs: nothing, `deblur`, `low light` or `joint`, and how strongly.
 
 It is looked at, shrunk to at most 1280 pixels a side (first_look.py, blur.py), and judged so:
 
@@ -27,8 +27,8 @@ from ..ops.degrade import to_linear
 from ..ops.dtypes import to_unit
 from .blur import blur_score, is_moved
 from .content import content_of
-from .exposure import every
-from .first_look import LEAST_PIXELS, Look, look_at, telling_frames
+from .exposure import sampling_stride
+from .first_look import MIN_PIXELS, Look, look_at, telling_frames
 from .options import Options
 from .tasks import Task
 from .validate import is_flat, is_one_colour
@@ -58,7 +58,7 @@ ECHO = (0.19, 0.27)
 HALF = 0.55
 """Steepness up to which an echo counts: a ghost takes about half of each step."""
 
-LEAST_SHARE = 0.25
+MIN_SHARE = 0.25
 """Of darkness or blur: weaker ones are left alone, as an image that is fine must stay as it is."""
 
 VERY = 0.01
@@ -69,7 +69,7 @@ AS_IT_IS = "left as it is"
 
 @dataclass(frozen=True)
 class Choice:
-    """What an image needs, and why.
+    """Says what an image needs, and why.
 
     Attributes:
         task: None if it is to stay as it is.
@@ -126,7 +126,7 @@ class Choice:
 
 @torch.inference_mode()
 def choose(image: Tensor) -> Choice:
-    """What the images of a batch need together.
+    """Chooses what the images of a batch need together.
 
     Args:
         image: B,C,H,W in [0, 1], C = 1, 3 or 4 (hidden pixels do not count), any type of image (see
@@ -138,19 +138,18 @@ def choose(image: Tensor) -> Choice:
         if content is None:
             return unchanged("nothing is to be seen", Look(0, 0, 0, 1, 1, 0, 0, 1, 0, False, False))
         image, weights = content.image, content.weights
-        if is_flat(image):
-            light = float(to_linear(to_unit(sampled(image, every(*image.shape[2:])))).mean())
+        shown = [i for i, frame in enumerate(image.split(1)) if not is_flat(frame)]
+        if not shown or is_flat(image):  # also frames of one colour each, such as of a fade
+            light = float(
+                to_linear(to_unit(sampled(image, sampling_stride(*image.shape[2:])))).mean()
+            )
             look = Look(light, light, 0, 1, 1, 0, 0, 1, 0, False, False)
             plain = is_one_colour(image)
             return unchanged("a single colour" if plain else without_information(look), look)
         every_weight = [None] * len(image) if weights is None else weights.split(1)
-        looks = [
-            look_at(frame, weight)
-            for frame, weight in zip(image.split(1), every_weight, strict=True)
-            if not is_flat(frame)
-        ]
+        looks = [look_at(image[i : i + 1], every_weight[i]) for i in shown]
     telling = telling_frames(looks)
-    small = min(image.shape[-2:]) < LEAST_PIXELS
+    small = min(image.shape[-2:]) < MIN_PIXELS
     return decide(median_of([looks[i] for i in telling] or looks), bool(telling), small)
 
 
@@ -178,7 +177,7 @@ def share_above(value: float, none: float, full: float) -> float:
 
 
 def darkness_of(look: Look, blurred: bool) -> float:
-    """How certainly an image is dark, 0 to 1."""
+    """Returns how certainly an image is dark, 0 to 1."""
     dark = share_below(look.light, *DARK, logarithmic=True)
     if blurred:
         return dark
@@ -188,11 +187,11 @@ def darkness_of(look: Look, blurred: bool) -> float:
 
 def is_dim(look: Look) -> bool:
     """True if the mean is that of a dark image, with bright lights or without."""
-    return share_below(look.light, *DARK, logarithmic=True) >= LEAST_SHARE
+    return share_below(look.light, *DARK, logarithmic=True) >= MIN_SHARE
 
 
 def blur_of(look: Look) -> float:
-    """How certainly an image is blurred, 0 to 1."""
+    """Returns how certainly an image is blurred, 0 to 1."""
     among_lamps = is_dim(look) and look.lights >= LIGHTS[0]
     steepness = look.usual if among_lamps else look.steepness
     score = share_above(blur_score(steepness, look.direction), *BLURRED)
@@ -212,9 +211,9 @@ def decide(look: Look, telling: bool = True, small: bool = False) -> Choice:
     if not telling:
         return unchanged(without_information(look), look)
     blur = 0.0 if small else blur_of(look)
-    blurred = blur >= LEAST_SHARE
+    blurred = blur >= MIN_SHARE
     darkness = darkness_of(look, blurred)
-    dark = darkness >= LEAST_SHARE
+    dark = darkness >= MIN_SHARE
     task: Task | None = None
     strength, exposure = 0.0, 0.0
     if dark and blurred:
@@ -251,7 +250,7 @@ def unchanged(found: str, look: Look) -> Choice:
 
 
 def without_information(look: Look) -> str:
-    """What to say of an image with nothing in it."""
+    """Returns what to say of an image with nothing in it."""
     if look.light >= VERY:
         return "hardly any information"
     if look.lights >= LIGHTS[1]:
@@ -260,7 +259,7 @@ def without_information(look: Look) -> str:
 
 
 def in_words(look: Look, dark: bool, darkness: float) -> str:
-    """What to say of an image's light."""
+    """Returns what to say of an image's light."""
     if dark:
         return "very dark" if look.light < VERY else "dark" if darkness > 0.5 else "rather dark"
     if is_dim(look):
@@ -269,7 +268,7 @@ def in_words(look: Look, dark: bool, darkness: float) -> str:
 
 
 def blur_in_words(look: Look, blurred: bool, blur: float) -> str:
-    """What to say of an image's blur."""
+    """Returns what to say of an image's blur."""
     if not blurred:
         return "sharp"
     word = "shaken" if is_moved(look.direction, look.sharpness) else "blurred"

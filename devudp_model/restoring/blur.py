@@ -84,7 +84,7 @@ MOVED, EDGES = 0.5, 0.38
 
 
 class BlurMeasures(NamedTuple):
-    """What is measured; see the module. `usual` is the steepness where contrast is not so high."""
+    """Holds the measures; see the module. `usual` is the steepness where contrast is lower."""
 
     steepness: float
     usual: float
@@ -185,7 +185,7 @@ def tiles_of(grey: Tensor, hidden: Tensor | None) -> Tensor:
 
 
 def common_of(grey: Tensor, noise: float, hidden: Tensor | None = None) -> tuple[float, float]:
-    """What the spectra of all parts of H,W have in common: direction and echo, see the module.
+    """Returns what the spectra of all parts of H,W share: direction and echo, see the module.
 
     The first says how much is missing in the direction where most is, in natural logarithms of
     power; the second is about 0.3 for two images of the same strength. 0 where H,W is too small.

@@ -28,7 +28,7 @@ SomeImage = TypeVar("SomeImage", bound=AnyImage)
 SCALES = (8, 4, 2)
 """The images are made smaller by these factors, one after the other."""
 
-LEAST_SIDE = 180
+MIN_SIDE = 180
 """Pixels of the short side that a smaller image has at least: about that of the smallest
 photographs which the network was trained on (192). In smaller ones, details look like blur."""
 
@@ -50,11 +50,11 @@ HALO = 2
 
 def scales_for(height: int, width: int) -> tuple[int, ...]:
     """The factors by which an image of this size is made smaller."""
-    return tuple(scale for scale in SCALES if min(height, width) >= LEAST_SIDE * scale)
+    return tuple(scale for scale in SCALES if min(height, width) >= MIN_SIDE * scale)
 
 
 def coarse_to_fine(
-    run: Run, image: SomeImage, scales: Sequence[int] | None = None, room: Room | None = None
+    run: Run, image: SomeImage, scales: Sequence[int] | None = None, allocate: Room | None = None
 ) -> SomeImage:
     """Restores images at the coarser scales.
 
@@ -62,26 +62,26 @@ def coarse_to_fine(
         run: the network, B,3,h,w in [0, 1] to the same.
         image: B,3,H,W in [0, 1], float32; is written to.
         scales: the factors; those of `scales_for` if None.
-        room: makes the smaller images; on the image's device if None.
+        allocate: makes the smaller images; on the image's device if None.
 
     Returns:
         `image`.
     """
     scales = scales_for(*image.shape[2:]) if scales is None else scales
     for scale in scales:
-        small = smaller(image, scale, room)
+        small = smaller(image, scale, allocate)
         add_change(image, small, run(small), scale)
     return image
 
 
-def smaller(image: AnyImage, scale: int, room: Room | None = None) -> AnyImage:
+def smaller(image: AnyImage, scale: int, allocate: Room | None = None) -> AnyImage:
     """`shrink` of a whole image, band by band."""
     frames, channels, height, width = image.shape
     shape = torch.Size((frames, channels, -(-height // scale), -(-width // scale)))
-    if room is None:
+    if allocate is None:
         small = torch.empty(shape, dtype=image.dtype, device=image.device)
     else:
-        small = room(shape)
+        small = allocate(shape)
 
     def make(frame: int, start: int, stop: int) -> None:
         rows = shrink(read_rows(image, frame, start, stop), scale)
@@ -124,7 +124,7 @@ def where_blurred(run: Run) -> Run:
 
 
 def blurred_share(image: AnyImage) -> Tensor:
-    """How much each place is blurred, so that a network at this size can improve it.
+    """Returns how much each place is blurred, so that a network at this size can improve it.
 
     Compares the finest band with a band four times as coarse. A sharp photograph has about as much
     of both (Field: Relations between the statistics of natural images and the response properties

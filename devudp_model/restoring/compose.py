@@ -53,8 +53,8 @@ class Affine(NamedTuple):
         return x * self.gain + self.offset
 
 
-class Match(NamedTuple):
-    """What a task takes from whole images; with it, everything else is local.
+class ImageStats(NamedTuple):
+    """Holds what a task takes from whole images; with it, everything else is local.
 
     Attributes:
         exposure: from the model's exposure to the one asked for; None where it is the model's.
@@ -81,19 +81,19 @@ def match(
     *,
     noise: Tensor | float = 0.0,
     curve: Curve | None = None,
-) -> Match:
-    """What the tasks take from whole images.
+) -> ImageStats:
+    """Measures what the tasks take from whole images.
 
     Args:
         image, output: mean and variance of the input and of the model's image (1,C,1,1), over
             the pixels of one image, or of all images of a batch that share their statistics.
         exposure: 0 for the input's exposure, 1 for the model's, or between.
-        detail, curve: see `Match`.
+        detail, curve: see `ImageStats`.
         noise: variance of the input's noise (1,C,1,1).
     """
     floor = (DETAIL_FLOOR * image.var + NOISE_FLOOR * noise).clamp(min=GREY_LEVEL**2)
     exposed = None if exposure == 1 else exposure_match(image, output)
-    return Match(exposed, floor, detail, curve=curve, share=exposure)
+    return ImageStats(exposed, floor, detail, curve=curve, share=exposure)
 
 
 def both_moments(
@@ -126,7 +126,7 @@ def exposure_match(image: Moments, output: Moments) -> Affine:
     return Affine(gain, image.mean - gain * output.mean)
 
 
-def expose(output: Tensor, matched: Match) -> Tensor:
+def expose(output: Tensor, matched: ImageStats) -> Tensor:
     """`output` (B,C,H,W) with the exposure asked for: the input's, the scene's, or between."""
     toned = output if matched.curve is None else matched.curve(output)
     if matched.exposure is None:
@@ -135,12 +135,12 @@ def expose(output: Tensor, matched: Match) -> Tensor:
 
 
 def is_bounded(task: Task, shortcut: bool) -> bool:
-    """Whether the input bounds the image: where the generator keeps its exposure."""
+    """True if the input bounds the image: where the generator keeps its exposure."""
     return shortcut and bool(TASK_SPECS[task].bounds)
 
 
 def reach(task: Task) -> int:
-    """How many pixels around a pixel `apply_task` looks at."""
+    """Returns how many pixels around a pixel `apply_task` looks at."""
     spec = TASK_SPECS[task]
     detail = DETAIL_REACH if spec.detail or spec.detail_with_shortcut else 0
     filters = (*spec.before, *spec.bounds, *spec.after)
@@ -158,7 +158,7 @@ def apply_task(
     image: Tensor,
     output: Tensor,
     task: Task,
-    matched: Match,
+    matched: ImageStats,
     *,
     strength: float = 1.0,
     mask: Tensor | None = None,
@@ -226,7 +226,7 @@ class RowsToReplace:
 def compose_in_bands(
     image: Tensor,
     output: AnyImage,
-    matched: Match,
+    matched: ImageStats,
     task: Task,
     strength: float,
     mask: Tensor | None,

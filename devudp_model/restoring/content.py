@@ -41,10 +41,10 @@ its colour is below this share of that of the photograph behind them, ..."""
 RINGING_MOST, RINGING_SHARE = 20 / 255, 0.05
 """... and at most this share of their pixels is farther from it."""
 
-LEAST_CONTENT = 32
+MIN_CONTENT = 32
 """Pixels of a side, and ..."""
 
-LEAST_SHARE = 0.2
+MIN_SHARE = 0.2
 """... share of the image's side that are left within a frame; else it is none."""
 
 NESTED = 4
@@ -69,7 +69,7 @@ class Region(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What counts of a batch.
+    """Holds what counts of a batch.
 
     Attributes:
         image: B,C,h,w, C = 1 or 3, of the batch's type: the region, without alpha. What is hidden
@@ -119,7 +119,7 @@ def content_of(image: Tensor) -> Content | None:
 
 
 def show_whole(finished: Finished | None, result: Tensor, region: Region) -> Finished | None:
-    """What is shown rows of the region of B,C,H,W, and passes on whole rows, with the frame."""
+    """Makes a function that is shown a region's rows and passes on whole ones, with the frame."""
     if finished is None or region.is_whole(result):
         return finished
     frame, height = -1, result.shape[2]
@@ -209,7 +209,7 @@ def within_frames(colour: Tensor) -> Region:
 def within_frame(colour: Tensor) -> Region:
     """The region of B,C,H,W within its outermost frame."""
     height, width = colour.shape[2:]
-    if min(height, width) < LEAST_CONTENT:
+    if min(height, width) < MIN_CONTENT:
         return Region(0, height, 0, width)
     sides = [Side(colour, vertical, far) for vertical in (True, False) for far in (False, True)]
     rough = [side.uniform() for side in sides]
@@ -225,7 +225,7 @@ def within_frame(colour: Tensor) -> Region:
 
 def enough(size: int, taken: int) -> bool:
     """True if an image's side has enough left within a frame."""
-    return size - taken >= max(LEAST_CONTENT, LEAST_SHARE * size)
+    return size - taken >= max(MIN_CONTENT, MIN_SHARE * size)
 
 
 class Side:
@@ -250,11 +250,11 @@ class Side:
         return to_unit(self.image[:, :, self.size - stop : self.size - start]).flip(2)
 
     def distance(self, start: int, stop: int) -> Tensor:
-        """How far the pixels of these lines are from the border's colour: B,n,length."""
+        """Returns how far the pixels of these lines are from the border's colour: B,n,length."""
         return (self.lines(start, stop) - self.colours).abs().amax(1)
 
     def uniform(self) -> int:
-        """How many lines are uniform in all images that are not uniform everywhere."""
+        """Counts the lines that are uniform in all images that are not uniform everywhere."""
         counts, start, step = torch.zeros(len(self.image), dtype=torch.long), 0, 4
         going = torch.ones(len(self.image), dtype=torch.bool)
         while start < self.size and going.any():

@@ -1,4 +1,4 @@
-"""How bright the result should be: a night stays a night, and black stays black.
+"""Decides how bright the result is: a night stays a night, and black stays black.
 
 The generator forgets its input's exposure and brings every image to that of an average photograph,
 and each channel to full contrast. A street at night becomes fog that way, and red light grey. So
@@ -57,11 +57,11 @@ SAMPLED_PIXELS = 2**16
 MIN_TONE, MAX_TONE = 0.6, 4.0
 """Smallest and largest exponent of the curve."""
 
-BLACK, LEAST_HELD = 0.06, 0.4
+BLACK, MIN_HELD = 0.06, 0.4
 """Black places come down to the first, but in scenes that are not dark at most to this share of
 what they are in the model's image."""
 
-LEAST_BLACK, MOST_BLACK = 0.004, 0.8
+MIN_BLACK, MAX_BLACK = 0.004, 0.8
 """Limits of that level in the model's image."""
 
 SEEMS_BLACK = 4 / 255
@@ -92,7 +92,7 @@ NOISE_HELD = 1.0
 """In dark scenes so many standard deviations of the noise in black places are held down with them:
 above the black places, the curve is steep."""
 
-MOST_COLOUR_GAIN, COLOUR_QUANTILES = 6.0, (0.02, 0.995)
+MAX_COLOUR_GAIN, COLOUR_QUANTILES = 6.0, (0.02, 0.995)
 """A channel gets at most so many times the contrast, beside the strongest, that it has in the
 input's linear light between these quantiles."""
 
@@ -100,14 +100,14 @@ HALF_LEVEL = 0.5 / 255 / 12.92
 """In linear light; less contrast is rounding."""
 
 
-def every(height: int, width: int) -> int:
+def sampling_stride(height: int, width: int) -> int:
     """Every N-th row and column leave about `SAMPLED_PIXELS` pixels."""
     return max(math.isqrt(height * width // SAMPLED_PIXELS), 1)
 
 
 def has_lights(image: Tensor, weights: Tensor | None = None) -> float:
     """0 to 1: whether something in B,C,H,W is as bright as a lamp, of what is visible."""
-    step = every(*image.shape[2:])
+    step = sampling_stride(*image.shape[2:])
     brightest = to_unit(image[..., ::step, ::step]).amax(1).flatten()
     if weights is not None:
         seen = to_unit(weights[..., ::step, ::step]).flatten() > 0
@@ -164,7 +164,7 @@ def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -
     gain = channel_gain(source.means)
     black, noise = (x[places].median(0).values for x in output)
     black = black + between(dark, NIGHT[0], DARK_SCENE[1], NOISE_HELD, 0.0) * noise
-    black = (gain * black).clamp(LEAST_BLACK, MOST_BLACK)
+    black = (gain * black).clamp(MIN_BLACK, MAX_BLACK)
     mean = target_mean(predicted, lights, float(grey.mean()))
     low, high = MIN_TONE if mean >= USUAL_MEAN else 1.0, MAX_TONE
     gain, black = gain.view(1, 3, 1, 1), black.view(1, 3, 1, 1)
@@ -238,13 +238,13 @@ def shadows_of(source: Blocks) -> Shadows:
 
 
 def hold(black: Tensor, held: Tensor, predicted: float) -> Tensor:
-    """What the level of black places becomes: `held`, if that is lower; but see `LEAST_HELD`."""
-    least = between(predicted, *DARK_SCENE, 0.0, LEAST_HELD) * black
+    """Returns the level for black places: `held`, if that is lower; but see `MIN_HELD`."""
+    least = between(predicted, *DARK_SCENE, 0.0, MIN_HELD) * black
     return torch.minimum(torch.maximum(held, least), black)
 
 
 def channel_gain(source: Tensor) -> Tensor:
-    """Of each channel (3), at most 1: no colour that is hardly there gets full contrast.
+    """Returns each channel's gain (3), at most 1: a colour that is hardly there gets less.
 
     The network standardizes each channel. Light of one colour would turn grey, and its noise green.
     """
@@ -252,7 +252,7 @@ def channel_gain(source: Tensor) -> Tensor:
     low, high = torch.quantile(light[: 2**22], torch.tensor(COLOUR_QUANTILES), dim=0)
     found = (high - low - HALF_LEVEL).clamp(min=0)
     contrast = found / found.max().clamp(min=HALF_LEVEL)
-    return (contrast * MOST_COLOUR_GAIN).clamp(max=1) ** (1 / 2.2)
+    return (contrast * MAX_COLOUR_GAIN).clamp(max=1) ** (1 / 2.2)
 
 
 def black_limit(grey: Tensor, predicted: float) -> float:

@@ -1,4 +1,4 @@
-"""What is known of a generator beside its weights: its checkpoint says it, restoring uses it."""
+"""Keeps what is known of a generator beside its weights: from its checkpoint, for restoring."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def generator_of(model: Model) -> Generator:
 
 @dataclass(frozen=True)
 class Facts:
-    """What was fitted to a generator and measured of it.
+    """Holds what was fitted to a generator and measured of it.
 
     Attributes:
         scene: how bright results should be; None where that was not fitted.
@@ -41,5 +41,5 @@ class Facts:
 
 
 def facts_of(generator: Generator) -> Facts:
-    """What `load_checkpoint` has attached to a generator; nothing for one made in another way."""
+    """Returns what `load_checkpoint` attached to a generator; nothing for one made otherwise."""
     return generator.facts or Facts()

@@ -19,11 +19,11 @@ from ..ops.filters import noise_variance
 from .blur import FAR, measure_blur, quantile
 from .coarse_to_fine import shrink
 
-MOST_PIXELS = 1280
+MAX_PIXELS = 1280
 """Of the long side. Blur that cannot be seen at this size need not be removed, and the finest
 pixels of large photographs are soft by themselves (demosaicing, JPEG)."""
 
-LEAST_PIXELS = 32
+MIN_PIXELS = 32
 """Of the short side: below, there are too few edges to tell blur, too few blocks to tell noise."""
 
 BRIGHTEST = 0.999
@@ -38,7 +38,7 @@ BLOCK = 8
 """Pixels of the side of the blocks whose medians are compared: what is left of noise, single stars
 and hot pixels in them is little."""
 
-LEAST_RANGE = 2 / 255
+MIN_RANGE = 2 / 255
 """Nearly all of the blocks' medians lie within this range: no more than rounding and a lens' own
 falling off make of a lens cap."""
 
@@ -56,7 +56,7 @@ is drawn or written, as screenshots are."""
 
 
 class Look(NamedTuple):
-    """What is seen of one image.
+    """Holds what is seen of one image.
 
     Attributes:
         light: mean of the linear values, 0 to 1.
@@ -127,9 +127,9 @@ def glance_of(grey: Tensor, linear: Tensor, seen: Tensor | None, noise: float) -
     if min(grey.shape[-2:]) <= FAR:
         return Glance(light, 1.0, True)
     spread, alike = blocks_of(grey)
-    telling = spread >= NOISE_RANGE or (spread >= LEAST_RANGE and alike >= ALIKE)
+    telling = spread >= NOISE_RANGE or (spread >= MIN_RANGE and alike >= ALIKE)
     telling = telling or strokes_of(grey, noise) >= STROKES
-    return Glance(light, spread, telling or min(grey.shape[-2:]) < LEAST_PIXELS)
+    return Glance(light, spread, telling or min(grey.shape[-2:]) < MIN_PIXELS)
 
 
 def lights_of(linear: Tensor) -> float:
@@ -141,7 +141,7 @@ def lights_of(linear: Tensor) -> float:
 
 def made_small(image: Tensor) -> Tensor:
     """1,C,H,W to float32 in [0, 1], made smaller by a whole number if it is large."""
-    scale = -(-max(image.shape[-2:]) // MOST_PIXELS)
+    scale = -(-max(image.shape[-2:]) // MAX_PIXELS)
     height, width = (-(-size // scale) for size in image.shape[-2:])
     small = torch.empty(1, image.shape[1], height, width, device=image.device)
 
@@ -188,7 +188,7 @@ def same_share(image: Tensor) -> float:
 
 
 def telling_frames(looks: Sequence[Look | Glance]) -> list[int]:
-    """Which of a scene's frames tell what the scene needs.
+    """Picks the frames that tell what a scene needs.
 
     Frames without information do not, nor do those that are faded out to black or white: they have
     less than half of the others' contrast, or of their light. "The others" are the second of all,

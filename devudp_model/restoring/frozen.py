@@ -16,9 +16,9 @@ from ..bands.rows import less_bytes, new_image
 from ..bands.workers import working
 from ..engine.network import Network
 from ..network.generator import STRIDE, Generator
-from .compose import Affine, Match, compose_in_bands, reach
+from .compose import Affine, ImageStats, compose_in_bands, reach
 from .content import Region, content_of, fill_in_place, is_opaque, whole
-from .first_look import LEAST_PIXELS, glance_at, telling_frames
+from .first_look import MIN_PIXELS, glance_at, telling_frames
 from .mix import mix_in_place
 from .options import Options
 from .restoration import make_network, match_images, output_room, restore
@@ -56,7 +56,7 @@ class FrozenRestorer(nn.Module):
     """
 
     network: Network[Generator]
-    matched: Match
+    matched: ImageStats
     given: Tensor
     region: Region
 
@@ -79,7 +79,7 @@ class FrozenRestorer(nn.Module):
         self.overlap = -(-radius // STRIDE) * STRIDE
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenRestorer:
-        """What is no buffer moves, too: else it would stay on a device that is to be left."""
+        """Moves what is no buffer, too: else it would stay on a device that is to be left."""
         super()._apply(fn, recurse)
         generator, sample = self.source
         given = self.given
@@ -117,7 +117,7 @@ class FrozenRestorer(nn.Module):
 
     @torch.inference_mode()
     def coarser(self, image: Tensor) -> Tensor:
-        """What coarser scales make of a whole image, 1,C,H,W, for `forward` of its pieces."""
+        """Returns the result of coarser scales of a whole 1,C,H,W, for `forward` of its pieces."""
         options = self.options
         with working(self.network.device):
             given, _ = network_input(self.network, image, options, options.memory, in_file=False)
@@ -166,7 +166,7 @@ class FrozenRestorer(nn.Module):
         return restored
 
 
-def moved(matched: Match, fn: Callable[[Tensor], Tensor]) -> Match:
+def moved(matched: ImageStats, fn: Callable[[Tensor], Tensor]) -> ImageStats:
     """`matched` with its tensors moved."""
     exposure, curve = matched.exposure, matched.curve
     return matched._replace(
@@ -177,7 +177,7 @@ def moved(matched: Match, fn: Callable[[Tensor], Tensor]) -> Match:
 
 
 def sampled(frames: int, pixels: int) -> list[int]:
-    """Which of `frames` frames with `pixels` pixels each to measure: evenly spaced ones."""
+    """Chooses which of `frames` frames with `pixels` pixels each to measure: evenly spaced."""
     count = max(1, min(SAMPLED_FRAMES, SAMPLED_PIXELS // pixels, frames))
     return [(2 * i + 1) * frames // (2 * count) for i in range(count)]
 
@@ -191,7 +191,7 @@ def frames_to_measure(sample: Tensor) -> list[Tensor]:
     be told.
     """
     frames = [frame for frame in sample.split(1) if not is_flat(frame)]
-    if len(frames) < 2 or min(sample.shape[2:]) < LEAST_PIXELS:
+    if len(frames) < 2 or min(sample.shape[2:]) < MIN_PIXELS:
         return frames
     content = content_of(torch.cat(frames))
     if content is None:

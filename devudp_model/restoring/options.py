@@ -1,4 +1,4 @@
-"""How to restore: what a user can choose beside the image."""
+"""Holds what a user can choose beside the image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ..engine.precision import PRECISIONS, Precision
-from .tasks import MOST_DENOISE, TASKS, Task
+from .tasks import MAX_DENOISE, TASKS, Task
 
 Statistics = Literal["each image", "shared"]
 STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
@@ -14,7 +14,7 @@ STATISTICS: tuple[Statistics, ...] = get_args(Statistics)
 
 @dataclass(frozen=True)
 class Options:
-    """How to restore.
+    """Says how to restore.
 
     Attributes:
         task: one of `TASKS`: `joint`, `deblur` or `low light`; see tasks.py.
@@ -56,7 +56,7 @@ class Options:
         ):
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(known)}")
-        for name, most in (("strength", 1), ("exposure", 1), ("denoise", MOST_DENOISE)):
+        for name, most in (("strength", 1), ("exposure", 1), ("denoise", MAX_DENOISE)):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= most:
                 raise ValueError(f"{name} must be between 0 and {most:g}, not {value}")
@@ -67,5 +67,5 @@ class Options:
 
     @property
     def shared(self) -> bool:
-        """Whether all images of a batch share one set of statistics."""
+        """True if all images of a batch share one set of statistics."""
         return self.statistics == "shared"

@@ -1,4 +1,4 @@
-"""How far a restoration is within an image: for progress bars."""
+"""Reports how far a restoration is within an image: for progress bars."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ImageProgress:
         self.report, self.forecast = report, forecast
         self.images = first
         self.pixels, self.of = 0.0, 1.0
-        self.told = self.begun = time.monotonic()
+        self.last_report = self.begun = time.monotonic()
 
     @property
     def finished(self) -> Finished | None:
@@ -65,19 +65,19 @@ class ImageProgress:
     def advance(self, pixels: float) -> None:
         """For `hooked`."""
         self.pixels += pixels
-        if time.monotonic() - self.told >= SECONDS:
-            self.told = time.monotonic()
+        if time.monotonic() - self.last_report >= SECONDS:
+            self.last_report = time.monotonic()
             # The rest is the task's; and numbers that 16 bits cannot hold are computed twice.
             self.report(self.images + min(self.pixels / self.of, 1.0) * 0.99)
-            passed = self.told - self.begun
+            passed = self.last_report - self.begun
             if self.forecast and passed >= MEASURED_SECONDS and self.pixels:
-                told = self.forecast(passed * self.of / self.pixels, self.of)
-                self.forecast = None if told else self.forecast
+                was_said = self.forecast(passed * self.of / self.pixels, self.of)
+                self.forecast = None if was_said else self.forecast
 
     def done(self, images: float) -> None:
         """So many images are done, with a fraction."""
         self.images, self.pixels = images, 0.0
-        self.told = time.monotonic()
+        self.last_report = time.monotonic()
         self.report(images)
 
 

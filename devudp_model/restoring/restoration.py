@@ -23,7 +23,7 @@ from ..engine.whole import fits_whole
 from ..network.generator import Generator
 from ..ops.dtypes import to_colour
 from ..ops.filters import noise_variance
-from .compose import Match, both_moments, compose_in_bands, is_bounded, match
+from .compose import ImageStats, both_moments, compose_in_bands, is_bounded, match
 from .content import Content, content_of, fill_in_place, keep_hidden, show_whole
 from .exposure import scene_curve
 from .facts import Model, facts_of, generator_of
@@ -113,7 +113,7 @@ def restore_content(
     if network.device.type != "cpu" and fits_whole(network, image, memory):
         image = to_colour(image, network.device)  # once, and not every band of it again and again
     run_network(network, image, options, memory, output, weights=weights, check=False)
-    matched = match_images(image, output, options, network, weights, scene_of=taken)
+    matched = match_images(image, output, options, network, weights, stored=taken)
     compose_in_bands(
         image,
         output,
@@ -129,7 +129,7 @@ def restore_content(
 def output_room(
     network: Network[Generator], result: Tensor, memory: int | None
 ) -> tuple[AnyImage, int | None]:
-    """Where the model's images go that become `result`, and what is left of the memory limit."""
+    """Decides where the model's images go that become `result`; returns the memory left."""
     in_place = result.dtype == torch.float32 and result.device == network.device
     if in_place and result.shape[1] >= 3:  # to be replaced band by band
         return result[:, :3], memory
@@ -149,28 +149,26 @@ def match_images(
     options: Options,
     network: Network[Generator],
     weights: Tensor | None = None,
-    scene_of: Tensor | None = None,
-) -> Match:
-    """What a task takes from whole images, B,C,H,W in [0, 1] and B,3,H,W.
+    stored: Tensor | None = None,
+) -> ImageStats:
+    """Measures what a task takes from whole images, B,C,H,W in [0, 1] and B,3,H,W.
 
     Args:
         network: the one that made `output`.
         weights: B,1,H,W, how much each pixel counts; None: all alike.
-        scene_of: `image` as it came, where that is on the device already.
+        stored: `image` as it came, where that is on the device already.
     """
     generator, spec = network.generator, TASK_SPECS[options.task]
     shortcut = generator.shortcut
     detail, bounded = spec.detail_at(options.denoise, shortcut), is_bounded(options.task, shortcut)
     exposure = spec.exposure_for(shortcut) if options.exposure is None else options.exposure
-    curve, scene = None, facts_of(generator).scene
+    curve, scene, seen = None, facts_of(generator).scene, image if stored is None else stored
     if scene is not None and not shortcut and exposure > 0:
-        curve = scene_curve(
-            scene, image if scene_of is None else scene_of, output, weights, network.fetch
-        )
+        curve = scene_curve(scene, seen, output, weights, network.fetch)
     if exposure == 1 and not detail:  # nothing else is taken
         floor = torch.zeros(1, 3, 1, 1, device=output.device)
-        return Match(None, floor, bounded=bounded, curve=curve)
-    taken, made = both_moments(image, output, weights)
-    noise = noise_variance(image[:, :3], weights).to(output.device) if detail else 0.0
-    matched = match(taken, made, exposure, detail, noise=noise, curve=curve)
+        return ImageStats(None, floor, bounded=bounded, curve=curve)
+    input_moments, output_moments = both_moments(image, output, weights)
+    noise = noise_variance(seen[:, :3], weights).to(output.device) if detail else 0.0
+    matched = match(input_moments, output_moments, exposure, detail, noise=noise, curve=curve)
     return matched._replace(bounded=bounded)

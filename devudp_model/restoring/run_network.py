@@ -76,7 +76,7 @@ def network_input(
     *,
     in_file: bool = True,
 ) -> tuple[AnyImage, int | None]:
-    """What the network is given of whole images, B,C,H,W: these, or what coarser scales make.
+    """Returns the network's input for whole images, B,C,H,W: these, or what coarser scales make.
 
     Args:
         memory: limit in bytes.
@@ -101,7 +101,7 @@ def network_input(
 
     in_bands(copy, image)
 
-    def room(shape: torch.Size) -> AnyImage:
+    def allocate(shape: torch.Size) -> AnyImage:
         return new_image(shape, network.device, left)[0]
 
     exact = network.for_smaller_images()
@@ -110,4 +110,4 @@ def network_input(
         output, rest = new_image(small.shape, network.device, less_bytes(left, small))
         return exact(small, memory=rest, out=output, check=exact is not network)
 
-    return coarse_to_fine(where_blurred(run), given, room=room), left
+    return coarse_to_fine(where_blurred(run), given, allocate=allocate), left

@@ -27,7 +27,7 @@ GRID = 3
 
 
 def features(image: Tensor, weights: Tensor | None = None) -> Tensor:
-    """What describes a scene whatever its exposure: C,H,W in [0, 1], C = 1 or 3, to 1 dimension.
+    """Describes a scene whatever its exposure: C,H,W in [0, 1], C = 1 or 3, to 1 dimension.
 
     Of weighted pixels (1,H,W), squares of which less than half is visible do not count.
     """
@@ -102,7 +102,7 @@ class SceneModel:
 
     @classmethod
     def from_json(cls, text: str) -> SceneModel:
-        """What `to_json` wrote.
+        """Reads what `to_json` wrote.
 
         Raises:
             ValueError: something else.

@@ -50,7 +50,7 @@ class CutFinder:
         self.frames = 0
 
     def __call__(self, small: np.ndarray) -> bool:
-        """Whether this frame, H,W, is the first of a new scene (the very first one is not)."""
+        """True if this frame, H,W, is the first of a new scene (the very first one is not)."""
         self.frames += 1
         last, self.last = self.last, small
         if last is None:

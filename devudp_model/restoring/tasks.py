@@ -19,13 +19,13 @@ Task = str
 Degradation = Literal["blur", "darkness"]
 """Of photos; noise comes with each."""
 
-MOST_DENOISE = 2.0
+MAX_DENOISE = 2.0
 """The largest `Options.denoise`: all detail is the model's."""
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What a task takes from the input and what from the model.
+    """Says what a task takes from the input and what from the model.
 
     Attributes:
         name: as in `Options.task` and in saved workflows.

@@ -1,4 +1,4 @@
-"""What `restore` is given: whether it can take it, and whether there is anything to restore."""
+"""Checks what `restore` is given, and finds out if there is anything to restore."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLAT = 0.2 / 255
 """A channel whose standard deviation is below this has no contrast: less than what rounding to
 8 bits adds (0.29 / 255)."""
 
-MOST_NOISE, LEAST_STRUCTURE = 3 / 255, 0.5 / 255
+MAX_NOISE, MIN_STRUCTURE = 3 / 255, 0.5 / 255
 """Nor has one whose standard deviation is below the first, if that of the means of its squares of
 `BLOCK` pixels is below the second: that is a black frame, or a lens cap, with its noise."""
 
@@ -36,15 +36,15 @@ def is_flat(image: Tensor) -> bool:
 
     first = channel_moments(colours(0))
     # The variance within a part is a part of the whole's: as a rule the first one tells.
-    if (first.var * first.size > 2 * total * MOST_NOISE**2).any():
+    if (first.var * first.size > 2 * total * MAX_NOISE**2).any():
         return False
     if is_one_colour(image):
         return True
     variance = moments_of(colours, len(bands)).var
     blocks = image.shape[0] * (image.shape[2] // BLOCK) * (image.shape[3] // BLOCK)
-    if blocks < ENOUGH_BLOCKS or (variance > MOST_NOISE**2).any():
+    if blocks < ENOUGH_BLOCKS or (variance > MAX_NOISE**2).any():
         return False
-    return bool((blocks_of(image[:, :3]).means.std(0) < LEAST_STRUCTURE).all())
+    return bool((blocks_of(image[:, :3]).means.std(0) < MIN_STRUCTURE).all())
 
 
 def is_one_colour(image: Tensor) -> bool:

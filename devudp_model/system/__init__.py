@@ -1,1 +1,1 @@
-"""What the machine offers: memory, files, terminal, signals."""
+"""Asks the machine: memory, files, terminal, signals."""

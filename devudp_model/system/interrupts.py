@@ -19,7 +19,7 @@ class Cancelled(Exception):
 
 
 def seen() -> bool:
-    """Whether a signal has come since `noted` began."""
+    """True if a signal has come since `noted` began."""
     return _seen
 
 

@@ -1,4 +1,4 @@
-"""Out of memory: again with less. For the nodes and the command line.
+"""Retries with a smaller budget where memory runs out. For the nodes and the command line.
 
 `restore` takes a memory limit. Where memory runs out all the same, `attempts` gives smaller and
 smaller limits. What differs between ComfyUI and a process of our own is in
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-LEAST_BYTES = 256 * 2**20
+MIN_BYTES = 256 * 2**20
 """No smaller limit is tried when memory runs out."""
 
 SHARE = 0.8
@@ -40,7 +40,7 @@ log = logging.getLogger("devudp")
 
 @dataclass(frozen=True)
 class MemoryApi:
-    """How to ask for memory.
+    """Asks for memory.
 
     Attributes:
         is_out_of_memory: whether an error means that memory ran out.
@@ -54,7 +54,7 @@ class MemoryApi:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, so that trying again with less can help."""
+    """True if memory ran out, so that trying again with less can help."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     message = str(error).lower()
@@ -91,7 +91,7 @@ def free_of_system() -> int:
 
 
 def free_of_container() -> int:
-    """What a container (a control group of Linux) has left; very much where there is no limit."""
+    """Returns what a container (a Linux control group) has left; very much without a limit."""
     try:
         limit, used, stat = (
             (CONTROL_GROUP / name).read_text(encoding="ascii")
@@ -116,7 +116,7 @@ TORCH = MemoryApi(is_out_of_memory, free_bytes, empty_cache)
 
 def first_limit(free: int) -> int:
     """The limit to begin with, for `free` bytes of free memory."""
-    return max(int(SHARE * free), LEAST_BYTES)
+    return max(int(SHARE * free), MIN_BYTES)
 
 
 class Attempt:
@@ -163,13 +163,13 @@ def attempts(device: torch.device, limit: int | None, api: MemoryApi = TORCH) ->
             return
         # Outside of the attempt: inside, the error's traceback still holds the tensors.
         api.empty_cache()
-        if limit is not None and limit <= LEAST_BYTES:
+        if limit is not None and limit <= MIN_BYTES:
             raise MemoryError(
                 f"Out of memory on {device}, even with a limit of {limit >> 20} MiB. Close other "
                 "programs, choose precision fp16, or make the image smaller first."
             )
         free = api.free_bytes(device)
-        limit = max((free if limit is None else min(free, limit)) // 2, LEAST_BYTES)
+        limit = max((free if limit is None else min(free, limit)) // 2, MIN_BYTES)
         log.warning(
             "Out of memory on %s: freed torch's cache, trying again within %d MiB.",
             device,

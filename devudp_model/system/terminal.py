@@ -1,4 +1,4 @@
-"""What the command lines write to the terminal."""
+"""Writes to the terminal for the command lines."""
 
 from __future__ import annotations
 

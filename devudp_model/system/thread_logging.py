@@ -78,6 +78,6 @@ class HeldRecords(logging.Filter):
         take(record)
         return False
 
-    def tell(self, record: logging.LogRecord) -> None:
-        """To the handlers."""
+    def emit(self, record: logging.LogRecord) -> None:
+        """Passes a record on to the handlers."""
         self.log.callHandlers(record)

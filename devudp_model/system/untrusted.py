@@ -39,8 +39,8 @@ def check_regular(path: Path) -> int:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise UntrustedFileError(
-            "is no regular file (a pipe, a socket or a device). Copy its content into a file and "
-            "name that one."
+            "is not a regular file (a pipe, a socket or a device). Copy its content into a file, "
+            "and name that one."
         )
     return found.st_size
 
@@ -101,6 +101,6 @@ def gigabytes(count: int, *, up: bool = False) -> str:
 def printable(text: object) -> str:
     """Text for a terminal: what is not printable (escape sequences, line breaks) is written out."""
     return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode()
-        for sign in str(text)
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in str(text)
     )

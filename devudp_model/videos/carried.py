@@ -1,4 +1,4 @@
-"""What a container says of a video: title, dates, place, chapters; and what MP4 cannot hold."""
+"""Reads what a container says of a video: title, dates, place, chapters, what MP4 lacks."""
 
 from __future__ import annotations
 
@@ -109,10 +109,10 @@ def sentences(reader: VideoReader, layout: Layout, seen: int, total: int) -> lis
 
 def damages(reader: VideoReader, seen: int, total: int) -> list[str]:
     """Returns a sentence on what could not be read, if there is such."""
-    packets, mended = reader.counts["packets"], reader.counts["frames"]
-    said = []
-    if reader.cut_off:
-        said.append(f"It begins in the middle: its first {reader.cut_off:.1f} s cannot be shown.")
+    packets = reader.counts["packets"] - reader.beginning.forgiven
+    mended, said = reader.counts["frames"], []
+    if sentence := reader.beginning.sentence():
+        said.append(sentence)
     there, length = reader.missing_end
     if length:
         said.append(f"It ends early: {there:.1f} s of {length:.1f} s are there.")
@@ -121,7 +121,7 @@ def damages(reader: VideoReader, seen: int, total: int) -> list[str]:
     of = f" of {total}" if total > seen else ""
     parts = [
         f"{packets} of its packets could not be read" if packets else "",
-        f"{mended} frames are damaged" if mended else "",
+        f"{mended} frame{'s are' if mended > 1 else ' is'} damaged" if mended else "",
     ]
     what = " and ".join(filter(None, parts))
     return [*said, f"It is damaged: {what}; {seen}{of} frames were saved."]

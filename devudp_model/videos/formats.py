@@ -1,6 +1,6 @@
 """The table of video formats: what is opened, and by which suffixes it is known.
 
-`docs/make_formats.py` makes the documents' table of it.
+`tools/make_formats.py` makes the documents' table of it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ TABLE = (
         "MP4, QuickTime, 3GP",
         (".mp4", ".mov", ".m4v", ".3gp"),
         ("mov,mp4,m4a,3gp,3g2,mj2", "m4v"),
-        "an MP4 file that needs nothing is copied, byte for byte",
     ),
     Container(
         "Matroska, WebM",

@@ -1,4 +1,4 @@
-"""What the numbers of a video's frames mean: from planes to what the network sees, and back.
+"""Turns the planes of a video's frames into what the network sees, and back.
 
 What is written is what was stored plus what the restoration changed. So what is not changed stays
 as it was: chroma, light that is brighter than white, colours that sRGB does not have.
@@ -70,7 +70,7 @@ def stated(name: str, unknown: int, *sources: Any) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Colours:
-    """Of a video's frames, by H.273's numbers.
+    """Describes the colours of a video's frames by H.273's numbers.
 
     Attributes:
         matrix, primaries, transfer, range: as the frames say.

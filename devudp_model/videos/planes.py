@@ -30,7 +30,7 @@ FULL = 2
 
 
 class Layout(NamedTuple):
-    """What the planes of a frame are.
+    """Describes the planes of a frame.
 
     Attributes:
         rgb: they are red, green and blue, not luma and chroma.

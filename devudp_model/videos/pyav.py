@@ -65,7 +65,7 @@ def load_av() -> Any:
 
 
 def scaler() -> Any:
-    """How FFmpeg is to change between RGB and YUV: by default it halves the chroma's resolution and
+    """Makes FFmpeg change between RGB and YUV well: by default it halves chroma's resolution and
     rounds down, which makes colours darker by a level or two each way."""
     kinds = load_av().video.reformatter.Interpolation
     try:
@@ -101,6 +101,14 @@ def bits(frame: Any) -> int:
     return max((part.bits for part in parts), default=8)
 
 
+def why_no_images(kinds: set[str]) -> str:
+    """Why a file with streams of these kinds is no video; goes on after its name."""
+    if not kinds:
+        return "is empty: there are neither images nor sound in it. Give the whole recording."
+    what = "only sound" if "audio" in kinds else "nothing that moves"
+    return f"has no images in it, {what}. Give a file with images."
+
+
 def open_video(source: Source) -> Any:
     """A container of PyAV, with at least one video stream.
 
@@ -125,7 +133,8 @@ def open_video(source: Source) -> Any:
         ) from error
     stream = video_stream(container)
     if stream is None:
+        kinds = {each.type for each in container.streams}
         container.close()
-        raise VideoError(f"{name} has no images in it, only sound. Give a file with images.")
+        raise VideoError(f"{name} {why_no_images(kinds)}")
     stream.thread_type = "AUTO"
     return container

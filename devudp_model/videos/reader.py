@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
+from .beginning import Beginning
 from .frame_colours import Colours
 from .hdr import side_data
 from .pyav import WHOLE, Window, load_av, video_stream
+from .silent_damage import SilentDamage
 from .turns import Turn
 
 SHORTEST_MISSING = 0.25
@@ -19,22 +21,28 @@ LOOKED_AT = 4
 """Frames whose side data are read: in PyAV a frame that was asked for them stays in memory until
 Python looks for circles."""
 
-MOST_FAILURES = 50
+MAX_FAILURES = 50
 """Times in a row that a file cannot be read on, until it counts as ended."""
 
 
 class VideoReader:
     """Frames of a container, one after the other.
 
+    Args:
+        container: of PyAV.
+        window: which frames.
+        strict: look for damage that the decoder does not tell of.
+
     Attributes:
         counts: of `packets` that could not be decoded, `frames` that the decoder has mended,
             `deinterlaced` and `scaled` frames.
-        first_packet, first_frame, last_time: in seconds, by the file's own clock.
+        beginning: what comes before the first frame.
+        last_time: in seconds, by the file's own clock.
         colours, turn, said: of the first frame: its colours, how it is turned, its side data.
         size: width and height as stored, of the first frame; others are scaled to it.
     """
 
-    def __init__(self, container: Any, window: Window = WHOLE):
+    def __init__(self, container: Any, window: Window = WHOLE, *, strict: bool = False):
         self.container, self.window = container, window
         self.av = load_av()
         self.video = video_stream(container)
@@ -46,8 +54,9 @@ class VideoReader:
         self.other_size = (0, 0)
         self.graph: Deinterlacer | None = None
         self.ended = False
-        self.first_packet: Fraction | None = None
-        self.first_frame: Fraction | None = None
+        coding = self.video.codec_context
+        self.beginning = Beginning(coding.name if coding else "", window.start <= 0)
+        self.is_damaged = SilentDamage(self.video) if strict else lambda packet: False
         self.last_time = Fraction(0)
         window.seek(container)
 
@@ -76,7 +85,7 @@ class VideoReader:
     def packets(self, streams: list[Any]) -> Iterator[Any]:
         """Gives packets to the end, also past what cannot be read."""
         failures = 0
-        while failures < MOST_FAILURES:
+        while failures < MAX_FAILURES:
             try:
                 for packet in self.container.demux(streams):
                     failures = 0
@@ -89,21 +98,13 @@ class VideoReader:
 
     def note_time(self, packet: Any) -> None:
         """Notes where the images begin, and where everything ends."""
-        time = packet.pts if packet.pts is not None else packet.dts
-        if time is None or not packet.time_base:
-            return
-        shown = not getattr(packet, "is_discard", False)  # an edit list hides others
-        if self.first_packet is None and shown and packet.stream.index == self.video.index:
-            self.first_packet = time * packet.time_base
-        self.last_time = max(self.last_time, (time + (packet.duration or 0)) * packet.time_base)
-
-    @property
-    def cut_off(self) -> float:
-        """Seconds at the start that cannot be shown, since what they build on is missing."""
-        if self.window.start > 0 or self.first_packet is None or self.first_frame is None:
-            return 0.0
-        missing = float(self.first_frame - self.first_packet)
-        return missing if missing * float(self.video.average_rate or 25) > 1.5 else 0.0
+        ticks = packet.pts if packet.pts is not None else packet.dts
+        time = ticks * packet.time_base if ticks is not None and packet.time_base else None
+        if packet.stream.index == self.video.index:
+            self.beginning.note(packet, time)
+        if time is not None:
+            end = time + (packet.duration or 0) * packet.time_base
+            self.last_time = max(self.last_time, end)
 
     @property
     def missing_end(self) -> tuple[float, float]:
@@ -119,8 +120,12 @@ class VideoReader:
             frames = packet.decode()
         except (self.av.FFmpegError, OSError):
             self.counts["packets"] += 1
+            self.beginning.note_failure()
             return
+        self.counts["frames"] += self.is_damaged(packet)
         for frame in frames:
+            if not self.beginning.shows(frame):
+                continue
             self.counts["frames"] += bool(getattr(frame, "is_corrupt", False))
             yield from self.prepare(frame)
 
@@ -135,8 +140,6 @@ class VideoReader:
         if frame is not None and self.colours is None:
             self.colours, self.turn = Colours.of(frame, self.video.codec_context), Turn.of(frame)
             self.size = frame.width, frame.height
-            if frame.pts is not None:
-                self.first_frame = frame.pts * (frame.time_base or self.video.time_base)
         if frame is not None and self.looked < LOOKED_AT:
             self.looked += 1
             self.said.update(side_data(frame))

@@ -1,4 +1,4 @@
-"""What goes with the images: every sound track, text and the cover, copied or converted for MP4."""
+"""Copies or converts for MP4 what goes with the images: all sound, text and the cover."""
 
 from __future__ import annotations
 
@@ -154,8 +154,14 @@ class ConvertedText(Track):
 
 def sound_name(stream: Any) -> str:
     """Returns a name of the codec that people know."""
-    name = stream.codec_context.name
+    name = codec_name(stream.codec_context)
     return "PCM" if name.startswith("pcm_") else name
+
+
+def codec_name(coding: Any) -> str:
+    """Returns the codec's name, and not that of one of its decoders, such as mp3float."""
+    codec = getattr(coding, "codec", None)
+    return getattr(codec, "canonical_name", "") or coding.name.removesuffix("float")
 
 
 def add_tracks(container: Any, reader: Any, base: Fraction) -> tuple[dict[int, Track], list[str]]:
@@ -181,7 +187,7 @@ def add_tracks(container: Any, reader: Any, base: Fraction) -> tuple[dict[int, T
 def add_track(container: Any, stream: Any, base: Fraction) -> tuple[Track | None, str]:
     """Adds one stream; with what there is to be said of it."""
     coding = getattr(stream, "codec_context", None)
-    name = coding.name if coding is not None else ""
+    name = codec_name(coding) if coding is not None else ""
     if stream.type == "audio":
         if coding is None:
             return None, "A sound track is left out: there is no decoder for it."

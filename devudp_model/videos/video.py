@@ -43,15 +43,17 @@ class Planned(NamedTuple):
 
 @dataclass
 class VideoOutcome:
-    """What was done.
+    """Says what was done.
 
     Attributes:
         frames: how many.
         scenes: where they begin.
         unchanged: nothing was to be done in any scene.
         said: a sentence for each thing that was converted, left out or damaged.
+        path: the file that was written.
     """
 
+    path: Path | None = None
     frames: int = 0
     scenes: list[int] = field(default_factory=list)
     unchanged: bool = False
@@ -71,9 +73,9 @@ def count_frames(source: Source, window: Window = WHOLE) -> int:
         return round(seconds * float(stream.average_rate or 0))
 
 
-def frames_in(container: Any, window: Window) -> Iterator[Any]:
+def frames_in(reader: VideoReader) -> Iterator[Any]:
     """Gives the frames of a window, decoded one by one."""
-    yield from VideoReader(container, window).frames()
+    yield from reader.frames()
 
 
 def to_tensor(frame: Any) -> Tensor:
@@ -107,11 +109,13 @@ def restore_video(
     *,
     unchanged: Callable[[], bool] = lambda: False,
     overwrite: bool = True,
+    copy_as: Path | None = None,
 ) -> VideoOutcome:
     """Restores a video file into an MP4 file, with its tracks, its colours and its frames' times.
 
     The result has 10 bits where the source has more than 8, and chroma no coarser than its. A
-    video in which nothing is to be done is copied, byte for byte, if it is an MP4 file already.
+    video in which nothing is to be done is copied, byte for byte, if it is an MP4 file already or
+    there is a name for the copy.
 
     Args:
         source: a file, or its bytes.
@@ -123,6 +127,8 @@ def restore_video(
         window: the part of the source to restore; its start becomes 0 in the result.
         unchanged: asked after `make_restorer`: True if nothing is to be done in that scene.
         overwrite: whether a file that is there already may be replaced.
+        copy_as: the file to write in the place of `target` if nothing is to be done and the source
+            is not MP4.
 
     Raises:
         VideoError: the source cannot be read, or there is not one frame in it.
@@ -133,44 +139,46 @@ def restore_video(
     def check() -> None:
         progress(outcome.frames, total)
 
-    with (
-        explained(source),
-        open_video(source) as ahead,
-        replacing(target, overwrite=overwrite) as file,
-    ):
-        scenes = plan(ahead, window, make_restorer, unchanged, check)
+    with explained(source), open_video(source) as ahead:
+        looking = VideoReader(ahead, window)
+        scenes = plan(looking, make_restorer, unchanged, check)
         first: list[Planned] = []
         for scene in scenes:  # nothing is written before something is to be done
             first.append(scene)
             if not scene.unchanged or window != WHOLE:
                 break
-        outcome.unchanged = bool(first) and all(scene.unchanged for scene in first)
         if not first:
-            raise VideoError("There is not one frame in the video.")
-        if outcome.unchanged and window == WHOLE and is_mp4(source):
-            copy(source, file)
+            raise VideoError(looking.beginning.why_nothing())
+        outcome.unchanged = all(scene.unchanged for scene in first)
+        place = target if is_mp4(source) else copy_as
+        if outcome.unchanged and window == WHOLE and place is not None:
+            copy(source, place, overwrite)
             outcome.frames = sum(scene.frames for scene in first)
             outcome.scenes = starts([scene.frames for scene in first])
+            outcome.path = place
             progress(outcome.frames, max(total, outcome.frames))
             return outcome
-        with open_video(source) as reader, VideoWriter(file, reader, window) as writer:
+        with (
+            replacing(target, overwrite=overwrite) as file,
+            open_video(source) as reader,
+            VideoWriter(file, reader, window) as writer,
+        ):
             write_frames(writer, chain(first, scenes), outcome, total, progress)
             outcome.said += left_out(reader) + writer.said
             if writer.lost:
                 outcome.said.append(f"{writer.lost} packets of sound or text could not be taken.")
+    outcome.path = target
     return outcome
 
 
 def plan(
-    container: Any,
-    window: Window,
+    reader: VideoReader,
     make_restorer: Callable[[Tensor], FrameRestorer],
     unchanged: Callable[[], bool],
     check: Callable[[], None],
 ) -> Iterator[Planned]:
     """Gives the scenes, with what restores them."""
-    frames = frames_in(container, window)
-    for scene in find_scenes(frames, thumbnail_of, to_tensor, check):
+    for scene in find_scenes(frames_in(reader), thumbnail_of, to_tensor, check):
         restore = make_restorer(scene.sample)
         yield Planned(scene.frames, restore, unchanged())
 
@@ -203,7 +211,7 @@ def write_frames(
         outcome.frames += 1
         progress(outcome.frames, max(total, outcome.frames))
     if layout is None:
-        raise VideoError("There is not one frame in the video.")
+        raise VideoError(writer.reader.beginning.why_nothing())
     stated = int(writer.source.frames or 0) if writer.window == WHOLE else 0
     outcome.said += sentences(writer.reader, layout, outcome.frames, stated)
     if writer.clock.jumps:
@@ -226,10 +234,11 @@ def is_mp4(source: Source) -> bool:
         )
 
 
-def copy(source: Source, file: Any) -> None:
+def copy(source: Source, target: Path, overwrite: bool) -> None:
     """Writes the same bytes."""
-    if isinstance(source, io.BytesIO):
-        file.write(source.getvalue())
-        return
-    with Path(source).open("rb") as original:
-        shutil.copyfileobj(original, file, 2**20)
+    with replacing(target, overwrite=overwrite) as file:
+        if isinstance(source, io.BytesIO):
+            file.write(source.getvalue())
+            return
+        with Path(source).open("rb") as original:
+            shutil.copyfileobj(original, file, 2**20)

@@ -45,7 +45,7 @@ class VideoWriter:
     def __init__(self, file: Any, reader: Any, window: Window = WHOLE):
         av = load_av()
         self.av, self.window = av, window
-        self.reader = VideoReader(reader, window)
+        self.reader = VideoReader(reader, window, strict=True)
         self.source = self.reader.video
         timed = [s for s in reader.streams if s.type == "audio" or s is self.source]
         whole = window.start <= 0
@@ -73,7 +73,7 @@ class VideoWriter:
 
     @property
     def lost(self) -> int:
-        """How many packets of sound and text could not be taken."""
+        """Counts the packets of sound and text that could not be taken."""
         return sum(track.lost for track in self.tracks.values())
 
     def frames(self) -> Iterator[Any]:

@@ -35,6 +35,6 @@ def view(name: str, before: Path, after: Path, size: str) -> str:
 
 
 def address(path: Path) -> str:
-    """Where the page finds a file; with its time, so that a new one is not taken for the old."""
+    """Returns where the page finds a file; with its time, so that a new one is seen as new."""
     quoted = path.resolve().as_uri().removeprefix("file:///" if os.name == "nt" else "file://")
     return f"/gradio_api/file={quoted}?{path.stat().st_mtime_ns}"

@@ -13,7 +13,7 @@ import gradio as gr
 
 from ..images.formats import SUFFIXES
 from ..restoring.auto import AUTO
-from ..restoring.tasks import MOST_DENOISE, ROWS
+from ..restoring.tasks import MAX_DENOISE, ROWS
 from ..system.untrusted import printable
 from ..task_weights import Weights
 from .compare import FITTED, FULL, view
@@ -163,7 +163,7 @@ class Page:
 
 
 def told(photos: list[Photo]) -> str:
-    """What was found and done, a line for each photo, as Markdown without markup of the names."""
+    """Says what was found and done, a line for each photo, in Markdown; names are no markup."""
     lines = []
     for photo in photos:
         if photo.error:
@@ -219,7 +219,7 @@ def make_page(page: Page) -> gr.Blocks:
                 exposure = gr.Slider(
                     0, 1, 1, step=0.05, label="Exposure", info=EXPOSURE, interactive=False
                 )
-                denoise = gr.Slider(0, MOST_DENOISE, 1, step=0.05, label="Denoise", info=DENOISE)
+                denoise = gr.Slider(0, MAX_DENOISE, 1, step=0.05, label="Denoise", info=DENOISE)
             with gr.Column(scale=3, min_width=320):
                 size = gr.Radio([FITTED, FULL], value=FITTED, label="Size", container=False)
                 compared = gr.HTML(label="Before and after")

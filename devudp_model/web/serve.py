@@ -47,7 +47,7 @@ def serve(args: argparse.Namespace) -> int:
         blocks = make_page(page)
         where = {"server_name": args.listen or LOOPBACK, "server_port": args.port}
         launch(blocks, page, auth=auth, inbrowser=not args.no_browser, **where)
-        print(f"The page is at {blocks.local_url} (end it with Ctrl-C).", flush=True)
+        print(f"The page is at {blocks.local_url} (stop it with Ctrl-C).", flush=True)
         try:
             blocks.block_thread()
         finally:

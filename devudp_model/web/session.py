@@ -1,4 +1,4 @@
-"""What the page does, without the page: photographs in, results and previews out.
+"""Does the page's work without the page: photographs in, results and previews out.
 
 It restores by the same steps as `devudp restore`, so a result has the same bytes. The network's
 outputs are kept for the photographs looked at last: changing strength, exposure or denoise does not
@@ -44,7 +44,7 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """What the page's controls say.
+    """Holds what the page's controls say.
 
     Attributes:
         task: `auto` or one of `TASKS`.
@@ -84,7 +84,7 @@ class Photo:
 
 
 class Session:
-    """What one open page works on.
+    """Holds what one open page works on.
 
     Args:
         weights: of each task.
@@ -232,5 +232,5 @@ class CachedWeights:
 
     @property
     def ran(self) -> int:
-        """How many outputs are new."""
+        """Counts the new outputs."""
         return len(self.cache.outputs) - self.before

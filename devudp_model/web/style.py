@@ -1,4 +1,4 @@
-"""How the page looks: colours with enough contrast, fonts of the machine."""
+"""Styles the page: colours with enough contrast, fonts of the machine."""
 
 # pyright: reportMissingImports=false
 # gradio is optional: the extra "web".

@@ -36,7 +36,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
 @pytest.fixture
 def coarser(monkeypatch: pytest.MonkeyPatch) -> None:
     """`deblur` starts with smaller versions also of the small images here."""
-    monkeypatch.setattr(coarse_to_fine, "LEAST_SIDE", 20)
+    monkeypatch.setattr(coarse_to_fine, "MIN_SIDE", 20)
 
 
 SCENE = SceneModel(

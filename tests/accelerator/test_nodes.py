@@ -41,7 +41,7 @@ def pack(
     )
     stats = pack.module("devudp_model.engine.statistics")
     monkeypatch.setattr(stats, "BATCH_NORM_STATS", {NAME})
-    monkeypatch.setattr(pack.module("devudp_model.restoring.coarse_to_fine"), "LEAST_SIDE", 20)
+    monkeypatch.setattr(pack.module("devudp_model.restoring.coarse_to_fine"), "MIN_SIDE", 20)
     gc.collect()
     return pack
 

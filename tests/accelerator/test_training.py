@@ -9,13 +9,13 @@ import torch
 from accelerate import Accelerator
 
 from tests.training.training_run import NARROW, TINY, make_both, staged, unpaired
+from training.config.recipes import load_recipe, parse_overrides, recipe_names
 from training.data import synthesis
 from training.data.dataset import UnpairedImages
 from training.run.distributed import make_accelerator
 from training.run.state import load_state
 from training.run.trainer import Trainer
 from training.run.validation import Validation
-from training.settings import load_recipe, parse_overrides, recipe_names
 
 pytestmark = pytest.mark.slow  # they take seconds together
 

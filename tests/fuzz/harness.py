@@ -28,10 +28,10 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 
-MOST_SECONDS, MOST_BYTES = 30.0, 1_500_000_000
+MAX_SECONDS, MAX_BYTES = 30.0, 1_500_000_000
 """Of one case: of processor time, and at the peak."""
 
-MOST_SILENCE = 600.0
+MAX_SILENCE = 600.0
 """A worker that says nothing for so many seconds hangs, however busy the machine is."""
 
 FULL = {
@@ -134,9 +134,9 @@ def run_case(attack: Attack, seed: int) -> tuple[str, str]:
         except BaseException:
             outcome, fault = "fault", traceback.format_exc()
         seconds = time.process_time() - start
-    if not fault and seconds > MOST_SECONDS:
+    if not fault and seconds > MAX_SECONDS:
         fault = f"{seconds:.0f} seconds"
-    if not fault and peak_bytes() > MOST_BYTES:
+    if not fault and peak_bytes() > MAX_BYTES:
         fault = f"{peak_bytes() / 1e9:.2f} GB"
     return outcome, fault
 
@@ -206,7 +206,7 @@ def watch(name: str, first: int, count: int, until: float, folder: Path, tally: 
                         tally.note(name, seed, result[1])
                 if time.monotonic() > until and not running:
                     break
-        if running is not None and time.monotonic() < until + 2 * MOST_SECONDS:
+        if running is not None and time.monotonic() < until + 2 * MAX_SECONDS:
             errors.seek(max(errors.tell() - 2000, 0))
             last = errors.read().decode(errors="replace")[-1500:]
             tally.attacked += 1
@@ -221,7 +221,7 @@ def lines_of(worker: Popen[bytes]) -> Iterator[bytes | None]:
     with selectors.DefaultSelector() as selector:
         selector.register(worker.stdout, selectors.EVENT_READ)
         while True:
-            if not selector.select(MOST_SILENCE):
+            if not selector.select(MAX_SILENCE):
                 yield None
             line = worker.stdout.readline()
             if not line:

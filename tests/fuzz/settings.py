@@ -19,8 +19,8 @@ from tests.fuzz.names import contents
 from tests.fuzz.states import train
 from tests.training.training_run import make_both
 from training.config import Config
-from training.ranges import RANGES, settings_of
-from training.settings import load_recipe, recipe_names, to_toml
+from training.config.check import RANGES, settings_of
+from training.config.recipes import load_recipe, recipe_names, to_toml
 
 SMALL = {
     "model.width": 4, "model.depth": 1, "model.G_inv_width": 4, "model.D_width": 4, "batch": 2,

@@ -36,7 +36,7 @@ from devudp_model.restoring.tasks import Task, bundled_variant
 from tests.fuzz.harness import Fault
 from tests.host.conftest import PACK, fill_base
 from tests.host.environment import prepare
-from tests.host.prompts import Builder
+from tests.host.prompts import Builder, let_go
 from tests.host.server import Run, Server, install_pack, make_base, serve
 
 CANCELLED_EVERY, SCARCE_EVERY, DAMAGED_EVERY = 20, 50, 33
@@ -224,10 +224,7 @@ class Life:
             build.save(build.restore(image, task=task, checkpoint="bundled"))
         self.server.run(build.prompt)
         before = self.server.get("/tests/memory")["tensors"]
-        self.server.post("/free", {"unload_models": True, "free_memory": True})
-        build = Builder()  # the host frees when it has work to do next
-        build.save(build.load(self.images[1]))
-        self.server.run(build.prompt)
+        let_go(self.server, self.images[1])
         return before, self.server.get("/tests/memory")["tensors"]
 
 

@@ -66,6 +66,9 @@ PREVIEWS = """() => window.app.graph._nodes.filter((n) => n.type == 'DEvUDPResto
   .map((n) => n.title)"""
 """The nodes that still show the last preview of a run."""
 
+KEPT = "() => Object.keys(window.app.nodePreviewImages ?? {})"
+"""The names of nodes for which the page keeps a preview, also those of blueprints."""
+
 VIEWS = """() => window.app.graph._nodes.flatMap((n) => (n.widgets ?? [])
   .filter((w) => w.name == 'before_after').map((w) => w.element.offsetHeight))"""
 """How tall each node's view of before and after is, in the page's pixels without zoom."""
@@ -170,7 +173,7 @@ def open_workflow(page: Page, path: Path, out: Path, *, run: bool) -> dict[str, 
         answer["status"] = queue(page)
         page.wait_for_timeout(2500)  # until the images are on the nodes, and previews gone
     answer["texts"] = page.evaluate(TEXTS)
-    answer["previews"] = page.evaluate(PREVIEWS)
+    answer["previews"] = page.evaluate(PREVIEWS) + page.evaluate(KEPT)
     answer["views"] = page.evaluate(VIEWS)
     answer["alerts"] = page.locator(".p-toast-message").all_inner_texts()
     answer["boxes"] = page.evaluate(BOXES)
@@ -254,20 +257,24 @@ def cancel(page: Page, path: Path) -> dict[str, Any]:
         if page.evaluate(history) > before:
             break
     page.wait_for_timeout(2500)
-    return {"previews": page.evaluate(PREVIEWS), "views": page.evaluate(VIEWS)}
+    previews = page.evaluate(PREVIEWS) + page.evaluate(KEPT)
+    return {"previews": previews, "views": page.evaluate(VIEWS)}
 
 
 def open_help(page: Page, node_type: str, out: Path) -> dict[str, Any]:
     """Selects a node, presses the button for its help, and reads what appears."""
     page.evaluate(SHOW_ALL, [370, 30, 250])  # room for the help, and for the buttons above the node
-    page.evaluate(SELECT, node_type)
-    page.wait_for_timeout(700)
     button = page.locator(
         '.selection-toolbox [data-testid="info-button"], '
         ".selection-toolbox button:has(i[class*='info']), "
         ".selection-toolbox button:has(i[class*='help'])"
     ).first
-    button.click(timeout=60_000)
+    for last in (*[False] * 9, True):  # on a busy machine a page may leave the buttons hidden
+        page.evaluate(SELECT, node_type)
+        page.wait_for_timeout(700)
+        with contextlib.nullcontext() if last else contextlib.suppress(TimeoutError):
+            button.click(timeout=6_000)
+            break
     page.wait_for_timeout(2000)
     text = page.locator(".node-help-content").first.inner_text()
     images = page.locator(".node-help-content img").evaluate_all(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.host import make_workflows
 from tests.host.environment import CACHE, ROOT
 from tests.host.server import Server
 from tests.host.workflows import load, workflow_files
+from tools import make_workflows
 
 
 def first_workflow(image: str = "", **widgets: Any) -> dict[str, Any]:

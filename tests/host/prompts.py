@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.host.server import Prompt
+from tests.host.server import Prompt, Server
 
 Link = list[Any]
 """[node's number, its output]."""
@@ -74,3 +74,15 @@ class Builder:
 
     def save(self, image: Link) -> str:
         return self.add("SaveImage", images=image, filename_prefix="test")
+
+
+def let_go(server: Server, image: str) -> None:
+    """Asks the host to free its memory, and returns once it has; `image` is one of its inputs.
+
+    It frees after the work that it does next, so the work after that is waited for, too.
+    """
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    for _ in range(2):
+        build = Builder()
+        build.save(build.load(image))
+        server.run(build.prompt)

@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance
 
 from tests.host.conftest import PACK
 from tests.host.environment import ROOT
-from tests.host.prompts import Builder
+from tests.host.prompts import Builder, let_go
 from tests.host.server import Server
 from tests.host.test_nodes import TRUNCATION, difference
 from tests.model.test_video import make_clip, read_clip
@@ -75,10 +75,7 @@ def test_free_gives_the_memory_back(server: Server) -> None:
     """Weights and kept outputs go when the host is asked to let go."""
 
     def free() -> int:
-        server.post("/free", {"unload_models": True, "free_memory": True})
-        build = Builder()  # the host frees when it has work to do next
-        build.save(build.load("other.png"))
-        server.run(build.prompt)
+        let_go(server, "other.png")
         return tensors(server)
 
     before = free()

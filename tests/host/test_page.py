@@ -12,7 +12,6 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from tests.host import make_workflows
 from tests.host.browser import find_chromium, look
 from tests.host.conftest import fill_base
 from tests.host.environment import CACHE, ROOT, Host, version
@@ -28,8 +27,11 @@ from tests.host.server import Server, install_pack, serve
 from tests.host.test_nodes import NODES
 from tests.host.test_texts import COMPLAINTS, WORDS
 from tests.host.workflows import load, to_prompt, workflow_files
+from tools import make_workflows
 
 PACK = "comfyui-devudp"
+NAME = "DEvUDP Restore"
+"""What the README says to look for."""
 SCREENSHOTS = CACHE / "screenshots" / version().replace(" ", "-")
 
 
@@ -76,7 +78,7 @@ def page(host: Host, plain_server: Server, chromium: str, photo: np.ndarray) -> 
         [*blueprints_in_use(), *small_workflows()],
         help=NODES,
         tabs=[make_workflows.FIRST, make_workflows.MEASURED],
-        search=[*WORDS, *(COMPLAINTS if aliases_are_searched(plain_server) else ())],
+        search=[*WORDS, NAME, *(COMPLAINTS if aliases_are_searched(plain_server) else ())],
         filtered="Extensions" if aliases_are_searched(plain_server) else "",
         cancel=slow_workflow(plain_server, photo),
         reload=again(0.8),
@@ -164,6 +166,10 @@ def test_the_node_search_finds_it(page: dict[str, Any], word: str) -> None:
     assert [entry for entry in page["search"][word] if "devudp" in entry.lower()], page["search"][
         word
     ]
+
+
+def test_the_first_that_is_found_by_its_name_is_for_photos(page: dict[str, Any]) -> None:
+    assert "Video" not in page["search"][NAME][0], page["search"][NAME]
 
 
 @pytest.mark.parametrize("word", COMPLAINTS)
@@ -259,5 +265,6 @@ def test_the_view_is_as_large_in_nodes_2(host: Host, plain_server: Server, chrom
     for path in paths:
         [height] = seen["workflows"][path.stem]["views"]
         assert 200 <= height < 300, path.stem
+        assert not seen["workflows"][path.stem]["previews"], "the result a second time"
         [shown] = seen["workflows"][path.stem]["shown"].values()
         assert len(shown) == 2, "what auto did, too"

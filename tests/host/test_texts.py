@@ -179,6 +179,15 @@ WORDS = (
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
+def test_photos_come_before_videos_in_the_search(language: str) -> None:
+    """Pages show the shortest name first of those that begin with what was typed."""
+    photo, video = (
+        texts(language)[f"DEvUDPRestore{kind}"]["display_name"] for kind in ("", "Video")
+    )
+    assert len(photo) < len(video)
+
+
 COMPLAINTS = (
     "motion blur", "camera shake", "shaky", "unblur photo", "restoration", "underexposed", "night",
     "noise", "shaky video", "dark",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,12 @@ import pytest
 from PIL import Image
 
 from devudp_model.cli.main import main as command_line
-from tests.host import make_workflows
 from tests.host.environment import ROOT
 from tests.host.prompts import Builder
 from tests.host.server import Prompt, Run, Server
 from tests.host.test_nodes import TRUNCATION, difference
 from tests.host.workflows import load, to_prompt, workflow_files
+from tools import make_workflows
 
 VIDEO = "DEvUDPRestoreVideo"
 RESTORERS = {"DEvUDPRestore", "ImageUpscaleWithModel", VIDEO}
@@ -26,6 +27,15 @@ def test_all_examples_are_there_with_a_thumbnail() -> None:
     for path in workflow_files():
         with Image.open(path.with_suffix(".jpg")) as thumbnail:
             assert thumbnail.format == "JPEG" and min(thumbnail.size) >= 200
+
+
+def test_no_two_thumbnails_look_the_same() -> None:
+    small = {
+        path.stem: np.asarray(Image.open(path.with_suffix(".jpg")).convert("L").resize((64, 48)))
+        for path in workflow_files()
+    }
+    for (one, a), (other, b) in combinations(small.items(), 2):
+        assert np.abs(a.astype(float) - b).mean() > 5, f"{one} and {other}"
 
 
 @pytest.mark.parametrize("path", workflow_files(), ids=lambda path: path.stem)

@@ -35,13 +35,20 @@ def mosaic(light: np.ndarray) -> np.ndarray:
     return np.round(seen * WHITE).astype(np.uint16)
 
 
-def write_dng(path: Path, light: np.ndarray, *, preview: bool = False) -> None:
-    """DNG; with a small preview first, as cameras write it."""
+def write_dng(
+    path: Path,
+    light: np.ndarray,
+    *,
+    preview: bool = False,
+    more: list[tuple[Any, ...]] | None = None,
+) -> None:
+    """DNG; with a small preview first, as cameras write it; more: tags of the first directory."""
+    own = [*TAGS, *(more or [])]
     tifffile = pytest.importorskip("tifffile")
     plain: dict[str, Any] = {"metadata": None, "software": False}
     with tifffile.TiffWriter(path) as tiff:
         if preview:
             small = np.zeros((60, 80, 3), np.uint8)
-            tiff.write(small, photometric="rgb", subfiletype=1, subifds=1, extratags=TAGS, **plain)
-        tags = [*SENSOR, *LEVELS] if preview else [*TAGS, *SENSOR, *LEVELS]
+            tiff.write(small, photometric="rgb", subfiletype=1, subifds=1, extratags=own, **plain)
+        tags = [*SENSOR, *LEVELS] if preview else [*own, *SENSOR, *LEVELS]
         tiff.write(mosaic(light), photometric=CFA, subfiletype=0, extratags=tags, **plain)

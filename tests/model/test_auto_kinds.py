@@ -175,6 +175,12 @@ def test_no_frame_tells_anything() -> None:
     assert telling_frames([]) == []
 
 
+def test_frames_of_one_colour_each_need_nothing() -> None:
+    """A clip that only fades, from black to white."""
+    frames = torch.stack([torch.full((3, 48, 64), level / 11) for level in range(12)])
+    assert choose(frames).task is None
+
+
 @pytest.mark.parametrize("colour", [0.0, 1.0, 0.5])
 def test_hidden_pixels_and_margins_decide_nothing(good: Tensor, colour: float) -> None:
     dark = in_8_bits(darken(good, 0.04))

@@ -37,7 +37,7 @@ def test_links_in_circles_and_pipes_stop_only_themselves(
     err = capsys.readouterr().err
     assert names(tmp_path / "out") == ["a.png"]
     assert "loop.png cannot be read: Too many levels" in err
-    assert "pipe.png is no regular file" in err and "2 failed" in err
+    assert "pipe.png is not a regular file" in err and "2 failed" in err
 
 
 def test_sheets_that_are_there_are_not_replaced(
@@ -66,10 +66,10 @@ def test_a_result_that_comes_meanwhile_is_not_replaced(
     source, target = draw(tmp_path / "in/a.png"), tmp_path / "out/a.png"
     real = batch.read_stored
 
-    def read(path: Path, *reserve: Any) -> images.RasterImage:
+    def read(path: Path, *on_size_known: Any) -> images.RasterImage:
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(b"of the other one")
-        return real(path, *reserve)
+        return real(path, *on_size_known)
 
     monkeypatch.setattr(batch, "read_stored", read)
     assert devudp(source) == 1

@@ -9,7 +9,7 @@ from devudp_model.bands import rows as image_rows
 from devudp_model.bands.rows import FileImage
 from devudp_model.restoring import coarse_to_fine as coarse
 from devudp_model.restoring.coarse_to_fine import (
-    LEAST_SIDE,
+    MIN_SIDE,
     add_change,
     coarse_to_fine,
     scales_for,
@@ -31,11 +31,11 @@ def blurred_share(image: Tensor) -> Tensor:
 
 
 def test_small_images_are_not_made_smaller() -> None:
-    assert scales_for(5000, 8 * LEAST_SIDE) == (8, 4, 2)
-    assert scales_for(4 * LEAST_SIDE, 8 * LEAST_SIDE - 1) == (4, 2)
+    assert scales_for(5000, 8 * MIN_SIDE) == (8, 4, 2)
+    assert scales_for(4 * MIN_SIDE, 8 * MIN_SIDE - 1) == (4, 2)
     assert scales_for(720, 1280) == (4, 2)
     assert scales_for(360, 640) == (2,)
-    assert scales_for(2 * LEAST_SIDE - 1, 2000) == scales_for(1, 1) == ()
+    assert scales_for(2 * MIN_SIDE - 1, 2000) == scales_for(1, 1) == ()
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -88,7 +88,7 @@ def test_images_in_files_come_out_the_same_to_the_bit(
     wanted = coarse_to_fine(where_blurred(darker), image.clone(), (4, 2))
     assert not torch.equal(wanted, image)
     monkeypatch.setattr(image_rows, "BAND_PIXELS", band)
-    found = coarse_to_fine(where_blurred(in_file), stored(image), (4, 2), room=FileImage)
+    found = coarse_to_fine(where_blurred(in_file), stored(image), (4, 2), allocate=FileImage)
     whole = torch.cat([found.read(f, 0, size[0]) for f in range(2)])
     assert torch.equal(whole, wanted)
 
@@ -96,7 +96,7 @@ def test_images_in_files_come_out_the_same_to_the_bit(
 def test_each_scale_goes_on_from_the_one_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(coarse, "LEAST_SIDE", 40)
+    monkeypatch.setattr(coarse, "MIN_SIDE", 40)
     image, seen = random_image(1, 3, 160, 200), []
 
     def brighter(small: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ def test_the_share_falls_from_1_to_0_between_both_ratios(ratio: float, share: fl
 
 
 def test_the_result_stays_in_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
+    monkeypatch.setattr(coarse, "MIN_SIDE", 32)
     result = coarse_to_fine(lambda small: small + 3, random_image(1, 3, 64, 64))
     assert torch.equal(result, torch.ones(1, 3, 64, 64))
 
@@ -166,6 +166,6 @@ def test_the_result_stays_in_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_network_that_changes_nothing_leaves_the_image_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
+    monkeypatch.setattr(coarse, "MIN_SIDE", 32)
     image = random_image(1, 3, 131, 140)
     assert torch.equal(coarse_to_fine(lambda small: small.clone(), image.clone()), image)

@@ -30,7 +30,11 @@ def reference(net: Generator, x: Tensor) -> Tensor:
     Random weights give some images a few pixels at the border that count as one.
     """
     heads: list[Tensor] = []
-    handle = net.head.register_forward_hook(lambda _module, _input, out: heads.append(out))
+
+    def keep(_module: object, _inputs: object, out: Tensor) -> None:
+        heads.append(out)
+
+    handle = net.head.register_forward_hook(keep)
     with torch.no_grad():
         out = (net(x * 2 - 1) + 1) / 2
     handle.remove()

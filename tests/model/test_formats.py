@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from devudp_model.images.reading import read_image, read_stored
 from devudp_model.images.writing import check_format, write_image
 from tests.model import colour_files as made
 from tests.model.image_files import XMP, camera_exif, image_of, random_pixels
+from tools import make_formats
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = [each for each in formats.TABLE if each.writes]
@@ -34,12 +34,8 @@ def needs(format: formats.Format) -> None:
 
 
 def test_page_is_current() -> None:
-    spec = importlib.util.spec_from_file_location("make_formats", ROOT / "docs/make_formats.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     page = (ROOT / "docs/formats.md").read_text(encoding="utf-8")
-    assert page == module.page(), "run python docs/make_formats.py"
+    assert page == make_formats.page(), "run python -m tools.make_formats"
 
 
 @pytest.mark.parametrize("format", WRITTEN, ids=NAMES)

@@ -191,7 +191,7 @@ def test_directories_in_a_circle(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(ImageError, match=r"a\.png is no regular file.*Copy its content"):
+    with pytest.raises(ImageError, match=r"a\.png is not a regular file.*Copy its content"):
         read_image(tmp_path / "a.png")
 
 
@@ -271,3 +271,28 @@ def test_nothing_is_said_of_sound_files(tmp_path: Path, caplog: pytest.LogCaptur
             Image.fromarray(smooth()).save(tmp_path / name)
             read_image(tmp_path / name)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "jpeg"])
+def test_ycbcr_in_tiff(tmp_path: Path, compression: str | None) -> None:
+    """Pillow writes it without compression, and calls it truncated when it reads it."""
+    image = Image.new("YCbCr", (48, 32), (90, 160, 60))
+    image.save(tmp_path / "a.tif", compression=compression)
+    if compression is None:
+        with pytest.raises(ImageError, match=r"a\.tif is stored in a way .*YCbCr.*Save it again"):
+            read_image(tmp_path / "a.tif")
+        return
+    expected = np.asarray(image.convert("RGB"))
+    found = read_image(tmp_path / "a.tif").pixels[0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(found - expected).max() <= 3
+
+
+def test_ycbcr_that_libvips_would_take_for_rgb(tmp_path: Path) -> None:
+    pixels = np.full((32, 48, 3), (90, 160, 60), np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, pixels, photometric="ycbcr", compression="lzw", bigtiff=True, byteorder=">",
+        subsampling=(1, 1),
+    )  # fmt: skip
+    with pytest.raises(ImageError, match="YCbCr that is no JPEG"):
+        read_image(path)

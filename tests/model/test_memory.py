@@ -44,7 +44,7 @@ def with_less_memory(
 
 def test_a_fifth_of_the_free_memory_is_left_to_others() -> None:
     assert first_limit(10 * 2**30) == 8 * 2**30
-    assert first_limit(0) == memory.LEAST_BYTES
+    assert first_limit(0) == memory.MIN_BYTES
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ COPY = 3 * 4 * 70 * 80
 def test_the_network_gets_the_limit_less_the_copies(
     task: str, dtype: torch.dtype, copies: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
+    monkeypatch.setattr(coarse, "MIN_SIDE", 32)
     seen: set[int | None] = set()
     true = Network.forward
 
@@ -205,7 +205,7 @@ def limits(task: str, copies: int) -> set[int]:
 
 @pytest.mark.parametrize(("task", "copies"), [("joint", 0), ("deblur", 1)])
 def test_so_does_a_frozen_network(task: str, copies: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
+    monkeypatch.setattr(coarse, "MIN_SIDE", 32)
     net = generator("devudp-dt" if task == "deblur" else "devudp")
     image = torch.rand(1, 3, 70, 80)
     frozen = FrozenRestorer(net, image, Options(task, precision="fp32", memory=10**9))

@@ -224,6 +224,36 @@ def test_headers_of_jpeg_xl(tmp_path: Path, size: tuple[int, int]) -> None:
     assert read_stored(tmp_path / "b.jxl").bits == 16
 
 
+@pytest.mark.parametrize("bits", [10, 12, 16])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_jpeg_xl_of_many_bits(tmp_path: Path, bits: int, channels: int) -> None:
+    pytest.importorskip("pillow_jxl")
+    codecs = pytest.importorskip("imagecodecs")
+    most = 2**bits - 1
+    ramp = np.arange(32 * 48 * channels).reshape(32, 48, channels) * most // (32 * 48 * channels)
+    ramp[0, 0] = most
+    content = codecs.jpegxl_encode(ramp.astype(np.uint16), lossless=True, bitspersample=bits)
+    (tmp_path / "a.jxl").write_bytes(content)
+    image = read_stored(tmp_path / "a.jxl")
+    assert image.bits == 16 and (image.alpha is not None) == (channels == 4)
+    assert image.origin is not None and image.origin.space.name.endswith("Lin")  # the codec's
+    stored = dataclasses.replace(image, pixels=image.origin.pixels)
+    assert np.abs(to_array(stored, np.uint16) / 65535 - ramp / most).max() < 1e-5
+
+
+def test_jpeg_xl_of_many_bits_without_what_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("pillow_jxl")
+    codecs = pytest.importorskip("imagecodecs")
+    content = codecs.jpegxl_encode(np.full((9, 9, 3), 9999, np.uint16), lossless=True)
+    (tmp_path / "a.jxl").write_bytes(content)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    image = read_stored(tmp_path / "a.jxl")
+    write_image(tmp_path / "a.png", image)
+    assert image.bits == 8 and "16 bits a channel, of which its decoder gives 8" in caplog.text
+
+
 def test_jpeg_xl_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pillow_jxl")
     Image.new("RGB", (9, 9)).save(tmp_path / "a.jxl")

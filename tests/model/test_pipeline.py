@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from devudp_model.bands import rows as image_rows
 from devudp_model.batch import pipeline
 from devudp_model.batch.budget import Budget
-from devudp_model.batch.pipeline import Passage, Pipeline
+from devudp_model.batch.pipeline import InFlight, Pipeline
 from devudp_model.batch.plan import Job
 from devudp_model.batch.restore_files import ImageFiles
 from devudp_model.batch.run import run
@@ -45,14 +45,14 @@ def nothing(*_: object) -> None:
 def line(
     count: int,
     *,
-    read: Callable[[int, Callable[[int], None]], Any] = lambda job, reserve: job,
+    read: Callable[[int, Callable[[int], None]], Any] = lambda job, on_size_known: job,
     write: Callable[[int, Any], None] = nothing,
 ) -> Pipeline[int]:
     return Pipeline(range(count), read, write, log)
 
 
-def passed(line: Pipeline[int]) -> list[Passage[int]]:
-    done: list[Passage[int]] = []
+def passed(line: Pipeline[int]) -> list[InFlight[int]]:
+    done: list[InFlight[int]] = []
     with line:
         for each in line:
             with line.working(each):
@@ -70,7 +70,7 @@ def test_reading_and_writing_overlap_and_the_order_is_kept(
     monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 4)
     third, written = threading.Event(), []
 
-    def read(job: int, reserve: Callable[[int], None]) -> int:
+    def read(job: int, on_size_known: Callable[[int], None]) -> int:
         log.warning("read %d", job)
         return job
 
@@ -92,7 +92,7 @@ def test_reading_and_writing_overlap_and_the_order_is_kept(
 
 
 def test_one_that_fails_does_not_stop_the_others() -> None:
-    def read(job: int, reserve: Callable[[int], None]) -> int:
+    def read(job: int, on_size_known: Callable[[int], None]) -> int:
         return 1 // (job - 1) if job == 1 else job
 
     def write(job: int, image: int) -> None:
@@ -109,9 +109,9 @@ def test_few_images_are_on_their_way() -> None:
     alive, most = 0, 0
     lock = threading.Lock()
 
-    def read(job: int, reserve: Callable[[int], None]) -> int:
+    def read(job: int, on_size_known: Callable[[int], None]) -> int:
         nonlocal alive, most
-        reserve(10**9 if job == 4 else 1000)
+        on_size_known(10**9 if job == 4 else 1000)
         with lock:
             alive += 1
             most = max(most, alive)
@@ -133,7 +133,7 @@ def test_few_images_are_on_their_way() -> None:
 def test_a_file_for_which_there_was_no_memory_is_read_again_alone() -> None:
     tries: list[int] = []
 
-    def read(job: int, reserve: Callable[[int], None]) -> int:
+    def read(job: int, on_size_known: Callable[[int], None]) -> int:
         tries.append(job)
         if job == 2 and tries.count(2) == 1:
             raise MemoryError
@@ -235,7 +235,7 @@ def test_no_copy_of_a_whole_image_in_float32(
     monkeypatch.setattr(image_rows, "BAND_PIXELS", 2**13)
     monkeypatch.setattr(strips, "CACHE_BYTES", 2**17)
     monkeypatch.setattr(statistics, "GROUP_NUMBERS", 2**13)
-    monkeypatch.setattr(first_look, "MOST_PIXELS", 100)
+    monkeypatch.setattr(first_look, "MAX_PIXELS", 100)
     monkeypatch.setattr(filters, "NOISE_SQUARES", 2**12)
     monkeypatch.setattr(scene, "SAMPLED_PIXELS", 2**12)
     pixels = np.random.default_rng(0).integers(0, 20, (height, width, 3), np.uint8)

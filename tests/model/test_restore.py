@@ -25,7 +25,7 @@ from tests.model.restore_network import FP32, generator, random_image
 @pytest.fixture(autouse=True)
 def small_images_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deblurring begins coarse with images as small as those of these tests."""
-    monkeypatch.setattr(coarse, "LEAST_SIDE", 32)
+    monkeypatch.setattr(coarse, "MIN_SIDE", 32)
 
 
 def direct(net: Generator, image: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from devudp_model.checkpoint import save_checkpoint
 from devudp_model.cli import main as cli
 from devudp_model.network.generator import Generator
 from tests.model.video_cases import frames_of, write
+from tests.model.video_files import make_video
 
 pytest.importorskip("av")
 
@@ -107,13 +109,50 @@ def needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restorer, "choose", choose)
 
 
+KINDS = [".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".vob", ".TS", ".m2ts", ".3gp"]
+KINDS += [".wmv", ".flv"]
+
+
+@pytest.mark.parametrize("suffix", KINDS)
 def test_left_as_it_is_means_the_same_bytes(
-    run: Any, needs_nothing: None, capsys: pytest.CaptureFixture[str]
+    run: Any, needs_nothing: None, capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:
-    clip = write(Path("a.mp4"), frames_of("yuv420p"))
-    assert run("a.mp4") == 0
-    assert sha(Path("out/a.mp4")) == sha(clip)
+    clip = make_video(Path(f"b{suffix.lower()}")).rename(f"a{suffix}")
+    assert run(clip.name) == 0
+    assert sha(Path("out") / clip.name) == sha(clip)
+    assert [path.name for path in Path("out").iterdir()] == [clip.name]
     assert "0 restored into out, 1 left as they are." in capsys.readouterr().out
+    assert run(clip.name, "--skip-existing") == 0
+    assert "1 were there already" in capsys.readouterr().out
+    assert run(clip.name) == 1, "a result is there already"
+
+
+def test_what_becomes_mp4_is_said(
+    run: Any, needs_nothing: None, caplog: pytest.LogCaptureFixture, capsys: Any
+) -> None:
+    caplog.set_level(logging.INFO)
+    write(Path("a.mkv"), frames_of("yuv420p"))
+    assert run("a.mkv", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["result"] == str(Path("out/a.mkv"))
+    assert run("a.mkv", "--json", "--task", "joint", "--overwrite") == 0
+    assert json.loads(capsys.readouterr().out)["result"] == str(Path("out/a.mp4"))
+    assert "1 .mkv file: what is restored becomes MP4" in caplog.text
+
+
+def test_a_copy_replaces_no_input(run: Any, needs_nothing: None) -> None:
+    """In its own folder, a video that needs nothing cannot have its name a second time."""
+    Path("out").mkdir()
+    clip = write(Path("out/a.mkv"), frames_of("yuv420p"))
+    before = sha(clip)
+    assert run("out/a.mkv") == 0
+    assert sha(clip) == before and Path("out/a.mp4").exists()
+
+
+def test_copies_of_one_name_are_told_apart(run: Any, needs_nothing: None) -> None:
+    clips = [write(Path(f"clip{suffix}"), frames_of("yuv420p")) for suffix in (".mov", ".mp4")]
+    assert run("clip.mov", "clip.mp4") == 0
+    assert sha(Path("out/clip_mov.mov")) == sha(clips[0])
+    assert sha(Path("out/clip_mp4.mp4")) == sha(clips[1])
 
 
 def test_a_folder_says_what_it_skips_and_videos_takes_them(

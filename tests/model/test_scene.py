@@ -11,7 +11,7 @@ from torch import Tensor
 from devudp_model.checkpoint import CheckpointError, bundled, load_checkpoint, save_checkpoint
 from devudp_model.network.generator import Generator
 from devudp_model.ops.degrade import darken, to_linear, to_srgb
-from devudp_model.restoring.exposure import USUAL_MEAN, every, has_lights, target_mean
+from devudp_model.restoring.exposure import USUAL_MEAN, has_lights, sampling_stride, target_mean
 from devudp_model.restoring.facts import Facts
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
@@ -133,7 +133,7 @@ def test_a_damaged_one_is_refused(text: str, tmp_path) -> None:
 
 def test_quantiles_are_those_of_evenly_spaced_pixels() -> None:
     sizes = {(1, 1): 1, (256, 256): 1, (512, 511): 1, (512, 512): 2, (768, 768): 3, (600, 3000): 5}
-    assert {size: every(*size) for size in sizes} == sizes
+    assert {size: sampling_stride(*size) for size in sizes} == sizes
 
 
 def test_features_are_what_they_say() -> None:

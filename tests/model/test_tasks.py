@@ -16,7 +16,7 @@ from devudp_model.ops.filters import (
 )
 from devudp_model.restoring.compose import (
     Affine,
-    Match,
+    ImageStats,
     apply_task,
     expose,
     is_bounded,
@@ -26,7 +26,7 @@ from devudp_model.restoring.compose import (
 from devudp_model.restoring.exposure import Curve
 from devudp_model.restoring.tasks import (
     DEFAULT_TASK,
-    MOST_DENOISE,
+    MAX_DENOISE,
     ROWS,
     TASK_SPECS,
     TASKS,
@@ -43,7 +43,7 @@ def random_image(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 0.6 + 0.2
 
 
-def matched(image: Tensor, output: Tensor, exposure: float, detail: float = 0.0) -> Match:
+def matched(image: Tensor, output: Tensor, exposure: float, detail: float = 0.0) -> ImageStats:
     return match(channel_moments(image), channel_moments(output), exposure, detail)
 
 
@@ -158,18 +158,18 @@ def test_an_exposure_is_only_changed_where_it_is_asked_for() -> None:
     output = random_image(1, 3, 5, 6) * 3 - 1  # beyond [0, 1]: it is clipped later
     darker = Affine(torch.full((1, 3, 1, 1), 0.5), torch.zeros(1, 3, 1, 1))
     floor = torch.zeros(1, 3, 1, 1)
-    assert torch.equal(expose(output, Match(None, floor)), output)
-    assert torch.equal(expose(output, Match(darker, floor)), output)
-    assert torch.equal(expose(output, Match(darker, floor, share=0.0)), output * 0.5)
-    torch.testing.assert_close(expose(output, Match(darker, floor, share=0.5)), output * 0.75)
+    assert torch.equal(expose(output, ImageStats(None, floor)), output)
+    assert torch.equal(expose(output, ImageStats(darker, floor)), output)
+    assert torch.equal(expose(output, ImageStats(darker, floor, share=0.0)), output * 0.5)
+    torch.testing.assert_close(expose(output, ImageStats(darker, floor, share=0.5)), output * 0.75)
     torch.testing.assert_close(
-        expose(output, Match(None, floor, curve=squared())), output.clamp(0, 1) ** 2
+        expose(output, ImageStats(None, floor, curve=squared())), output.clamp(0, 1) ** 2
     )
 
 
 def test_strength_and_mask() -> None:
     image, output = random_image(2, 3, 8, 10) * 0.5, random_image(2, 3, 8, 10, seed=1)
-    found = Match(None, torch.zeros(1, 3, 1, 1))
+    found = ImageStats(None, torch.zeros(1, 3, 1, 1))
     half = apply_task(image, output, "joint", found, strength=0.5)
     torch.testing.assert_close(half, (image + output) / 2)
     assert torch.equal(apply_task(image, output, "joint", found, strength=0.0), image)
@@ -251,11 +251,11 @@ def test_a_network_with_the_shortcut_keeps_exposure_and_detail_by_itself() -> No
 @pytest.mark.parametrize("shortcut", [False, True])
 def test_denoise_goes_from_the_inputs_detail_to_the_models(shortcut: bool) -> None:
     """All detail is the input's at 0, the task's share at 1, none at 2; straight lines between."""
-    assert MOST_DENOISE == 2
+    assert MAX_DENOISE == 2
     mine = TaskSpec("mine", "devudp", exposure=1.0, detail=0.3, detail_with_shortcut=0.1, help="")
     for spec in (*ROWS, mine):
         own = spec.detail_for(shortcut)
-        for denoise in (0.0, 0.25, 0.5, 1.0, 1.25, 1.5, MOST_DENOISE):
+        for denoise in (0.0, 0.25, 0.5, 1.0, 1.25, 1.5, MAX_DENOISE):
             found = spec.detail_at(denoise, shortcut)
             expected = np.interp(denoise, [0, 1, 2], [1, own, 0]) if own else 0.0
             assert found == pytest.approx(expected, abs=1e-12), (spec.name, denoise)
@@ -290,7 +290,7 @@ def test_white_stays_white() -> None:
     brighter = (image + 0.1).clamp(max=1)
     assert torch.equal(keep_white(image, brighter), brighter)
     for task in ("joint", "low light"):
-        found = Match(None, torch.zeros(1, 3, 1, 1))
+        found = ImageStats(None, torch.zeros(1, 3, 1, 1))
         assert torch.equal(apply_task(image, tinted, task, found)[..., 0], image[..., 0])
 
 

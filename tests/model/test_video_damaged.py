@@ -10,6 +10,7 @@ import pytest
 from torch import Tensor
 
 from devudp_model.videos.pyav import VideoError
+from devudp_model.videos.silent_damage import has_gap
 from devudp_model.videos.video import VideoOutcome, restore_video
 from tests.model.video_cases import FRAMES, RATE, add_tone, frames_of, write
 
@@ -105,6 +106,94 @@ def test_a_file_that_ends_early(tmp_path: Path) -> None:
     times, outcome = restored(clip)
     assert 5 <= outcome.frames < 30 and times == counting(outcome.frames)
     assert any(sentence.startswith("It ends early: 0.") for sentence in outcome.said)
+
+
+def without_start(clip: Path, packets: int) -> Path:
+    """The same packets without the first ones."""
+    target = clip.with_name(f"cut{clip.suffix}")
+    with av.open(str(clip)) as container, av.open(str(target), "w") as out:
+        source = container.streams.video[0]
+        stream = out.add_stream_from_template(source)
+        for number, packet in enumerate(container.demux(source)):
+            if number >= packets and packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize(
+    "codec, suffix, options",
+    [
+        ("mpeg4", ".avi", {"bf": "2"}),  # whose decoder would show grey with remains of movement
+        ("flv", ".flv", {}),
+        ("libx264", ".mkv", {"x264-params": "scenecut=0"}),
+        ("libvpx", ".webm", {"keyint_min": "12"}),
+        ("mpeg2video", ".ts", {}),
+    ],
+)
+def test_a_cut_video_begins_with_its_first_whole_frame(
+    tmp_path: Path, codec: str, suffix: str, options: dict[str, str]
+) -> None:
+    clip = write(
+        tmp_path / f"a{suffix}",
+        frames_of("yuv420p", 30),
+        codec,
+        {"g": "12", "b": "2000000", **options},
+    )
+    whole, _ = restored(clip)
+    assert len(whole) == 30
+    times, outcome = restored(without_start(clip, 5))
+    assert outcome.frames == 18 and times == counting(18)
+    assert len(outcome.said) == 1
+    assert outcome.said[0].startswith("It begins in the middle: its first 7 frames (0.")
+
+
+def test_a_video_without_any_key_frame_says_so(tmp_path: Path) -> None:
+    options = {"crf": "4", "g": "99", "x264-params": "scenecut=0"}
+    clip = write(tmp_path / "a.ts", frames_of("yuv420p", 36), options=options)
+    data = clip.read_bytes()
+    clip.write_bytes(data[len(data) // 3 // 188 * 188 :])
+    with pytest.raises(VideoError, match=r"begins in the middle.*frames is a key frame.*Give the"):
+        restored(clip)
+
+
+def test_a_file_of_nothing_is_not_taken_for_sound(tmp_path: Path) -> None:
+    """As a tool leaves it that was to cut out a part in which no key frame is."""
+    header = bytes(12) + (1000).to_bytes(4, "big") + bytes(84)
+    parts = b"\0\0\0\x10ftypisom\0\0\0\0", b"\0\0\0\x74moov\0\0\0\x6cmvhd" + header
+    (tmp_path / "a.mp4").write_bytes(b"".join(parts))
+    with pytest.raises(VideoError, match=r"a\.mp4 is empty: there are neither images nor sound"):
+        restored(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("codec, format", [("mjpeg", "yuvj420p"), ("ffv1", "yuv420p")])
+def test_damage_that_the_decoder_does_not_tell_of(tmp_path: Path, codec: str, format: str) -> None:
+    """A part of one frame has become zeros, as of a sector that could not be read."""
+    options = {"level": "3", "slicecrc": "1"} if codec == "ffv1" else {}
+    clip = write(tmp_path / "a.avi", frames_of(format, size=(256, 192)), codec, options)
+    assert restored(clip)[1].said == []
+    with av.open(str(clip)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][3]
+        data = bytearray(clip.read_bytes())
+        middle = data.index(bytes(packet)) + packet.size * 2 // 3
+    data[middle : middle + 200] = bytes(200)
+    clip.write_bytes(data)
+    times, outcome = restored(clip)
+    assert len(times) == FRAMES
+    assert outcome.said == [f"It is damaged: 1 frame is damaged; {FRAMES} frames were saved."]
+
+
+def test_zeros_in_jpeg_that_are_no_damage(tmp_path: Path) -> None:
+    """One colour, which may be coded in zeros; and what fills a chunk up behind the image."""
+    plain = [frame.reformat(format="yuvj420p") for frame in frames_of("gray", 3, (256, 192))]
+    for frame in plain:
+        for plane in frame.planes:
+            plane.update(bytes([128]) * (plane.line_size * plane.height))
+    clip = write(tmp_path / "a.avi", plain, "mjpeg", {})
+    assert restored(clip)[1].said == []
+    with av.open(str(clip)) as container:
+        jpeg = bytes(next(container.demux(video=0)))
+    assert not has_gap(jpeg + bytes(500))
 
 
 def test_a_recording_whose_start_is_cut_off(tmp_path: Path) -> None:

@@ -107,8 +107,8 @@ def test_a_part_is_read_frame_by_frame(tmp_path: Path, monkeypatch: pytest.Monke
     read: list[Any] = []
     frames_in = video.frames_in
 
-    def noted(container: Any, window: Window) -> Iterator[Any]:
-        for frame in frames_in(container, window):
+    def noted(reader: Any) -> Iterator[Any]:
+        for frame in frames_in(reader):
             read.append(frame.pts)
             yield frame
 

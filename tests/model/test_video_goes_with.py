@@ -86,6 +86,27 @@ def test_every_sound_track_with_its_language(tmp_path: Path) -> None:
     assert outcome.said == []
 
 
+@pytest.mark.parametrize(
+    "codec, suffix",
+    [("aac", "mkv"), ("mp3", "avi"), ("mp3", "mkv"), ("ac3", "ts"), ("alac", "mov")],
+)
+def test_sound_that_mp4_holds_is_copied(tmp_path: Path, codec: str, suffix: str) -> None:
+    """Whatever the decoder's own name is: that of MP3 is mp3float."""
+    names = {"mp3": "libmp3lame"}
+    images: dict[str, Any] = {"codec": "mpeg4", "options": {}} if suffix == "avi" else {}
+    sound = names.get(codec, codec)
+    clip = make(tmp_path / f"a.{suffix}", lambda c: add_tone(c, sound, "stereo"), **images)
+    target, outcome = restored(clip)
+    assert outcome.said == []
+    packets = []
+    for path in (clip, target):
+        with av.open(str(path)) as container:
+            track = container.streams.audio[0]
+            assert track.codec_context.codec.canonical_name == codec
+            packets.append([bytes(packet) for packet in container.demux(track) if packet.size])
+    assert packets[0] == packets[1]
+
+
 @pytest.mark.parametrize("layout", ["mono", "stereo", "5.1", "7.1"])
 def test_sound_that_is_converted_keeps_its_channels(tmp_path: Path, layout: str) -> None:
     clip = make(tmp_path / "a.mkv", lambda c: add_tone(c, "pcm_s16le", layout, "fra"))

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from tests.training.training_run import make_images
+from training.config.recipes import load_recipe
 from training.data.check_data import group_images
-from training.settings import load_recipe
 from training.train import main
 
 RECIPE = """

@@ -15,7 +15,7 @@ from devudp_model.network.generator import Generator
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
 from tests.training.training_run import unpaired
-from training.differences import (
+from training.export.differences import (
     compare,
     images_of_folders,
     measure_differences,

@@ -1,30 +1,21 @@
 """docs/training.md: its tables are current, and what it shows exists."""
 
-import importlib.util
 import re
 import shlex
-from types import ModuleType
 
 from tests.training.training_run import ROOT
+from tools import make_settings
 from training.config import Config
+from training.config.check import settings_of
+from training.config.recipes import load_recipe, named_settings, recipe_names
 from training.evaluation.arguments import make_parser
-from training.ranges import settings_of
-from training.settings import load_recipe, named_settings, recipe_names
 from training.train import COMMANDS
 
 PAGE = (ROOT / "docs/training.md").read_text(encoding="utf-8")
 
 
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_settings", ROOT / "docs/make_settings.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_tables_of_settings_are_current():
-    assert script().page() == PAGE, "run python docs/make_settings.py"
+    assert make_settings.page() == PAGE, "run python -m tools.make_settings"
 
 
 def test_every_setting_is_explained():

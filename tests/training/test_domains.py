@@ -9,9 +9,9 @@ from PIL import Image
 
 from tests.training.training_run import make_both
 from training.config import Config, ConfigError, DataConfig, Stage
+from training.config.recipes import load_recipe
 from training.data.domains import excluded_names, find_domains, listing_hash
 from training.data.layouts import folder_pairs, list_clips, list_images, official_pairs
-from training.settings import load_recipe
 
 
 @pytest.fixture

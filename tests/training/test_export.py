@@ -15,11 +15,11 @@ import torch
 from devudp_model.checkpoint import CheckpointError, load_checkpoint
 from devudp_model.network.generator import Generator, Variant
 from tests.training.training_run import ROOT, unpaired
+from training.config.recipes import load_recipe
 from training.export import export_weights
+from training.export.model_card import LICENCE
 from training.export.onnx_export import check_onnx, export_onnx
-from training.model_card import LICENCE
 from training.run.records import read_run
-from training.settings import load_recipe
 from training.train import main
 
 NEEDS_EXPORTER = pytest.mark.skipif(

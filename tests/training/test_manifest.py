@@ -10,6 +10,7 @@ import pytest
 from tests.training.test_check_data import check, make_data, write_recipe
 from tests.training.training_run import make_images
 from training.config import ConfigError, DataConfig
+from training.config.recipes import RECIPES
 from training.data.layouts import list_images
 from training.data.manifest import (
     Entry,
@@ -21,7 +22,6 @@ from training.data.manifest import (
     read_sources,
     write_manifest,
 )
-from training.settings import RECIPES
 
 SHIPPED = RECIPES / "data-manifest.tsv"
 

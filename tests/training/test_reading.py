@@ -11,8 +11,8 @@ from devudp_model.images.reading import read_image
 from training.data.image_cache import ImageCache, decode, size_of
 from training.data.layouts import Pair
 from training.evaluation.testsets import TestSet
+from training.export.scene_fit import small
 from training.run.validation import read
-from training.scene_fit import small
 
 GREY16 = "grey16.png"
 

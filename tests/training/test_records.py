@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from training.config import Config, ConfigError, DataConfig
+from training.config.recipes import load_recipe
 from training.run.records import (
     Log,
     check_places,
@@ -21,7 +22,6 @@ from training.run.records import (
     write_text,
 )
 from training.run.sheets import draw_curve
-from training.settings import load_recipe
 
 LISTING = ["A\t10\tx/1.png", "B\t20\ty/2.png"]
 CONFIG = Config(data=DataConfig(sharp=("y",), blurry=("x",)))

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.training.training_run import kill_after, launch, log_of, same, staged, unpaired
+from training.config.recipes import load_recipe
 from training.run.state import BEST, list_states, load_state, read_checked
-from training.settings import load_recipe
 from training.train import main
 
 pytestmark = pytest.mark.slow

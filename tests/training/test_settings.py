@@ -11,10 +11,11 @@ import pytest
 
 from tests.training.training_run import make_sharp, staged
 from training.config import Config, ConfigError
-from training.ranges import RANGES, Range, check_ranges, settings_of
+from training.config.check import RANGES, check_ranges, settings_of
+from training.config.ranges import Range
+from training.config.recipes import RECIPES, load_recipe, parse_overrides, recipe_names, to_toml
+from training.config.stages import stage_configs, with_changes
 from training.run.schedule import Schedule
-from training.settings import RECIPES, load_recipe, parse_overrides, recipe_names, to_toml
-from training.stages import stage_configs, with_changes
 from training.train import main
 
 PAPER = Config()

@@ -123,7 +123,7 @@ def test_code_in_a_state_is_not_run(tmp_path: Path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
 def test_a_named_pipe_does_not_make_it_wait(tmp_path: Path):
     os.mkfifo(tmp_path / "state-00000001.pt")
-    with pytest.raises(StateError, match="no regular file"):
+    with pytest.raises(StateError, match="not a regular file"):
         read_checked(tmp_path / "state-00000001.pt")
 
 

@@ -13,6 +13,7 @@ from devudp_model.network.generator import Generator
 from devudp_model.restoring.coarse_to_fine import coarse_to_fine
 from tests.training.training_run import changed, copied, staged, unpaired
 from training.config import Config, ConfigError, ModelConfig
+from training.config.recipes import load_recipe, parse_overrides
 from training.data.dataset import Key, UnpairedImages
 from training.data.loader import collate
 from training.data.synthesis import render_batch
@@ -22,7 +23,6 @@ from training.run import distributed
 from training.run.distributed import make_accelerator
 from training.run.state import check_architecture
 from training.run.trainer import NonFiniteLoss, Trainer
-from training.settings import load_recipe, parse_overrides
 
 CPU = torch.device("cpu")
 

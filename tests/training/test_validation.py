@@ -128,7 +128,7 @@ def test_of_lpips_the_smallest_is_best(held_out: list[Path]):
 
 
 def test_only_one_of_two_folders(held_out: list[Path]):
-    from training.stages import check
+    from training.config.stages import check
 
     config = config_of(degraded="somewhere")
     with pytest.raises(ConfigError, match="belong together"):

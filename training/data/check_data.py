@@ -24,9 +24,9 @@ import torch
 from PIL import Image
 
 from ..config import Config
+from ..config.recipes import load_recipe, parse_overrides
+from ..config.stages import stage_configs
 from ..console import make_parser, parse
-from ..settings import load_recipe, parse_overrides
-from ..stages import stage_configs
 from .dataset import UNUSED_FROM, Key, UnpairedImages
 from .domains import find_domains
 from .image_cache import UnreadableImage, decode

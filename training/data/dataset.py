@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from devudp_model.ops.degrade import Shake, draw_shake, to_linear, to_srgb, uniform
 
 from ..config import Config, DataConfig
-from ..stages import stage_configs
+from ..config.stages import stage_configs
 from .domains import find_domains
 from .image_cache import ImageCache, UnreadableImage
 from .looks import draw_look, is_night
@@ -39,7 +39,7 @@ POSES_PER_PIXEL = 1.5
 
 
 class Key(NamedTuple):
-    """Which sample: the stage's index, and the sample's number in the whole run."""
+    """Names a sample: the stage's index, and the sample's number in the whole run."""
 
     stage: int
     number: int
@@ -55,7 +55,7 @@ class Sample(NamedTuple):
 
 
 class Crop(NamedTuple):
-    """What was cut: 3,S,S uint8, its file, and whether that shows a night (see `is_night`)."""
+    """Holds what was cut: 3,S,S uint8, its file, and if that shows a night (see `is_night`)."""
 
     pixels: Tensor
     file: str
@@ -91,7 +91,7 @@ class UnpairedImages(Dataset[Sample]):
         return SampleMaker(self, self.stages[stage], number).make()
 
     def pick(self, paths: Sequence[Path], number: int, domain: int) -> int:
-        """Which of the images is next: all once, in random order, then all in another order."""
+        """Picks the next image: all once, in random order, then all in another order."""
         epoch, place = divmod(number, len(paths))
         order = shuffled((self.seed * 1_000_003 + epoch) * 2 + domain, len(paths))
         return order[place]
@@ -234,7 +234,7 @@ class SampleMaker:
         return Crop(pixels, str(clip[start + count // 2]), all(nights))
 
     def draw_place(self) -> tuple[float, float, float]:
-        """Where to crop: the short side in pixels, and top and left in [0, 1)."""
+        """Draws where to crop: the short side in pixels, and top and left in [0, 1)."""
         short = self.uniform(*self.config.short_side)
         return short, self.uniform(0, 1), self.uniform(0, 1)
 

@@ -1,4 +1,4 @@
-"""Which images a run uses, and in which domain.
+"""Finds which images a run uses, and in which domain.
 
 A, the blurry domain: images with real blur, sharp ones to be blurred, clips to be averaged.
 B, the sharp domain: sharp images that are not used in A.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Config, ConfigError
-from ..stages import stage_configs
+from ..config.stages import stage_configs
 from .layouts import LayoutName, list_clips, list_images, official_pairs
 from .manifest import read_table
 
@@ -40,7 +40,7 @@ class Domains:
 
     @property
     def A_size(self) -> int:
-        """How many images A is made from: an epoch shows each once."""
+        """Counts the images that A is made from: an epoch shows each once."""
         return len(self.real_blurry) + len(self.to_blur) + sum(map(len, self.clips))
 
     @property

@@ -30,6 +30,6 @@ class Exposure(NamedTuple):
 
 
 def exposure_of(x: Tensor) -> Exposure:
-    """Of N,3,H,W."""
+    """Measures N,3,H,W."""
     std, mean = torch.std_mean(x, dim=(1, 2, 3), correction=0, keepdim=True)
     return Exposure(mean, std.clamp(min=FLAT))

@@ -1,4 +1,4 @@
-"""What JPEG does to an image, on any device: 8x8 DCT, the standard's tables, 4:2:0 chroma.
+"""Does to an image what JPEG does, on any device: 8x8 DCT, its tables, 4:2:0 chroma.
 
 A real codec would work on one image at a time on the CPU, in between blur and network on the GPU.
 """

@@ -1,4 +1,4 @@
-"""Where images lie: folders, clips, and the official trees of the paper's four data sets."""
+"""Lists images: of folders, clips, and the official trees of the paper's four data sets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Pair(NamedTuple):
 
 
 def is_image(path: Path) -> bool:
-    """Whether the suffix is one of `SUFFIXES`; macOS's ``._`` files are skipped."""
+    """True if the suffix is one of `SUFFIXES`; macOS's ``._`` files are skipped."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
 
 

@@ -14,7 +14,7 @@ from .synthesis import Crops, stack_plans
 
 
 class Loaded(NamedTuple):
-    """What the loader hands over for one step of one process.
+    """Holds what the loader hands over for one step of one process.
 
     Attributes:
         A, B: the crops of both domains.

@@ -1,4 +1,4 @@
-"""How a scene looks that is no average daylight photograph: night, light of one colour, borders.
+"""Draws looks of no average daylight photograph: night, light of one colour, borders.
 
 `draw_look` takes the random decisions for one crop, in a loader's worker; the rest is arithmetic on
 the crops of a step. A night photograph keeps its own exposure in the losses, for "the common
@@ -42,7 +42,7 @@ SIDES = ((1, 1, 0, 0), (0, 0, 1, 1), (1, 1, 1, 1), (1, 0, 0, 0), (0, 1, 0, 0), (
 
 
 class Look(NamedTuple):
-    """What is special about one crop.
+    """Holds what is special about one crop.
 
     Attributes:
         own: it keeps its photograph's exposure in the losses.
@@ -80,7 +80,7 @@ class Looks(NamedTuple):
 
 
 def is_night(pixels: np.ndarray, below: float) -> bool:
-    """Whether a photograph (H,W,3 uint8) is dark on purpose: dark on average, with black places.
+    """True if a photograph (H,W,3 uint8) is dark on purpose: dark on average, with black places.
 
     Args:
         below: its mean is less than this, from 0 (black) to 1 (white); at 0 no photograph is.

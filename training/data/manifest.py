@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where the files whose names begin with `prefix` come from, and under which licence."""
+    """Says where files whose names begin with `prefix` come from, and under which licence."""
 
     prefix: str
     source: str
@@ -109,7 +109,7 @@ def make_manifest(named: Mapping[str, Path], sources: Sequence[Source] = ()) -> 
 
 
 def compare(manifest: Sequence[Entry], named: Mapping[str, Path]) -> Differences:
-    """How the files differ from a manifest.
+    """Compares files with a manifest.
 
     Entries for a use that has no files here are ignored: a run on sharp images alone does not miss
     the blurry ones.
@@ -133,7 +133,7 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal.
 
     Raises:
-        UntrustedFileError: it is no regular file.
+        UntrustedFileError: it is not a regular file.
         OSError: it cannot be read.
     """
     check_regular(path)
@@ -203,5 +203,5 @@ def read_table(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str,
 
 
 def delimiter_of(path: Path) -> str:
-    """What separates the columns of a table, by the file's suffix."""
+    """Returns what separates the columns of a table, by the file's suffix."""
     return "," if path.suffix.lower() == ".csv" else "\t"

@@ -12,13 +12,15 @@ from torch import Tensor
 
 CAPTION_HEIGHT = 16
 GAP = 4
+FRAME = "#d0661c"
 
 
 class Cell(NamedTuple):
-    """An image of a sheet, H,W,3 uint8, and its caption."""
+    """An image of a sheet, H,W,3 uint8, its caption, and True if a frame is to point it out."""
 
     caption: str
     pixels: np.ndarray
+    framed: bool = False
 
 
 class Row(NamedTuple):
@@ -61,6 +63,8 @@ def draw_cell(cell: Cell, max_side: int) -> Image.Image:
     image = Image.fromarray(cell.pixels)
     if max_side:
         image.thumbnail((max_side, max_side))
+    if cell.framed:
+        ImageDraw.Draw(image).rectangle((0, 0, image.width - 1, image.height - 1), None, FRAME, GAP)
     framed = Image.new("RGB", (image.width + GAP, image.height), "white")
     framed.paste(image)
     return stack([caption(cell.caption), framed])

@@ -156,9 +156,9 @@ def apply_motion(image: Tensor, motion: Motion) -> Tensor:
     total = torch.zeros_like(light)
     at_once = POSES_AT_ONCE.get(image.device.type, 1)
     for start in range(0, theta.shape[1], at_once):
-        some = theta[:, start : start + at_once]
-        poses = some.shape[1]
-        grid = F.affine_grid(some.flatten(0, 1), [number * poses, 3, height, width], False)
+        chunk = theta[:, start : start + at_once]
+        poses = chunk.shape[1]
+        grid = F.affine_grid(chunk.flatten(0, 1), [number * poses, 3, height, width], False)
         seen = F.grid_sample(
             light.repeat_interleave(poses, 0) if poses > 1 else light,
             grid,

@@ -1,4 +1,4 @@
-"""What an evaluation compares: the tasks, a fixed gamma, other programs, cascades of these."""
+"""Lists what can be compared: the tasks, a fixed gamma, other programs, cascades."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured, and how: the protocols that published numbers follow.
+"""Measures by the protocols that published numbers follow.
 
 Each gives the numbers of the program that it is named after, which the tests run beside it.
 """

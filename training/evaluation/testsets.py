@@ -33,7 +33,7 @@ class TestSet:
     paper: str = ""
 
     def takes(self, method: str) -> bool:
-        """Whether the method of this name is measured on the set."""
+        """True if the method of this name is measured on the set."""
         return True
 
     def read(self, path: Path) -> np.ndarray:

@@ -122,7 +122,7 @@ def untuned_sets(
 
 
 def set_name(task: str, strength: int | None = None) -> str:
-    """What tables call it; without a strength, all of them together."""
+    """Returns what tables call it; without a strength, all of them together."""
     words = f"untuned {task.replace('-', ' ')}"
     return words if strength is None else f"{words} {strength}"
 

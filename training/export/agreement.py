@@ -1,4 +1,4 @@
-"""How closely an exported file agrees with this project's own engine, by program and size.
+"""Measures how closely an exported file agrees with the engine, by program and size.
 
 devudp-train onnx devudp --out onnx --agreement 0.5 2 --web FOLDER
 

@@ -23,14 +23,14 @@ from devudp_model.network.generator import Generator, Norm, Variant
 from devudp_model.network.tensor_files import PREFIXES
 
 from ..config import Config, ConfigError
+from ..config.recipes import load_recipe, parse_recipe
 from ..data.domains import find_domains
-from ..differences import Images, images_of_folders, images_of_run, measure_differences
-from ..model_card import describe_checkpoint, write_card
 from ..run.sheets import draw_curve
 from ..run.state import load_state
-from ..scene_fit import fit_scene
-from ..settings import load_recipe, parse_recipe
+from .differences import Images, images_of_folders, images_of_run, measure_differences
+from .model_card import describe_checkpoint, write_card
 from .onnx_export import check_onnx, export_onnx
+from .scene_fit import fit_scene
 
 logger = logging.getLogger("devudp")
 

@@ -1,4 +1,4 @@
-"""What is exported: the generator on whole images, and in two parts for tiles.
+"""Wraps what is exported: the generator on whole images, and in two parts for tiles.
 
 For a network that normalises over the whole image, `StatisticsNetwork` measures an image and
 `TileNetwork` restores a tile with what was measured.
@@ -59,7 +59,7 @@ class Tape:
         self.found: list[Tensor] = []
 
     def moments(self, x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor]:
-        """Of B,C,H,W over `dims`: twice B,C,1,1, or B,1,1,1."""
+        """Measures B,C,H,W over `dims`: twice B,C,1,1, or B,1,1,1."""
         if self.given is None:
             _, mean, scale = normalize(x, dims, eps)
             self.found += [mean.flatten(1), scale.flatten(1)]

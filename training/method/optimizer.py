@@ -122,7 +122,7 @@ class MuonAdam(torch.optim.Optimizer):
         return {"muon": muon, "adam": self.adam.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What `state_dict` returned."""
+        """Takes back what `state_dict` returned."""
         for mine, loaded in zip(self.momentum, state_dict["muon"], strict=True):
             for average, rows in zip(mine, loaded, strict=True):
                 average.copy_(rows.view_as(average))

@@ -36,7 +36,7 @@ class ImagePool:
         return torch.stack(chosen)
 
     def state(self) -> dict:
-        """What `load` puts back."""
+        """Returns what `load` puts back."""
         return {"images": [image.cpu() for image in self.images], "rng": self.rng.get_state()}
 
     def load(self, state: dict, device: torch.device) -> None:

@@ -80,7 +80,7 @@ def generator_losses(
 def reblur_losses(
     target: Tensor, restored: Tensor, weights: LossConfig, lpips: nn.Module | None
 ) -> dict[str, Tensor]:
-    """How far G's result is from A before its second blur: losses by the names of their weights.
+    """Compares G's result with A before its second blur: losses by their weights' names.
 
     A downsized image is sharper, since its blur shrinks with it; after a second blur, G has to
     restore it (Chen, Tachella, Davies: Equivariant Imaging, 2021; Scanvic et al.: Scale-Equivariant

@@ -1,4 +1,4 @@
-"""How long a step takes, and whether the loader keeps up.
+"""Measures how long a step takes, and if the loader keeps up.
 
     devudp-train benchmark unpaired --data.sharp my/sharp --data.blurry my/blurry
     devudp-train benchmark paper-gopro --data.root GOPRO_Large --seconds 30
@@ -19,9 +19,9 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 
 from ..config import Config
+from ..config.recipes import load_recipe, parse_overrides
 from ..console import make_parser, parse
 from ..data.dataset import UnpairedImages
-from ..settings import load_recipe, parse_overrides
 from .distributed import make_accelerator
 from .trainer import Trainer
 

@@ -16,8 +16,8 @@ from ..config import Config, ConfigError
 from ..data.dataset import UnpairedImages
 from ..data.loader import Loaded
 from ..export import export_run
+from ..export.model_card import describe_checkpoint
 from ..method.lpips import load_lpips
-from ..model_card import describe_checkpoint
 from .distributed import make_accelerator, shutdown_distributed
 from .records import Log, check_places, check_same_data, claim_folder, describe_run, lock, read_run
 from .schedule import duration
@@ -164,7 +164,7 @@ class Run:
             logger.info("  %s", span.describe())
 
     def due(self, every: int, *, at_end: bool = False) -> bool:
-        """Whether something done every `every` steps is due after this one."""
+        """True if something done every `every` steps is due after this one."""
         trainer = self.trainer
         ends = at_end and trainer.step == trainer.schedule.steps
         return every > 0 and (trainer.step % every == 0 or ends)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: settings, versions, data list, log, curve, samples.
+"""Writes what a run leaves behind: settings, versions, data list, log, curve, samples.
 
 RUN/
   config.toml     the resolved settings; `devudp-train resume RUN` reads them
@@ -35,9 +35,9 @@ from devudp_model.system.atomic import replacing
 from devudp_model.system.untrusted import check_regular
 
 from ..config import Config, ConfigError
+from ..config.check import settings_of
+from ..config.recipes import load_recipe, to_toml
 from ..data.domains import listing_hash
-from ..ranges import settings_of
-from ..settings import load_recipe, to_toml
 from .state import list_states, resumable_states
 
 logger = logging.getLogger("devudp")
@@ -58,7 +58,7 @@ def read_text(path: Path) -> str:
     """A text file's content; bytes that are not UTF-8 become question marks.
 
     Raises:
-        UntrustedFileError: it is no regular file.
+        UntrustedFileError: it is not a regular file.
         OSError: it cannot be read.
     """
     check_regular(path)
@@ -166,7 +166,7 @@ def describe_run(
 
 
 def read_run(out: Path) -> dict[str, Any]:
-    """What is in run.json.
+    """Reads run.json.
 
     Raises:
         ConfigError: it is missing or damaged.
@@ -183,7 +183,7 @@ def read_run(out: Path) -> dict[str, Any]:
 
 
 def changed_settings(out: Path, config: Config) -> dict[str, str]:
-    """How the settings differ from those in config.toml: "old -> new" by their names."""
+    """Compares the settings with those in config.toml: "old -> new" by their names."""
     before = dict(settings_of(load_recipe(out / "config.toml")))
     found = {
         name: f"{before.get(name)} -> {value}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..config import Config, ConfigError
-from ..stages import stage_configs
+from ..config.stages import stage_configs
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class StageSpan:
         return schedule.lr * rise * fall
 
     def norm_is_frozen(self, step: int) -> bool:
-        """Whether BatchNorm uses its running statistics in a step of this stage."""
+        """True if BatchNorm uses its running statistics in a step of this stage."""
         return step - self.start >= self.freeze_norm
 
     @property

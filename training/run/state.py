@@ -78,7 +78,7 @@ def read_checked(path: Path) -> dict[str, Any]:
     """
     try:
         if not path.is_file():
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         if path.stat().st_size > MAX_BYTES:
             raise ValueError("it is larger than any state")
         with path.open("rb") as file:
@@ -100,7 +100,7 @@ def read_checked(path: Path) -> dict[str, Any]:
 
 
 def load_tensors(data: bytes) -> Any:
-    """What `torch.save` wrote; code in it is never run.
+    """Reads what `torch.save` wrote; code in it is never run.
 
     Raises:
         ValueError: it cannot be read.

@@ -1,4 +1,4 @@
-"""Whether a state holds what a run's own state would hold, before anything is taken from it.
+"""Checks that a state holds what a run's own would, before anything is taken from it.
 
 A checksum finds damage, not intent: a file that somebody made may hold anything.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
-"""What Adam keeps of a weight."""
+"""Keys of what Adam keeps of a weight."""
 
 GROUP = {"params", "lr", "betas", "eps"}
 """Settings of a group of weights that no version of Adam lacks."""
@@ -46,12 +46,20 @@ def check_layout(found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         check_optimizer(found[name], own[name], name)
     for name in (*NETWORKS, *OPTIMIZERS):
         check_finite(found[name], name)
-    check_losses(found["sums"], found["counts"])
+    sums, counts = found["sums"], found["counts"]
+    expect(isinstance(sums, dict) and isinstance(counts, dict), "the losses are not a table")
+    expect(sums.keys() == counts.keys(), "not every loss was counted")
+    for name, value in sums.items():
+        counted = type(counts[name]) is int and counts[name] > 0
+        expect(is_float(value, ndim=0) and counted, f"the loss {name!r} is malformed")
     processes = found["processes"]
     expect(isinstance(processes, list) and len(processes) > 0, "processes are not a list")
     for process in processes:
         expect(isinstance(process, Mapping) and "pool" in process, "a process is malformed")
-        check_pool(process["pool"]["images"])
+        images = process["pool"]["images"]
+        expect(isinstance(images, list), "the pool is not a list")
+        fit = all(is_float(each, ndim=3) and each.shape == images[0].shape for each in images)
+        expect(fit, "the pool is malformed")
 
 
 def check_like(found: Any, own: Any, where: str) -> None:
@@ -60,25 +68,23 @@ def check_like(found: Any, own: Any, where: str) -> None:
     Raises:
         LayoutError: they are not.
     """
+    otherwise = f"{where} is {describe(found)}, not {describe(own)}"
     if isinstance(own, Tensor):
-        alike = isinstance(found, Tensor) and found.shape == own.shape and found.dtype == own.dtype
-        expect(alike, f"{where} is {describe(found)}, not {describe(own)}")
+        expect(isinstance(found, Tensor) and describe(found) == describe(own), otherwise)
     elif isinstance(own, Mapping):
-        expect(isinstance(found, Mapping), f"{where} is {describe(found)}, not a table")
-        if own:
-            odd = sorted(map(str, own.keys() ^ found.keys()))
-            expect(not odd, f"{where} differs in {', '.join(odd[:4])}")
+        expect(isinstance(found, Mapping), otherwise)
+        odd = sorted(map(str, own.keys() ^ found.keys())) if own else []
+        expect(not odd, f"{where} differs in {', '.join(odd[:4])}")
         for key in own:
             check_like(found[key], own[key], f"{where}.{key}")
     elif isinstance(own, (list, tuple)):
-        expect(type(found) is type(own), f"{where} is {describe(found)}, not {type(own).__name__}")
-        expect(not own or len(found) == len(own), f"{where} has {len(found)} entries")
+        same = type(found) is type(own) and (not own or len(found) == len(own))
+        expect(same, f"{otherwise} of {len(own)} entries")
         for number, (one, other) in enumerate(zip(found, own, strict=False)):
             check_like(one, other, f"{where}.{number}")
     elif own is not None:
         # A float may be stored as an integer: a learning rate of 0, say.
-        kinds = (int, float) if isinstance(own, float) else type(own)
-        expect(isinstance(found, kinds), f"{where} is {describe(found)}, not {describe(own)}")
+        expect(isinstance(found, (int, float) if isinstance(own, float) else type(own)), otherwise)
 
 
 def check_finite(found: Any, where: str) -> None:
@@ -87,12 +93,10 @@ def check_finite(found: Any, where: str) -> None:
     Raises:
         LayoutError: one is not.
     """
-    if isinstance(found, Mapping):
-        for key, part in found.items():
+    if isinstance(found, Mapping | list | tuple):
+        parts = found.items() if isinstance(found, Mapping) else enumerate(found)
+        for key, part in parts:
             check_finite(part, f"{where}.{key}")
-    elif isinstance(found, (list, tuple)):
-        for number, part in enumerate(found):
-            check_finite(part, f"{where}.{number}")
     elif isinstance(found, Tensor):
         expect(bool(found.isfinite().all()), f"{where} has numbers that are not finite")
     elif isinstance(found, float):
@@ -113,23 +117,20 @@ def check_optimizer(found: Any, own: Mapping[str, Any], where: str) -> None:
         check_like(found["muon"], own["muon"], f"{where}.muon")
         return check_optimizer(found["adam"], own["adam"], f"{where}.adam")
     expect({"state", "param_groups"} <= found.keys(), f"{where} is not Adam's")
-    groups = found["param_groups"]
+    groups, state = found["param_groups"], found["state"]
     same = isinstance(groups, list) and len(groups) == len(own["param_groups"])
-    expect(same, f"{where} is malformed")
+    expect(same and isinstance(state, Mapping), f"{where} is malformed")
     for group, mine in zip(groups, own["param_groups"], strict=True):
-        expect(isinstance(group, Mapping), f"{where} is malformed")
-        expect(group.keys() >= GROUP, f"{where} lacks {', '.join(sorted(GROUP - group.keys()))}")
+        expect(isinstance(group, Mapping) and group.keys() >= GROUP, f"{where} is malformed")
         for key in group.keys() & mine.keys():
             if group[key] is not None or key in GROUP:
                 check_like(group[key], mine[key], f"{where}.{key}")
-    expect(isinstance(found["state"], Mapping), f"{where}.state is not a table")
-    for key, kept in found["state"].items():
+    for key, kept in state.items():
         known = isinstance(kept, Mapping) and kept.keys() == ADAM
-        expect(known and all(is_float(kept[k]) for k in ADAM), f"{where}.{key} is malformed")
-
-
-def is_float(thing: Any) -> bool:
-    return isinstance(thing, Tensor) and thing.dtype == torch.float32
+        fit = known and all(
+            is_float(part) and part.dtype == torch.float32 for part in kept.values()
+        )
+        expect(fit, f"{where}.{key} is malformed")
 
 
 def check_fits(optimizer: torch.optim.Optimizer) -> None:
@@ -144,34 +145,13 @@ def check_fits(optimizer: torch.optim.Optimizer) -> None:
         expect(same and kept["step"].numel() == 1, "an average's shape is not its weight's")
 
 
-def check_losses(sums: Any, counts: Any) -> None:
-    """Checks the losses since the last line of the log.
-
-    Raises:
-        LayoutError: they are something else.
-    """
-    expect(isinstance(sums, dict) and isinstance(counts, dict), "the losses are not a table")
-    expect(sums.keys() == counts.keys(), "not every loss was counted")
-    for name, value in sums.items():
-        number = isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point()
-        counted = type(counts[name]) is int and counts[name] > 0
-        expect(isinstance(name, str) and number and counted, f"the loss {name!r} is malformed")
-
-
-def check_pool(images: Any) -> None:
-    """Checks the pool's images.
-
-    Raises:
-        LayoutError: they are something else, or differ in shape.
-    """
-    expect(isinstance(images, list), "the pool is not a list")
-    for image in images:
-        same = isinstance(image, Tensor) and image.shape == images[0].shape
-        expect(same and image.ndim == 3 and image.is_floating_point(), "the pool is malformed")
+def is_float(thing: Any, ndim: int | None = None) -> bool:
+    """True for a tensor of floating point numbers, with so many dimensions if any are given."""
+    return isinstance(thing, Tensor) and thing.is_floating_point() and ndim in (None, thing.ndim)
 
 
 def describe(thing: Any) -> str:
-    """A tensor's shape and type, or a type."""
+    """Names a tensor's shape and type, or a type."""
     if isinstance(thing, Tensor):
         return f"{list(thing.shape)} of {str(thing.dtype).removeprefix('torch.')}"
     return type(thing).__name__

@@ -1,4 +1,4 @@
-"""How a training run handles Ctrl-C and SIGTERM."""
+"""Handles Ctrl-C and SIGTERM in a training run."""
 
 from __future__ import annotations
 

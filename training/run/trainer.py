@@ -29,6 +29,7 @@ from devudp_model.restoring.coarse_to_fine import coarse_to_fine
 
 from ..batch import Batch
 from ..config import Config, ConfigError
+from ..config.stages import stage_configs
 from ..data.dataset import UnpairedImages
 from ..data.loader import Loaded, make_loader
 from ..data.synthesis import render_batch
@@ -38,7 +39,6 @@ from ..method.networks import Discriminator, make_generator, start_from
 from ..method.optimizer import make_adam, make_optimizer
 from ..method.pool import ImagePool
 from ..method.step import Networks, due, train_step
-from ..stages import stage_configs
 from .distributed import average_buffers
 from .records import MeanLosses
 from .schedule import Schedule, StageSpan

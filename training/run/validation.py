@@ -117,7 +117,7 @@ class Validation:
         return found
 
     def is_best(self, found: dict[str, float]) -> bool:
-        """Whether the mean of `best_by` over all tasks is the best so far; counts the misses."""
+        """True if the mean of `best_by` over all tasks is the best so far; counts the misses."""
         name = self.config.best_by
         values = [v for k, v in found.items() if k.endswith(f" {name}")]
         score = sum(values) / len(values) * (-1 if name == "lpips" else 1)
@@ -127,11 +127,11 @@ class Validation:
 
     @property
     def gives_up(self) -> bool:
-        """Whether the training should end: nothing better for `patience` validations."""
+        """True if the training should end: nothing better for `patience` validations."""
         return 0 < self.config.patience <= self.misses
 
     def state(self) -> dict:
-        """What `load` puts back."""
+        """Returns what `load` puts back."""
         return {"best": self.best, "misses": self.misses}
 
     def load(self, state: dict) -> None:

@@ -1,6 +1,6 @@
 // Shows DEvUDP Restore's image before and after on the node, with a divider to drag.
 import { api } from '../../../scripts/api.js'
-import { addWidget, find, findWidget, removeWidget, showOutputs } from './node_outputs.js'
+import { addWidget, along, findWidget, removeWidget, showOutputs } from './node_outputs.js'
 
 const NODE = 'DEvUDPRestore'
 const WIDGET = 'before_after'
@@ -68,10 +68,14 @@ const heights = new Map() // by the node's name in the run: as tall as before th
 const LATE = 700 // milliseconds: the page is still loading the last preview, and is slow to revoke
 
 function forgetPreview(name) {
-  const node = find(name)
+  const node = along(name).at(-1)
   if (node?.comfyClass !== NODE || !heights.has(name)) return
   const stores = document.getElementById('vue-app')?.__vue_app__?.config.globalProperties.$pinia?._s
-  stores?.get('nodeOutput')?.revokePreviewsByExecutionId?.(name)
+  const ids = name.split(':')
+  for (let depth = 1; depth <= ids.length; depth++) {
+    const shown = ids.slice(0, depth).join(':') // the blueprints around it show the preview, too
+    stores?.get('nodeOutput')?.revokePreviewsByExecutionId?.(shown)
+  }
   const height = heights.get(name)
   heights.delete(name)
   const clear = () => {
@@ -87,7 +91,7 @@ function forgetPreview(name) {
 
 api.addEventListener('b_preview_with_metadata', ({ detail }) => {
   const name = String(detail.displayNodeId ?? detail.nodeId)
-  const node = find(name)
+  const node = along(name).at(-1)
   if (node?.comfyClass === NODE && !heights.has(name)) heights.set(name, node.size[1])
 })
 api.addEventListener('executed', ({ detail }) =>

@@ -10,7 +10,7 @@ const told = new Map() // nodes that have run, and their texts; until the run is
 
 function makeWidget(node) {
   const box = document.createElement('div')
-  box.style.cssText = 'white-space:pre-wrap;overflow:auto;font-size:12px;padding:2px 4px;opacity:.8'
+  box.style.cssText = 'white-space:pre-wrap;overflow:auto;font-size:12px;padding:2px 4px;opacity:.9'
   const options = { getMinHeight: () => HEIGHT, hideOnZoom: true }
   const widget = addWidget(node, WIDGET, 'devudp_found', box, options)
   // One height only: Nodes 2.0 would give it half of the room that the view beside it needs.

@@ -15,17 +15,15 @@ export function find(name) {
 }
 
 // A run names them by the ids of all nodes from the outside in: 5:1 is node 1 in the blueprint 5.
-// Returns the outermost and the innermost, nothing for a node in no blueprint.
-function ends(name) {
-  const ids = name.split(':')
-  if (ids.length < 2) return []
+// Returns these nodes; of older pages' names, which are other ones, not all are found.
+export function along(name) {
   const nodes = []
   let graph = rootGraph()
-  for (const id of ids) {
+  for (const id of name.split(':')) {
     nodes.push((graph?.nodes ?? []).find((node) => String(node.id) === id))
     graph = nodes.at(-1)?.subgraph
   }
-  return [nodes[0], nodes.at(-1)]
+  return nodes
 }
 
 // The blueprint that holds a node; nothing if several do, which share what is inside.
@@ -41,8 +39,9 @@ function onlyOutside(node) {
 // over when one is opened again.
 export function showOutputs({ name, comfyClass, created, show }) {
   api.addEventListener('executed', ({ detail }) => {
-    const [outside, inside] = ends(String(detail.node))
-    if (outside && inside?.comfyClass === comfyClass && detail.output) show(outside, detail.output)
+    const nodes = along(String(detail.node))
+    if (nodes.length < 2 || nodes.at(-1)?.comfyClass !== comfyClass || !detail.output) return
+    show(nodes[0], detail.output)
   })
   app.registerExtension({
     name,
@@ -79,14 +78,27 @@ export function addWidget(node, name, type, element, options, width = 0) {
     serialize: false // not part of a prompt
   })
   widget.serialize = false // nor of a saved workflow, where it could be out of date
+  keep(node, widget)
   const [least, height] = node.computeSize()
   node.setSize([Math.max(least, width, node.size[0]), Math.max(height, node.size[1])])
   return widget
+}
+
+// Page 1.45 copies a blueprint's own list over its widgets whenever Nodes 2.0 asks for them.
+function ownList(node) {
+  return node._getPromotedViews?.() ?? node.widgets
+}
+
+function keep(node, widget) {
+  if (!node.widgets.includes(widget)) ownList(node).push(widget)
 }
 
 export function removeWidget(node, name) {
   const widget = findWidget(node, name)
   if (!widget) return
   widget.onRemove?.()
-  node.widgets.splice(node.widgets.indexOf(widget), 1)
+  for (const list of [ownList(node), node.widgets]) {
+    const place = list.indexOf(widget)
+    if (place >= 0) list.splice(place, 1)
+  }
 }

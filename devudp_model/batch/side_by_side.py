@@ -1,0 +1,112 @@
+"""Small images side by side: each is worked on by one thread, from its first look to its result.
+
+With all threads on one small image, each waits for the others after every layer, and much of what
+is beside the network is one thread's work. The result does not depend on the number of threads, so
+the files are the same to the byte.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+
+from ..bands.workers import set_own_threads
+from ..restorer import Restorer
+from ..system import interrupts
+from ..system.memory import free_bytes
+from .pipeline import Passage, Pipeline, error_of
+
+SMALL_PIXELS = 2**19
+"""A larger image is worked on alone, by all threads."""
+
+PIXEL_BYTES = 1200
+"""What a pixel takes while it is worked on, in fp32, about."""
+
+SHARE = 4
+"""All of them together take at most one part in so many of the free memory."""
+
+AHEAD = 2
+"""Images for each thread that are begun, or wait for it."""
+
+Work = Callable[[Passage], None]
+"""Does the work of a passage, and leaves in it what comes of it."""
+
+
+class SideBySide:
+    """Threads that do the work of passages, which come back in their order.
+
+    Args:
+        restorer: what restores; see `threads_for`.
+        line: where the passages come from.
+    """
+
+    def __init__(self, restorer: Restorer, line: Pipeline):
+        self.line, self.usual = line, torch.get_num_threads()
+        self.count = threads_for(restorer, self.usual)
+        self.pool: ThreadPoolExecutor | None = None
+        self.begun: deque[tuple[Passage, Future[None]]] = deque()
+
+    def __enter__(self) -> SideBySide:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+    def takes(self, pixels: int) -> bool:
+        """True for an image of so many pixels that is better worked on beside others."""
+        return self.count > 1 and 0 < pixels <= SMALL_PIXELS
+
+    def begin(self, passage: Passage, work: Work) -> Iterator[Passage]:
+        """Has the work done; gives those that are done, and waits while too many are not."""
+        interrupts.check()
+        if self.pool is None:
+            self.pool = ThreadPoolExecutor(self.count, "devudp-image", set_own_threads, (1,))
+        # Few and small: whoever reads the next, which may be large, need not wait for them.
+        self.line.give_back(passage)
+        self.begun.append((passage, self.pool.submit(self.work, passage, work)))
+        set_own_threads(self.usual)  # the pool's threads changed it for those yet to come
+        return self.done(AHEAD * self.count)
+
+    def work(self, passage: Passage, work: Work) -> None:
+        """Does the work; what it says is told in the passage's turn."""
+        with self.line.held.going_to(passage.said.append):
+            work(passage)
+
+    def finish(self) -> Iterator[Passage]:
+        """Gives all others, once they are done."""
+        return self.done(0)
+
+    def stop(self) -> Iterator[Passage]:
+        """Gives those that are being worked on, once they are done; no other is begun."""
+        for _, work in self.begun:
+            work.cancel()
+        self.begun = deque(each for each in self.begun if not each[1].cancelled())
+        return self.done(0)
+
+    def done(self, most: int) -> Iterator[Passage]:
+        """The first ones, as far as they are done; waits while more than `most` are not."""
+        while self.begun:
+            passage, work = self.begun[0]
+            if not work.done() and len(self.begun) <= most:
+                return
+            error = error_of(work)
+            self.begun.popleft()
+            if error is not None:
+                self.line.fail(passage, error)
+            yield passage
+
+
+def threads_for(restorer: Restorer, threads: int) -> int:
+    """How many images may be worked on at once, by so many threads; 1 for one after the other.
+
+    Where images share something (statistics, a memory limit, a GPU), they come one by one.
+    """
+    options, device = restorer.options, restorer.device
+    if options.shared or options.memory is not None or device is None or device.type != "cpu":
+        return 1
+    room = free_bytes(device) // SHARE // (SMALL_PIXELS * PIXEL_BYTES)
+    return max(min(threads, room), 1)
