@@ -1,5 +1,8 @@
 """Makes the tables, part by part."""
 
+# pyright: reportMissingImports=false
+# ray is optional: the extra "cluster".
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -167,12 +170,27 @@ def peers(plan: Plan) -> list[Table]:
     return [Table(title, header, rows, "With random weights.", chart="seconds", labels=1)]
 
 
+def cluster(plan: Plan) -> list[Table]:
+    """`devudp restore --cluster` against one process, and its memory; needs Ray, the extra."""
+    import ray  # noqa: F401  (so that the part is left out where it is missing)
+
+    from .cluster import table_of_memory, table_of_overhead
+
+    full = plan.effort == "full"
+    size, many, width = ((1224, 1632), 8, 16) if full else ((256, 256), 4, 4)
+    return [
+        table_of_overhead(size, 2, many, width),
+        table_of_memory(3000 if full else 60, (64, 96)),
+    ]
+
+
 PARTS: dict[str, Callable[[Plan], list[Table]]] = {
     "speed": speed,
     "speed-large": speed_large,
     "bounded": bounded,
     "frames": frames,
     "folders": folders,
+    "cluster": cluster,
     "precision": precision,
     "peers": peers,
 }

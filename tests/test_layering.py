@@ -35,6 +35,7 @@ THIRD_PARTY = {
         *("torch", "numpy", "PIL", "safetensors", "tqdm"),
         *("pyvips", "av", "gradio", "pillow_heif", "pillow_jxl", "rawpy", "psutil"),
         "imagecodecs",
+        *("ray", "fsspec", "pyarrow"),
     },
     "nodes": {
         *("torch", "numpy", "PIL"),
@@ -45,6 +46,7 @@ THIRD_PARTY = {
 extras, imported where they are first needed; the nodes' others are the host's own."""
 
 LAZY = {"pyvips", "av", "pillow_heif", "pillow_jxl", "imagecodecs", "rawpy", "psutil"}
+LAZY |= {"ray", "fsspec", "pyarrow"}
 
 
 class Import(NamedTuple):
@@ -126,6 +128,7 @@ ROOMS = (
         "__main__",
         "cli",
         "web",
+        "cluster",
         "batch",
         "videos",
         "images",

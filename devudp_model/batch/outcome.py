@@ -67,7 +67,12 @@ class Outcome:
 def refuse_existing(path: Path) -> None:
     """Raises ImageError if the name is taken, be it by a link that leads nowhere."""
     if os.path.lexists(path):
-        raise ImageError(f"{path} exists already. Add --skip-existing to keep it, or --overwrite.")
+        raise ImageError(existing_message(path))
+
+
+def existing_message(path: object) -> str:
+    """Says that a result's name is taken, and what to do."""
+    return f"{path} exists already. Add --skip-existing to keep it, or --overwrite."
 
 
 def is_hopeless(error: Exception | None) -> bool:
@@ -82,8 +87,7 @@ def explain(error: Exception) -> str:
     if is_out_of_memory(error):
         return f"Not enough memory. {error}" if str(error) else "Not enough memory."
     if isinstance(error, FileExistsError) and error.filename2:
-        name = error.filename2  # it came while this image was restored
-        return f"{name} exists already. Add --skip-existing to keep it, or --overwrite."
+        return existing_message(error.filename2)  # it came while this image was restored
     if isinstance(error, OSError):
         next_step = {
             errno.ENOSPC: "Free some space, then run again with --skip-existing.",

@@ -78,8 +78,20 @@ def plan(
     Raises:
         PlanError: a result would replace an input or another result.
     """
+    found, problems = find_images(paths, out, recursive=recursive, elsewhere=elsewhere)
+    jobs, unnamed = jobs_for(found, out, format=format, sheets=sheets, protected=protected)
+    return jobs, {**problems, **unnamed}
+
+
+def find_images(
+    paths: Sequence[Path], out: Path, *, recursive: bool = False, elsewhere: Collection[Path] = ()
+) -> tuple[dict[Path, Found], dict[Path, str]]:
+    """Images by their full path, so that none comes twice, and why some of `paths` give none.
+
+    Arguments as of `plan`.
+    """
     problems: dict[Path, str] = {}
-    found: dict[Path, Found] = {}  # by full path, so that none comes twice
+    found: dict[Path, Found] = {}
     for path in expand_wildcards(paths):
         if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where it may not look)
             found.setdefault(real(path), Found(path, Path(path.name)))
@@ -88,11 +100,36 @@ def plan(
         images = images_in(path, elsewhere, recursive=recursive, without=out, closed=closed)
         problems.update(closed)
         if not images and not closed and not any(path in each.parents for each in elsewhere):
-            deeper = "" if recursive else ", or add --recursive for those in its folders"
-            kinds = " ".join(suffix for suffixes in WRITABLE.values() for suffix in suffixes)
-            problems[path] = f"No images in it ({kinds}, ...). Name another{deeper}."
+            problems[path] = no_images(recursive)
         for image in images:
             found.setdefault(real(image), Found(image, image.relative_to(path)))
+    return found, problems
+
+
+def no_images(recursive: bool) -> str:
+    """Says that a folder has none, and what to do."""
+    deeper = "" if recursive else ", or add --recursive for those in its folders"
+    kinds = " ".join(suffix for suffixes in WRITABLE.values() for suffix in suffixes)
+    return f"No images in it ({kinds}, ...). Name another{deeper}."
+
+
+def jobs_for(
+    found: dict[Path, Found],
+    out: Path,
+    *,
+    format: str = SAME,
+    sheets: bool = False,
+    protected: Iterable[Path] = (),
+) -> tuple[list[Job], dict[Path, str]]:
+    """Names the results of images; returns a job for each, and why some can have no name.
+
+    Args:
+        found: by their full path.
+        out, format, sheets, protected: see `plan`.
+
+    Raises:
+        PlanError: a result would replace an input or another result.
+    """
     if collide(each.place.with_suffix("") for each in found.values()):
         found = from_common_folder(found)
     jobs = [make_job(each, out, format, sheets) for each in found.values()]
@@ -101,8 +138,7 @@ def plan(
     jobs = distinct(jobs)
     check(jobs, [*found, *protected])
     jobs, too_long = without_long_names(jobs)
-    problems.update(too_long)
-    return sorted(jobs, key=lambda job: job.source), problems
+    return sorted(jobs, key=lambda job: job.source), too_long
 
 
 def expand_wildcards(paths: Iterable[Path]) -> list[Path]:
@@ -162,7 +198,7 @@ def reason_to_skip(suffix: str) -> str | None:
     return OTHERS.get(suffix)
 
 
-def report_others(folder: Path, others: Counter[str]) -> None:
+def report_others(folder: Path | str, others: Counter[str]) -> None:
     """Says what else is in a folder: images and videos by their suffix, the rest as a number.
 
     A photograph that is passed over is news; a text file is not.

@@ -22,7 +22,7 @@ from ..restoring.progress import ImageProgress
 from ..system import interrupts
 from ..system.atomic import discard_leftovers
 from .outcome import Outcome
-from .pipeline import Passage, Pipeline
+from .pipeline import InFlight, Pipeline
 from .plan import AnyJob
 from .restore_files import ImageFiles
 from .side_by_side import SideBySide
@@ -119,14 +119,14 @@ def worked_on(
     kinds: Mapping[type, Kind],
     progress: ImageProgress,
     bar: tqdm,
-) -> Iterator[Passage[Any]]:
+) -> Iterator[InFlight[Any]]:
     """Gives every job in its turn, once it is worked on: small images beside each other.
 
     Args:
         apart: kinds that have such images.
     """
 
-    def work_apart(each: Passage[Any]) -> None:
+    def work_apart(each: InFlight[Any]) -> None:
         kind = apart[type(each.job)].for_other_thread()
         each.result, each.found = kind.work(each.job, each.read, ImageProgress(lambda images: None))
 

@@ -17,7 +17,7 @@ from ..bands.workers import set_own_threads
 from ..restorer import Restorer
 from ..system import interrupts
 from ..system.memory import free_bytes
-from .pipeline import Passage, Pipeline, error_of
+from .pipeline import InFlight, Pipeline, error_of
 
 SMALL_PIXELS = 2**19
 """A larger image is worked on alone, by all threads."""
@@ -31,7 +31,7 @@ SHARE = 4
 AHEAD = 2
 """Images for each thread that are begun, or wait for it."""
 
-Work = Callable[[Passage], None]
+Work = Callable[[InFlight], None]
 """Does the work of a passage, and leaves in it what comes of it."""
 
 
@@ -47,7 +47,7 @@ class SideBySide:
         self.line, self.usual = line, torch.get_num_threads()
         self.count = threads_for(restorer, self.usual)
         self.pool: ThreadPoolExecutor | None = None
-        self.begun: deque[tuple[Passage, Future[None]]] = deque()
+        self.begun: deque[tuple[InFlight, Future[None]]] = deque()
 
     def __enter__(self) -> SideBySide:
         return self
@@ -60,7 +60,7 @@ class SideBySide:
         """True for an image of so many pixels that is better worked on beside others."""
         return self.count > 1 and 0 < pixels <= SMALL_PIXELS
 
-    def begin(self, passage: Passage, work: Work) -> Iterator[Passage]:
+    def begin(self, passage: InFlight, work: Work) -> Iterator[InFlight]:
         """Has the work done; gives those that are done, and waits while too many are not."""
         interrupts.check()
         if self.pool is None:
@@ -71,23 +71,23 @@ class SideBySide:
         set_own_threads(self.usual)  # the pool's threads changed it for those yet to come
         return self.done(AHEAD * self.count)
 
-    def work(self, passage: Passage, work: Work) -> None:
+    def work(self, passage: InFlight, work: Work) -> None:
         """Does the work; what it says is told in the passage's turn."""
         with self.line.held.going_to(passage.said.append):
             work(passage)
 
-    def finish(self) -> Iterator[Passage]:
+    def finish(self) -> Iterator[InFlight]:
         """Gives all others, once they are done."""
         return self.done(0)
 
-    def stop(self) -> Iterator[Passage]:
+    def stop(self) -> Iterator[InFlight]:
         """Gives those that are being worked on, once they are done; no other is begun."""
         for _, work in self.begun:
             work.cancel()
         self.begun = deque(each for each in self.begun if not each[1].cancelled())
         return self.done(0)
 
-    def done(self, most: int) -> Iterator[Passage]:
+    def done(self, most: int) -> Iterator[InFlight]:
         """The first ones, as far as they are done; waits while more than `most` are not."""
         while self.begun:
             passage, work = self.begun[0]

@@ -6,15 +6,24 @@ Nothing of torch is imported here, so that --help is quick.
 from __future__ import annotations
 
 import argparse
-import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 from ..batch.shard import Shard
 from ..images.formats import WRITABLE
-from ..restoring.tasks import MAX_DENOISE, ROWS, describe_tasks
+from ..restoring.tasks import ROWS, describe_tasks
 from ..system.untrusted import MEMORY_OPTION
+from .cluster import add_cluster_arguments
+from .values import (
+    denoise_share,
+    given_path,
+    given_place,
+    memory_size,
+    pixel_count,
+    shard,
+    share,
+    whole_number,
+)
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -30,14 +39,6 @@ TASK_WORDS = (AUTO, *(spec.word for spec in ROWS))
 SAME_AS = {spec.name: spec.word for spec in ROWS}
 SAME_AS |= {"jpg": "jpeg", "tif": "tiff", "jpeg-xl": "jxl"}
 """Other names of tasks (the nodes') and of formats (file suffixes)."""
-
-MIN_MEMORY = 10**6
-"""A smaller limit is a number whose unit was forgotten."""
-
-MIN_PIXELS = 10**4
-"""And so is a smaller working size."""
-
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 EXAMPLES = """examples:
   devudp restore photo.jpg --out restored
@@ -58,6 +59,9 @@ for scripts, one JSON object a file:
 several processes or machines, one part each (here the second of eight); if one stops half-way,
 the same command with --skip-existing does the rest of its part:
   devudp restore holiday --out restored --shard 2/8
+
+many machines, or several workers on this one (needs Ray, the extra "cluster"):
+  devudp restore s3://bucket/photos --out s3://bucket/restored --cluster --skip-existing
 """
 
 
@@ -112,8 +116,8 @@ def make_parser(
 
 def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("paths", nargs="+", type=given_path, metavar="PATH", help="image file, folder, video file")
-    add("--out", type=given_path, required=True, metavar="DIR", help="folder for the results")
+    add("paths", nargs="+", type=given_place, metavar="PATH", help="image file, folder, video file")
+    add("--out", type=given_place, required=True, metavar="DIR", help="folder for the results")
     add(
         "--task",
         type=usual_name,
@@ -182,6 +186,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         help="only part K of N, for instance 2/8: every N-th file; for several processes or "
         "machines, each with its own K from 1 to N",
     )
+    add_cluster_arguments(parser, whole_number, given_place)
     add(
         "--statistics",
         choices=("each", "shared"),
@@ -203,16 +208,20 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         "it (three if that is not in sRGB; more with --mask or --statistics shared); on a GPU, of "
         "the GPU's memory; default: most of what is free",
     )
-    add(
+    add_file_memory(parser)
+    add("--json", action="store_true", help="print one JSON object a file, and nothing else")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")
+    add("--precision", choices=PRECISIONS, default="auto", help="of the network; default auto")
+
+
+def add_file_memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         MEMORY_OPTION,
         type=memory_size,
         metavar="SIZE",
         help="what one image may take when it is read; default: half of what is free, and 800MB "
         "for a tiny file that claims to be a large image",
     )
-    add("--json", action="store_true", help="print one JSON object a file, and nothing else")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")
-    add("--precision", choices=PRECISIONS, default="auto", help="of the network; default auto")
 
 
 def add_web_arguments(parser: argparse.ArgumentParser) -> None:
@@ -228,6 +237,7 @@ def add_web_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-browser", action="store_true", help="only print the page's address")
     add("--checkpoint", type=given_path, metavar="FILE", help="weights; default: the task's own")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")
+    add_file_memory(parser)
     add(
         "--listen",
         metavar="ADDRESS",
@@ -236,57 +246,6 @@ def add_web_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def given_path(text: str) -> Path:
-    """A path; an empty one (an unset variable of a script) would mean the current folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; write . for the current folder")
-    return Path(text)
-
-
 def usual_name(text: str) -> str:
     """The one in the list of choices."""
     return SAME_AS.get(text, text)
-
-
-def share(text: str, most: float = 1.0) -> float:
-    """A number from 0 to `most`."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= most:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to {most:g}")
-    return value
-
-
-def denoise_share(text: str) -> float:
-    """A number from 0 to the largest `Options.denoise`."""
-    return share(text, MAX_DENOISE)
-
-
-def shard(text: str) -> Shard:
-    """A part such as `2/8`."""
-    try:
-        return Shard.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no part: {error}") from error
-
-
-def pixel_count(text: str) -> int:
-    """Pixels in `2MP`, `1.5mp`, `2000000`."""
-    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*(MP)?", text.strip().upper())
-    pixels = round(float(match[1]) * (10**6 if match[2] else 1)) if match else 0
-    if pixels < MIN_PIXELS:
-        problem = f"is {pixels} pixels, too little" if match else "is no number of pixels"
-        raise argparse.ArgumentTypeError(f"{text!r} {problem}: write it as 2MP")
-    return pixels
-
-
-def memory_size(text: str) -> int:
-    """Bytes in `4GB`, `512M`, `1.5GiB`, `4000000000`."""
-    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([KMG]I?)?B?", text.strip().upper())
-    size = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
-    if size < MIN_MEMORY:
-        problem = f"is {size} bytes, too little" if match else "is no size"
-        raise argparse.ArgumentTypeError(f"{text!r} {problem}: write it as 4GB or 512MB")
-    return size

@@ -22,16 +22,13 @@ from ..system import interrupts
 from ..system.terminal import Printable, drop_output
 from ..system.untrusted import MEMORY_VARIABLE, printable
 from .arguments import make_parser
+from .cluster import problem_with, run_on_cluster
+from .restoring import by_folder, make_restorer, plan_files, prepare_folder
 
 # torch and Pillow take seconds to import: only where they are needed, so that --help is quick.
 if TYPE_CHECKING:
-    import torch
-
     from ..batch.outcome import Outcome
-    from ..batch.plan import Job
-    from ..batch.restore_videos import VideoJob
     from ..checkpoint import Checkpoint
-    from ..restorer import Restorer
 
 log = logging.getLogger("devudp")
 
@@ -40,7 +37,10 @@ FAILED, INTERRUPTED = 1, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0, 1 (something failed), 2 (usage), 130."""
-    args = make_parser(run_restore, run_info, run_web).parse_args(argv)
+    parser = make_parser(run_restore, run_info, run_web)
+    args = parser.parse_args(argv)
+    if args.run is run_restore and (problem := problem_with(args)):
+        parser.error(problem)
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal has no letters for
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -77,10 +77,17 @@ def report_error(error: BaseException) -> int | None:
     return None
 
 
-def run_restore(args: argparse.Namespace) -> int:
+def set_environment(args: argparse.Namespace) -> None:
+    """Tells the libraries, before they are imported, of memory."""
     os.environ.setdefault("PILLOW_BLOCK_SIZE", "64m")  # smaller blocks of memory leave holes
     if args.file_memory:
         os.environ[MEMORY_VARIABLE] = str(args.file_memory)
+
+
+def run_restore(args: argparse.Namespace) -> int:
+    set_environment(args)
+    if args.cluster:
+        return run_on_cluster(args)
     from ..batch.outcome import Outcome
     from ..batch.plan import Job, check_shared
     from ..batch.restore_files import ImageFiles
@@ -111,107 +118,6 @@ def run_restore(args: argparse.Namespace) -> int:
     else:
         report(outcome, args.out)
     return INTERRUPTED if outcome.interrupted else FAILED if outcome.failed else 0
-
-
-def plan_files(args: argparse.Namespace) -> tuple[list[Job], list[VideoJob], dict[Path, str]]:
-    """Jobs for images and for videos, and why some paths give none."""
-    from ..batch.plan import plan
-    from ..batch.restore_videos import split_videos
-
-    protected = [path for path in (args.mask, args.checkpoint) if path]
-    given = {"recursive": args.recursive, "protected": protected}
-    paths, videos, unnamed = split_videos(args.paths, args.out, in_folders=args.videos, **given)
-    if args.compare and videos:
-        log.warning("--compare makes sheets of images: of videos (%d) it makes none.", len(videos))
-    jobs, problems = plan(
-        paths,
-        args.out,
-        format=args.format,
-        sheets=args.compare,
-        elsewhere={job.source for job in videos},
-        **given,
-    )
-    return jobs, videos, {**problems, **unnamed}
-
-
-def prepare_folder(out: Path) -> None:
-    """Makes the folder and checks that it is writable, before any work is done."""
-    from ..system.atomic import PREFIX, SUFFIX, discard_leftovers, replacing
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        discard_leftovers(out)
-        probe = out / f"{PREFIX}probe{SUFFIX}"
-        with replacing(probe):
-            pass
-        probe.unlink(missing_ok=True)
-    except OSError as error:
-        reason = "it is a file, not a folder" if out.is_file() else error.strerror or error
-        raise OSError(f"cannot write to {out}: {reason}. Choose another --out.") from error
-
-
-def make_restorer(args: argparse.Namespace) -> Restorer:
-    """Returns what restores as the arguments say."""
-    from PIL import Image
-
-    from ..restorer import Restorer
-    from ..restoring.options import Options
-
-    Image.MAX_IMAGE_PIXELS = None  # the user's own files: the memory is the limit
-    device = choose_device(args.device)
-    options = Options(
-        strength=args.strength,
-        exposure=args.exposure,
-        denoise=args.denoise,
-        precision=args.precision,
-        statistics="shared" if args.statistics == "shared" else "each image",
-        memory=memory_left(args.memory, device),
-        working_size=args.working_size,
-    )
-    restorer = Restorer(args.checkpoint, args.task, options, device=device)
-    if not restorer.auto or args.checkpoint:
-        restorer.weights(restorer.options.task)  # what is wrong with a file shows at once
-    return restorer
-
-
-def by_folder(jobs: Sequence[Job]) -> dict[Path, list[Path]]:
-    """The images of each folder."""
-    folders: dict[Path, list[Path]] = {}
-    for job in jobs:
-        folders.setdefault(job.source.parent, []).append(job.source)
-    return folders
-
-
-def memory_left(limit: int | None, device: torch.device) -> int | None:
-    """Returns the rest of a memory limit for the process: on a CPU the program takes some."""
-    from ..system.memory import PROGRAM_BYTES
-
-    return limit if limit is None or device.type != "cpu" else max(limit - PROGRAM_BYTES, 1)
-
-
-def choose_device(name: str | None) -> torch.device:
-    """The one named, or the fastest of this machine.
-
-    Raises:
-        ValueError: there is no such device.
-    """
-    import torch
-
-    from ..task_weights import fastest_device
-
-    if name is None:
-        return fastest_device()
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        # For an unknown name torch lists every backend that it could be built with.
-        unknown = "Expected one of" in str(error)
-        reason = "there is none of that name" if unknown else str(error).splitlines()[0]
-        raise ValueError(
-            f"no device {name!r}: {reason}. Leave --device out, or write --device cpu."
-        ) from error
-    return device
 
 
 def report_json(outcome: Outcome, results: dict[Path, Path]) -> None:
@@ -255,6 +161,7 @@ def report(outcome: Outcome, out: Path) -> None:
 
 
 def run_web(args: argparse.Namespace) -> int:
+    set_environment(args)
     from ..web.serve import serve
 
     return serve(args)

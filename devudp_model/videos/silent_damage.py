@@ -40,7 +40,7 @@ class SilentDamage:
         coding = stream.codec_context
         self.name = coding.name if coding is not None else ""
         self.has_sums: bool | None = None  # the first packet tells
-        if self.name == "mjpeg":
+        if coding is not None and self.name == "mjpeg":
             self.decoder = self.av.CodecContext.create("mjpeg", "r")
             self.decoder.options = {"err_detect": "explode"}
             self.decoder.thread_count = 1

@@ -42,6 +42,15 @@ CLICK = """() => setTimeout(() => {{
 """Presses a hidden button once its file is there."""
 
 
+EMPTY = '<p class="empty">The restored photo appears here, before | after.</p>'
+
+SHOW_RESULT = """(...given) => {
+  document.getElementById("result").scrollIntoView({block: "nearest", behavior: "smooth"});
+  return given;
+}"""
+"""On a phone the result is below the controls."""
+
+
 class Page:
     """The page and the sessions of those who have it open.
 
@@ -132,9 +141,9 @@ class Page:
         return self.shown(self.session(request).photos.get(Path(chosen or "")), size)
 
     def shown(self, photo: Photo | None, size: str) -> str:
-        """The view of a photo; empty without one."""
+        """The view of a photo; without one, a line that says so."""
         if photo is None or photo.before is None or photo.after is None:
-            return ""
+            return EMPTY
         return view(photo.source.name, photo.before, photo.after, size)
 
     def cancel(self, request: gr.Request) -> None:
@@ -222,7 +231,7 @@ def make_page(page: Page) -> gr.Blocks:
                 denoise = gr.Slider(0, MAX_DENOISE, 1, step=0.05, label="Denoise", info=DENOISE)
             with gr.Column(scale=3, min_width=320):
                 size = gr.Radio([FITTED, FULL], value=FITTED, label="Size", container=False)
-                compared = gr.HTML(label="Before and after")
+                compared = gr.HTML(EMPTY, label="Before and after", elem_id="result")
                 found = gr.Markdown(elem_classes="devudp-note")
                 thumbnails = gr.Gallery(
                     label="Restored photos",
@@ -244,6 +253,7 @@ def make_page(page: Page) -> gr.Blocks:
             [files, chosen, *controls],
             [compared, thumbnails, found, chosen],
             show_progress_on=[compared],
+            js=SHOW_RESULT,
             **hidden,
         )
         stop.click(page.cancel, queue=False, **hidden)

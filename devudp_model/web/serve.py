@@ -35,8 +35,11 @@ def serve(args: argparse.Namespace) -> int:
             f"The page needs gradio ({error}). Install it with pip install 'devudp[web]', in a "
             "clone pip install '.[web]'."
         ) from error
+    from PIL import Image
+
     from ..task_weights import weights_of
 
+    Image.MAX_IMAGE_PIXELS = None  # as in `devudp restore`: the memory is the limit
     auth = None if args.listen is None else (USER, read_password())
     args.out.mkdir(parents=True, exist_ok=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
@@ -46,7 +49,15 @@ def serve(args: argparse.Namespace) -> int:
         page = Page(weights, args.out.resolve(), Path(folder) / "previews", samples())
         blocks = make_page(page)
         where = {"server_name": args.listen or LOOPBACK, "server_port": args.port}
-        launch(blocks, page, auth=auth, inbrowser=not args.no_browser, **where)
+        try:
+            launch(blocks, page, auth=auth, inbrowser=not args.no_browser, **where)
+        except OSError as error:
+            if args.port is None or "empty port" not in str(error):
+                raise
+            raise OSError(
+                f"port {args.port} is taken, perhaps by a page that still runs. Choose another "
+                "with --port, or leave it out."
+            ) from error
         print(f"The page is at {blocks.local_url} (stop it with Ctrl-C).", flush=True)
         try:
             blocks.block_thread()

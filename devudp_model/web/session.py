@@ -155,7 +155,7 @@ class Session:
             photo.before = photo.before or self.preview(source, image, "before")
             photo.after = self.preview(source, result.restored, "after")
         except (ValueError, OSError, MemoryError, FloatingPointError) as error:
-            photo.error = printable(str(error)) or type(error).__name__
+            photo.error = printable(named(error, source)) or type(error).__name__
             return photo
         photo.result, photo.reason, photo.ran = job.target, restorer.reason, weights.ran
         return photo
@@ -210,6 +210,14 @@ class Session:
             for path in results:
                 archive.write(path, path.name)
         return target
+
+
+def named(error: Exception, source: Path) -> str:
+    """Returns an error's text with the photograph's name, not the place of the page's copy."""
+    text = str(error)
+    if text.startswith(f"{source} "):
+        return f"It {text.removeprefix(f'{source} ')}"
+    return text.replace(str(source), source.name)
 
 
 class CachedWeights:

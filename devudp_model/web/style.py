@@ -25,6 +25,8 @@ CSS = """
 .compare.full .line {display: none}
 .compare input[type=range] {width: 100%; margin: 0}
 .compare label span {font-size: .9rem}
+#result {min-height: 9rem; scroll-margin: 1rem}
+.empty {padding: 3rem 1rem; text-align: center; border: 1px dashed; border-radius: 8px}
 .devudp-note {font-size: .95rem}
 #photos [title="common.upload"] {display: none}  /* a button within a button, without a name */
 #photos a {color: inherit}

@@ -145,6 +145,8 @@ def test_for_everybody(width: int, scheme: str, page: Any, place: Path) -> None:
     page.get_by_text("joint:").click()
     press(page, "Restore")
     page.locator(".compare img.after").wait_for()
+    top = page.evaluate("document.getElementById('result').getBoundingClientRect().top")
+    assert top < 900, "the result is out of sight"
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     found = axe.Axe().run(page).response["violations"]
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
@@ -174,6 +176,13 @@ def test_a_closed_tab_ends_the_work(browser: Any, address: str, place: Path) -> 
         time.sleep(6)
     assert 1 <= count < 40
     assert not list(out.glob(".*")), "something half written"
+
+
+def test_a_port_that_is_taken_is_said(address: str, place: Path, capsys: Any) -> None:
+    port = address.rstrip("/").rsplit(":", 1)[1]
+    words = ["web", "--no-browser", "--out", str(place / "other"), "--port", port]
+    assert cli.main([*words, "--device", "cpu"]) == 1
+    assert f"port {port} is taken" in capsys.readouterr().err
 
 
 def test_others_need_a_password(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

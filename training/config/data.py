@@ -17,9 +17,9 @@ class DataConfig:
     """
 
     sharp: tuple[str, ...] = ()
-    """Folders of sharp normal-light photographs."""
+    """Folders of sharp normal-light photographs, or WebDataset shards of them (.tar)."""
     blurry: tuple[str, ...] = ()
-    """Folders of photographs with real blur. May be empty if blur is synthesised."""
+    """Folders or shards of photographs with real blur. May be empty if blur is synthesised."""
     layout: Literal["folders", "gopro", "realblur-j", "lol", "lol-blur"] = "folders"
     """Order of the files: "folders" (the two above), or the official tree of a data set."""
     root: str = ""

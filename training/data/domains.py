@@ -15,6 +15,7 @@ from ..config import Config, ConfigError
 from ..config.stages import stage_configs
 from .layouts import LayoutName, list_clips, list_images, official_pairs
 from .manifest import read_table
+from .shards import size_in_bytes
 
 LISTS = Path(__file__).parents[1] / "recipes"
 """Where the shipped tables lie."""
@@ -59,7 +60,7 @@ class Domains:
             "held out": self.held_out,
         }
         return [
-            f"{role}\t{path.stat().st_size}\t{path.as_posix()}"
+            f"{role}\t{size_in_bytes(path)}\t{path.as_posix()}"
             for role, paths in roles.items()
             for path in paths
         ]

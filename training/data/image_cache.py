@@ -18,6 +18,8 @@ from devudp_model.images.reading import read_stored
 from devudp_model.ops.dtypes import from_unit, to_unit
 from devudp_model.system.untrusted import check_regular
 
+from .shards import as_file, opened, split
+
 logger = logging.getLogger("devudp")
 
 
@@ -33,10 +35,12 @@ def decode(path: Path) -> np.ndarray:
     Raises:
         UnreadableImage: the file is not an image, damaged, truncated or missing.
     """
+    file = path
     try:
-        pixels = read_stored(path, warn=False).pixels
-    except ImageError as error:
-        text = str(error)
+        with as_file(path) as file:
+            pixels = read_stored(file, warn=False).pixels
+    except (ImageError, OSError) as error:
+        text = str(error).replace(str(file), str(path))
         raise UnreadableImage(text if str(path) in text else f"{path}: {text}") from error
     if pixels.dtype != torch.uint8:
         pixels = from_unit(to_unit(pixels), torch.uint8)
@@ -46,8 +50,9 @@ def decode(path: Path) -> np.ndarray:
 def size_of(path: Path) -> tuple[int, int]:
     """Width and height in pixels, upright, from the file's header; (0, 0) if it cannot be read."""
     try:
-        check_regular(path)
-        with Image.open(path) as image:
+        if split(path) is None:
+            check_regular(path)
+        with opened(path) as file, Image.open(file) as image:
             # Pillow turns TIFF by itself, the size included.
             turned = image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
             width, height = image.size

@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from .shards import SUFFIX as SHARD
+from .shards import expand, files_in
+
 logger = logging.getLogger("devudp")
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -28,18 +31,28 @@ def is_image(path: Path) -> bool:
 
 
 def list_images(folders: Sequence[str | Path]) -> list[Path]:
-    """All images below the folders, sorted within each folder.
+    """All images below the folders and in the shards, sorted within each.
+
+    Args:
+        folders: folders of images; folders of shards and nothing else; shards such as
+            `shards/000000.tar`, or many of them: `shards/{000000..000009}.tar`.
 
     Raises:
-        FileNotFoundError: a folder that does not exist or holds no image.
+        FileNotFoundError: a folder or shard that does not exist or holds no image.
+        ShardError: a shard that cannot be read.
     """
     found: list[Path] = []
-    for folder in map(Path, folders):
+    for folder in (Path(name) for each in folders for name in expand(str(each))):
+        shards = [folder] if folder.suffix == SHARD and folder.is_file() else []
         here = sorted(p for p in folder.rglob("*") if is_image(p))
         if not here:
-            state = "holds no images" if folder.is_dir() else "does not exist"
+            shards = shards or sorted(p for p in folder.rglob(f"*{SHARD}") if p.is_file())
+            here = [path for shard in shards for path in files_in(shard) if is_image(path)]
+        if not here:
+            state = "holds no images" if folder.exists() else "does not exist"
             raise FileNotFoundError(
-                f"{folder} {state}: give a folder with {', '.join(sorted(SUFFIXES))} files"
+                f"{folder} {state}: give a folder with {', '.join(sorted(SUFFIXES))} files, or "
+                "shards (.tar) of them"
             )
         found += here
     return found

@@ -24,6 +24,7 @@ from devudp_model.system.untrusted import check_regular
 
 from ..config import ConfigError, DataConfig
 from .image_cache import size_of
+from .shards import expand, read, split
 
 
 class Entry(NamedTuple):
@@ -72,9 +73,10 @@ def name_files(data: DataConfig, files: Iterable[Path]) -> dict[str, Path]:
     uses = {"frames": data.frames}
     if data.layout == "folders":
         uses |= {"sharp": data.sharp, "blurry": data.blurry}
+    given = {use: [Path(n) for name in names for n in expand(name)] for use, names in uses.items()}
     roots = [
-        (f"{use}/{Path(folder).resolve().name}/" if len(folders) > 1 else f"{use}/", Path(folder))
-        for use, folders in uses.items()
+        (f"{use}/{folder.resolve().name}/" if len(folders) > 1 else f"{use}/", folder)
+        for use, folders in given.items()
         for folder in folders
     ]
     if data.layout != "folders":
@@ -136,8 +138,10 @@ def sha256_of(path: Path) -> str:
         UntrustedFileError: it is not a regular file.
         OSError: it cannot be read.
     """
-    check_regular(path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    inside = split(path)
+    if inside is None:
+        check_regular(path)
+    return hashlib.sha256(read(*inside) if inside else path.read_bytes()).hexdigest()
 
 
 def write_manifest(entries: Sequence[Entry], path: Path) -> None:

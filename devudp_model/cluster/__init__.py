@@ -1,0 +1,1 @@
+"""Images restored by many workers on many machines, with Ray Data: `devudp restore --cluster`."""
