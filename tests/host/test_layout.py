@@ -92,6 +92,12 @@ def test_the_photo_goes_straight_into_restore(path: Path) -> None:
     assert loaded and loaded[0] == make_workflows.PHOTOS.get(path.stem, make_workflows.BAD)
 
 
+@pytest.mark.parametrize("path", workflow_files(), ids=lambda path: path.stem)
+def test_each_workflow_says_whether_it_opens_as_an_app(path: Path) -> None:
+    """Without that, pages of early 2026 open it as they opened the one before."""
+    assert load(path)["extra"]["linearMode"] is path.stem.endswith(".app")
+
+
 def test_files_are_as_written_by_the_script() -> None:
     """So they have this version's number: python -m tools.make_workflows."""
     for path, text in make_workflows.files().items():
