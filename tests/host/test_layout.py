@@ -89,8 +89,7 @@ def test_the_photo_goes_straight_into_restore(path: Path) -> None:
     assert all(n["mode"] == BYPASSED and "Demo" in n["title"] for n in degraders.values())
     assert not [link for link in workflow["links"] if link[1] in degraders]
     loaded = [n["widgets_values"][0] for n in workflow["nodes"] if n["type"] == "LoadImage"]
-    expected = make_workflows.DARK if path.stem.endswith(".app") else make_workflows.BAD
-    assert loaded and loaded[0] == expected
+    assert loaded and loaded[0] == make_workflows.PHOTOS.get(path.stem, make_workflows.BAD)
 
 
 @pytest.mark.parametrize("path", workflow_files(), ids=lambda path: path.stem)
