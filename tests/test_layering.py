@@ -133,6 +133,7 @@ ROOMS = (
         "videos",
         "images",
         "restorer",
+        "steps",
         "task_weights",
     ),
     *("checkpoint", "restoring", "engine", "network", "bands", "ops", "system"),

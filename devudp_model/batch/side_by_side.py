@@ -72,7 +72,7 @@ class SideBySide:
         return self.done(AHEAD * self.count)
 
     def work(self, item: InFlight, work: Work) -> None:
-        """Does the work; what it says is told in the item's turn."""
+        """Does the work; what it logs is emitted in the item's turn."""
         with self.line.held.going_to(item.records.append):
             work(item)
 
@@ -101,7 +101,7 @@ class SideBySide:
 
 
 def threads_for(restorer: Restorer, threads: int) -> int:
-    """How many images may be worked on at once, by so many threads; 1 for one after the other.
+    """Counts the images that may be worked on at once by so many threads; 1: one by one.
 
     Where images share something (statistics, a memory limit, a GPU), they come one by one.
     """

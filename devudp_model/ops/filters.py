@@ -40,24 +40,28 @@ DOT_WHITE = 0.8
 DOT_CONTRAST = 2.0
 """A dark spot of the input may have this many times its contrast in the model's image."""
 
-LAMP = (0.5, 0.8)
+LAMP = (0.35, 0.55)
 """`fill_rims` starts near places of the input of the first brightness and has its full effect from
-the second on, ..."""
+the second on (means of 3x3 pixels: a hot pixel alone is not that bright), ..."""
 
 RIM, RIM_REACH = 13, 12
-"""... on dark structures of the model's image that are narrower than the first, at most the second
-number of pixels away from the lamp, ..."""
+"""... on dark structures of the result that are narrower than the first, or darker than what is
+farther away, at most the second number of pixels away from the lamp, ..."""
 
-RIM_DARK = (0.1, 0.3)
-"""... where the input is dark: it has its full effect below the first brightness, none above the
-second. Else it would fill what blur has taken from dark letters on a white page."""
+RIM_DARK = (0.25, 0.45)
+"""... in dark surroundings: it has its full effect below the first brightness of the input, none
+above the second. Else it would fill what blur has taken from dark letters on a white page."""
 
-RIM_FILLED = 0.9
-"""They get this share of the brightness around them: what is noise hardly changes."""
+DIP_FLOOR = 0.04
+"""A dark structure of the input may have its contrast in the result; what is darker than this has
+the contrast that it would have here."""
 
-DIP_CONTRAST, DIP_FLOOR = 1.5, 0.04
-"""A dark structure of the input may have that many times its contrast in the model's image; what is
-darker than the second has the contrast that it would have there."""
+AWAY, AWAY_STEP = 4, 8
+"""Surroundings are the mean of 2 n + 1 windows of 2 n + 1 pixels that many pixels apart, in both
+directions: 36 pixels away and less, ..."""
+
+MIN_WEIGHT = 1e-6
+"""... where what is near lamps hardly counts."""
 
 WHITE = (0.8, 0.98)
 """`keep_white` starts at the first value of the input and has its full effect at the second."""
@@ -92,18 +96,25 @@ def window_means(
     return window_mean(joined, radius).chunk(len(images), 1)
 
 
-def mean_along(x: Tensor, radius: int, dim: int) -> Tensor:
+def wide_mean(x: Tensor) -> Tensor:
+    """Mean over the surroundings, see `AWAY`, at the borders over what there is of them."""
+    near = window_mean(x, AWAY)
+    return mean_along(mean_along(near, AWAY, 2, AWAY_STEP), AWAY, 3, AWAY_STEP)
+
+
+def mean_along(x: Tensor, radius: int, dim: int, step: int = 1) -> Tensor:
     """`window_mean` in one direction, to the last bit what avg_pool2d gives and five times as fast:
-    the same sums in the same order, of whole rows at a time."""
+    the same sums in the same order, of whole rows at a time. Of every `step`-th pixel."""
     size = x.shape[dim]
     total = torch.zeros_like(x)
-    for shift in range(-radius, radius + 1):
+    for shift in range(-radius * step, radius * step + 1, step):
         length = size - abs(shift)
         if length > 0:
             part = x.narrow(dim, max(shift, 0), length)
             total.narrow(dim, max(-shift, 0), length).add_(part)
-    position = torch.arange(size)
-    count = (position + radius + 1).clamp(max=size) - (position - radius).clamp(min=0)
+    position = torch.arange(size, device=x.device)
+    before, after = (p.div(step, rounding_mode="floor") for p in (position, size - 1 - position))
+    count = before.clamp(max=radius) + after.clamp(max=radius) + 1
     shape = [1] * x.ndim
     shape[dim] = size
     return total.div_(count.to(x.dtype).view(shape))
@@ -230,23 +241,29 @@ def calm_colours(image: Tensor, output: Tensor) -> Tensor:
 
 
 def fill_rims(image: Tensor, output: Tensor) -> Tensor:
-    """The model's image without the dark rims that it makes round lamps.
+    """The result without the dark rims that networks and exposure make round lamps.
 
-    A dark structure near a lamp, narrower than `RIM`, stays as far as the input has it too.
+    Near a lamp no channel is darker, beside what is close to it and beside what is farther away,
+    than it is in the input.
 
     Args:
         image, output: B,C,H,W in [0, 1].
     """
-    grey = image.mean(1, keepdim=True)
-    lamps = window_mean(grey, 1)  # a hot pixel is none
-    if output.is_cpu and lamps.max() <= LAMP[0]:
+    smooth = window_mean(image, 1)
+    lamps = ((smooth.mean(1, keepdim=True) - LAMP[0]) / (LAMP[1] - LAMP[0])).clamp(0, 1)
+    if output.is_cpu and lamps.max() <= 0:
         return output  # on a GPU this would be waited for
-    near = ((window_max(lamps, RIM_REACH) - LAMP[0]) / (LAMP[1] - LAMP[0])).clamp(0, 1)
+    weight = (1 - window_max(lamps, RIM_REACH // 2)).clamp(min=MIN_WEIGHT)
+    total = wide_mean(weight)
+    surroundings = wide_mean(weight * image) / total
+    share = (smooth / surroundings.clamp(min=GREY_LEVEL)).clamp(max=1)
+    filled = wide_mean(weight * output).div_(total).mul_(share)
+    around, whole = closings((image, output), RIM // 2)
+    dip = ((around - image) / around.clamp(min=DIP_FLOOR)).clamp(0, 1)
+    filled = torch.maximum(filled, whole * (1 - dip))
+    grey = surroundings.mean(1, keepdim=True)
     dark = ((RIM_DARK[1] - grey) / (RIM_DARK[1] - RIM_DARK[0])).clamp(0, 1)
-    around, whole = closings((grey, output), RIM // 2)
-    dip = (DIP_CONTRAST * (around - grey) / around.clamp(min=DIP_FLOOR)).clamp(0, 1)
-    filled = RIM_FILLED * whole * (1 - dip)
-    return output + near * dark * (filled - output).clamp(min=0)
+    return output + window_max(lamps, RIM_REACH) * dark * (filled - output).clamp(min=0)
 
 
 FilterName = Literal["fill_dots", "fill_rims", "keep_white", "calm_colours"]
@@ -261,7 +278,7 @@ class Filter(NamedTuple):
 
 FILTERS: dict[FilterName, Filter] = {
     "fill_dots": Filter(fill_dots, 2 * DOT_RADIUS),
-    "fill_rims": Filter(fill_rims, max(RIM_REACH, 2 * (RIM // 2)) + 1),
+    "fill_rims": Filter(fill_rims, AWAY + AWAY * AWAY_STEP + RIM_REACH // 2 + 1),
     "keep_white": Filter(keep_white, 0),
     "calm_colours": Filter(calm_colours, 0),
 }

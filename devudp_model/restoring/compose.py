@@ -27,10 +27,10 @@ from ..engine.hooks import Finished
 from ..engine.statistics import Moments, moments_of
 from ..ops.dtypes import from_colour, from_unit, to_colour, to_unit
 from ..ops.filters import DETAIL_REACH, FILTERS, GREY_LEVEL, FilterName, detail_transfer
-from .exposure import Curve
+from .curve import Curve
 from .tasks import TASK_SPECS, Task
 
-MIN_ROWS = 32
+MIN_ROWS = 64
 """Of a band where there are several workers: some rows around it have to be worked on, too."""
 
 MAX_GAIN = 8.0
@@ -39,7 +39,7 @@ MAX_GAIN = 8.0
 DETAIL_FLOOR = 0.05
 """Own detail: a window's variance counts as detail above this share of the image's variance, ..."""
 
-NOISE_FLOOR = 8.0
+NOISE_FLOOR = 4.0
 """... and this many times the variance of its noise: what is noise is amplified least."""
 
 

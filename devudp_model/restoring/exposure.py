@@ -8,10 +8,11 @@ and frames. It does three things:
 - It gives the result the scene's mean. What a dark image still has of its scene is the shape of its
   brightness: how bright its lights are beside the rest, where it is bright, its colours. A ridge
   regression on such numbers, none of which depends on the exposure, predicts the mean of a good
-  photograph of the scene (see scene.py).
+  photograph of the scene (see scene.py). It is not believed where most of what seems black is an
+  underexposed room: see `Shadows`.
 - It holds black places down, and their noise with them. In a scene that is predicted to be dark,
-  these are all that hold no information (`NO_INFORMATION`); else the darkest hundredth. Lamps stay,
-  as the upper part of the curve is straight.
+  and where they do not stand out of the noise, these are all that are as dark as `SEEMS_BLACK`;
+  else the darkest hundredth. Lamps stay, as the upper part of the curve is straight.
 - It leaves a channel that is hardly there without full contrast: light of one colour keeps it.
 """
 
@@ -29,6 +30,7 @@ from ..bands.rows import AnyImage, bands_of, read_rows
 from ..ops.degrade import to_linear
 from ..ops.dtypes import to_unit
 from .blocks import Blocks, blocks_of
+from .curve import Curve
 from .scene import SceneModel
 
 USUAL_MEAN = 0.45
@@ -62,8 +64,22 @@ what they are in the model's image."""
 MIN_BLACK, MAX_BLACK = 0.004, 0.8
 """Limits of that level in the model's image."""
 
-NO_INFORMATION = 4 / 255
-"""In a dark scene, places that are not brighter are black."""
+SEEMS_BLACK = 4 / 255
+"""Places that are not brighter seem black; in a dark scene they are."""
+
+SIGNAL = (0.65, 0.9)
+"""How far the typical one of them stands out of the noise (see `Shadows`): below the first all of
+them are black, above the second they are dim and show something."""
+
+RECORDED = (0.3 / 255, 0.45 / 255)
+"""Noise in the quietest of them: above the second it is the sensor's; below the first the image has
+been finished by a camera or by somebody, and what seems black there is meant to be."""
+
+MUCH = 0.25
+"""From this share of the image on they decide whether it is a night."""
+
+ROUNDING = 0.3 / 255
+"""Standard deviation of rounding to 8 bits, which is noise, too."""
 
 NIGHT, MEDIAN_SHARE = (0.35, 0.39), 0.5
 """Predicted means: up to the first a scene is dark. From the second on, black is at most this share
@@ -76,15 +92,9 @@ NOISE_HELD = 1.0
 """In dark scenes so many standard deviations of the noise in black places are held down with them:
 above the black places, the curve is steep."""
 
-KEPT = 0.4
-"""This share of the levels above black, the brightest, is left as it is."""
-
 MAX_COLOUR_GAIN, COLOUR_QUANTILES = 6.0, (0.02, 0.995)
 """A channel gets at most so many times the contrast, beside the strongest, that it has in the
 input's linear light between these quantiles."""
-
-VECTORS = 64
-"""Numbers that a processor's vectors hold, as many at a time as PyTorch takes."""
 
 HALF_LEVEL = 0.5 / 255 / 12.92
 """In linear light; less contrast is rounding."""
@@ -118,48 +128,6 @@ def lamp_level(image: Tensor) -> float:
     return found[-1].item()
 
 
-class Curve(NamedTuple):
-    """The exposure of a result: a monotone curve of each channel, the same for all its pixels.
-
-    Attributes:
-        gain: of each channel, 1,3,1,1; 1 but where the input has hardly any of it.
-        black: the level of black places in the model's image, after the gain, 1,3,1,1.
-        held: what that level becomes, before the exponent, 1,3,1,1.
-        exponent: gives the result its mean.
-    """
-
-    gain: Tensor
-    black: Tensor
-    held: Tensor
-    exponent: float
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """B,3,H,W in [0, 1] (what is beyond is clipped) to the same."""
-        x = x.clamp(0, 1) * self.gain
-        kept = 1 - KEPT * (1 - self.black)  # from here on, all stays as it is
-        toe = x * (self.held / self.black)
-        slope = self.held + (x - self.black) * ((kept - self.held) / (kept - self.black))
-        x = torch.where(x < self.black, toe, torch.where(x < kept, slope, x))
-        return power(x, self.exponent)
-
-    def to(self, fn: Callable[[Tensor], Tensor]) -> Curve:
-        """The curve with its tensors moved."""
-        return Curve(fn(self.gain), fn(self.black), fn(self.held), self.exponent)
-
-
-def power(x: Tensor, exponent: float) -> Tensor:
-    """`x ** exponent`, the same for a value wherever it lies.
-
-    On a CPU, PyTorch takes another power for the last values of a tensor, those that fill no
-    vector: so results would depend on how an image is cut into bands.
-    """
-    rest = -x.numel() % VECTORS
-    if x.device.type != "cpu" or not rest:
-        return x**exponent
-    flat = F.pad(x.reshape(-1), (0, rest), value=1.0) ** exponent
-    return flat[: x.numel()].view(x.shape)
-
-
 def scene_curve(
     scene: SceneModel,
     image: Tensor,
@@ -189,11 +157,13 @@ def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -
         predicted: mean of a good photograph of the scene (see scene.py).
         lights: see `has_lights`.
     """
-    grey = source.means.mean(1)
-    places = grey <= black_limit(grey, predicted)
+    grey, shadows = source.means.mean(1), shadows_of(source)
+    predicted = shadows.correct(predicted, lights)
+    dark = shadows.darken(predicted)
+    places = grey <= black_limit(grey, dark)
     gain = channel_gain(source.means)
     black, noise = (x[places].median(0).values for x in output)
-    black = black + between(predicted, NIGHT[0], DARK_SCENE[1], NOISE_HELD, 0.0) * noise
+    black = black + between(dark, NIGHT[0], DARK_SCENE[1], NOISE_HELD, 0.0) * noise
     black = (gain * black).clamp(MIN_BLACK, MAX_BLACK)
     mean = target_mean(predicted, lights, float(grey.mean()))
     low, high = MIN_TONE if mean >= USUAL_MEAN else 1.0, MAX_TONE
@@ -201,7 +171,7 @@ def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -
 
     def curve(exponent: float) -> Curve:
         held = torch.full_like(black, BLACK) ** (1 / exponent)
-        return Curve(gain, black, hold(black, held, predicted), exponent)
+        return Curve(gain, black, hold(black, held, dark), exponent)
 
     pixels = output.means.T[None, :, :, None]
     for _ in range(20):
@@ -211,6 +181,60 @@ def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -
         else:
             high = middle
     return curve(low)
+
+
+class Shadows(NamedTuple):
+    """Holds what an image shows where it seems black.
+
+    A lamp's surroundings at night and a room in too little light are equally dark. But the sensor
+    has seen the room: its walls and furniture stand out of the noise.
+
+    Attributes:
+        share: of the places (see blocks.py) that seem black, 0 to 1.
+        signal: how far the typical one stands out of the noise: its level over its noise, times
+            its distance from the blackest over the noise of those.
+        quiet: the noise of the quietest, in [0, 1].
+    """
+
+    share: float
+    signal: float
+    quiet: float
+
+    @property
+    def telling(self) -> float:
+        """0 if there is nothing in them, 1 if there is."""
+        return between(self.signal, *SIGNAL, 0.0, 1.0)
+
+    def correct(self, predicted: float, lights: float) -> float:
+        """The predicted mean, brighter where the image is an underexposed one and no night.
+
+        That is one without lights (see `has_lights`) and with much that seems black and is not.
+        """
+        doubt = self.telling * (1 - lights) * between(self.quiet, *RECORDED, 0.0, 1.0)
+        doubt *= min(self.share / MUCH, 1.0)
+        return predicted + doubt * max(USUAL_MEAN - predicted, 0.0)
+
+    def darken(self, predicted: float) -> float:
+        """The predicted mean to hold black places by: that of a dark scene if there is nothing in
+        them."""
+        empty = (1 - self.telling) * min(self.share / DARKEST_SHARE, 1.0)
+        return min(predicted, DARK_SCENE[1] - empty * (DARK_SCENE[1] - NIGHT[0]))
+
+
+def shadows_of(source: Blocks) -> Shadows:
+    """Looks at the places of the input that seem black."""
+    grey, noise = source.means.mean(1), source.deviations.mean(1)
+    dark = (grey < SEEMS_BLACK) & (source.means.amax(1) < 2 * SEEMS_BLACK)  # red light is light
+    if not dark.any():
+        return Shadows(0.0, 0.0, 0.0)
+    share = dark.float().mean().item()
+    grey, noise = grey[dark], noise[dark]
+    some = grey[: 2**24]
+    level, blackest = grey.median(), torch.quantile(some, 0.05)
+    typical = noise.median() + ROUNDING
+    floor = noise[grey <= torch.quantile(some, 0.1)].median() + ROUNDING
+    signal = (level / typical * (level - blackest) / floor).item()
+    return Shadows(share, signal, torch.quantile(noise[: 2**24], 0.1).item())
 
 
 def hold(black: Tensor, held: Tensor, predicted: float) -> Tensor:
@@ -237,8 +261,8 @@ def black_limit(grey: Tensor, predicted: float) -> float:
     In dark scenes all that is so dark that it holds no information; in others the darkest places.
     """
     darkest = torch.quantile(grey[: 2**24], DARKEST_SHARE).item()
-    relative = min(NO_INFORMATION, MEDIAN_SHARE * grey.median().item())
-    limit = between(predicted, *NIGHT, NO_INFORMATION, relative)
+    relative = min(SEEMS_BLACK, MEDIAN_SHARE * grey.median().item())
+    limit = between(predicted, *NIGHT, SEEMS_BLACK, relative)
     return max(between(predicted, *DARK_SCENE, limit, darkest), darkest)
 
 

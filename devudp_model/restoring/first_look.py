@@ -5,6 +5,7 @@ Pure functions of tensors, for `auto`, which decides what to do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -80,6 +81,14 @@ class Look(NamedTuple):
     drawn: bool
 
 
+class Glance(NamedTuple):
+    """Part of a `Look`: whether there is something in an image, in how much light."""
+
+    light: float
+    spread: float
+    telling: bool
+
+
 def look_at(image: Tensor, weights: Tensor | None = None) -> Look:
     """Looks at 1,C,H,W, any type of image (see dtypes.py), C = 1 or 3.
 
@@ -90,22 +99,37 @@ def look_at(image: Tensor, weights: Tensor | None = None) -> Look:
     seen = None if weights is None else made_small(weights)
     grey = colour.mean(1, keepdim=True)
     linear = to_linear(colour)
-    if seen is None:
-        light = float(linear.mean())
-    else:
-        light = float((linear * seen).sum() / seen.sum().clamp(min=1e-9)) / linear.shape[1]
     lights = lights_of(linear if seen is None else linear * seen)
     noise = noise_variance(grey).sqrt().item()
+    light, spread, telling = glance_of(grey, linear, seen, noise)
     if min(grey.shape[-2:]) <= FAR:
         return Look(light, lights, noise, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, True, False)
     hidden = None if seen is None else (seen < 1).float()
     blur = measure_blur(grey, hidden)
+    drawn = blur.steepness >= DRAWN_STEEPNESS and same_share(image) >= DRAWN_SHARE
+    return Look(light, lights, noise, *blur, spread, telling, drawn)
+
+
+def glance_at(image: Tensor, weights: Tensor | None = None) -> Glance:
+    """Looks shortly; arguments as of `look_at`."""
+    colour = made_small(image)
+    seen = None if weights is None else made_small(weights)
+    grey = colour.mean(1, keepdim=True)
+    return glance_of(grey, to_linear(colour), seen, noise_variance(grey).sqrt().item())
+
+
+def glance_of(grey: Tensor, linear: Tensor, seen: Tensor | None, noise: float) -> Glance:
+    """Looks at 1,1,H,W and its light, 1,C,H,W; `seen`: how far it is to be seen, 1,1,H,W."""
+    if seen is None:
+        light = float(linear.mean())
+    else:
+        light = float((linear * seen).sum() / seen.sum().clamp(min=1e-9)) / linear.shape[1]
+    if min(grey.shape[-2:]) <= FAR:
+        return Glance(light, 1.0, True)
     spread, alike = blocks_of(grey)
     telling = spread >= NOISE_RANGE or (spread >= MIN_RANGE and alike >= ALIKE)
     telling = telling or strokes_of(grey, noise) >= STROKES
-    drawn = blur.steepness >= DRAWN_STEEPNESS and same_share(image) >= DRAWN_SHARE
-    small = min(grey.shape[-2:]) < MIN_PIXELS
-    return Look(light, lights, noise, *blur, spread, telling or small, drawn)
+    return Glance(light, spread, telling or min(grey.shape[-2:]) < MIN_PIXELS)
 
 
 def lights_of(linear: Tensor) -> float:
@@ -163,7 +187,7 @@ def same_share(image: Tensor) -> float:
     return float((same[..., 1:] & same[..., :-1]).float().mean())
 
 
-def telling_frames(looks: list[Look]) -> list[int]:
+def telling_frames(looks: Sequence[Look | Glance]) -> list[int]:
     """Picks the frames that tell what a scene needs.
 
     Frames without information do not, nor do those that are faded out to black or white: they have

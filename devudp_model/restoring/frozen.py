@@ -12,17 +12,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..bands.rows import bands_of, less_bytes, new_image, read_rows
+from ..bands.rows import less_bytes, new_image
 from ..bands.workers import working
 from ..engine.network import Network
 from ..network.generator import STRIDE, Generator
-from ..ops.dtypes import from_unit, to_unit
 from .compose import Affine, ImageStats, compose_in_bands, reach
 from .content import Region, content_of, fill_in_place, is_opaque, whole
+from .first_look import MIN_PIXELS, glance_at, telling_frames
+from .mix import mix_in_place
 from .options import Options
 from .restoration import make_network, match_images, output_room, restore
 from .run_network import network_input, run_network
-from .validate import check_image, fit_mask, is_flat
+from .validate import check_image, is_flat
 
 SAMPLED_FRAMES, SAMPLED_PIXELS = 8, 4_000_000
 """Upper limits of the frames and pixels that a video's statistics are taken from (at least one
@@ -181,6 +182,26 @@ def sampled(frames: int, pixels: int) -> list[int]:
     return [(2 * i + 1) * frames // (2 * count) for i in range(count)]
 
 
+@torch.inference_mode()
+def frames_to_measure(sample: Tensor) -> list[Tensor]:
+    """The frames of B,C,H,W, 1,C,H,W each, that tell how bright their scene is.
+
+    Frames without any contrast do not, nor faded ones (see `telling_frames`): with their
+    statistics, a scene that fades to black would come out too bright. Of small frames, that cannot
+    be told.
+    """
+    frames = [frame for frame in sample.split(1) if not is_flat(frame)]
+    if len(frames) < 2 or min(sample.shape[2:]) < MIN_PIXELS:
+        return frames
+    content = content_of(torch.cat(frames))
+    if content is None:
+        return frames
+    count = len(frames)
+    weights = [None] * count if content.weights is None else content.weights.split(1)
+    looks = [glance_at(*each) for each in zip(content.image.split(1), weights, strict=True)]
+    return [frames[i] for i in telling_frames(looks)] or frames
+
+
 class VideoRestorer:
     """Restores a video frame by frame with the statistics of a sample of its frames.
 
@@ -189,13 +210,13 @@ class VideoRestorer:
 
     Args:
         generator: runs on the device it is on.
-        sample: B,C,H,W, as for `restore`. Frames without any contrast do not count.
+        sample: B,C,H,W, as for `restore`; see `frames_to_measure`.
         options: as for `restore`; `statistics` is ignored, they are shared.
     """
 
     def __init__(self, generator: Generator, sample: Tensor, options: Options):
         self.generator, self.options = generator, options
-        frames = [frame for frame in sample.split(1) if not is_flat(frame)]
+        frames = frames_to_measure(sample)
         self.frozen = None
         if frames:
             sample = frames[0] if len(frames) == 1 else torch.cat(frames)
@@ -218,12 +239,5 @@ class VideoRestorer:
             alone = replace(self.options, statistics="each image")
             return restore(frame, self.generator, alone, mask=mask)
         restored = self.frozen(frame)
-        if mask is None:
-            return restored
-        mask = fit_mask(mask, frame)
-        for band in bands_of(frame):
-            before, after = (to_unit(read_rows(each, *band)) for each in (frame, restored))
-            share = to_unit(read_rows(mask, *band)).to(frame.device)
-            mixed = from_unit(torch.lerp(before, after, share), frame.dtype)
-            read_rows(restored, *band).copy_(mixed)
+        mix_in_place(frame, restored, mask=mask)
         return restored

@@ -42,6 +42,8 @@ class TaskSpec:
             the generator allows it.
         help: what it does, a few words for the command line's help and the nodes' tooltips.
         removes: what it takes away besides noise: validation degrades images by it.
+        steps: tasks that do its work one after the other, and with which strength, where each has
+            weights of its own (see steps.py).
     """
 
     name: Task
@@ -56,6 +58,7 @@ class TaskSpec:
     after: tuple[FilterName, ...] = ()
     coarse_to_fine: bool = False
     removes: tuple[Degradation, ...] = ()
+    steps: tuple[tuple[Task, float], ...] = ()
 
     @property
     def word(self) -> str:
@@ -91,10 +94,11 @@ ROWS = (
         variant="devudp",
         exposure=1.0,
         detail=0.55,
-        before=("fill_dots", "fill_rims"),
-        after=("keep_white",),
+        before=("fill_dots",),
+        after=("fill_rims", "keep_white"),
         help="remove blur and correct the exposure",
         removes=("blur", "darkness"),
+        steps=(("low light", 1.0), ("deblur", 0.6)),
     ),
     TaskSpec(
         name="deblur",
@@ -113,8 +117,8 @@ ROWS = (
         exposure=1.0,
         detail=0.7,
         detail_with_shortcut=1.0,
-        before=("fill_dots", "fill_rims"),
-        after=("keep_white",),
+        before=("fill_dots",),
+        after=("fill_rims", "keep_white"),
         help="correct the exposure, keep most of the image's own detail",
         removes=("darkness",),
     ),

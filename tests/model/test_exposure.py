@@ -10,7 +10,18 @@ from torch import Tensor
 
 from devudp_model.ops.degrade import to_linear, to_srgb
 from devudp_model.restoring.blocks import BLOCK, Blocks, blocks_of
-from devudp_model.restoring.exposure import BLACK, Curve, between, black_limit, curve_for, power
+from devudp_model.restoring.curve import Curve, power
+from devudp_model.restoring.exposure import (
+    BLACK,
+    DARK_SCENE,
+    NIGHT,
+    USUAL_MEAN,
+    Shadows,
+    between,
+    black_limit,
+    curve_for,
+    shadows_of,
+)
 
 from .engine_network import random_image
 
@@ -87,6 +98,61 @@ def test_the_result_has_the_mean_that_was_predicted(predicted: float) -> None:
     expected = {0.2: 0.252, 0.45: 0.45, 0.5: 0.47}[predicted]
     result = curve_of(image, output, predicted)(output)
     assert result.mean().item() == pytest.approx(expected, abs=0.02)
+
+
+def room(noise: float = 0.01, light: float = 1.0) -> Tensor:
+    """Walls and furniture in far too little light, in 8 bits, with the sensor's noise."""
+    rng = torch.Generator().manual_seed(4)
+    squares = torch.rand(1, 1, 12, 12, generator=rng) * 3 / 255 * light
+    image = squares.repeat_interleave(16, 2).repeat_interleave(16, 3).expand(1, 3, -1, -1)
+    image = image + noise * torch.randn(1, 3, 192, 192, generator=rng)
+    image[..., 96:144, 176:] = 0.4  # a bright window, which is not white
+    return (image.clamp(0, 1) * 255).round() / 255
+
+
+def test_a_room_in_too_little_light_is_no_night() -> None:
+    """What seems black stands out of the noise; nothing is as bright as a lamp."""
+    found = shadows_of(blocks_of(room(0.004)))
+    assert found.share > 0.9 and found.signal > 0.9 and found.quiet > 0.5 / 255
+    assert found.correct(0.1, lights=0.0) == pytest.approx(USUAL_MEAN)
+    assert found.correct(0.1, lights=1.0) == 0.1, "a lamp: a night"
+    assert 0.2 < found.correct(0.1, lights=0.5) < 0.35, "no switch"
+    assert found.correct(0.6, lights=0.0) == 0.6, "never darker"
+    assert found.darken(0.5) == pytest.approx(DARK_SCENE[1]) or found.darken(0.5) > 0.4
+    output = as_the_network_does(8 * room(0.004))
+    blocks = blocks_of(room(0.004)), blocks_of(output)
+    assert curve_for(*blocks, 0.1, 0.0)(output).mean() > 0.35
+    assert curve_for(*blocks, 0.1, 1.0)(output).mean() < 0.2
+
+
+def test_noise_a_finished_photograph_and_few_dark_places_are_no_such_room() -> None:
+    noise = shadows_of(blocks_of(room(0.01, light=0.0)))
+    assert noise.signal < 0.5 and noise.correct(0.1, 0.0) == 0.1
+    finished = shadows_of(blocks_of(room(0.0)))
+    assert finished.quiet == 0 and finished.correct(0.1, 0.0) == 0.1
+    image = 0.3 + 0 * room(0.004)
+    image[..., :16, :] = room(0.004)[..., :16, :]
+    few = shadows_of(blocks_of(image))
+    assert few.share < 0.1 and few.correct(0.1, 0.0) < 0.25
+    assert shadows_of(blocks_of(image + 0.1)) == Shadows(0.0, 0.0, 0.0)
+
+
+def test_black_places_without_anything_in_them_come_down_in_any_scene() -> None:
+    """Stars, or dark wood, of which nothing is left but noise: the prediction knows nothing."""
+    image = room(0.01, light=0.0)
+    assert shadows_of(blocks_of(image)).darken(0.5) == pytest.approx(NIGHT[0])
+    output = (0.45 + 8 * (image - image[..., :96].mean())).clamp(0, 1)
+    black = output[..., :96]
+    for predicted in (0.2, 0.45, 0.5):
+        result = curve_of(image, output, predicted)(output)[..., :96]
+        assert black.median() > 0.3 and result.median() < 0.1
+    steps = [
+        Shadows(share, signal, 0.01).darken(0.5)
+        for signal in (0.6, 0.7, 0.8, 0.9)
+        for share in (0.001, 0.5)
+    ]
+    assert steps[1] == pytest.approx(NIGHT[0]) and steps[-1] == pytest.approx(DARK_SCENE[1])
+    assert steps[1] < steps[3] < steps[5] < steps[7] and steps[0] > steps[1]
 
 
 @pytest.mark.parametrize("colour", [(1, 0, 0), (0, 0, 1), (0, 1, 0)])

@@ -11,6 +11,7 @@ from devudp_model.ops.filters import (
     fill_dots,
     fill_rims,
     noise_variance,
+    wide_mean,
     window_max,
     window_mean,
 )
@@ -150,8 +151,35 @@ def test_rims_of_the_input_stay_and_so_does_all_without_lamps_or_in_the_light() 
     image, output = lamp_with_rim()
     own = torch.where(output < 0.1, 0.0, torch.where(output > 0.9, 0.95, 0.06))
     assert fill_rims(own, output)[0, 0, 32, 41] < 0.05
-    assert torch.equal(fill_rims(image * 0.5, output), output)
-    assert torch.equal(fill_rims(image.clamp(min=0.4), output), output)
+    assert torch.equal(fill_rims(image * 0.35, output), output)
+    assert torch.equal(fill_rims(image.clamp(min=0.5), output), output)
+
+
+def test_wide_rims_are_filled_to_what_is_farther_away() -> None:
+    """Exposure makes them wide; but what is darker in the image stays darker."""
+    y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    distance = ((y - 64) ** 2 + (x - 64) ** 2).sqrt()
+    image = torch.where(distance < 5, 0.95, 0.1).expand(1, 3, 128, 128).clone()
+    output = torch.where(distance < 5, 1.0, torch.where(distance < 16, 0.05, 0.3))
+    output = output.expand(1, 3, 128, 128)
+    filled = fill_rims(image, output)
+    assert filled[0, 0, 64, 70:75].min() > 0.25, "up to 12 pixels from a lamp"
+    assert torch.equal(filled[..., 64, 96:], output[..., 64, 96:])
+    image[..., 70:], dark_tree = 0.02, output.clone()
+    dark_tree[..., 70:] = 0.05
+    tree = fill_rims(image, dark_tree)[0, 0, 64, 72:76]
+    assert tree.min() >= 0.05 and tree.max() < 0.15
+    small = torch.where(distance < 2, 0.8, 0.1).expand(1, 3, 128, 128)
+    assert fill_rims(small, output)[0, 0, 64, 68:72].min() > 0.25, "a small lamp, too"
+
+
+def test_the_mean_of_the_surroundings_counts_what_there_is() -> None:
+    ramp = torch.arange(90.0).view(1, 1, 1, 90).expand(1, 1, 80, 90)
+    found = wide_mean(ramp)
+    torch.testing.assert_close(found[0, 0, :, 45], torch.full((80,), 45.0))
+    torch.testing.assert_close(wide_mean(torch.ones(1, 2, 50, 9)), torch.ones(1, 2, 50, 9))
+    part = wide_mean(ramp[..., 5:])  # 36 pixels away, nothing more
+    torch.testing.assert_close(found[..., 41:], part[..., 36:])
 
 
 def test_noise_of_hidden_pixels_does_not_count() -> None:

@@ -65,6 +65,26 @@ def test_frames_without_contrast_do_not_spoil_the_statistics(generator: Generato
     assert torch.equal(only_black(video[:1]), restore(video[:1], generator))
 
 
+def test_faded_frames_and_a_black_pause_do_not_spoil_the_statistics(generator: Generator) -> None:
+    """They are dark for another reason than the scene."""
+    rng = torch.Generator().manual_seed(3)
+    squares = torch.rand(2, 3, 8, 8, generator=rng) * 0.8 + 0.1
+    bright = squares.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    faded = [bright[:1] * share for share in (0.3, 0.1, 0.03)]
+    pause = (1 + torch.rand(1, 3, 64, 64, generator=rng)) / 255
+    wanted = VideoRestorer(generator, bright, Options())
+    for more in ([*faded], [pause], [*faded, pause], [1 - (1 - bright[:1]) * 0.1]):
+        video = VideoRestorer(generator, torch.cat([bright, *more]), Options())
+        assert torch.equal(video(bright[:1]), wanted(bright[:1]))
+    alpha = torch.ones(1, 1, 64, 64)
+    alpha[..., :20] = 0
+    cut_out = [torch.cat([frame, alpha], 1) for frame in (bright[:1], bright[1:], faded[2])]
+    video = VideoRestorer(generator, torch.cat(cut_out), Options())
+    assert torch.equal(
+        video(cut_out[0]), VideoRestorer(generator, torch.cat(cut_out[:2]), Options())(cut_out[0])
+    )
+
+
 def test_alpha_and_half_precision_frames(generator: Generator) -> None:
     video = torch.rand(2, 4, 24, 32, generator=torch.Generator().manual_seed(2)).half()
     restored = VideoRestorer(generator, video, Options())(video[:1], torch.rand(10, 10))
