@@ -5,6 +5,7 @@ All on this machine, with one worker that has all its threads.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from .measure import ROOT
 from .tables import Cell, Table
 
 RUNS = 2
-"""Runs of each, in turns; the faster one counts."""
+"""The faster run of each counts."""
 
 WORKER = "ray::MapWorker"
 
@@ -36,37 +37,71 @@ def command(images: Path, out: Path, weights: Path, cluster: bool) -> list[str]:
     return words + (["--cluster", "--workers", "1", "--threads", threads] if cluster else [])
 
 
-def table_of_overhead(size: tuple[int, int], few: int, many: int, width: int) -> Table:
+def table_of_overhead(
+    size: tuple[int, int], few: int, many: int, width: int, runs: int = RUNS
+) -> Table:
     """Seconds for each image that the larger of two folders has more, so starting does not count.
 
     Args:
         size: height and width of the images.
         few, many: how many images.
         width: of the network.
+        runs: of each way, in turns.
     """
     ways = {"one process": False, "--cluster, one worker": True}
-    found: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         weights = make_weights(folder / "w.safetensors", width)
         inputs = [make_folder(folder / f"{count}", count, size) for count in (few, many)]
-        for turn in range(RUNS):
+        for turn in range(runs):
             for name, cluster in ways.items():
-                seconds = []
+                took = []
                 for images in inputs:
                     out = folder / f"{turn}{cluster}{images.name}"
-                    begun = time.perf_counter()
-                    subprocess.run(
-                        command(images, out, weights, cluster),
-                        cwd=ROOT, check=True, capture_output=True, env=SAME_PRIORITY,
-                    )  # fmt: skip
-                    seconds.append(time.perf_counter() - begun)
-                found[name].append((seconds[1] - seconds[0]) / (many - few))
-    first = min(found["one process"])
-    rows: list[list[Cell]] = [[name, min(each), min(each) / first] for name, each in found.items()]
-    header = ["way", "seconds an image", "times one process"]
-    note = f"{size[1]}x{size[0]}, PNG to PNG, a network of width {width}; `python -m benchmarks`."
+                    took.append(timed(command(images, out, weights, cluster)))
+                more = (late - early for early, late in zip(*took, strict=True))
+                wall, work = (seconds / (many - few) for seconds in more)
+                found[name].append((wall, work))
+    rows: list[list[Cell]] = []
+    for name, each in found.items():
+        wall, work = (min(column) for column in zip(*each, strict=True))
+        rows.append([name, wall, work])
+        rows[-1] += [a / b for a, b in zip((wall, work), rows[0][1:3], strict=True)]  # pyright: ignore
+    header = ["way", "seconds an image", "processor seconds", "times one process", "by processor"]
+    note = (
+        f"{size[1]}x{size[0]}, PNG to PNG, a network of width {width}. Processor seconds are those "
+        "of all processes, Ray's own too; beside other programs they say more than the clock."
+    )
     return Table("Overhead of --cluster", header, rows, note, labels=1)
+
+
+def timed(words: list[str]) -> tuple[float, float]:
+    """Returns the seconds of a command by the clock, and those of the processor.
+
+    The latter are of all processes that it starts, as far as they were seen last.
+    """
+    spent: dict[int, float] = {}
+    begun = time.perf_counter()
+    process = psutil.Popen(
+        words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=SAME_PRIORITY
+    )
+    while process.poll() is None:
+        for each in family(process):
+            with contextlib.suppress(psutil.Error):
+                spent[each.pid] = sum(each.cpu_times()[:2])
+        time.sleep(0.1)
+    if process.returncode:
+        raise RuntimeError(f"the command failed: {process.returncode}")
+    return time.perf_counter() - begun, sum(spent.values())
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """Returns a process and all that it has started."""
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return [process]
 
 
 def table_of_memory(count: int, size: tuple[int, int]) -> Table:
@@ -104,11 +139,10 @@ def table_of_memory(count: int, size: tuple[int, int]) -> Table:
 def memory_of(process: psutil.Process) -> dict[str, int]:
     """Returns the resident memory of a command and of its worker."""
     found = {"shares out": 0, "worker": 0}
-    try:
-        found["shares out"] = process.memory_info().rss
-        for child in process.children(recursive=True):
-            if child.name().startswith(WORKER[:15]) or WORKER in " ".join(child.cmdline()[:1]):
-                found["worker"] += child.memory_info().rss
-    except psutil.Error:
-        pass
+    for each in family(process):
+        with contextlib.suppress(psutil.Error):
+            if each.pid == process.pid:
+                found["shares out"] = each.memory_info().rss
+            elif WORKER in " ".join(each.cmdline()[:1]):
+                found["worker"] += each.memory_info().rss
     return found

@@ -38,9 +38,7 @@ def table_of_folders(size: tuple[int, int], few: int, many: int, width: int | No
         few, many: how many images.
         width: of the network; None for the shipped weights.
     """
-    versions = {"this version": ROOT}
-    if os.environ.get(BEFORE):
-        versions = {"before": Path(os.environ[BEFORE]).resolve(), **versions}
+    versions = versions_here()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         weights = None if width is None else make_weights(folder / "narrow.safetensors", width)
@@ -62,6 +60,46 @@ def table_of_folders(size: tuple[int, int], few: int, many: int, width: int | No
     header = ["version", "files a second", "times the first", "MB a result"]
     note = f"`devudp restore FOLDER --task joint` with {network}, PNG to PNG."
     return Table(f"Folders of {size[1]}x{size[0]}, {network}", header, rows, note, labels=1)
+
+
+def versions_here() -> dict[str, Path]:
+    """The folders of the versions to compare, the earlier one first."""
+    found = {"this version": ROOT}
+    if os.environ.get(BEFORE):
+        found = {"before": Path(os.environ[BEFORE]).resolve(), **found}
+    return found
+
+
+MIXED = ((256, 256), (240, 320), (480, 640), (384, 256), (360, 640), (512, 512), (300, 400))
+"""Heights and widths of small images of all kinds."""
+
+
+def table_of_small_files(count: int, width: int | None) -> Table:
+    """Files a second of a folder of mixed small images; starting counts, as for a user.
+
+    Args:
+        count: how many images.
+        width: of the network; None for the shipped weights.
+    """
+    versions = versions_here()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        weights = None if width is None else make_weights(folder / "narrow.safetensors", width)
+        images = make_folder(folder / "mixed", count, *MIXED)
+        found: dict[str, list[float]] = {name: [] for name in versions}
+        for turn in range(RUNS):
+            for name, root in versions.items():
+                seconds = restore(root, images, folder / f"{turn} {name}", weights)
+                found[name].append(count / seconds)
+    first = max(found[next(iter(versions))])
+    rows: list[list[Cell]] = [
+        [name, max(rates), max(rates) / first] for name, rates in found.items()
+    ]
+    header = ["version", "files a second", "times the first"]
+    network = "the shipped weights" if width is None else f"a network of width {width}"
+    title = f"A folder of {count} mixed small images"
+    note = f"`devudp restore FOLDER --task joint`, 256x256 to 640x480, with {network}."
+    return Table(title, header, rows, note, labels=1)
 
 
 PEAK_OF_COMMAND = """
@@ -102,13 +140,15 @@ def make_weights(path: Path, width: int) -> Path:
     return path
 
 
-def make_folder(folder: Path, count: int, size: tuple[int, int]) -> Path:
-    """Parts of a photograph, enlarged, with a little noise."""
+def make_folder(folder: Path, count: int, *sizes: tuple[int, int]) -> Path:
+    """Parts of a photograph, enlarged, with a little noise; of these sizes in turn."""
     folder.mkdir()
+    height, width = (max(side) for side in zip(*sizes, strict=True))
     with Image.open(ROOT / "samples" / "dark_coffee.jpg") as photograph:
-        whole = photograph.convert("RGB").resize((size[1] + count, size[0] + count))
+        whole = photograph.convert("RGB").resize((width + count, height + count))
     rng = np.random.default_rng(0)
     for number in range(count):
+        size = sizes[number % len(sizes)]
         part = whole.crop((number, number, number + size[1], number + size[0]))
         noisy = np.asarray(part) + rng.normal(0, 2, (*size, 3))
         pixels = noisy.clip(0, 255).round().astype(np.uint8)

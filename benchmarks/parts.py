@@ -17,12 +17,13 @@ from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
 from training.export.differences import measure_differences, tasks_of
 
-from .folders import table_of_folders, table_of_large_file
+from .folders import table_of_folders, table_of_large_file, table_of_small_files
 from .frames import table_of_frames
 from .measure import best_time, in_new_process, in_turns
 from .networks import matrix_rate, multiply_adds, textbook, time_of_convolutions
 from .plan import DTYPES, Plan, Size
 from .tables import Cell, Table
+from .ways import table_of_ways
 
 
 def speed(plan: Plan) -> list[Table]:
@@ -108,7 +109,14 @@ def folders(plan: Plan) -> list[Table]:
     tables = [table_of_folders(size, few, many, 1)]
     if plan.effort == "full":
         tables.append(table_of_folders(size, 1, 5, None))
+    count = {"full": 200, "quick": 20, "tiny": 3}[plan.effort]
+    tables.append(table_of_small_files(count, None if plan.effort == "full" else 1))
     return tables
+
+
+def ways(plan: Plan) -> list[Table]:
+    """What the ways to less work save."""
+    return [table_of_ways(plan)]
 
 
 def precision(plan: Plan) -> list[Table]:
@@ -190,6 +198,7 @@ PARTS: dict[str, Callable[[Plan], list[Table]]] = {
     "bounded": bounded,
     "frames": frames,
     "folders": folders,
+    "ways": ways,
     "cluster": cluster,
     "precision": precision,
     "peers": peers,

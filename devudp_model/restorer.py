@@ -91,7 +91,7 @@ class Restorer:
 
     @property
     def device(self) -> torch.device | None:
-        """Where the weights are to run, as far as that is known before any are read."""
+        """Returns where the weights are to run, as far as that is known before any are read."""
         return getattr(self.weights, "device", None)
 
     def for_other_thread(self) -> Restorer:

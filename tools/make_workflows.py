@@ -18,7 +18,8 @@ BYPASSED = 4
 DEGRADE = [8.0, 0.2, 0.01, 1, "fixed"]
 LARGE = 420, 420
 NUMBERS = ACROSS, 180
-BAD, DARK, GOOD = "devudp_dark_and_blurred.jpg", "devudp_dark.jpg", "devudp_good.jpg"
+BAD, GOOD = "devudp_dark_and_blurred.jpg", "devudp_good.jpg"
+DARK, BLURRED = "devudp_dark.jpg", "devudp_blurred.jpg"
 
 
 def load(graph: Graph, image: str, at: tuple[int, int], title: str = "Your photo") -> int:
@@ -82,7 +83,7 @@ def mask() -> Graph:
         "To paint a mask, right-click **Your photo**, choose *Open in MaskEditor*, and connect its "
         "MASK to **Restore**. A mask of another size is fitted to the photo. " + DEMO_NOTE,
     )
-    photo = load(graph, BAD, (0, 0))
+    photo = load(graph, DARK, (0, 0))
     black = graph.add("SolidMask", (0, 540), "Black: keep", [0.0, 512, 512])
     white = graph.add("SolidMask", (0, 780), "White: restore", [1.0, 256, 512])
     both = graph.add("MaskComposite", (400, 540), "Mask", [256, 0, "add"], (black, 0), (white, 0))
@@ -103,7 +104,7 @@ def mask() -> Graph:
 
 def app() -> Graph:
     """The first one under a name by which pages know an app: a form instead of a graph."""
-    graph = fix(DARK)
+    graph = fix(BLURRED)
     graph.extra["linearMode"] = True
     return graph
 
@@ -119,7 +120,7 @@ def enlarge() -> Graph:
         (720, 170),
         (0, -270),
     )
-    photo = load(graph, BAD, (0, 0))
+    photo = load(graph, BLURRED, (0, 0))
     restored = graph.add("DEvUDPRestore", (400, 0), "Restore", ["auto", *RESTORE], (photo, 0))
     large = graph.add("ImageScaleBy", (800, 0), "Enlarge", ["lanczos", 2.0], (restored, 0))
     graph.add(
@@ -215,6 +216,13 @@ WORKFLOWS = {
     "Measure how well a photo was fixed": measure,
     "Fix this photo.app": app,
 }
+
+PHOTOS = {
+    "Fix part of a photo with a mask": DARK,
+    "Fix a photo, then enlarge it": BLURRED,
+    "Fix this photo.app": BLURRED,
+}
+"""Those that do not begin with `BAD`, so that they are told apart by their thumbnails."""
 
 FIRST, MEASURED = "Fix a dark or blurred photo", "Measure how well a photo was fixed"
 

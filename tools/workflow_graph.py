@@ -80,7 +80,8 @@ class Graph:
     def __init__(self, note: str, size: Pair = (720, 140), at: Pair = (0, -240)):
         self.nodes: list[dict[str, Any]] = []
         self.links: list[list[Any]] = []
-        self.extra: dict[str, Any] = {}
+        # Said also where it is not so: pages of early 2026 else go on showing what opens as an app.
+        self.extra: dict[str, Any] = {"linearMode": False}
         if note:
             self.add("MarkdownNote", at, "How to", [note], size=size)
             # Black as in ComfyUI's own: Nodes 2.0 writes in grey, hard to read on other colours.

@@ -32,15 +32,15 @@ AHEAD = 2
 """Images for each thread that are begun, or wait for it."""
 
 Work = Callable[[InFlight], None]
-"""Does the work of a passage, and leaves in it what comes of it."""
+"""Does the work of an item, and leaves in it what comes of it."""
 
 
 class SideBySide:
-    """Threads that do the work of passages, which come back in their order.
+    """Threads that do the work of items, which come back in their order.
 
     Args:
         restorer: what restores; see `threads_for`.
-        line: where the passages come from.
+        line: where the items come from.
     """
 
     def __init__(self, restorer: Restorer, line: Pipeline):
@@ -60,21 +60,21 @@ class SideBySide:
         """True for an image of so many pixels that is better worked on beside others."""
         return self.count > 1 and 0 < pixels <= SMALL_PIXELS
 
-    def begin(self, passage: InFlight, work: Work) -> Iterator[InFlight]:
+    def begin(self, item: InFlight, work: Work) -> Iterator[InFlight]:
         """Has the work done; gives those that are done, and waits while too many are not."""
         interrupts.check()
         if self.pool is None:
             self.pool = ThreadPoolExecutor(self.count, "devudp-image", set_own_threads, (1,))
         # Few and small: whoever reads the next, which may be large, need not wait for them.
-        self.line.give_back(passage)
-        self.begun.append((passage, self.pool.submit(self.work, passage, work)))
+        self.line.give_back(item)
+        self.begun.append((item, self.pool.submit(self.work, item, work)))
         set_own_threads(self.usual)  # the pool's threads changed it for those yet to come
         return self.done(AHEAD * self.count)
 
-    def work(self, passage: InFlight, work: Work) -> None:
-        """Does the work; what it says is told in the passage's turn."""
-        with self.line.held.going_to(passage.said.append):
-            work(passage)
+    def work(self, item: InFlight, work: Work) -> None:
+        """Does the work; what it logs is emitted in the item's turn."""
+        with self.line.held.going_to(item.records.append):
+            work(item)
 
     def finish(self) -> Iterator[InFlight]:
         """Gives all others, once they are done."""
@@ -90,18 +90,18 @@ class SideBySide:
     def done(self, most: int) -> Iterator[InFlight]:
         """The first ones, as far as they are done; waits while more than `most` are not."""
         while self.begun:
-            passage, work = self.begun[0]
+            item, work = self.begun[0]
             if not work.done() and len(self.begun) <= most:
                 return
             error = error_of(work)
             self.begun.popleft()
             if error is not None:
-                self.line.fail(passage, error)
-            yield passage
+                self.line.fail(item, error)
+            yield item
 
 
 def threads_for(restorer: Restorer, threads: int) -> int:
-    """How many images may be worked on at once, by so many threads; 1 for one after the other.
+    """Counts the images that may be worked on at once by so many threads; 1: one by one.
 
     Where images share something (statistics, a memory limit, a GPU), they come one by one.
     """

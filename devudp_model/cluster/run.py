@@ -23,7 +23,7 @@ ADDRESS = "RAY_ADDRESS"
 MAX_THREADS = 8
 """For a worker, unless it is said: more of them wait for each other."""
 
-PARTS_EACH, LARGEST_PART = 8, 16
+PARTS_EACH, MAX_PART = 8, 16
 """Parts for each worker at least, so that none waits for the last one for long, and the most files
 in a part: all of them are done again if its worker dies."""
 
@@ -139,7 +139,7 @@ def choose_pool(ray: Any, workers: int | None, threads: int | None, device: str 
 
 def parts_of(items: Sequence[Item], workers: int) -> list[dict[str, str]]:
     """Divides files into what a worker is given at once; see `Worker.__call__`."""
-    size = min(max(len(items) // (workers * PARTS_EACH), 1), LARGEST_PART)
+    size = min(max(len(items) // (workers * PARTS_EACH), 1), MAX_PART)
     return [
         {"items": json.dumps([asdict(item) for item in items[i : i + size]])}
         for i in range(0, len(items), size)

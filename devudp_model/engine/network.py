@@ -101,11 +101,14 @@ class Network(nn.Module, Generic[SomeNetwork]):
         self.dtype, self.in_int8 = torch.float32, False
         self.layers = layers_of(self.generator, torch.float32)
 
-    def for_smaller_images(self) -> Network[SomeNetwork]:
-        """Itself; of one in bf16 or int8 one in fp32: the errors would be enlarged with what it
-        changes."""
-        rounded = self.in_int8 or self.dtype == torch.bfloat16
-        return self.with_dtype(torch.float32) if rounded else self
+    def for_smaller_images(self, scale: int) -> Network[SomeNetwork]:
+        """What computes an image that is smaller by a factor: itself, or in fp32.
+
+        What it changes is enlarged with its errors: those of bf16 at half the size cannot be seen,
+        in smaller images they can; those of int8 are too large.
+        """
+        half = self.dtype == torch.bfloat16 and scale > 2
+        return self.with_dtype(torch.float32) if self.in_int8 or half else self
 
     def with_dtype(self, dtype: torch.dtype) -> Network[SomeNetwork]:
         """A network of the same generator."""

@@ -109,16 +109,6 @@ class Block:
         return place if place and place + 2 <= len(self.content) else None
 
 
-def orientation_of(exif: bytes) -> int:
-    """Returns 1 to 8; 1 where it is not said."""
-    try:
-        block = Block(exif)
-    except ValueError:
-        return 1
-    found = block.value(block.first, ORIENTATION) or 1
-    return found if 1 <= found <= 8 else 1
-
-
 def has_maker_note(exif: bytes) -> bool:
     """Returns whether a camera's maker has added something of its own."""
     try:

@@ -18,6 +18,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
+from .orientation import upright as turn
+
 ISO = b"urn:iso:std:iso:ts:21496"
 ANDROID, APPLE = b"hdrgm:Version", b"hdrgainmap"
 """In the XMP of the map itself; Apple's in any case of letters."""
@@ -141,8 +143,6 @@ def upright(found: GainMap, orientation: int, most: int) -> GainMap | None:
         orientation: as in EXIF.
         most: pixels that it may have, those of its image.
     """
-    from .raster import upright as turn
-
     try:
         with Image.open(io.BytesIO(found.jpeg), formats=["JPEG"]) as image:
             if image.width * image.height > most or image.mode not in ("L", "RGB"):

@@ -19,6 +19,14 @@ HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"
 RAW_BRANDS = (b"crx ",)
 
 
+ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
+"""Purposes of an auxiliary image that the decoders make alpha of."""
+
+BESIDE = {b"mpvd": "video", b"moov": "image sequence"}
+C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+"""Boxes beside the images, and the number of the box `uuid` that holds content credentials."""
+
+
 @dataclass
 class Properties:
     """Holds the properties of one item.
@@ -92,6 +100,10 @@ def read(content: bytes) -> Container:
         elif kind == b"tmap":
             found.parts.append("gain map")
         found.parts += _part(properties.get(item, Properties()).purpose)
+    for name, body in boxes(content):
+        found.parts += [BESIDE[name]] if name in BESIDE else []
+        if name == b"uuid":
+            found.parts.append("content credentials (C2PA)" if body[:16] == C2PA else "box uuid")
     found.parts = list(dict.fromkeys(found.parts))
     return found
 
@@ -101,7 +113,7 @@ def _part(purpose: bytes) -> list[str]:
         return ["gain map"]
     if b"depth" in purpose.lower() or purpose == b"urn:mpeg:hevc:2015:auxid:2":
         return ["depth map"]
-    return []
+    return ["auxiliary image"] if purpose and purpose not in ALPHA else []
 
 
 def boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -135,7 +135,7 @@ def read(content: bytes, found: Header) -> RasterImage | bytes:
 def deep_pixels(content: bytes, found: Header) -> np.ndarray | None:
     """Returns H,W,C of uint16 over the whole range; None where they cannot be had."""
     try:
-        import imagecodecs
+        import imagecodecs  # pyright: ignore[reportMissingImports] (not of an extra)
     except ImportError:
         return None
     pixels = np.asarray(imagecodecs.jpegxl_decode(content))

@@ -24,6 +24,7 @@ from . import colour
 from . import icc as profiles
 from .formats import BY_NAME, advice
 from .metadata import Metadata
+from .orientation import upright
 
 log = logging.getLogger("devudp")
 
@@ -141,17 +142,6 @@ def as_numbers(image: RasterImage) -> RasterImage:
     """With pixels and alpha in float32, in [0, 1]."""
     alpha = None if image.alpha is None else to_unit(image.alpha).contiguous()
     return dataclasses.replace(image, pixels=to_unit(image.pixels).contiguous(), alpha=alpha)
-
-
-def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """H,W,C as EXIF's orientation (1 to 8) wants it shown."""
-    if orientation in (5, 6, 7, 8):
-        pixels = np.swapaxes(pixels, 0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return pixels
 
 
 def to_array(image: RasterImage, dtype: type[np.number]) -> np.ndarray:

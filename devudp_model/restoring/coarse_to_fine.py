@@ -3,7 +3,7 @@
 The image is deblurred at a fraction of its size, and the change is enlarged and added to it; then
 the same at twice that fraction, and so on. The result is the network's input at the full size. At
 the smaller sizes, sharp places are left alone. This adds a third to the work, or a quarter with one
-smaller size; in bf16 up to as much time again, as the smaller images stay in fp32. For networks
+smaller size; in bf16 somewhat more, as images smaller than half stay in fp32. For networks
 without whole-image statistics (DEvUDP-DT).
 """
 

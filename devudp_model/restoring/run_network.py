@@ -86,7 +86,8 @@ def network_input(
         The images, and what they leave of the limit.
     """
     height, width = image.shape[2:]
-    if not coarse_scales(network.standardized, height, width, options):
+    scales = coarse_scales(network.standardized, height, width, options)
+    if not scales:
         return image, memory
     shape = torch.Size((image.shape[0], 3, height, width))
     if in_file:
@@ -104,10 +105,12 @@ def network_input(
     def allocate(shape: torch.Size) -> AnyImage:
         return new_image(shape, network.device, left)[0]
 
-    exact = network.for_smaller_images()
+    for scale in scales:
+        own = network.for_smaller_images(scale)
 
-    def run(small: AnyImage) -> AnyImage:
-        output, rest = new_image(small.shape, network.device, less_bytes(left, small))
-        return exact(small, memory=rest, out=output, check=exact is not network)
+        def run(small: AnyImage, own: Network[Generator] = own) -> AnyImage:
+            output, rest = new_image(small.shape, network.device, less_bytes(left, small))
+            return own(small, memory=rest, out=output, check=own is not network)
 
-    return coarse_to_fine(where_blurred(run), given, allocate=allocate), left
+        coarse_to_fine(where_blurred(run), given, (scale,), allocate)
+    return given, left

@@ -89,8 +89,13 @@ def test_the_photo_goes_straight_into_restore(path: Path) -> None:
     assert all(n["mode"] == BYPASSED and "Demo" in n["title"] for n in degraders.values())
     assert not [link for link in workflow["links"] if link[1] in degraders]
     loaded = [n["widgets_values"][0] for n in workflow["nodes"] if n["type"] == "LoadImage"]
-    expected = make_workflows.DARK if path.stem.endswith(".app") else make_workflows.BAD
-    assert loaded and loaded[0] == expected
+    assert loaded and loaded[0] == make_workflows.PHOTOS.get(path.stem, make_workflows.BAD)
+
+
+@pytest.mark.parametrize("path", workflow_files(), ids=lambda path: path.stem)
+def test_each_workflow_says_whether_it_opens_as_an_app(path: Path) -> None:
+    """Without that, pages of early 2026 open it as they opened the one before."""
+    assert load(path)["extra"]["linearMode"] is path.stem.endswith(".app")
 
 
 def test_files_are_as_written_by_the_script() -> None:

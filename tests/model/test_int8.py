@@ -160,8 +160,9 @@ def test_auto_takes_it_where_there_are_no_16_bits(monkeypatch: pytest.MonkeyPatc
 @needs_int8
 def test_smaller_images_are_computed_in_fp32() -> None:
     net = Network(generator("devudp-dt"), torch.int8)
-    small = net.for_smaller_images()
-    assert small is not net and small.dtype == torch.float32 and not small.in_int8
+    for scale in (2, 4, 8):
+        small = net.for_smaller_images(scale)
+        assert small is not net and small.dtype == torch.float32 and not small.in_int8
 
 
 def test_what_was_measured_later_counts_for_that_very_file(

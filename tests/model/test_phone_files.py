@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, features
 
 from devudp_model.images import isobmff, jpeg_xl
-from devudp_model.images.raster import ImageError, to_array, upright
+from devudp_model.images.orientation import upright
+from devudp_model.images.raster import ImageError, to_array
 from devudp_model.images.reading import read_image, read_srgb, read_stored
 from devudp_model.images.writing import write_image
 from tests.model import colour_files as made
@@ -174,6 +175,35 @@ def test_parts_of_a_container() -> None:
     found = isobmff.read(box(b"ftyp", b"avif" + bytes(4) + b"mif1") + box(b"meta", meta))
     assert found.image.size == (30, 20) and found.image.nclx == (9, 16)
     assert found.parts == ["depth map", "gain map"]
+
+
+def container(purpose: bytes, *beside: bytes) -> bytes:
+    """With an auxiliary image, and boxes beside the images."""
+    properties = box(b"ispe", struct.pack(">III", 0, 30, 20)) + box(b"auxC", bytes(4) + purpose)
+    table = struct.pack(">IIHBBHBB", 0, 2, 1, 1, 1, 2, 1, 2)
+    items = b"".join(
+        box(b"infe", b"\2\0\0\0" + struct.pack(">HH", n, 0) + b"hvc1\0") for n in (1, 2)
+    )
+    meta = bytes(4) + box(b"pitm", bytes(4) + struct.pack(">H", 1))
+    meta += box(b"iinf", bytes(4) + struct.pack(">H", 2) + items)
+    meta += box(b"iprp", box(b"ipco", properties) + box(b"ipma", table))
+    return box(b"ftyp", b"heic" + bytes(4) + b"mif1") + box(b"meta", meta) + b"".join(beside)
+
+
+@pytest.mark.parametrize(
+    "purpose, beside, parts",
+    [
+        (b"urn:mpeg:hevc:2015:auxid:1\0", b"", []),  # alpha
+        (b"urn:com:apple:photo:2018:aux:portraiteffectsmatte\0", b"", ["auxiliary image"]),
+        (b"urn:com:apple:photo:2020:aux:hdrgainmap\0", b"", ["gain map"]),
+        (b"", box(b"mpvd", b"a video"), ["video"]),
+        (b"", box(b"moov", b"a burst"), ["image sequence"]),
+        (b"", box(b"uuid", isobmff.C2PA + b"manifest"), ["content credentials (C2PA)"]),
+        (b"", box(b"uuid", bytes(16)), ["box uuid"]),
+    ],
+)
+def test_what_else_lies_in_a_container(purpose: bytes, beside: bytes, parts: list[str]) -> None:
+    assert isobmff.read(container(purpose, beside)).parts == parts
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -47,12 +47,14 @@ def test_auto_takes_the_fastest_of_the_types_that_hold(monkeypatch: pytest.Monke
         assert auto("cpu", {"bf16": VISIBLE, "fp16": FAINT}) == torch.float32  # fp16 is slow there
 
 
-def test_smaller_images_are_never_computed_in_bf16() -> None:
-    """By then it makes the largest errors, which are enlarged."""
+def test_images_smaller_than_half_are_never_computed_in_bf16() -> None:
+    """There it makes the largest errors, which are enlarged."""
     for dtype, wanted in ((torch.bfloat16, torch.float32), (torch.float16, torch.float16)):
         network = Network(make_generator("devudp-dt"), dtype)
-        assert network.for_smaller_images().dtype == wanted
-        assert (network.for_smaller_images() is network) == (dtype == wanted)
+        assert network.for_smaller_images(2) is network
+        for scale in (4, 8):
+            assert network.for_smaller_images(scale).dtype == wanted
+            assert (network.for_smaller_images(scale) is network) == (dtype == wanted)
 
 
 def test_what_16_bits_change_is_read_and_goes_with_the_folded_network(tmp_path: Path) -> None:

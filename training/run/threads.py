@@ -1,4 +1,4 @@
-"""How many CPU threads a run takes: as many as other programs leave free when it starts.
+"""Counts the CPU threads that a run takes: those that other programs leave free at its start.
 
 PyTorch shares every operation of a step among its threads, and each waits for the slowest. Beside
 other busy programs that is one which is not running, hundreds of times in a step: fewer threads are
