@@ -115,7 +115,7 @@ def folders(plan: Plan) -> list[Table]:
 
 
 def ways(plan: Plan) -> list[Table]:
-    """What the ways to less work save."""
+    """Measures what the ways to less work save."""
     return [table_of_ways(plan)]
 
 

@@ -26,7 +26,7 @@ SHARES = (0.6, 0.4)
 
 @dataclass(frozen=True)
 class Begin:
-    """The beginning of a step; see `begin_images`."""
+    """Says where a step begins; see `begin_images`."""
 
     progress: ImageProgress | None
     first: float

@@ -37,7 +37,7 @@ def weights_of(
 
 
 def each_its_own(weights: Weights) -> bool:
-    """True if tasks have weights of their own, which were made for them: the bundled ones."""
+    """True if tasks have weights of their own, for which they are made: the bundled ones."""
     return bool(getattr(weights, "each_its_own", False))
 
 

@@ -135,14 +135,13 @@ def jobs_for(
     jobs = [make_job(each, out, format, sheets) for each in found.values()]
     if format == SAME:
         report_conversions(jobs)
-    jobs = distinct(jobs)
-    check(jobs, [*found, *protected])
+    check(jobs := distinct(jobs), [*found, *protected])
     jobs, too_long = without_long_names(jobs)
     return sorted(jobs, key=lambda job: job.source), too_long
 
 
 def expand_wildcards(paths: Iterable[Path]) -> list[Path]:
-    """Windows' shells leave `*.jpg` to the program."""
+    """Expands `*.jpg`, which Windows' shells leave to the program."""
     expanded = []
     for path in paths:
         wild = any(char in path.name for char in "*?") and not path.exists()
@@ -167,8 +166,7 @@ def images_in(
     others: Counter[str] = Counter()
 
     def note(error: OSError) -> None:
-        reason = f"Cannot be opened: {error.strerror}. Check its permissions."
-        closed[Path(error.filename)] = reason
+        closed[Path(error.filename)] = f"Cannot be opened: {error.strerror}. Check its permissions."
 
     for parent, folders, names in os.walk(folder, onerror=note):
         here = Path(parent)

@@ -102,7 +102,7 @@ class Network(nn.Module, Generic[SomeNetwork]):
         self.layers = layers_of(self.generator, torch.float32)
 
     def for_smaller_images(self, scale: int) -> Network[SomeNetwork]:
-        """What computes an image that is smaller by a factor: itself, or in fp32.
+        """Returns what computes an image smaller by a factor: itself, or one in fp32.
 
         What it changes is enlarged with its errors: those of bf16 at half the size cannot be seen,
         in smaller images they can; those of int8 are too large.

@@ -184,7 +184,7 @@ def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -
 
 
 class Shadows(NamedTuple):
-    """The places of an image that seem black, and what stands out there.
+    """Holds what an image shows where it seems black.
 
     A lamp's surroundings at night and a room in too little light are equally dark. But the sensor
     has seen the room: its walls and furniture stand out of the noise.
