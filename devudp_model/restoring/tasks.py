@@ -98,7 +98,7 @@ ROWS = (
         after=("fill_rims", "keep_white"),
         help="remove blur and correct the exposure",
         removes=("blur", "darkness"),
-        steps=(("low light", 1.0), ("deblur", 0.6)),
+        steps=(("low light", 1.0), ("deblur", 0.8)),
     ),
     TaskSpec(
         name="deblur",

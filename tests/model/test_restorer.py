@@ -124,7 +124,7 @@ def test_joint_brightens_and_deblurs_where_each_has_weights_of_its_own(
     own, other = (load_checkpoint(task_weights.bundled(v)) for v in ("devudp", "devudp-dt"))
     options = Options(precision="fp32", exposure=0.8, denoise=1.2)
     bright = restore(image, own, replace(options, task="low light"))
-    both = restore(bright, other, replace(options, task="deblur", exposure=None, strength=0.6))
+    both = restore(bright, other, replace(options, task="deblur", exposure=None, strength=0.8))
     assert not torch.equal(bright, both)
     assert torch.equal(Restorer(None, "joint", options, device="cpu")(image), both)
     assert bundle == ["devudp", "devudp-dt"]
