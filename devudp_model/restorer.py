@@ -25,10 +25,10 @@ from .restoring.facts import Model, generator_of
 from .restoring.frozen import VideoRestorer, sampled
 from .restoring.options import Options
 from .restoring.progress import ImageProgress, Report, as_progress, begin_images, watched
+from .restoring.restoration import restore
 from .restoring.scenes import find_scenes, thumbnail
 from .restoring.tasks import Task, task_of_word
 from .restoring.validate import check_image
-from .steps import Steps
 from .system.memory import TORCH, Attempt, MemoryApi, attempts, first_limit
 from .task_weights import Weights, weights_of
 
@@ -48,9 +48,7 @@ class Restorer:
         bright = restorer(read_image("photo.jpg").pixels)
         print(restorer.reason)
 
-    Where memory runs out, it retries with a smaller budget. Where tasks have their own weights,
-    `joint` restores an image in two steps, `low light` and then `deblur` (see steps.py); a video's
-    frames it restores in one.
+    Where memory runs out, it retries with a smaller budget.
 
     Args:
         checkpoint: weights for all tasks: a file, or loaded. None for each task's own, which are
@@ -159,9 +157,12 @@ class Restorer:
         for part, options in self.parts(image):
             restored = image[part]
             if options is not None:
-                at = first + part.start
-                steps = Steps(self.weights, self.attempts)
-                restored = steps(restored, options, part_of(mask, part), progress, at)
+                model, masks = self.weights(options.task), part_of(mask, part)
+                done = begin_images(progress, restored, model, options, first + part.start)
+                for attempt in self.attempts(model):
+                    with attempt, watched(progress):
+                        bounded = replace(options, memory=attempt.limit)
+                        restored = restore(image[part], model, bounded, mask=masks, progress=done)
             elif progress:
                 progress.done(first + part.stop)
             results.append(restored)

@@ -36,11 +36,6 @@ def weights_of(
     return LoadedOnce(path, torch.device(fastest_device() if device is None else device))
 
 
-def each_its_own(weights: Weights) -> bool:
-    """True if tasks have weights of their own, for which they are made: the bundled ones."""
-    return bool(getattr(weights, "each_its_own", False))
-
-
 class LoadedOnce:
     """Weights for tasks, read when they are first needed, and once.
 
@@ -52,7 +47,6 @@ class LoadedOnce:
     def __init__(self, path: Path | None, device: torch.device):
         self.path, self.device = path, device
         self.loaded: dict[Path, Model] = {}
-        self.each_its_own = path is None
         self.lock = threading.Lock()
 
     def path_for(self, task: Task) -> Path:

@@ -66,7 +66,6 @@ def restorer_on_host(
                 here[:] = [(found, model)]
             return here[0][1]
 
-        weights.__dict__["each_its_own"] = checkpoint == checkpoints.BUNDLED
         restorer = Restorer(weights, task, options, memory=host.MEMORY)
         yield restorer
 

@@ -133,7 +133,6 @@ ROOMS = (
         "videos",
         "images",
         "restorer",
-        "steps",
         "task_weights",
     ),
     *("checkpoint", "restoring", "engine", "network", "bands", "ops", "system"),

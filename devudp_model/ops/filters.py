@@ -122,16 +122,16 @@ def mean_along(x: Tensor, radius: int, dim: int, step: int = 1) -> Tensor:
                 total.narrow(dim, max(-shift, 0), length).add_(part)
     shape = [1] * x.ndim
     shape[dim] = size
-    return total.div_(window_counts(size, radius, step, x.device, x.dtype).view(shape))
+    counts = window_counts(size, radius, step, x.dtype).to(x.device)
+    return total.div_(counts.view(shape))
 
 
 @lru_cache(maxsize=16)
-def window_counts(
-    size: int, radius: int, step: int, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """Counts what there is of the window around each of `size` pixels in a row."""
+def window_counts(size: int, radius: int, step: int, dtype: torch.dtype) -> Tensor:
+    """Counts what there is of the window around each of `size` pixels in a row; on the CPU, as
+    nothing is to stay on a GPU."""
     with torch.inference_mode(False):
-        position = torch.arange(size, device=device)
+        position = torch.arange(size, device="cpu")
         before, after = (
             p.div(step, rounding_mode="floor") for p in (position, size - 1 - position)
         )

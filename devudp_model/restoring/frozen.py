@@ -12,18 +12,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..bands.rows import less_bytes, new_image
+from ..bands.rows import bands_of, less_bytes, new_image, read_rows
 from ..bands.workers import working
 from ..engine.network import Network
 from ..network.generator import STRIDE, Generator
+from ..ops.dtypes import from_unit, to_unit
 from .compose import Affine, ImageStats, compose_in_bands, reach
 from .content import Region, content_of, fill_in_place, is_opaque, whole
 from .first_look import MIN_PIXELS, glance_at, telling_frames
-from .mix import mix_in_place
 from .options import Options
 from .restoration import make_network, match_images, output_room, restore
 from .run_network import network_input, run_network
-from .validate import check_image, is_flat
+from .validate import check_image, fit_mask, is_flat
 
 SAMPLED_FRAMES, SAMPLED_PIXELS = 8, 4_000_000
 """Upper limits of the frames and pixels that a video's statistics are taken from (at least one
@@ -239,5 +239,12 @@ class VideoRestorer:
             alone = replace(self.options, statistics="each image")
             return restore(frame, self.generator, alone, mask=mask)
         restored = self.frozen(frame)
-        mix_in_place(frame, restored, mask=mask)
+        if mask is None:
+            return restored
+        mask = fit_mask(mask, frame)
+        for band in bands_of(frame):
+            before, after = (to_unit(read_rows(each, *band)) for each in (frame, restored))
+            share = to_unit(read_rows(mask, *band)).to(frame.device)
+            mixed = from_unit(torch.lerp(before, after, share), frame.dtype)
+            read_rows(restored, *band).copy_(mixed)
         return restored

@@ -39,7 +39,7 @@ class ImageProgress:
     def __init__(
         self,
         report: Callable[[float], None],
-        first: float = 0,
+        first: int = 0,
         forecast: Forecast | None = None,
     ):
         self.report, self.forecast = report, forecast
@@ -74,8 +74,8 @@ class ImageProgress:
                 was_said = self.forecast(passed * self.of / self.pixels, self.of)
                 self.forecast = None if was_said else self.forecast
 
-    def done(self, images: float) -> None:
-        """So many images are done, with a fraction."""
+    def done(self, images: int) -> None:
+        """So many images are done."""
         self.images, self.pixels = images, 0.0
         self.last_report = time.monotonic()
         self.report(images)
@@ -89,23 +89,13 @@ def as_progress(progress: Report | ImageProgress | None) -> ImageProgress | None
 
 
 def begin_images(
-    progress: ImageProgress | None,
-    image: Tensor,
-    model: Model,
-    options: Options,
-    first: float,
-    share: float = 1.0,
+    progress: ImageProgress | None, image: Tensor, model: Model, options: Options, first: int
 ) -> Callable[[int, int], None]:
-    """Prepares for images of which `first` are done; returns what gets the number done of these.
-
-    Args:
-        share: of the work on an image that is done now; the rest follows.
-    """
+    """Prepares for images of which `first` are done; returns what gets the number done of these."""
     if progress is None:
         return lambda count, total: None
     progress.start(image, generator_of(model), options)
-    progress.of /= share
-    return lambda count, total: progress.done(first + share * count)
+    return lambda count, total: progress.done(first + count)
 
 
 def watched(progress: ImageProgress | None) -> AbstractContextManager[None]:

@@ -42,8 +42,6 @@ class TaskSpec:
             the generator allows it.
         help: what it does, a few words for the command line's help and the nodes' tooltips.
         removes: what it takes away besides noise: validation degrades images by it.
-        steps: tasks that do its work one after the other, and with which strength, where each has
-            weights of its own (see steps.py).
     """
 
     name: Task
@@ -58,7 +56,6 @@ class TaskSpec:
     after: tuple[FilterName, ...] = ()
     coarse_to_fine: bool = False
     removes: tuple[Degradation, ...] = ()
-    steps: tuple[tuple[Task, float], ...] = ()
 
     @property
     def word(self) -> str:
@@ -98,7 +95,6 @@ ROWS = (
         after=("fill_rims", "keep_white"),
         help="remove blur and correct the exposure",
         removes=("blur", "darkness"),
-        steps=(("low light", 1.0), ("deblur", 0.8)),
     ),
     TaskSpec(
         name="deblur",

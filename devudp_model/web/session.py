@@ -26,7 +26,7 @@ from ..restoring.progress import ImageProgress
 from ..restoring.restoration import make_network
 from ..restoring.tasks import Task
 from ..system.untrusted import printable
-from ..task_weights import Weights, each_its_own
+from ..task_weights import Weights
 
 CACHED_PHOTOS = 4
 """So many photographs keep the network's outputs, those looked at last."""
@@ -230,7 +230,6 @@ class CachedWeights:
 
     def __init__(self, weights: Weights, cache: OutputCache):
         self.weights, self.cache = weights, cache
-        self.each_its_own = each_its_own(weights)
         self.before = len(cache.outputs)
 
     def __call__(self, task: Task) -> Model:

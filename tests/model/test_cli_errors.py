@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from devudp_model import steps
+from devudp_model import restorer
 from devudp_model.batch import restore_files as batch
 from devudp_model.cli import main as cli
 from devudp_model.images import raster as images
@@ -168,7 +168,7 @@ def test_ctrl_c(
         draw(tmp_path / f"in/{number}.png", seed=number)
     assert devudp(tmp_path / "in", "--out", tmp_path / "whole") == 0
     capsys.readouterr()
-    module = steps if stage == "restore" else batch
+    module = restorer if stage == "restore" else batch
     real, calls = getattr(module, stage), []
 
     def interrupt(*arguments: object, **options: object) -> object:
@@ -240,7 +240,7 @@ def test_not_enough_memory(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return image
 
-    monkeypatch.setattr(steps, "restore", scarce)
+    monkeypatch.setattr(restorer, "restore", scarce)
     draw(tmp_path / "in/a.png")
     draw(tmp_path / "in/b.png")
     assert devudp(tmp_path / "in", "--memory", "4GiB") == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor
 
 import devudp_model
-from devudp_model import steps, task_weights
+from devudp_model import restorer as module
+from devudp_model import task_weights
 from devudp_model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from devudp_model.network.generator import Generator
 from devudp_model.restorer import Restorer
@@ -116,63 +116,6 @@ def test_weights_are_read_when_they_are_needed_and_once(bundle: list[str]) -> No
     assert bundle == ["devudp", "devudp-dt"]
 
 
-def test_joint_brightens_and_deblurs_where_each_has_weights_of_its_own(
-    bundle: list[str], nets: dict[str, Generator]
-) -> None:
-    """Strength and mask mix the image and what comes out of both steps."""
-    image, mask = dark()[..., :40], random_image(1, 1, 64, 40, seed=1)
-    own, other = (load_checkpoint(task_weights.bundled(v)) for v in ("devudp", "devudp-dt"))
-    options = Options(precision="fp32", exposure=0.8, denoise=1.2)
-    bright = restore(image, own, replace(options, task="low light"))
-    both = restore(bright, other, replace(options, task="deblur", exposure=None, strength=0.8))
-    assert not torch.equal(bright, both)
-    assert torch.equal(Restorer(None, "joint", options, device="cpu")(image), both)
-    assert bundle == ["devudp", "devudp-dt"]
-    half = Restorer(None, "joint", replace(options, strength=0.5), device="cpu")(image, mask)
-    torch.testing.assert_close(half, image.lerp(both, 0.5 * mask.expand_as(image)))
-    none = Restorer(None, "joint", replace(options, strength=0.0), device="cpu")(image)
-    assert torch.equal(none, image)
-    alone = restore(image, own, replace(options, task="joint"))
-    for given in (own, task_weights.bundled("devudp"), lambda task: own):
-        restorer = Restorer(given, "joint", options, device="cpu" if given is not own else None)
-        assert torch.equal(restorer(image), alone), "the same weights for all: one step"
-
-
-def mask_of() -> Tensor:
-    return 0.2 + 0.8 * random_image(1, 1, 64, 64, seed=1)
-
-
-def test_white_stays_white_after_two_steps(bundle: list[str]) -> None:
-    image = dark()
-    image[..., 20:23, 20:23] = 1.0
-    assert Restorer(None, "joint", device="cpu")(image)[..., 20:23, 20:23].min() == 1
-
-
-def test_two_steps_keep_frames_hidden_pixels_and_bytes(bundle: list[str]) -> None:
-    image = (dark() * 255).round().byte()
-    alpha = torch.full((1, 1, 64, 64), 255, dtype=torch.uint8)
-    alpha[..., :9] = 0
-    image = torch.cat([image, alpha], 1)
-    restored = Restorer(None, "joint", device="cpu")(image)
-    assert restored.dtype == torch.uint8 and torch.equal(restored[:, 3], image[:, 3])
-    changed = image.clone()
-    changed[:, :3, :, :9] = 255
-    for options, mask in ((Options(), None), (Options(strength=0.5), None), (Options(), mask_of())):
-        one, two = (Restorer(None, "joint", options, device="cpu") for _ in range(2))
-        assert torch.equal(one(image, mask), two(changed, mask)), "what is hidden changes nothing"
-    half = Restorer(None, "joint", Options(strength=0.5), device="cpu")(image, torch.ones(9, 9))
-    mean = (image[:, :3].float() + restored[:, :3].float()) / 2
-    assert (half[:, :3].float() - mean)[..., 9:].abs().max() <= 0.5
-
-
-def test_progress_of_two_steps_goes_on(bundle: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devudp_model.restoring.progress.SECONDS", 0.0)
-    told: list[float] = []
-    Restorer(None, "joint", FP32, device="cpu")(torch.cat([dark(), dark()]), progress=told.append)
-    assert told == sorted(told) and told[-1] == 2
-    assert any(0 < done < 0.9 for done in told) and any(1.1 < done < 2 for done in told)
-
-
 def test_a_file_a_checkpoint_a_generator_or_a_function(tmp_path: Path) -> None:
     path, image = tmp_path / "own.safetensors", random_image(1, 3, 20, 24)
     save_checkpoint(path, generator(), {})
@@ -223,7 +166,7 @@ def test_memory_that_runs_out_is_asked_for_again_and_less_taken(
             raise torch.OutOfMemoryError(f"out of memory with {len(work)}")
         return image.clone()
 
-    monkeypatch.setattr(steps, "restore", scarce)
+    monkeypatch.setattr(module, "restore", scarce)
     api = MemoryApi(is_out_of_memory, lambda device: 4 * 2**30, lambda: emptied.append(1))
     restorer = Restorer(nets["devudp"], "joint", memory=api)
     restorer(dark())
