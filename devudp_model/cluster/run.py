@@ -101,7 +101,8 @@ def quieten(ray: Any) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
+        own = type(handler).__module__.startswith("ray.")  # not one that others put there
+        if own and isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.CRITICAL)
 
 
