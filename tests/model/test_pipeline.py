@@ -231,7 +231,7 @@ def test_no_copy_of_a_whole_image_in_float32(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a memory limit, a file's image is held twice in its own depth: as read, as restored."""
-    width, height = 400, 500
+    width, height = 400, 1000  # a band and what filters see around it: 122 rows
     monkeypatch.setattr(image_rows, "BAND_PIXELS", 2**13)
     monkeypatch.setattr(strips, "CACHE_BYTES", 2**17)
     monkeypatch.setattr(statistics, "GROUP_NUMBERS", 2**13)
