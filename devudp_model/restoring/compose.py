@@ -15,7 +15,8 @@ generator.py). That is why one generator can serve several tasks:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -126,9 +127,18 @@ def exposure_match(image: Moments, output: Moments) -> Affine:
     return Affine(gain, image.mean - gain * output.mean)
 
 
-def expose(output: Tensor, matched: ImageStats) -> Tensor:
-    """`output` (B,C,H,W) with the exposure asked for: the input's, the scene's, or between."""
+def expose(
+    output: Tensor, matched: ImageStats, repair: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """`output` (B,C,H,W) with the exposure asked for: the input's, the scene's, or between.
+
+    Args:
+        repair: of the image in [0, 1] with the scene's exposure alone, so that the input's is kept
+            where that is asked for.
+    """
     toned = output if matched.curve is None else matched.curve(output)
+    if repair is not None:
+        toned = repair(toned.clamp(0, 1))
     if matched.exposure is None:
         return toned
     return (1 - matched.share) * matched.exposure(output) + matched.share * toned
@@ -143,7 +153,7 @@ def reach(task: Task) -> int:
     """Returns how many pixels around a pixel `apply_task` looks at."""
     spec = TASK_SPECS[task]
     detail = DETAIL_REACH if spec.detail or spec.detail_with_shortcut else 0
-    filters = (*spec.before, *spec.bounds, *spec.after)
+    filters = (*spec.before, *spec.bounds, *spec.exposed, *spec.after)
     return detail + sum(FILTERS[name].reach for name in filters)
 
 
@@ -184,7 +194,8 @@ def apply_task(
     if matched.detail:
         own = detail_transfer(image, output, matched.floor)
         output = own if matched.detail == 1 else output.lerp(own, matched.detail)
-    output = run_filters(spec.after, image, expose(output, matched).clamp(0, 1))
+    repair = partial(run_filters, spec.exposed, image) if spec.exposed else None
+    output = run_filters(spec.after, image, expose(output, matched, repair).clamp(0, 1))
     share = strength if mask is None else strength * mask
     if isinstance(share, float) and share == 1.0:
         return output

@@ -37,6 +37,7 @@ class TaskSpec:
             input's detail by itself.
         before: filters of the model's image, before detail and exposure are matched.
         bounds: the same, only for a generator that keeps the input's exposure (shortcut).
+        exposed: filters of the result with the scene's exposure.
         after: filters of the result.
         coarse_to_fine: restore smaller versions of the image first (see coarse_to_fine.py), where
             the generator allows it.
@@ -53,6 +54,7 @@ class TaskSpec:
     exposure_is_fixed: bool = False
     before: tuple[FilterName, ...] = ()
     bounds: tuple[FilterName, ...] = ()
+    exposed: tuple[FilterName, ...] = ()
     after: tuple[FilterName, ...] = ()
     coarse_to_fine: bool = False
     removes: tuple[Degradation, ...] = ()
@@ -92,7 +94,8 @@ ROWS = (
         exposure=1.0,
         detail=0.55,
         before=("fill_dots",),
-        after=("fill_rims", "keep_white"),
+        exposed=("fill_rims",),
+        after=("keep_white",),
         help="remove blur and correct the exposure",
         removes=("blur", "darkness"),
     ),
@@ -114,7 +117,8 @@ ROWS = (
         detail=0.7,
         detail_with_shortcut=1.0,
         before=("fill_dots",),
-        after=("fill_rims", "keep_white"),
+        exposed=("fill_rims",),
+        after=("keep_white",),
         help="correct the exposure, keep most of the image's own detail",
         removes=("darkness",),
     ),
