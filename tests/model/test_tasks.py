@@ -162,6 +162,11 @@ def test_an_exposure_is_only_changed_where_it_is_asked_for() -> None:
     assert torch.equal(expose(output, ImageStats(darker, floor)), output)
     assert torch.equal(expose(output, ImageStats(darker, floor, share=0.0)), output * 0.5)
     torch.testing.assert_close(expose(output, ImageStats(darker, floor, share=0.5)), output * 0.75)
+    for share in (0.0, 0.5, 1.0):  # what has the scene's exposure is repaired alone
+        stats = ImageStats(darker, floor, share=share)
+        repaired = expose(output, stats, lambda toned: toned + 1)
+        expected = (1 - share) * 0.5 * output + share * (output.clamp(0, 1) + 1)
+        torch.testing.assert_close(repaired, expected)
     torch.testing.assert_close(
         expose(output, ImageStats(None, floor, curve=squared())), output.clamp(0, 1) ** 2
     )
