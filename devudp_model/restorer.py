@@ -53,8 +53,7 @@ class Restorer:
     Args:
         checkpoint: weights for all tasks: a file, or loaded. None for each task's own, which are
             read when they are first needed. Or a function that gives those for a task, on the
-            device that is to do the work; it may have the attribute `each_its_own`, see
-            `task_weights`.
+            device that is to do the work.
         task: `auto` (what `choose` finds), or one of `TASKS`.
         options: everything else; its own task does not count. The defaults of `Options` if None.
         device: where to work; None for the fastest of this machine. Weights that are loaded stay
