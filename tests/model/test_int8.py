@@ -123,6 +123,7 @@ def test_without_8_bits_it_is_fp32(
         net = Network(generator("devudp-dt"), torch.int8)
         assert torch.equal(net(x), Network(generator("devudp-dt"), torch.float32)(x))
     caplog.set_level(logging.INFO, "devudp")
+    caplog.clear()
     uneven = generator("devudp")
     Network(uneven, torch.int8)
     net = Network(uneven, torch.int8)
