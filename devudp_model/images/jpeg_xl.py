@@ -17,7 +17,7 @@ from PIL import Image
 from . import segments
 from .isobmff import boxes
 from .metadata import Metadata
-from .raster import MissingPackage, RasterImage, from_array
+from .raster import MissingPackage, RasterImage, Unreadable, from_array
 
 STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
@@ -67,6 +67,7 @@ def header(content: bytes) -> Header:
 
     Raises:
         ValueError: it is damaged.
+        Unreadable: it is an animation, of which the decoder would give the first image.
     """
     if content.startswith(STARTS[1]):
         parts = ((name, body) for name, body in boxes(content) if name in (b"jxlc", b"jxlp"))
@@ -82,8 +83,13 @@ def header(content: bytes) -> Header:
         bits.take(3)
         if bits.take(1):
             _size(bits)
-        if bits.take(1) or bits.take(1):  # a preview, an animation
+        if bits.take(1):  # a preview
             return Header(width, height, 0)
+        if bits.take(1):
+            raise Unreadable(
+                "is an animation, and restoring would lose all its images but one. Split it, for "
+                "instance with ffmpeg, and restore the folder of its frames."
+            )
     if bits.take(1):
         return Header(width, height, bits.choose((32, 0), (16, 0), (24, 0), (1, 6)))
     return Header(width, height, bits.choose((8, 0), (10, 0), (12, 0), (1, 6)))
@@ -123,10 +129,9 @@ def read(content: bytes, found: Header) -> RasterImage | bytes:
     if deep is not None and deep.shape == (info.height, info.width, CHANNELS[info.mode]):
         return from_array(deep, info.mode.endswith("A"), 1, 16, metadata)
     if found.bits > 8:
-        lost = (
-            f"it has {found.bits} bits a channel, of which its decoder gives 8 (imagecodecs gives "
-            "them all: pip install imagecodecs)"
-        )
+        lost = f"it has {found.bits} bits a channel, of which its decoder gives 8"
+        if found.bits <= 16:
+            lost += " (imagecodecs gives them all: pip install imagecodecs)"
         metadata = replace(metadata, lost=(*metadata.lost, lost))
     pixels = np.frombuffer(data, np.uint8).reshape(info.height, info.width, CHANNELS[info.mode])
     return from_array(pixels, info.mode.endswith("A"), 1, 8, metadata)

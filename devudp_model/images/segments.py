@@ -120,7 +120,8 @@ def said_of_webp(file: BinaryIO) -> tuple[str, ...]:
 
 
 def parts_of_jxl(content: bytes) -> tuple[str, ...]:
-    """Returns what else a JPEG XL file holds."""
-    names = [name for name, _ in isobmff.boxes(content) if name not in OF_JXL]
+    """Returns what else a JPEG XL file holds; one that is the image alone has no boxes."""
+    in_boxes = content[4:8] == b"JXL "
+    names = [name for name, _ in isobmff.boxes(content) if in_boxes and name not in OF_JXL]
     known = [JXL_PARTS.get(name, f"box {name.decode('latin-1')}") for name in names]
     return tuple(dict.fromkeys(known))

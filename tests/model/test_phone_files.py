@@ -284,6 +284,42 @@ def test_jpeg_xl_of_many_bits_without_what_reads_them(
     assert image.bits == 8 and "16 bits a channel, of which its decoder gives 8" in caplog.text
 
 
+def test_jpeg_xl_of_floating_point(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What no package here gives is said, without advice that would not help."""
+    pytest.importorskip("pillow_jxl")
+    codecs = pytest.importorskip("imagecodecs")
+    content = codecs.jpegxl_encode(np.full((9, 9, 3), 0.5, np.float32), lossless=True)
+    (tmp_path / "a.jxl").write_bytes(content)
+    write_image(tmp_path / "a.png", read_stored(tmp_path / "a.jxl"))
+    assert "32 bits a channel, of which its decoder gives 8." in caplog.text
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_jpeg_xl_without_boxes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, lossless: bool
+) -> None:
+    """A file that is the image alone: its bytes are not taken for names of boxes."""
+    pytest.importorskip("pillow_jxl")
+    image_of(random_pixels("RGB", size=(20, 30))).save(
+        tmp_path / "a.jxl", lossless=lossless, use_container=False
+    )
+    assert (tmp_path / "a.jxl").read_bytes().startswith(b"\xff\x0a")
+    write_image(tmp_path / "a.png", read_stored(tmp_path / "a.jxl"))
+    assert not caplog.records
+
+
+def test_an_animation_in_jpeg_xl_is_refused(tmp_path: Path) -> None:
+    """Two images of 9x9 pixels, by cjxl 0.7."""
+    (tmp_path / "a.jxl").write_bytes(
+        bytes.fromhex(
+            "ff0a4010c100028a4b0208029209000064004b188b15c24142e105220048a68d0400000000000000000000"
+            "080292050068004b188b15c24902e6052200d8f1bd580000000000000000000000"
+        )
+    )
+    with pytest.raises(ImageError, match=r"a\.jxl is an animation.*Split it"):
+        read_stored(tmp_path / "a.jxl")
+
+
 def test_jpeg_xl_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pillow_jxl")
     Image.new("RGB", (9, 9)).save(tmp_path / "a.jxl")
