@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for handler in logging.getLogger().handlers:
         handler.setFormatter(Printable("%(levelname)s: %(message)s"))
     logging.getLogger("PIL").setLevel(logging.INFO)
-    logging.getLogger("pyvips").setLevel(logging.WARNING)  # it tells about its threads
+    logging.getLogger("pyvips").setLevel(logging.ERROR)  # its warnings name no file
     try:
         with interrupts.noted():
             return args.run(args)

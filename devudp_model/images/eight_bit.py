@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms
 
-from . import colour, exif, gain_map, png, segments
+from . import colour, exif, gain_map, png, segments, tiff
 from .metadata import ORIENTATION, Metadata
 from .raster import RasterImage, Unreadable, from_array
 
@@ -42,8 +42,9 @@ def read(
         Unreadable: its colours are of a kind that cannot be restored.
         ColourError: the colours cannot be converted.
     """
-    is_cmyk, is_extra = image.mode == "CMYK", image.mode == "RGBX"
-    image_format = image.format
+    is_cmyk, image_format = image.mode == "CMYK", image.format
+    tags = getattr(image, "tag_v2", None) or {}
+    channels = tags.get(tiff.SAMPLES, len(image.getbands()))
     is_png, is_jpeg = image_format == "PNG", image_format in ("JPEG", "MPO")
     image.load()
     orientation = image.getexif().get(ORIENTATION, 1)  # after load, which turns TIFF itself
@@ -62,8 +63,11 @@ def read(
     image = image if image.mode == mode else image.convert(mode)
     lost = list(metadata.lost)
     lost += ["its colours (CMYK) are converted to sRGB"] if is_cmyk else []
-    lost += ["its fourth channel, of which nothing is said, is not kept"] if is_extra else []
-    metadata = dataclasses.replace(metadata, lost=tuple(lost))
+    if channels > (4 if is_cmyk else len(mode)):
+        lost.append("its further channels, of which nothing is said, are not kept")
+    # CMYK's profile has been used, and is not that of the pixels any more.
+    icc = b"" if is_cmyk else metadata.icc
+    metadata = dataclasses.replace(metadata, icc=icc, lost=tuple(lost))
     if image.mode == "RGB" and not metadata.icc and exif.is_adobe_rgb(metadata.exif):
         space = colour.adobe_space()
     if file is not None and is_png:

@@ -92,6 +92,7 @@ def is_high_bit_depth(file: BinaryIO, image: Image.Image) -> bool:
 
 UNSUPPORTED = (
     "not supported", "not configured", "unsupported", "not implemented", "samples out of range",
+    "whole number of bytes",
 )  # fmt: skip
 """What libvips and libtiff say of a file that is sound but beyond them."""
 

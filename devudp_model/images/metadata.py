@@ -282,7 +282,11 @@ def _text(image: Image.Image) -> dict[str, str]:
         # XMP, EXIF and IPTC have their own places.
         return {k: str(v) for k, v in text.items() if k != XMP_IN_PNG and "Raw profile" not in k}
     comment = image.info.get("comment") or ""
-    comment = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else comment
+    if isinstance(comment, bytes):
+        try:
+            comment = comment.decode()
+        except UnicodeDecodeError:  # of older programs
+            comment = comment.decode("latin-1")
     return {"Comment": comment} if comment else {}
 
 

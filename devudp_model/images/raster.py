@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import logging
 
 import numpy as np
 import torch
@@ -25,8 +24,6 @@ from . import icc as profiles
 from .formats import BY_NAME, advice
 from .metadata import Metadata
 from .orientation import upright
-
-log = logging.getLogger("devudp")
 
 
 class ImageError(ValueError):
@@ -112,11 +109,8 @@ def from_array(
         channels = channels.float()
     colours = channels[:, :-1] if has_alpha else channels
     alpha = channels[:, -1:] if has_alpha else None
-    # A profile's header says what pixels it is for. One for others (CMYK that was converted,
-    # RGB's in a grey image) would mislead.
-    wanted = b"GRAY" if colours.shape[1] == 1 else b"RGB "
-    if profiles.kind(metadata.icc) != wanted or not is_whole_profile(metadata.icc):
-        metadata = dataclasses.replace(metadata, icc=b"")
+    if metadata.icc and (why := wrong_profile(metadata.icc, colours.shape[1])):
+        metadata = dataclasses.replace(metadata, icc=b"", lost=(*metadata.lost, why))
     if metadata.icc:
         space = colour.space_of_icc(metadata.icc, colours.shape[1])
     if space is None:
@@ -125,17 +119,21 @@ def from_array(
     return RasterImage(seen, alpha, bits, metadata, Origin(colours, space))
 
 
-def is_whole_profile(icc: bytes) -> bool:
-    """True if a colour profile can be opened; says so if not.
+def wrong_profile(icc: bytes, channels: int) -> str:
+    """Returns why a colour profile is not kept with pixels of so many channels; "" if it is.
 
-    Some encoders would drop one that cannot, without a word.
+    Its header says what pixels it is for; one for others would mislead.
     """
     try:
         ImageCms.ImageCmsProfile(io.BytesIO(icc))
-    except (ImageCms.PyCMSError, OSError) as error:
-        log.warning("The image's colour profile is damaged and not kept: %s", error)
-        return False
-    return True
+    except (ImageCms.PyCMSError, OSError):
+        return "its colour profile is damaged and not kept"
+    kind = profiles.kind(icc)
+    if kind != (b"GRAY" if channels == 1 else b"RGB "):
+        return (
+            f"its colour profile is for other pixels ({kind.decode('latin-1').strip()}), not kept"
+        )
+    return ""
 
 
 def as_numbers(image: RasterImage) -> RasterImage:

@@ -44,6 +44,8 @@ RAW_BYTES = 14
 UNSUPPORTED = ("raw mode", "not supported", "unsupported")
 """In Pillow's messages on files that are sound but beyond it."""
 
+JPEG_START = b"\xff\xd8\xff"
+
 ABOUT_TAGS = "Metadata Warning"
 """Of Pillow, on TIFF tags that it does not use."""
 
@@ -243,7 +245,12 @@ def _read_by_pillow(
         image = Image.open(file, formats=READABLE)
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path} is too large: {error} Cut it into parts.") from error
-    except UnidentifiedImageError:
+    except UnidentifiedImageError as error:
+        if high_bit_depth.first_bytes(file, 3) == JPEG_START:
+            raise Unreadable(
+                "is a JPEG file that cannot be decoded: it is damaged, or of a rare kind (12 bits "
+                "a channel, JPEG-LS). Copy it again, or save it as PNG."
+            ) from error
         if not high_bit_depth.is_tiff(file):
             raise
         _refuse_ycbcr(tags, by_pillow=False)

@@ -70,4 +70,17 @@ def test_a_damaged_profile_is_said_and_left_out(
         image_of(T.eight(T.photograph())).save(tmp_path / f"{number}.png", icc_profile=cut)
         image = read_image(tmp_path / f"{number}.png")
         assert image.origin is None and image.metadata.icc == b""
-    assert "profile is damaged" in caplog.text
+        write_image(tmp_path / f"out{number}.png", image)
+        assert f"out{number}.png: its colour profile is damaged and not kept" in caplog.text
+
+
+def test_a_profile_for_other_pixels_is_said_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as RGB's in an image that a program has made grey."""
+    icc = made.profile("P3", made.P3, made.SRGB_CURVE)
+    image_of(T.eight(T.photograph())[:, :, :1]).save(tmp_path / "a.png", icc_profile=icc)
+    image = read_image(tmp_path / "a.png")
+    write_image(tmp_path / "out.png", image)
+    assert image.metadata.icc == b""
+    assert "out.png: its colour profile is for other pixels (RGB), not kept" in caplog.text

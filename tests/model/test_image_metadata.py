@@ -147,3 +147,26 @@ def test_metadata_too_large_for_jpeg(tmp_path: Path, caplog: pytest.LogCaptureFi
     write_image(tmp_path / "out.jpg", read_image(tmp_path / "in.png"), "jpeg")
     assert "JPEG cannot hold its XMP of more than 64 KiB" in caplog.text
     assert read_image(tmp_path / "out.jpg").metadata.xmp == b""
+
+
+@pytest.mark.parametrize("channels", [4, 5, 6])
+def test_channels_without_a_meaning_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, channels: int
+) -> None:
+    """Masks that an editor saves beside the colours, infrared."""
+    tifffile = pytest.importorskip("tifffile")
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, channels), np.uint8)
+    extra = ["unspecified"] * (channels - 3)
+    tifffile.imwrite(tmp_path / "in.tif", pixels, photometric="rgb", extrasamples=extra)
+    image = read_image(tmp_path / "in.tif")
+    assert np.array_equal(to_array(image, np.uint8), pixels[:, :, :3])
+    write_image(tmp_path / "out.tif", image, "tiff")
+    assert "its further channels, of which nothing is said, are not kept" in caplog.text
+
+
+def test_a_comment_of_an_older_program(tmp_path: Path) -> None:
+    """Is in the letters of its time, and not made unreadable."""
+    Image.new("RGB", (9, 9)).save(tmp_path / "in.jpg", comment="Hälfte".encode("latin-1"))
+    write_image(tmp_path / "out.jpg", read_image(tmp_path / "in.jpg"), "jpeg")
+    with Image.open(tmp_path / "out.jpg") as back:
+        assert back.info["comment"] == "Hälfte".encode()

@@ -36,6 +36,24 @@ def test_sixteen_bits_without_the_library(tmp_path: Path, monkeypatch: pytest.Mo
         read_image(tmp_path / "in.png")
 
 
+def test_jpeg_of_twelve_bits(tmp_path: Path) -> None:
+    """Is sound, and its name does not lie: the message says neither."""
+    image_of(random_pixels("RGB")).save(tmp_path / "in.jpg")
+    content = bytearray((tmp_path / "in.jpg").read_bytes())
+    content[content.index(b"\xff\xc0") + 4] = 12
+    (tmp_path / "in.jpg").write_bytes(content)
+    with pytest.raises(ImageError, match=r"in\.jpg is a JPEG file.*rare kind \(12 bits"):
+        read_image(tmp_path / "in.jpg")
+
+
+def test_tiff_of_twelve_bits(tmp_path: Path) -> None:
+    """Its pixels end within bytes, which no decoder here knows; it is not damaged."""
+    pytest.importorskip("imagecodecs")
+    write_deep_tiff(tmp_path / "in.tif", random_pixels("L", np.uint16) >> 4, bitspersample=12)
+    with pytest.raises(ImageError, match=r"in\.tif is stored in a way that is not supported"):
+        read_image(tmp_path / "in.tif")
+
+
 def test_missing_folder_empty(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="does not exist"):
         read_image(tmp_path / "absent.png")
