@@ -20,6 +20,7 @@ from .values import (
     given_place,
     memory_size,
     pixel_count,
+    port,
     shard,
     share,
     whole_number,
@@ -233,7 +234,7 @@ def add_web_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for the results; default: %(default)s",
     )
-    add("--port", type=int, metavar="N", help="of the page; default: the first free one from 7860")
+    add("--port", type=port, metavar="N", help="of the page; default: the first free one from 7860")
     add("--no-browser", action="store_true", help="only print the page's address")
     add("--checkpoint", type=given_path, metavar="FILE", help="weights; default: the task's own")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; default: the fastest available")

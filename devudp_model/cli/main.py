@@ -23,7 +23,7 @@ from ..system.terminal import Printable, drop_output
 from ..system.untrusted import MEMORY_VARIABLE, printable
 from .arguments import make_parser
 from .cluster import problem_with, run_on_cluster
-from .restoring import by_folder, make_restorer, plan_files, prepare_folder
+from .restoring import by_folder, choose_device, make_restorer, plan_files, prepare_folder
 
 # torch and Pillow take seconds to import: only where they are needed, so that --help is quick.
 if TYPE_CHECKING:
@@ -164,6 +164,8 @@ def run_web(args: argparse.Namespace) -> int:
     set_environment(args)
     from ..web.serve import serve
 
+    prepare_folder(args.out)
+    args.device = choose_device(args.device)
     return serve(args)
 
 

@@ -39,6 +39,13 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    """The number of a port."""
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to 65535")
+    return int(text)
+
+
 def share(text: str, most: float = 1.0) -> float:
     """A number from 0 to `most`."""
     try:

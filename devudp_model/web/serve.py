@@ -18,13 +18,17 @@ USER = "devudp"
 
 LOOPBACK = "127.0.0.1"
 
+FIRST_TASK = "joint"
+"""Of those that a checkpoint given by name is for, which are all."""
+
 
 def serve(args: argparse.Namespace) -> int:
     """Serves the page until Ctrl-C; returns the exit status.
 
     Raises:
         ValueError: the extra "web" is not installed, or there is no password for others.
-        OSError: the folder for the results cannot be written, or the port is taken.
+        CheckpointError: the file of weights cannot be used.
+        OSError: the port is taken.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -41,11 +45,12 @@ def serve(args: argparse.Namespace) -> int:
 
     Image.MAX_IMAGE_PIXELS = None  # as in `devudp restore`: the memory is the limit
     auth = None if args.listen is None else (USER, read_password())
-    args.out.mkdir(parents=True, exist_ok=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
     with tempfile.TemporaryDirectory(prefix="devudp-web-") as folder:
         os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(folder) / "given"))
         weights = weights_of(args.checkpoint, args.device)
+        if args.checkpoint:
+            weights(FIRST_TASK)  # what is wrong with a file shows at once
         page = Page(weights, args.out.resolve(), Path(folder) / "previews", samples())
         blocks = make_page(page)
         where = {"server_name": args.listen or LOOPBACK, "server_port": args.port}

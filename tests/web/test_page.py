@@ -189,6 +189,31 @@ def test_a_port_that_is_taken_is_said(address: str, place: Path, capsys: Any) ->
     assert f"port {port} is taken" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--out", "file"], "cannot write to file: it is a file, not a folder"),
+        (["--device", "tpu"], "no device 'tpu'"),
+        (["--checkpoint", "gone.safetensors"], "no file gone.safetensors"),
+    ],
+)
+def test_what_cannot_work_is_said_before_the_page_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("devudp_model.web.page.launch", lambda *_, **__: pytest.fail("opened"))
+    assert cli.main(["web", "--no-browser", *words]) == 1
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "x"])
+def test_a_port_that_is_none(port: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["web", f"--port={port}"])
+    assert "not a number from 1 to 65535" in capsys.readouterr().err
+
+
 def test_others_need_a_password(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.delenv(PASSWORD, raising=False)
     monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115, PTH123
