@@ -143,9 +143,11 @@ def report(outcome: Outcome, out: Path) -> None:
     """Prints what was done to standard output, what was not and why to standard error."""
     for path, choice in outcome.choices.items():
         print(f"{printable(path)}: {choice.reason}")
+    # "into .." would name another folder than `--out .` does, with the full stop behind it.
+    place = out if out.name.strip(".") else os.path.realpath(out)
     skipped = f", {outcome.skipped} were there already" if outcome.skipped else ""
     unchanged = f", {outcome.unchanged} left as they are" if outcome.unchanged else ""
-    print(f"{outcome.done} restored into {printable(out)}{unchanged}{skipped}.")
+    print(f"{outcome.done} restored into {printable(place)}{unchanged}{skipped}.")
     if outcome.failed:
         print(f"{len(outcome.failed)} failed:", file=sys.stderr)
         for path, reason in outcome.failed.items():

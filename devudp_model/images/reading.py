@@ -267,11 +267,8 @@ def _read_by_pillow(
                 f"{path} is damaged (cut off?): {size:,} bytes cannot hold "
                 f"{image.width}x{image.height} pixels. Copy or download it again."
             )
-        is_jpeg = image.format == "JPEG"
-        if is_jpeg and warn and (warning := high_bit_depth.decoder_warning(path)):
-            log.warning("%s is damaged, and so the result will be: %s", path, warning)
         try:
-            return _named(name, eight_bit.read(image, file))
+            found = _named(name, eight_bit.read(image, file))
         except OSError as error:
             if error.errno is None and tags.get(tiff.COMPRESSION, (1,))[0] in tiff.RARE:
                 raise ImageError(
@@ -280,3 +277,6 @@ def _read_by_pillow(
                     "TIFF without compression."
                 ) from error
             raise
+    if name == "jpeg" and warn and (warning := high_bit_depth.decoder_warning(path)):
+        log.warning("%s is damaged, and so the result will be: %s", path, warning)
+    return found

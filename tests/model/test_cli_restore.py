@@ -39,6 +39,19 @@ def test_the_file_is_what_restore_gives(
     assert f"1 restored into {tmp_path / 'out'}" in capsys.readouterr().out
 
 
+def test_the_current_folder_is_said_by_its_name(
+    tmp_path: Path,
+    devudp: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = draw(tmp_path / "in/photo.jpg")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert devudp(source, "--out", ".") == 0
+    assert f"1 restored into {(tmp_path / 'here').resolve()}." in capsys.readouterr().out
+
+
 def test_folders_keep_their_structure(tmp_path: Path, devudp: Callable[..., int]) -> None:
     for name in ("a.png", "b.JPG", "deep/er/c.png", ".hidden.png", "deep/d.webp"):
         draw(tmp_path / "in" / name)

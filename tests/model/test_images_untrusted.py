@@ -87,6 +87,25 @@ def test_damage_that_the_jpeg_decoder_tells_of(
     assert "Corrupt JPEG data" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["JPEG", "MPO"])
+def test_damage_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    """No result is promised of what cannot be read; a camera's two images are looked at, too."""
+    path = tmp_path / "a.jpg"
+    noisy = random_pixels("RGB", size=(128, 128))
+    more = {"save_all": True, "append_images": [Image.new("RGB", (9, 9))]} if name == "MPO" else {}
+    Image.fromarray(noisy).save(path, name, quality=90, **more)
+    content = bytearray(path.read_bytes())
+    path.write_bytes(content[: len(content) // 3])
+    with pytest.raises(ImageError, match="is damaged"):
+        read_image(path)
+    assert not caplog.records
+    middle = len(content) // 2
+    content[middle : middle + 6] = b"\xff\xd3\xff\xd3\xff\xd5"
+    path.write_bytes(content)
+    read_image(path)
+    assert "a.jpg is damaged, and so the result will be" in caplog.text
+
+
 # --- what claims too much -------------------------------------------------------------------------
 
 
