@@ -48,7 +48,7 @@ def standardize(x: Tensor) -> Tensor:
     Shapes: B,C,H,W to B,C,H,W.
     """
     # In float32: the difference to -1 is what has to be kept.
-    return normalize(x.float(), (1, 2, 3), STANDARDIZE_EPS)[0].to(x.dtype)
+    return normalize(x, (1, 2, 3), STANDARDIZE_EPS)[0].to(x.dtype)
 
 
 def pad_to_stride(x: Tensor, stride: int = STRIDE, min_side: int = MIN_SIDE) -> Tensor:

@@ -106,8 +106,9 @@ class Run:
         except ConfigError:
             raise
         except Exception as error:  # in a crafted file, anything may be anywhere
+            short = " ".join(str(error).split())
             raise StateError(
-                f"{path} does not hold what a state of this run holds: {error}. Resume from "
+                f"{path} does not hold what a state of this run holds: {short}. Resume from "
                 f"another one by its name: devudp-train resume {path.parent}/NAME.pt"
             ) from error
 

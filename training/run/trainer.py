@@ -43,7 +43,6 @@ from .distributed import average_buffers
 from .records import MeanLosses
 from .schedule import Schedule, StageSpan
 from .state import check_architecture, random_states, save_state, set_random_states
-from .state_layout import check_fits, check_layout
 
 COARSER = ((), (2,), (4, 2))
 """With data.coarse_inputs, the scales at which a step's inputs are restored first, in turn."""
@@ -270,10 +269,9 @@ class Trainer:
 
         Raises:
             ConfigError: it is of another architecture or optimizer, or longer than the run.
-            LayoutError: it is not a state of such networks.
+            RuntimeError: it does not hold such networks, or averages for other weights.
         """
         check_architecture(path, state, self.config)
-        check_layout(state, self.state())
         if state["step"] > self.schedule.steps:
             raise ConfigError(
                 f"{path} is of step {state['step']}, and the run ends at {self.schedule.steps}: "
@@ -287,8 +285,6 @@ class Trainer:
             self.ema.load_state_dict(state["ema"] or state["G"])
         self.nets.opt_G.load_state_dict(state["opt_G"])
         self.nets.opt_D.load_state_dict(state["opt_D"])
-        check_fits(self.nets.opt_G)
-        check_fits(self.nets.opt_D)
         device = self.accelerator.device
         self.step = state["step"]
         self.losses.load(state, device)
