@@ -20,7 +20,7 @@ IS_SRGB, ADOBE_RGB, BASIC = 1, b"R03", b"R98"
 
 THUMBNAIL, THUMBNAIL_SIZE = 0x0201, 0x0202
 SHORT, LONG = 3, 4
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 """Bytes of a value, by the types of a directory's entries."""
 
 MAX_ENTRIES = 1000
@@ -109,24 +109,14 @@ class Block:
         return place if place and place + 2 <= len(self.content) else None
 
 
-def has_maker_note(exif: bytes) -> bool:
-    """Returns whether a camera's maker has added something of its own."""
+def camera_says(exif: bytes, *tags: int) -> bool:
+    """Returns whether the camera's directory has one of these tags."""
     try:
         block = Block(exif)
     except ValueError:
         return False
     camera = block.camera()
-    return camera is not None and block.find(camera, MAKER_NOTE) is not None
-
-
-def has_interoperability(exif: bytes) -> bool:
-    """Returns whether the camera's directory points to one more."""
-    try:
-        block = Block(exif)
-    except ValueError:
-        return False
-    camera = block.camera()
-    return camera is not None and block.find(camera, INTEROPERABILITY) is not None
+    return camera is not None and any(block.find(camera, tag) is not None for tag in tags)
 
 
 def is_adobe_rgb(exif: bytes) -> bool:

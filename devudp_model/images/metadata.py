@@ -161,7 +161,7 @@ class Metadata:
     def said_of(self, format: str) -> tuple[str, ...]:
         """Returns sentences on what is lost in a result of this format."""
         losses = self.losses(format)
-        note = blocks.has_maker_note(self.exif) or blocks.has_interoperability(self.exif)
+        note = blocks.camera_says(self.exif, blocks.MAKER_NOTE, blocks.INTEROPERABILITY)
         found = (f"{format.upper()} cannot hold its {' and '.join(losses)}: left out",)
         moves = format == "tiff" and note and not tiff_exif.fits(self.exif)
         said = (*self.lost, *(laid_out_anew() if moves else ()), *(found if losses else ()))

@@ -10,12 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError, features
 
-from ..bands.rows import bands_of
-from ..ops.dtypes import from_unit, to_unit
 from ..system.interrupts import Cancelled
 from ..system.thread_logging import warnings_of_this_thread
 from ..system.untrusted import UntrustedFileError, check_regular
@@ -103,24 +99,6 @@ def read_stored(
     for text in dict.fromkeys(" ".join(str(each).split()) for each in texts):
         log.warning("%s: %s The result may not be whole.", path, text)
     return image
-
-
-def read_srgb(path: str | os.PathLike[str], bits: int = 8) -> np.ndarray:
-    """Reads the colours of an image file of any kind: H,W,3 sRGB, upright, in 8 or 16 bits.
-
-    Grey is repeated, transparency left out.
-
-    Raises:
-        ImageError: as `read_image`.
-    """
-    kind = torch.uint8 if bits == 8 else torch.uint16
-    pixels = read_stored(path).pixels
-    if pixels.dtype != kind:
-        out = torch.empty(pixels.shape, dtype=kind)
-        for _, start, stop in bands_of(pixels):
-            out[:, :, start:stop] = from_unit(to_unit(pixels[:, :, start:stop]), kind)
-        pixels = out
-    return np.ascontiguousarray(pixels.expand(-1, 3, -1, -1)[0].permute(1, 2, 0).numpy())
 
 
 def once(on_size_known: OnSizeKnown) -> OnSizeKnown:

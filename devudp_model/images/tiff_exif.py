@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from .exif import PREFIX, Block
+from .exif import PREFIX, SHORT, SIZES, Block
 from .tiff import STRIP_OFFSETS, TILE_OFFSETS, entries_at
 
 OF_IMAGE = frozenset(
@@ -21,9 +21,6 @@ OF_IMAGE = frozenset(
 
 OF_BLOCK = frozenset({282, 283, 296})
 """Tags that the block knows better: the resolution."""
-
-SHORT, LONG = 3, 4
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 
 
 def fits(exif: bytes) -> bool:

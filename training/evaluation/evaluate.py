@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.metadata
 import json
 import logging
 import shutil
@@ -30,6 +29,7 @@ import torch
 from torch import Tensor
 
 from devudp_model.checkpoint import CheckpointError
+from devudp_model.system.version import version
 
 from ..config import ConfigError
 from ..console import log_lines, showing_help
@@ -173,14 +173,6 @@ def evaluate_set(
     return results
 
 
-def package_version() -> str:
-    """The version of this package; "unknown" in a clone that is not installed."""
-    try:
-        return importlib.metadata.version("devudp")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
-
-
 def checkpoints(tasks: Tasks) -> dict[str, dict[str, str]]:
     """File name and SHA-256 of the checkpoint of each task."""
     return {
@@ -201,7 +193,7 @@ def write_results(
 ) -> None:
     """Writes results.json: everything that was measured."""
     content: dict[str, Any] = {
-        "version": package_version(),
+        "version": version(),
         "torch": torch.__version__,
         "weights": checkpoints(tasks),
         "options": {k: str(v) for k, v in vars(options).items()},
@@ -216,7 +208,7 @@ def write_summary(results: Sequence[Result], tasks: Tasks, options: argparse.Nam
     """Writes the means alone, from which `publish.py` makes the tables of README and model card."""
     settings = {"precision": options.precision, "strength": options.strength}
     content: dict[str, Any] = {
-        "version": package_version(),
+        "version": version(),
         "weights": checkpoints(tasks),
         "settings": {**settings, "exposure": options.exposure},
         "protocol": describe_protocol(options),
