@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -161,28 +161,37 @@ def images_in(
 
     Folders that cannot be looked into, and why, are added to `closed`.
     """
-    out = real(without)
     images: list[Path] = []
     others: Counter[str] = Counter()
 
     def note(error: OSError) -> None:
         closed[Path(error.filename)] = f"Cannot be opened: {error.strerror}. Check its permissions."
 
-    for parent, folders, names in os.walk(folder, onerror=note):
-        here = Path(parent)
-        if not recursive:
-            folders.clear()
-        folders[:] = [name for name in sorted(folders) if real(here / name) != out]
-        for name in sorted(names):
-            if name.startswith(".") or here / name in elsewhere:
-                continue
-            suffix = Path(name).suffix.lower()
-            if suffix in SUFFIXES and reason_to_skip(suffix) is None:
-                images.append(here / name)
-            else:
-                others[suffix] += 1
+    for path in files_in(folder, without, recursive=recursive, onerror=note):
+        suffix = path.suffix.lower()
+        if path in elsewhere:
+            continue
+        if suffix in SUFFIXES and reason_to_skip(suffix) is None:
+            images.append(path)
+        else:
+            others[suffix] += 1
     report_others(folder, others)
     return images
+
+
+def files_in(
+    folder: Path,
+    without: Path,
+    *,
+    recursive: bool,
+    onerror: Callable[[OSError], None] | None = None,
+) -> Iterator[Path]:
+    """Yields a folder's files, sorted; neither hidden ones nor those in the folder `without`."""
+    out = real(without)
+    for parent, folders, names in os.walk(folder, onerror=onerror):
+        here = Path(parent)
+        folders[:] = [name for name in sorted(folders) if recursive and real(here / name) != out]
+        yield from (here / name for name in sorted(names) if not name.startswith("."))
 
 
 def reason_to_skip(suffix: str) -> str | None:

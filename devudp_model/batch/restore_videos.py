@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from ..videos.video import SUFFIXES, restore_video
 from ..videos.video_writer import FORMAT
 from .names import Job, distinct, key, without_long_names
 from .outcome import refuse_existing
-from .plan import Found, check, collide, expand_wildcards, from_common_folder, real
+from .plan import Found, check, collide, expand_wildcards, files_in, from_common_folder, real
 
 log = logging.getLogger("devudp")
 
@@ -79,9 +78,9 @@ def split_videos(
     for path in expand_wildcards(paths):
         if path.is_dir():
             others.append(path)
-            inside = videos_in(path, out, recursive) if in_folders else []
-            for video in inside:
-                found.setdefault(real(video), Found(video, video.relative_to(path)))
+            for file in files_in(path, out, recursive=recursive) if in_folders else ():
+                if file.suffix.lower() in SUFFIXES:
+                    found.setdefault(real(file), Found(file, file.relative_to(path)))
         elif path.suffix.lower() in SUFFIXES:
             found.setdefault(real(path), Found(path, Path(path.name)))
         else:
@@ -116,22 +115,6 @@ def report_container(sources: Iterable[Path]) -> None:
                 "%d %s file%s: what is restored becomes MP4; what needs nothing is copied as it is",
                 *(count, suffix, "" if count == 1 else "s"),
             )
-
-
-def videos_in(folder: Path, out: Path, recursive: bool) -> list[Path]:
-    """Returns the videos of a folder, by suffix; neither hidden ones nor earlier results."""
-    videos: list[Path] = []
-    for parent, folders, names in os.walk(folder):
-        here = Path(parent)
-        if not recursive:
-            folders.clear()
-        folders[:] = [name for name in sorted(folders) if real(here / name) != real(out)]
-        videos += [
-            here / name
-            for name in sorted(names)
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        ]
-    return videos
 
 
 class VideoFiles:

@@ -27,7 +27,7 @@ ANDROID, APPLE = b"hdrgm:Version", b"hdrgainmap"
 INDEX, ENTRIES = b"MPF\0", 0xB002
 """The list of a file's images (CIPA DC-007), and its tag with their places."""
 
-JFIF, APP0, APP2, SCAN = b"JFIF\0", 0xE0, 0xE2, 0xDA
+APP0, APP2, SCAN = 0xE0, 0xE2, 0xDA
 
 MAX_BYTES, MAX_IMAGES, MAX_SEGMENTS = 2**25, 16, 1000
 
