@@ -163,10 +163,10 @@ def write_sheet(
 ) -> None:
     """Before and after side by side (one above the other if that is squarer), as JPEG."""
     height, width = before.pixels.shape[-2:]
-    place = (0, height + GAP) if width > 2 * height else (width + GAP, 0)
+    offset = (0, height + GAP) if width > 2 * height else (width + GAP, 0)
     left = to_pillow(dataclasses.replace(before, alpha=None))
-    sheet = ImageOps.expand(left, (0, 0, *place), fill="white")
-    sheet.paste(to_pillow(dataclasses.replace(after, alpha=None)), place)
+    sheet = ImageOps.expand(left, (0, 0, *offset), fill="white")
+    sheet.paste(to_pillow(dataclasses.replace(after, alpha=None)), offset)
     longest = BY_NAME["jpeg"].longest
     sheet.thumbnail((longest, longest))
     own = before.origin is None and before.metadata.icc  # else the pixels are sRGB

@@ -20,7 +20,8 @@ from ..videos.video import SUFFIXES, restore_video
 from ..videos.video_writer import FORMAT
 from .names import Job, distinct, key, without_long_names
 from .outcome import refuse_existing
-from .plan import Found, check, collide, expand_wildcards, files_in, from_common_folder, real
+from .paths import expand_wildcards, files_in, real
+from .plan import InputFile, check, collide, from_common_folder
 
 log = logging.getLogger("devudp")
 
@@ -74,28 +75,28 @@ def split_videos(
     Raises:
         ValueError: a result would replace an input.
     """
-    others, found = [], dict[Path, Found]()
+    others, inputs = [], dict[Path, InputFile]()
     for path in expand_wildcards(paths):
         if path.is_dir():
             others.append(path)
             for file in files_in(path, out, recursive=recursive) if in_folders else ():
                 if file.suffix.lower() in SUFFIXES:
-                    found.setdefault(real(file), Found(file, file.relative_to(path)))
+                    inputs.setdefault(real(file), InputFile(file, file.relative_to(path)))
         elif path.suffix.lower() in SUFFIXES:
-            found.setdefault(real(path), Found(path, Path(path.name)))
+            inputs.setdefault(real(path), InputFile(path, Path(path.name)))
         else:
             others.append(path)
-    if collide(each.place for each in found.values()):
-        found = from_common_folder(found)
+    if collide(each.relative for each in inputs.values()):
+        inputs = from_common_folder(inputs)
     jobs = [
-        Job(each.path, (out / each.place).with_suffix(f".{FORMAT}"), FORMAT)
-        for each in found.values()
+        Job(each.path, (out / each.relative).with_suffix(f".{FORMAT}"), FORMAT)
+        for each in inputs.values()
     ]
     jobs = distinct(jobs)
-    check(jobs, [*found, *protected])
+    check(jobs, [*inputs, *protected])
     jobs, problems = without_long_names(jobs)
     report_container(job.source for job in jobs)
-    taken = {key(real(path)) for path in (*found, *protected)}
+    taken = {key(real(path)) for path in (*inputs, *protected)}
     return Split(others, [with_copy(job, taken) for job in jobs], problems)
 
 

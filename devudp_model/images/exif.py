@@ -1,6 +1,6 @@
 """EXIF blocks, patched where they lie.
 
-Makers' notes hold places in the block, so a block that is written anew, as Pillow does, destroys
+Makers' notes hold offsets into the block, so a block that is written anew, as Pillow does, breaks
 them. Here only single numbers change: the orientation, the image's size, and the thumbnail of the
 image as it was is cut out.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 PREFIX = b"Exif\0\0"
 ORIENTATION, WIDTH, HEIGHT = 0x0112, 0x0100, 0x0101
 EXIF_DIRECTORY, PIXEL_WIDTH, PIXEL_HEIGHT, MAKER_NOTE = 0x8769, 0xA002, 0xA003, 0x927C
-PLACE, INTEROPERABILITY = 0x8825, 0xA005
+GPS_DIRECTORY, INTEROPERABILITY = 0x8825, 0xA005
 COLOUR_SPACE, INDEX = 0xA001, 0x0001
 IS_SRGB, ADOBE_RGB, BASIC = 1, b"R03", b"R98"
 """Of the colour space; and of the interoperability index (DCF), for Adobe RGB and for sRGB."""
@@ -33,7 +33,7 @@ class Entry:
     Attributes:
         at: where it lies in the block.
         tag, kind, count: what it says.
-        place: where its values lie.
+        offset: where its values lie.
         size: bytes of them all.
     """
 
@@ -41,7 +41,7 @@ class Entry:
     tag: int
     kind: int
     count: int
-    place: int
+    offset: int
     size: int
 
 
@@ -74,9 +74,9 @@ class Block:
                 return
             kind, count = self.number(at + 2, 2), self.number(at + 4, 4)
             size = SIZES.get(kind, 1) * count
-            place = at + 8 if size <= 4 else self.number(at + 8, 4)
-            if place + size <= len(self.content):
-                yield Entry(at, self.number(at, 2), kind, count, place, size)
+            offset = at + 8 if size <= 4 else self.number(at + 8, 4)
+            if offset + size <= len(self.content):
+                yield Entry(at, self.number(at, 2), kind, count, offset, size)
 
     def find(self, directory: int, tag: int) -> Entry | None:
         return next((each for each in self.entries(directory) if each.tag == tag), None)
@@ -86,7 +86,7 @@ class Block:
         entry = self.find(directory, tag)
         if entry is None or entry.kind not in (SHORT, LONG) or entry.count != 1:
             return None
-        return self.number(entry.place, SIZES[entry.kind])
+        return self.number(entry.offset, SIZES[entry.kind])
 
     def set(self, directory: int, tag: int, value: int) -> None:
         """Changes a whole number that is there; a type that is too small for it becomes LONG."""
@@ -100,13 +100,13 @@ class Block:
         self.put(entry.at + 8, wide, value)
 
     def following(self) -> int:
-        """Returns where the number of the second directory's place lies."""
+        """Returns where the offset of the second directory is written."""
         return self.first + 2 + 12 * self.number(self.first, 2)
 
     def camera(self) -> int | None:
         """Returns where the camera's directory lies."""
-        place = self.value(self.first, EXIF_DIRECTORY)
-        return place if place and place + 2 <= len(self.content) else None
+        offset = self.value(self.first, EXIF_DIRECTORY)
+        return offset if offset and offset + 2 <= len(self.content) else None
 
 
 def camera_says(exif: bytes, *tags: int) -> bool:
@@ -125,8 +125,8 @@ def is_adobe_rgb(exif: bytes) -> bool:
         block = Block(exif)
     except ValueError:
         return False
-    place = _index(block)
-    return place is not None and block.content[place : place + 3] == ADOBE_RGB
+    offset = _index(block)
+    return offset is not None and block.content[offset : offset + 3] == ADOBE_RGB
 
 
 def as_srgb(exif: bytes) -> bytes:
@@ -135,11 +135,11 @@ def as_srgb(exif: bytes) -> bytes:
         block = Block(exif)
     except ValueError:
         return exif
-    camera, place = block.camera(), _index(block)
+    camera, offset = block.camera(), _index(block)
     if camera is not None:
         block.set(camera, COLOUR_SPACE, IS_SRGB)
-    if place is not None and block.content[place : place + 3] == ADOBE_RGB:
-        block.content[place : place + 3] = BASIC
+    if offset is not None and block.content[offset : offset + 3] == ADOBE_RGB:
+        block.content[offset : offset + 3] = BASIC
     return PREFIX + bytes(block.content)
 
 
@@ -148,7 +148,7 @@ def _index(block: Block) -> int | None:
     camera = block.camera()
     directory = block.value(camera, INTEROPERABILITY) if camera is not None else None
     entry = block.find(directory, INDEX) if directory else None
-    return entry.place if entry is not None and entry.size >= 3 else None
+    return entry.offset if entry is not None and entry.size >= 3 else None
 
 
 def patched(exif: bytes, size: tuple[int, int]) -> bytes:
@@ -181,7 +181,7 @@ def _cut_thumbnail(block: Block) -> None:
     if count > MAX_ENTRIES:
         return
     freed = [(second, second + 2 + 12 * count + 4)]
-    freed += [(e.place, e.place + e.size) for e in block.entries(second) if e.size > 4]
+    freed += [(e.offset, e.offset + e.size) for e in block.entries(second) if e.size > 4]
     start, length = block.value(second, THUMBNAIL), block.value(second, THUMBNAIL_SIZE)
     if start and length and start + length <= len(block.content):
         freed.append((start, start + length))
@@ -207,14 +207,14 @@ def _used(block: Block) -> list[tuple[int, int]]:
         seen.add(directory)
         used.append((directory, directory + 2 + 12 * block.number(directory, 2) + 4))
         for entry in block.entries(directory):
-            used.append((entry.place, entry.place + entry.size))
-            if entry.tag in (EXIF_DIRECTORY, PLACE, INTEROPERABILITY):
-                directories.append(block.number(entry.place, 4))
+            used.append((entry.offset, entry.offset + entry.size))
+            if entry.tag in (EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY):
+                directories.append(block.number(entry.offset, 4))
     return used
 
 
 def without_orientation(exif: bytes) -> bytes:
-    """Returns the block without this entry, all else in its place.
+    """Returns the block without this entry; all else stays where it is.
 
     For encoders that write a block with it anew (Pillow's AVIF).
     """

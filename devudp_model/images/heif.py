@@ -66,14 +66,14 @@ def read(file: BinaryIO, container: Container) -> RasterImage:
     """
     metadata, space = described(container)
     file.seek(0)
-    found = load().open_heif(file, convert_hdr_to_8bit=False)
-    pixels = np.asarray(found)
+    opened = load().open_heif(file, convert_hdr_to_8bit=False)
+    pixels = np.asarray(opened)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
-    bits = found.info.get("bit_depth", 8)
+    bits = opened.info.get("bit_depth", 8)
     if pixels.dtype == np.uint16:
         pixels = scaled(pixels.copy(), bits)
-    if len(found) > 1:
-        more = "second image" if len(found) == 2 else "further images"
+    if len(opened) > 1:
+        more = "second image" if len(opened) == 2 else "further images"
         metadata = dataclasses.replace(metadata, parts=(*metadata.parts, more))
-    has_alpha = found.mode.startswith(("RGBA", "LA"))
+    has_alpha = opened.mode.startswith(("RGBA", "LA"))
     return from_array(pixels, has_alpha, 1, 16 if bits > 8 else 8, metadata, space)

@@ -41,8 +41,12 @@ def by_library(icc: bytes, name: str, pixels: np.ndarray, back: bool) -> np.ndar
             out = image.icc_transform("srgb", embedded=True, **options)
     except pyvips.Error as error:
         raise ColourError(f"has a colour profile ({name}) that cannot be used: {error}") from error
-    found = out.numpy().reshape(*pixels.shape[:2], -1)
-    return found[:, :, 1:2] if grey and found.shape[2] > 1 else found[:, :, : pixels.shape[2]]
+    converted = out.numpy().reshape(*pixels.shape[:2], -1)
+    return (
+        converted[:, :, 1:2]
+        if grey and converted.shape[2] > 1
+        else converted[:, :, : pixels.shape[2]]
+    )
 
 
 def _by_pillow(icc: bytes, pixels: np.ndarray, back: bool) -> np.ndarray:
@@ -59,9 +63,9 @@ def _by_pillow(icc: bytes, pixels: np.ndarray, back: bool) -> np.ndarray:
         out = ImageCms.profileToProfile(source, first, second, outputMode=mode)
     except (ImageCms.PyCMSError, OSError) as error:
         raise ColourError(f"has a colour profile that cannot be used: {error}") from error
-    found = np.asarray(out).reshape(*pixels.shape[:2], -1)
-    found = found[:, :, 1:2] if grey and found.shape[2] > 1 else found
-    return found.astype(np.uint16) * 257
+    converted = np.asarray(out).reshape(*pixels.shape[:2], -1)
+    converted = converted[:, :, 1:2] if grey and converted.shape[2] > 1 else converted
+    return converted.astype(np.uint16) * 257
 
 
 @functools.cache

@@ -162,9 +162,9 @@ class Metadata:
         """Returns sentences on what is lost in a result of this format."""
         losses = self.losses(format)
         note = blocks.camera_says(self.exif, blocks.MAKER_NOTE, blocks.INTEROPERABILITY)
-        found = (f"{format.upper()} cannot hold its {' and '.join(losses)}: left out",)
+        sentence = (f"{format.upper()} cannot hold its {' and '.join(losses)}: left out",)
         moves = format == "tiff" and note and not tiff_exif.fits(self.exif)
-        said = (*self.lost, *(laid_out_anew() if moves else ()), *(found if losses else ()))
+        said = (*self.lost, *(laid_out_anew() if moves else ()), *(sentence if losses else ()))
         return tuple(dict.fromkeys(said))
 
     def save_options(self, format: str) -> dict[str, Any]:
@@ -235,8 +235,8 @@ def _joined(parts: list[str]) -> str:
 def laid_out_anew() -> tuple[str, ...]:
     """Returns what to say of an EXIF block of which only the values are kept."""
     return (
-        "its EXIF is laid out anew, without its directory on interoperability, and places that a "
-        "maker's note names may be wrong",
+        "its EXIF is laid out anew, without its directory on interoperability, and offsets in a "
+        "maker's note may be wrong",
     )
 
 
@@ -279,7 +279,7 @@ def exif_bytes(exif: Image.Exif, *, is_tiff: bool) -> bytes:
 def _text(image: Image.Image) -> dict[str, str]:
     if image.format == "PNG":
         text: dict[str, str] = image.text  # pyright: ignore[reportAttributeAccessIssue]
-        # XMP, EXIF and IPTC have their own places.
+        # XMP, EXIF and IPTC are read from elsewhere.
         return {k: str(v) for k, v in text.items() if k != XMP_IN_PNG and "Raw profile" not in k}
     comment = image.info.get("comment") or ""
     if isinstance(comment, bytes):

@@ -184,10 +184,10 @@ def _read_jpeg_xl(file: BinaryIO, size: int, on_size_known: OnSizeKnown) -> Rast
     content = file.read()
     header = jpeg_xl.header(content)
     check_size(header.width, header.height, 4, 16 if header.bits > 8 else 4, size, on_size_known)
-    found = jpeg_xl.read(content, header)
-    if isinstance(found, RasterImage):
-        return found
-    with jpeg_xl.as_jpeg(found) as image:
+    decoded = jpeg_xl.read(content, header)
+    if isinstance(decoded, RasterImage):
+        return decoded
+    with jpeg_xl.as_jpeg(decoded) as image:
         return eight_bit.read(image)
 
 
@@ -200,9 +200,9 @@ def _read_isobmff(
     check_size(*container.image.size, 4, 8, size, on_size_known)
     if not any(brand in isobmff.AVIF_BRANDS for brand in brands):
         return _named("heic", heif.read(file, container))
-    found = sixteen_bit.read_avif(file, path, container, on_size_known)
-    if found is not None:
-        return _named("avif", found)
+    decoded = sixteen_bit.read_avif(file, path, container, on_size_known)
+    if decoded is not None:
+        return _named("avif", decoded)
     if not features.check("avif"):
         raise Unreadable("is AVIF, which needs Pillow 11.3 or newer. Update Pillow, or convert it.")
     file.seek(0)
@@ -246,7 +246,7 @@ def _read_by_pillow(
                 f"{image.width}x{image.height} pixels. Copy or download it again."
             )
         try:
-            found = _named(name, eight_bit.read(image, file))
+            decoded = _named(name, eight_bit.read(image, file))
         except OSError as error:
             if error.errno is None and tags.get(tiff.COMPRESSION, (1,))[0] in tiff.RARE:
                 raise ImageError(
@@ -257,4 +257,4 @@ def _read_by_pillow(
             raise
     if name == "jpeg" and warn and (warning := high_bit_depth.decoder_warning(path)):
         log.warning("%s is damaged, and so the result will be: %s", path, warning)
-    return found
+    return decoded

@@ -27,7 +27,7 @@ RARE = (34887, 34925, 50000, 50001, 52546)
 """Compressions that not every decoder is built with."""
 
 EXIF_DIRECTORIES = (34665, 34853)
-"""The tags that point to directories of their own: of the camera, and of the place."""
+"""The tags that point to directories of their own: of the camera, and of GPS."""
 
 NUMBERS = {
     1: np.dtype("u1"), 3: np.dtype("u2"), 4: np.dtype("u4"), 7: np.dtype("u1"),
@@ -89,8 +89,8 @@ def check_not_cut_off(file: BinaryIO, size: int) -> None:
         TiffError: the end is missing.
     """
     for _, tags in itertools.islice(_directories(file, _LAYOUT), MAX_RAW_IMAGES):
-        for place in (0, *tags.get(SUB_DIRECTORIES, ())[:MAX_RAW_IMAGES]):
-            inner = next(_directories(file, _LAYOUT, place))[1] if place else tags
+        for directory in (0, *tags.get(SUB_DIRECTORIES, ())[:MAX_RAW_IMAGES]):
+            inner = next(_directories(file, _LAYOUT, directory))[1] if directory else tags
             for starts, sizes in ((STRIP_OFFSETS, STRIP_SIZES), (TILE_OFFSETS, TILE_SIZES)):
                 pairs = zip(inner.get(starts, ()), inner.get(sizes, ()), strict=False)
                 if any(start + count > size for start, count in pairs):
@@ -244,14 +244,14 @@ def with_exif(content: bytes, exif: bytes) -> bytes:
     for tag, value in tags.items():
         added[tag] = tags.get_ifd(tag) if tag in EXIF_DIRECTORIES else value
     content += b"\0" * (len(content) % 2)
-    # Pillow lays out the new tags, with absolute places of their values; only the table is moved.
+    # Pillow lays out the new tags, with absolute offsets of their values; only the table is moved.
     block = added.tobytes(len(content))
     table = entries_at(block, 0, order)
     table.update(entries_at(content, int.from_bytes(content[4:8], order), order))
     block += b"\0" * (len(block) % 2)
-    place = len(content) + len(block)
+    start = len(content) + len(block)
     joined = len(table).to_bytes(2, order) + b"".join(table[tag] for tag in sorted(table))
-    return content[:4] + place.to_bytes(4, order) + content[8:] + block + joined + bytes(4)
+    return content[:4] + start.to_bytes(4, order) + content[8:] + block + joined + bytes(4)
 
 
 def entries_at(content: bytes, start: int, order: Any) -> dict[int, bytes]:

@@ -132,9 +132,9 @@ def in_space_of_file(image: RasterImage, format: str) -> tuple[RasterImage, tupl
     if of_file and origin.space.kind in BY_NAME[format].colour:
         pixels = colour.from_srgb(image.pixels, origin.pixels, origin.space)
         return dataclasses.replace(image, pixels=pixels), ()
-    kept = tuple(each for each in metadata.chunks if each[0] not in png.COLOUR)
+    others = tuple(each for each in metadata.chunks if each[0] not in png.COLOUR)
     block = exif.as_srgb(metadata.exif) if metadata.exif else b""
-    metadata = dataclasses.replace(metadata, icc=b"", chunks=kept, exif=block)
+    metadata = dataclasses.replace(metadata, icc=b"", chunks=others, exif=block)
     more = ", without its light above white" if origin.space.hdr else ""
     said = f"its colours ({origin.space.name}) are converted to sRGB{more}"
     return dataclasses.replace(image, metadata=metadata, origin=None), (said,)

@@ -192,13 +192,13 @@ class Generator(nn.Module):
 
     def body(self, x: Tensor) -> Tensor:
         """From the stem to the head: B,3,H,W, sides multiples of `STRIDE`, to the same shape."""
-        kept: list[Tensor] = []
+        skips: list[Tensor] = []
         for operation in self.operations:
             if operation.keep:
-                kept.append(x)
+                skips.append(x)
             x = self.convolve(operation, x)
             if operation.add:
-                x = x + kept.pop()
+                x = x + skips.pop()
         return x
 
     def convolve(self, operation: Operation, x: Tensor) -> Tensor:

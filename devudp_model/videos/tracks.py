@@ -142,10 +142,10 @@ class ConvertedText(Track):
     def pass_on(self, packet: Any) -> None:
         if packet.pts is None or not packet.size:
             return
-        found = self.source.codec_context.decode2(packet)
-        if found is None:
+        subtitle = self.source.codec_context.decode2(packet)
+        if subtitle is None:
             return
-        made = self.out.codec_context.encode_subtitle(found)
+        made = self.out.codec_context.encode_subtitle(subtitle)
         made.time_base, made.duration = packet.time_base, packet.duration
         made.pts = made.dts = self.clock.shift(packet.pts, packet.time_base)
         made.stream = self.out

@@ -140,12 +140,12 @@ def restore_video(
         if not first:
             raise VideoError(looking.beginning.why_nothing())
         outcome.unchanged = all(scene.unchanged for scene in first)
-        place = target if is_mp4(source) else copy_as
-        if outcome.unchanged and window == WHOLE and place is not None:
-            copy(source, place, overwrite)
+        copied = target if is_mp4(source) else copy_as
+        if outcome.unchanged and window == WHOLE and copied is not None:
+            copy(source, copied, overwrite)
             outcome.frames = sum(scene.frames for scene in first)
             *outcome.scenes, _ = accumulate((scene.frames for scene in first), initial=0)
-            outcome.path = place
+            outcome.path = copied
             progress(outcome.frames, max(total, outcome.frames))
             return outcome
         with (

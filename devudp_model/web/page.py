@@ -232,7 +232,7 @@ def make_page(page: Page) -> gr.Blocks:
             with gr.Column(scale=3, min_width=320):
                 size = gr.Radio([FITTED, FULL], value=FITTED, label="Size", container=False)
                 compared = gr.HTML(EMPTY, label="Before and after", elem_id="result")
-                found = gr.Markdown(elem_classes="devudp-note")
+                notes = gr.Markdown(elem_classes="devudp-note")
                 thumbnails = gr.Gallery(
                     label="Restored photos",
                     columns=4,
@@ -251,7 +251,7 @@ def make_page(page: Page) -> gr.Blocks:
         start.click(
             page.restore,
             [files, chosen, *controls],
-            [compared, thumbnails, found, chosen],
+            [compared, thumbnails, notes, chosen],
             show_progress_on=[compared],
             js=SHOW_RESULT,
             **hidden,
@@ -259,9 +259,9 @@ def make_page(page: Page) -> gr.Blocks:
         stop.click(page.cancel, queue=False, **hidden)
         own.change(lambda on: gr.update(interactive=not on), own, exposure, queue=False, **hidden)
         for control in (strength, exposure, denoise):
-            control.release(page.change, [chosen, *controls], [compared, found], **hidden)
+            control.release(page.change, [chosen, *controls], [compared, notes], **hidden)
         for control in (own, task):
-            control.input(page.change, [chosen, *controls], [compared, found], **hidden)
+            control.input(page.change, [chosen, *controls], [compared, notes], **hidden)
         thumbnails.select(page.choose, [size], [compared, chosen], **hidden)
         size.input(page.show_again, [chosen, size], compared, **hidden)
         # The library's button downloads what it had before its click is answered.
