@@ -45,7 +45,7 @@ def row(format: Format) -> str:
         yes(format.exif),
         yes(format.iptc),
         yes(format.xmp),
-        "yes, turned with the image" if format.gain_map else "taken out and said",
+        "yes, turned with the image" if format.gain_map else "left out, reported",
         yes(format.alpha),
         format.note,
     ]
@@ -77,9 +77,9 @@ def video_table() -> Iterator[str]:
     yield "|" + "---|" * len(VIDEO_HEAD)
     common = (
         "16", "8, 10", "4:2:0, 4:2:2, 4:4:4: no coarser", "matrix, primaries, transfer, range",
-        "PQ, HLG", "yes, upright", "become frames (bwdif), said", ", ".join(sorted(COPIED_SOUND)),
-        "to AAC, said", f"mov_text; {', '.join(sorted(TEXT))} become it", "yes", "yes",
-        "left out, said",
+        "PQ, HLG", "yes, upright", "become frames (bwdif), reported", ", ".join(sorted(COPIED_SOUND)),
+        "to AAC, reported", f"mov_text; {', '.join(sorted(TEXT))} become it", "yes", "yes",
+        "left out, reported",
     )  # fmt: skip
     for each in VIDEOS:
         written = "yes" if ".mp4" in each.suffixes else "no, what is restored becomes MP4"
