@@ -232,7 +232,7 @@ def check_metadata(metadata: Mapping[str, str], actual: Mapping[str, object], pa
 
 
 def shapes_of(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """The shape of each of a generator's weights, without making a generator of that size.
+    """Returns the shape of each of a generator's weights, without making a generator of that size.
 
     All sides of all weights are linear in the width, so two tiny generators tell.
     """

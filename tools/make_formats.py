@@ -24,7 +24,7 @@ HEAD = (
 
 
 def yes(value: bool) -> str:
-    """A cell that says whether."""
+    """Returns a cell that says whether."""
     return "yes" if value else "no"
 
 
@@ -53,7 +53,7 @@ def row(format: Format) -> str:
 
 
 def table() -> Iterator[str]:
-    """The lines of the table."""
+    """Yields the lines of the table."""
     yield f"| {' | '.join(HEAD)} |"
     yield "|" + "---|" * len(HEAD)
     for format in TABLE:
@@ -77,8 +77,8 @@ def video_table() -> Iterator[str]:
     yield "|" + "---|" * len(VIDEO_HEAD)
     common = (
         "16", "8, 10", "4:2:0, 4:2:2, 4:4:4: no coarser", "matrix, primaries, transfer, range",
-        "PQ, HLG", "yes, upright", "become frames (bwdif), reported", ", ".join(sorted(COPIED_SOUND)),
-        "to AAC, reported", f"mov_text; {', '.join(sorted(TEXT))} become it", "yes", "yes",
+        "PQ, HLG", "yes, upright", "become frames (bwdif), reported",
+        ", ".join(sorted(COPIED_SOUND)), "to AAC, reported", f"mov_text; {', '.join(sorted(TEXT))} become it", "yes", "yes",
         "left out, reported",
     )  # fmt: skip
     for each in VIDEOS:
@@ -95,7 +95,7 @@ def page() -> str:
 
 
 def with_table(text: str, start: str, end: str, lines: Iterator[str]) -> str:
-    """A text with what is between two markers made anew."""
+    """Returns a text with what is between two markers made anew."""
     before, found, rest = text.partition(start)
     _, ended, after = rest.partition(end)
     assert found and ended, f"{PAGE} has no markers"

@@ -71,7 +71,7 @@ class ImageFiles:
         self.folder: tuple[Path, FrameRestorer] | None = None  # the last one
 
     def read(self, job: Job, on_size_known: Callable[[int], None]) -> RasterImage | None:
-        """The image; None if its result is there already."""
+        """Returns the image; None if its result is there already."""
         if self.skip_existing and job.target.exists():
             return None
         if not self.overwrite:
@@ -85,7 +85,7 @@ class ImageFiles:
     def work(
         self, job: Job, read: RasterImage, progress: ImageProgress
     ) -> tuple[Result, Choice | None]:
-        """The images to write, and what `auto` found."""
+        """Returns the images to write, and what `auto` found."""
         if self.restorer.options.shared:
             restore = self.restorer_of(job, read.pixels, progress)
             pixels = restore(read.pixels, self.mask)

@@ -42,7 +42,7 @@ class VideoJob:
 
     @property
     def result(self) -> Path | None:
-        """The one that is there; of two, the newer one."""
+        """Returns the one that is there; of two, the newer one."""
         names = [path for path in (self.target, self.copy) if path is not None and path.exists()]
         return max(names, key=lambda path: path.stat().st_mtime_ns, default=None)
 
@@ -141,7 +141,7 @@ class VideoFiles:
         self.overwrite, self.skip_existing = overwrite, skip_existing
 
     def read(self, job: VideoJob, on_size_known: Callable[[int], None]) -> Path | None:
-        """The file; None if its result is there already."""
+        """Returns the file; None if its result is there already."""
         if self.skip_existing and job.result is not None:
             return None
         for path in (job.target, job.copy):

@@ -44,7 +44,7 @@ class Kind(Protocol):
         """Returns what the work needs; None if the result is there already. See `Pipeline`."""
 
     def work(self, job: Any, read: Any, progress: ImageProgress) -> tuple[Any, Choice | None]:
-        """The result, and what `auto` found."""
+        """Returns the result, and what `auto` found."""
         ...
 
     def write(self, job: Any, result: Any) -> None:

@@ -120,7 +120,7 @@ def _luminance(light: Tensor) -> Tensor:
 
 
 def _times(matrix: Tensor | None, light: Tensor) -> Tensor:
-    """A matrix for each pixel of 1,3,H,W."""
+    """Returns a matrix for each pixel of 1,3,H,W."""
     if matrix is None:
         return light
     # Not einsum: its first use imports a second's worth of torch.

@@ -67,7 +67,7 @@ class Block:
         self.content[at : at + size] = value.to_bytes(size, "big" if self.big else "little")
 
     def entries(self, directory: int) -> Iterator[Entry]:
-        """Those of the directory at `directory`, as far as they lie in the block."""
+        """Yields those of the directory at `directory`, as far as they lie in the block."""
         for number in range(min(self.number(directory, 2), MAX_ENTRIES)):
             at = directory + 2 + 12 * number
             if at + 12 > len(self.content):
@@ -82,7 +82,7 @@ class Block:
         return next((each for each in self.entries(directory) if each.tag == tag), None)
 
     def value(self, directory: int, tag: int) -> int | None:
-        """A single whole number."""
+        """Returns a single whole number."""
         entry = self.find(directory, tag)
         if entry is None or entry.kind not in (SHORT, LONG) or entry.count != 1:
             return None
@@ -197,7 +197,7 @@ def _cut_thumbnail(block: Block) -> None:
 
 
 def _used(block: Block) -> list[tuple[int, int]]:
-    """The parts of the block that the first directory and those below it take."""
+    """Returns the parts of the block that the first directory and those below it take."""
     used = [(0, 8)]
     directories, seen = [block.first], set()
     while directories:

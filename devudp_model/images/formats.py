@@ -67,7 +67,7 @@ TABLE = (
     Format(
         "jpeg", "JPEG, MPO, Ultra HDR", (".jpg", ".jpeg", ".jfif"), colour=(ICC, DCF), exif=True,
         iptc=True, xmp=True, longest=65_500, gain_map=True,
-        note="makers' segments are kept; a second image that is no gain map is left out and reported",
+        note="makers' segments are kept; a second image that is no gain map is left out, reported",
     ),
     Format(
         "webp", "WebP", (".webp",), colour=(ICC,), exif=True, xmp=True, alpha=True,

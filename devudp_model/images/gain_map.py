@@ -118,7 +118,7 @@ def _bytes(segment: Segment) -> bytes:
 
 
 def _images(index: Segment) -> Iterator[tuple[int, int]]:
-    """Start and size of each further image that the index names."""
+    """Yields the start and size of each further image that the index names."""
     block = index.content[len(INDEX) :]
     order = "<" if block[:2] == b"II" else ">"
     try:

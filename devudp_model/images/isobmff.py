@@ -132,7 +132,7 @@ def boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _kinds(iinf: bytes) -> dict[int, tuple[bytes, bytes]]:
-    """Each item's type, and of the type `mime` its content's."""
+    """Returns each item's type, and of the type `mime` its content's."""
     kinds = {}
     for name, body in boxes(iinf[6 if iinf[:1] == b"\0" else 8 :]):
         if name == b"infe" and body[:1] >= b"\2" and len(kinds) < MAX_ITEMS:
@@ -144,7 +144,7 @@ def _kinds(iinf: bytes) -> dict[int, tuple[bytes, bytes]]:
 
 
 def _properties(iprp: bytes) -> dict[int, Properties]:
-    """Those of each item."""
+    """Returns those of each item."""
     inside = dict(boxes(iprp))
     known = list(boxes(inside.get(b"ipco", b"")))
     ipma = inside.get(b"ipma", b"")
@@ -186,7 +186,7 @@ def _note(properties: Properties, name: bytes, body: bytes) -> None:
 
 
 def _contents(iloc: bytes, idat: bytes, content: bytes) -> dict[int, bytes]:
-    """Each item's bytes."""
+    """Returns each item's bytes."""
     contents: dict[int, bytes] = {}
     if len(iloc) < 8:
         return contents

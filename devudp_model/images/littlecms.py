@@ -50,7 +50,7 @@ def by_library(icc: bytes, name: str, pixels: np.ndarray, back: bool) -> np.ndar
 
 
 def _by_pillow(icc: bytes, pixels: np.ndarray, back: bool) -> np.ndarray:
-    """The same at 8 bits."""
+    """Does the same at 8 bits."""
     eight = (pixels >> 8 if pixels.dtype == np.uint16 else pixels).astype(np.uint8)
     grey = pixels.shape[2] == 1
     own, srgb = ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB")

@@ -291,5 +291,5 @@ def _text(image: Image.Image) -> dict[str, str]:
 
 
 def _segment(block: bytes) -> bytes:
-    """The block if it fits into JPEG; `losses` says if not."""
+    """Returns the block if it fits into JPEG; `losses` says if not."""
     return block if len(block) <= JPEG_SEGMENT else b""

@@ -218,7 +218,7 @@ def _read_isobmff(
 def _read_by_pillow(
     file: BinaryIO, path: Path, size: int, tags: Tags, on_size_known: OnSizeKnown, warn: bool
 ) -> RasterImage:
-    """All others; those of 16 bits only if Pillow opens them."""
+    """Reads all others; those of 16 bits only if Pillow opens them."""
     try:
         image = Image.open(file, formats=READABLE)
     except Image.DecompressionBombError as error:

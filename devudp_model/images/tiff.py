@@ -224,7 +224,7 @@ def is_mistaken_ycbcr(tags: dict[int, tuple[int, ...]], *, by_pillow: bool) -> b
 
 
 def describe_layout(tags: dict[int, tuple[int, ...]]) -> str:
-    """The layout in words, for messages."""
+    """Returns the layout in words, for messages."""
     [compression] = tags.get(COMPRESSION, (UNCOMPRESSED,))[:1]
     words = [COMPRESSIONS[compression]] if compression in COMPRESSIONS else []
     words += ["planar"] if tags.get(PLANAR) == (2,) and tags.get(SAMPLES, (1,))[0] > 1 else []
@@ -255,7 +255,7 @@ def with_exif(content: bytes, exif: bytes) -> bytes:
 
 
 def entries_at(content: bytes, start: int, order: Any) -> dict[int, bytes]:
-    """The 12 bytes of each tag of the directory at `start`."""
+    """Returns the 12 bytes of each tag of the directory at `start`."""
     count = int.from_bytes(content[start : start + 2], order)
     entries = [content[start + 2 + 12 * i : start + 14 + 12 * i] for i in range(count)]
     return {int.from_bytes(entry[:2], order): entry for entry in entries}

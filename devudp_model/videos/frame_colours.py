@@ -134,7 +134,7 @@ class Colours:
 
     @property
     def written(self) -> int:
-        """The matrix of the result."""
+        """Returns the matrix of the result."""
         return BT709 if self.recoded else self.matrix
 
     def back(self) -> Tensor:

@@ -110,7 +110,7 @@ def why_no_images(kinds: set[str]) -> str:
 
 
 def open_video(source: Source) -> Any:
-    """A container of PyAV, with at least one video stream.
+    """Returns a container of PyAV, with at least one video stream.
 
     Raises:
         VideoError: there is none, or it is of a format that is not in the table.

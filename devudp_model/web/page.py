@@ -66,7 +66,7 @@ class Page:
         self.sessions: dict[str, Session] = {}
 
     def session(self, request: gr.Request) -> Session:
-        """The session of whoever asks."""
+        """Returns the session of whoever asks."""
         key = str(request.session_hash)
         if key not in self.sessions:
             previews = self.previews / f"session-{len(self.sessions)}"
@@ -137,11 +137,11 @@ class Page:
         return self.shown(photo, size), name_of(photo)
 
     def show_again(self, chosen: str | None, size: str, request: gr.Request) -> str:
-        """The same photo, fitted or at 100 %."""
+        """Returns the same photo, fitted or at 100 %."""
         return self.shown(self.session(request).photos.get(Path(chosen or "")), size)
 
     def shown(self, photo: Photo | None, size: str) -> str:
-        """The view of a photo; without one, a line that says so."""
+        """Returns the view of a photo; without one, a line that says so."""
         if photo is None or photo.before is None or photo.after is None:
             return EMPTY
         return view(photo.source.name, photo.before, photo.after, size)
@@ -157,14 +157,14 @@ class Page:
             session.cancel()
 
     def zip_all(self, request: gr.Request) -> str:
-        """All results in one file."""
+        """Returns all results in one file."""
         try:
             return str(self.session(request).zip_all())
         except ValueError as error:
             raise gr.Error(str(error), duration=8) from error
 
     def one(self, chosen: str | None, request: gr.Request) -> str:
-        """The result that is shown."""
+        """Returns the result that is shown."""
         photo = self.session(request).photos.get(Path(chosen or ""))
         if photo is None or photo.result is None:
             raise gr.Error("There is no result yet. Restore a photo first.", duration=8)

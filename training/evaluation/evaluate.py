@@ -81,7 +81,7 @@ def claim_folder(out: Path, sets: Sequence[TestSet], *, overwrite: bool) -> None
 
 
 def earlier_sets(results: Path) -> set[str]:
-    """The names of the sets in an earlier run's results.json, whose folders lie beside it.
+    """Returns the names of the sets in an earlier run's results.json, whose folders lie beside it.
 
     Raises:
         ConfigError: the file was written by another program.
@@ -149,7 +149,7 @@ def evaluate_set(
     lpips: AlexLpips | None,
     protocol: Protocol,
 ) -> list[Result]:
-    """All methods on one set; the first result is that of the degraded images themselves.
+    """Measures all methods on one set; the first result is that of the degraded images themselves.
 
     Raises:
         ConfigError: pairs that cannot be compared, or a command that fails.
@@ -182,7 +182,7 @@ def checkpoints(tasks: Tasks) -> dict[str, dict[str, str]]:
 
 
 def describe_protocol(options: argparse.Namespace) -> dict[str, str]:
-    """The protocol's name and what it is, for JSON."""
+    """Returns the protocol's name and what it is, for JSON."""
     protocol = PROTOCOLS[options.protocol]
     opencv = {"opencv": load_opencv().__version__} if protocol.aligns else {}
     return {"name": protocol.name, "text": protocol.text, **opencv}
