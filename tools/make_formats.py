@@ -78,7 +78,8 @@ def video_table() -> Iterator[str]:
     common = (
         "16", "8, 10", "4:2:0, 4:2:2, 4:4:4: no coarser", "matrix, primaries, transfer, range",
         "PQ, HLG", "yes, upright", "become frames (bwdif), reported",
-        ", ".join(sorted(COPIED_SOUND)), "to AAC, reported", f"mov_text; {', '.join(sorted(TEXT))} become it", "yes", "yes",
+        ", ".join(sorted(COPIED_SOUND)), "to AAC, reported",
+        f"mov_text; {', '.join(sorted(TEXT))} become it", "yes", "yes",
         "left out, reported",
     )  # fmt: skip
     for each in VIDEOS:
