@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from . import colour, png
+from . import colour
 from .isobmff import Container
 from .metadata import Metadata
 from .raster import MissingPackage, RasterImage, from_array
@@ -39,7 +39,8 @@ def described(container: Container) -> tuple[Metadata, colour.Space | None]:
     space, chunks = None, ()
     if container.image.nclx is not None and not container.image.icc:
         space = colour.space_of_cicp(*container.image.nclx)
-        chunks = (png.cicp_chunk(*container.image.nclx),) if space is not None else ()
+        full_rgb = bytes([*container.image.nclx, 0, 1])
+        chunks = ((b"cICP", full_rgb),) if space is not None else ()
     metadata = Metadata(
         icc=container.image.icc,
         exif=container.exif,

@@ -127,7 +127,7 @@ class Metadata:
         if parts:
             more = ", and its XMP no longer says so" if named else ""
             lost.append(f"the file's {_joined(parts)} not kept{more}")
-        if turned and packets.has_regions(xmp):
+        if turned and any(name in xmp for name in packets.REGIONS):
             lost.append("places in the image (faces) that its XMP names are for it unturned")
         return dataclasses.replace(self, exif=exif, xmp=xmp, parts=(), lost=tuple(lost))
 

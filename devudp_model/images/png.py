@@ -85,11 +85,6 @@ def space_of(chunks: Iterable[tuple[bytes, bytes]], *, profile: bool) -> colour.
     return colour.space_of_gamma(gamma or None, primaries)
 
 
-def cicp_chunk(primaries: int, transfer: int) -> tuple[bytes, bytes]:
-    """Returns the chunk for full-range RGB."""
-    return b"cICP", bytes([primaries, transfer, 0, 1])
-
-
 def as_bytes(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Returns chunks as they lie in a file."""
     return b"".join(

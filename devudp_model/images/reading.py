@@ -148,7 +148,10 @@ def _read(
     if raw.is_raw(start, path.suffix, tags):
         if tags:
             tiff.check_not_cut_off(file, size)
-        return _named("raw", raw.read(file, partial(_check_raw, size, on_size_known)))
+        check = partial(
+            check_size, channels=3, decoded=RAW_BYTES, size=size, on_size_known=on_size_known
+        )
+        return _named("raw", raw.read(file, check))
     if start.startswith(jpeg_xl.STARTS):
         return _named("jxl", _read_jpeg_xl(file, size, on_size_known))
     if any(brand in isobmff.AVIF_BRANDS + isobmff.HEIF_BRANDS for brand in brands):
@@ -173,10 +176,6 @@ def _refuse_ycbcr(tags: Tags, *, by_pillow: bool) -> None:
 def _named(format: str, image: RasterImage) -> RasterImage:
     """With the name of the format that it was read from."""
     return dataclasses.replace(image, format=format)
-
-
-def _check_raw(size: int, on_size_known: OnSizeKnown, width: int, height: int) -> None:
-    check_size(width, height, 3, RAW_BYTES, size, on_size_known)
 
 
 def _read_jpeg_xl(file: BinaryIO, size: int, on_size_known: OnSizeKnown) -> RasterImage:

@@ -118,11 +118,6 @@ def copy_file(
         shutil.copyfileobj(content, file, COPY_BYTES)
 
 
-def is_float(image: RasterImage) -> bool:
-    """Returns whether its numbers are those of a floating-point file."""
-    return image.origin is not None and image.origin.pixels.is_floating_point()
-
-
 def in_space_of_file(image: RasterImage, format: str) -> tuple[RasterImage, tuple[str, ...]]:
     """Returns the image with its colours as the result's file is to have them, and what to say."""
     origin, metadata = image.origin, image.metadata
@@ -155,7 +150,8 @@ def _write(
         Of TIFF, where the image's directory lies.
     """
     if image.bits > 8 and BY_NAME[format].write_bits > 8:
-        kind = np.float32 if image.pixels.dtype == torch.float32 and is_float(image) else np.uint16
+        of_floats = image.origin is not None and image.origin.pixels.is_floating_point()
+        kind = np.float32 if of_floats and image.pixels.dtype == torch.float32 else np.uint16
         try:
             content = high_bit_depth.encode(to_array(image, kind), image.metadata, format)
         except high_bit_depth.HighBitDepthError as error:
