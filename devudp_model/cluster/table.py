@@ -85,8 +85,8 @@ def table(path: Path) -> Iterator[JsonLines | Parquet]:
         local = Path(folder) / path.name if is_stand_in(path) else path
         local.parent.mkdir(parents=True, exist_ok=True)
         with replacing(local) as file:
-            made = Parquet(file) if path.suffix == PARQUET else JsonLines(file)
-            yield made
-            made.end()
+            rows = Parquet(file) if path.suffix == PARQUET else JsonLines(file)
+            yield rows
+            rows.end()
         if local != path:
             send(local, text_of(path))

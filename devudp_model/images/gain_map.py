@@ -95,16 +95,16 @@ def find(file: BinaryIO) -> GainMap | None:
     found = list(segments_of(file))
     index = next((s for s in found if s.marker == APP2 and s.content.startswith(INDEX)), None)
     iso = b"".join(_bytes(s) for s in found if s.marker == APP2 and s.content.startswith(ISO))
-    made = None
+    best = None
     for start, size in _images(index) if index is not None else ():
         file.seek(start)
         jpeg = file.read(size)
         inside = [s.content for s in segments_of(io.BytesIO(jpeg))]
         if len(jpeg) == size and jpeg.startswith(b"\xff\xd8") and any(map(_is_map, inside)):
-            made = GainMap(jpeg, iso, any(ANDROID in content for content in inside))
+            best = GainMap(jpeg, iso, any(ANDROID in content for content in inside))
             break
     file.seek(position)
-    return made
+    return best
 
 
 def _is_map(content: bytes) -> bool:
@@ -158,11 +158,11 @@ def upright(gain_map: GainMap, orientation: int, most: int) -> GainMap | None:
     Image.fromarray(np.ascontiguousarray(pixels)).save(
         stream, "JPEG", quality=95, subsampling="4:4:4"
     )
-    made = stream.getvalue()
+    encoded = stream.getvalue()
     own = [s for s in segments_of(io.BytesIO(gain_map.jpeg)) if APP0 < s.marker <= APP0 + 13]
-    start = 4 + int.from_bytes(made[4:6], "big")  # behind JFIF, which comes first
-    start = start if made[2:4] == b"\xff\xe0" else 2
-    return replace(gain_map, jpeg=made[:start] + b"".join(map(_bytes, own)) + made[start:])
+    start = 4 + int.from_bytes(encoded[4:6], "big")  # behind JFIF, which comes first
+    start = start if encoded[2:4] == b"\xff\xe0" else 2
+    return replace(gain_map, jpeg=encoded[:start] + b"".join(map(_bytes, own)) + encoded[start:])
 
 
 def described(xmp: bytes, gain_map: GainMap) -> bytes:

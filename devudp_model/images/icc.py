@@ -101,10 +101,12 @@ def _curve(content: bytes) -> Curve:
 
 def _parametric(names: str, values: list[float]) -> Parametric:
     """Types 1 and 2 state their turning point by a and b."""
-    given = dict(zip(names, values, strict=True))
-    constant = given.pop("E", 0.0)
+    parameters = dict(zip(names, values, strict=True))
+    constant = parameters.pop("E", 0.0)
     if names in ("gab", "gabE"):
-        given.update(d=-given["b"] / given["a"] if given["a"] else 0.0, e=constant, f=constant)
-    if given["g"] <= 0 or given.get("a", 1.0) == 0:
+        parameters.update(
+            d=-parameters["b"] / parameters["a"] if parameters["a"] else 0.0, e=constant, f=constant
+        )
+    if parameters["g"] <= 0 or parameters.get("a", 1.0) == 0:
         raise ValueError("no curve")
-    return Parametric(**given)
+    return Parametric(**parameters)

@@ -107,7 +107,7 @@ def is_big(file: BinaryIO, order: str = "any") -> bool:
 
 
 def _directories(
-    file: BinaryIO, wanted: Sequence[int], first: int = 0
+    file: BinaryIO, requested: Sequence[int], first: int = 0
 ) -> Iterator[tuple[int, dict[int, tuple[int, ...]]]]:
     """Returns where each directory lies, and the values of the tags that are wanted."""
     file.seek(0)
@@ -124,7 +124,7 @@ def _directories(
         tags = {}
         for at in range(0, len(content) - entry + 1, entry):
             tag = int.from_bytes(content[at : at + 2], order)
-            if tag in wanted:
+            if tag in requested:
                 tags[tag] = _values(file, content[at + 2 : at + entry], order, wide)
         yield offset, {tag: values for tag, values in tags.items() if values}
         offset = int.from_bytes(following, order) if len(following) == wide else 0

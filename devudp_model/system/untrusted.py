@@ -75,9 +75,9 @@ def check_claim(
 
     from .memory import free_bytes
 
-    wanted, why = memory_limit(), ""
-    if wanted is not None:
-        limit = wanted
+    user_limit, why = memory_limit(), ""
+    if user_limit is not None:
+        limit = user_limit
     else:
         free = free_bytes(torch.device("cpu"))
         limit, why = int(SHARE * free), f", half of the {gigabytes(free)} that are free"

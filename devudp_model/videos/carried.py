@@ -42,15 +42,15 @@ def copy_chapters(reader: Any, out: Any, base: Fraction, seconds: float) -> None
     """Writes the chapters of another container, from `base` on."""
     if not hasattr(reader, "chapters") or not hasattr(out, "set_chapters"):
         return
-    made = []
+    chapters = []
     for number, chapter in enumerate(reader.chapters()):
         unit = Fraction(chapter["time_base"])
         start, end = (int(chapter[key] - base / unit) for key in ("start", "end"))
         if end <= 0 or (seconds and start * unit >= seconds):
             continue
-        made.append({**chapter, "id": number, "start": max(start, 0), "end": end})
-    if made:
-        out.set_chapters(made)
+        chapters.append({**chapter, "id": number, "start": max(start, 0), "end": end})
+    if chapters:
+        out.set_chapters(chapters)
 
 
 def left_out(container: Any) -> list[str]:

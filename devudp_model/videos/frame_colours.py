@@ -183,8 +183,8 @@ class FrameImage:
             format: with luma and chroma in planes.
             steps: luma samples to a chroma sample of `format`.
         """
-        made, full = self.planes(restored, steps), self.colours.full
-        return make_frame(made, format, full)
+        result, full = self.planes(restored, steps), self.colours.full
+        return make_frame(result, format, full)
 
     def planes(self, restored: Tensor, steps: tuple[int, int]) -> list[Tensor]:
         """Returns luma and chroma of the result, each 1,1,h,w."""
@@ -193,15 +193,15 @@ class FrameImage:
         as_stored = self.turn == Turn() and not (self.layout.rgb or self.colours.recoded)
         as_stored = as_stored and steps == (self.layout.across, self.layout.down)
         if restored.shape != self.seen.shape:
-            made = times(matrix, self.colours.from_seen(restored))
+            result = times(matrix, self.colours.from_seen(restored))
             as_stored = False
         elif same:
-            made = torch.zeros_like(self.whole) if as_stored else self.turn(self.whole)
+            result = torch.zeros_like(self.whole) if as_stored else self.turn(self.whole)
         else:
             after, before = (self.colours.from_seen(x) for x in (restored, self.seen))
-            made = times(matrix, after - before)
-            made = made if as_stored else self.turn(self.whole) + made
-        luma, *chroma = made.split(1, 1)
+            result = times(matrix, after - before)
+            result = result if as_stored else self.turn(self.whole) + result
+        luma, *chroma = result.split(1, 1)
         parts = [luma, *[subsample(part, *steps) for part in chroma]]
         return [a + b for a, b in zip(self.stored, parts, strict=True)] if as_stored else parts
 

@@ -156,12 +156,12 @@ class VideoWriter:
             waiting, self.waiting = self.waiting, []
             for track, packet in waiting:
                 track.write(packet)
-        made = image.with_change(restored, self.video.pix_fmt, self.steps)
+        result = image.with_change(restored, self.video.pix_fmt, self.steps)
         unit = frame.time_base or self.source.time_base
         if not self.clock.started:
             self.begin(frame, unit)
-        made.pts, made.time_base = self.clock.shift(frame.pts, unit), unit
+        result.pts, result.time_base = self.clock.shift(frame.pts, unit), unit
         if getattr(frame, "duration", None):
             with suppress(AttributeError):  # PyAV before 15
-                made.duration = frame.duration
-        self.container.mux(self.video.encode(made))
+                result.duration = frame.duration
+        self.container.mux(self.video.encode(result))

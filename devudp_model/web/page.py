@@ -106,7 +106,7 @@ class Page:
         shown = next((p for p in restored if str(p.source) == chosen), None)
         shown = shown or (restored[0] if restored else None)
         several = gr.update(value=gallery(restored), visible=len(restored) > 1)
-        yield self.shown(shown, size), several, text + told(photos), name_of(shown)
+        yield self.shown(shown, size), several, text + summary(photos), name_of(shown)
 
     def change(
         self,
@@ -126,7 +126,7 @@ class Page:
             return gr.skip(), gr.skip()
         settings = Settings(task, strength, None if own_exposure else exposure, denoise)
         photo = session.restore(photo.source, settings)
-        return self.shown(photo, size), told(list(session.photos.values()))
+        return self.shown(photo, size), summary(list(session.photos.values()))
 
     def choose(
         self, size: str, request: gr.Request, event: gr.SelectData
@@ -171,7 +171,7 @@ class Page:
         return str(photo.result)
 
 
-def told(photos: list[Photo]) -> str:
+def summary(photos: list[Photo]) -> str:
     """Says what was found and done, a line for each photo, in Markdown; names are no markup."""
     lines = []
     for photo in photos:
@@ -243,7 +243,7 @@ def make_page(page: Page) -> gr.Blocks:
                 )
                 with gr.Row():
                     one = gr.Button("Download this photo")
-                    every = gr.Button("Download all (zip)")
+                    download_all = gr.Button("Download all (zip)")
                 one_file = gr.DownloadButton(visible="hidden", elem_id="one-file")
                 every_file = gr.DownloadButton(visible="hidden", elem_id="every-file")
         controls = [task, strength, own, exposure, denoise, size]
@@ -265,10 +265,10 @@ def make_page(page: Page) -> gr.Blocks:
         thumbnails.select(page.choose, [size], [compared, chosen], **hidden)
         size.input(page.show_again, [chosen, size], compared, **hidden)
         # The library's button downloads what it had before its click is answered.
-        made = one.click(page.one, [chosen], one_file, **hidden)
-        made.success(None, js=CLICK.format("one-file"), **hidden)
-        made = every.click(page.zip_all, None, every_file, **hidden)
-        made.success(None, js=CLICK.format("every-file"), **hidden)
+        download = one.click(page.one, [chosen], one_file, **hidden)
+        download.success(None, js=CLICK.format("one-file"), **hidden)
+        download = download_all.click(page.zip_all, None, every_file, **hidden)
+        download.success(None, js=CLICK.format("every-file"), **hidden)
         blocks.unload(page.close)
     return blocks
 

@@ -123,13 +123,13 @@ class Session:
         done = []
         for number, source in enumerate(dict.fromkeys(sources)):
 
-            def tell(images: float, number: int = number, name: str = source.name) -> None:
+            def report_image(images: float, number: int = number, name: str = source.name) -> None:
                 if self.cancelled.is_set():
                     raise Cancelled
                 report(number + min(images, 1.0), name)
 
-            tell(0.0)
-            done.append(self.restore(source, settings, tell))
+            report_image(0.0)
+            done.append(self.restore(source, settings, report_image))
         return done
 
     def restore(
