@@ -28,7 +28,8 @@ def by_library(icc: bytes, name: str, pixels: np.ndarray, back: bool) -> np.ndar
         interpretation = "grey16" if pixels.shape[2] == 1 else "rgb16"
     image = pyvips.Image.new_from_array(np.ascontiguousarray(pixels), interpretation=interpretation)
     options = {"depth": 16, "intent": "relative", "black_point_compensation": True}
-    grey = pixels.shape[2] == 1
+    channels = pixels.shape[2]
+    grey = channels == 1
     try:
         if back:
             source = np.repeat(pixels, 3, 2) if grey else pixels
@@ -42,11 +43,7 @@ def by_library(icc: bytes, name: str, pixels: np.ndarray, back: bool) -> np.ndar
     except pyvips.Error as error:
         raise ColourError(f"has a colour profile ({name}) that cannot be used: {error}") from error
     converted = out.numpy().reshape(*pixels.shape[:2], -1)
-    return (
-        converted[:, :, 1:2]
-        if grey and converted.shape[2] > 1
-        else converted[:, :, : pixels.shape[2]]
-    )
+    return converted[:, :, 1:2] if grey and converted.shape[2] > 1 else converted[:, :, :channels]
 
 
 def _by_pillow(icc: bytes, pixels: np.ndarray, back: bool) -> np.ndarray:

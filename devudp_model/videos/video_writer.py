@@ -141,15 +141,14 @@ class VideoWriter:
         self.steps = steps if fits else (1, 1)
         self.sub = {(2, 2): "420", (2, 1): "422", (1, 1): "444"}[self.steps]
 
-    def write(self, restored: Tensor, frame: Any, image: FrameImage | None = None) -> None:
+    def write(self, restored: Tensor, frame: Any, image: FrameImage) -> None:
         """Writes an image at the time of a frame.
 
         Args:
             restored: 1,3,H,W in [0, 1].
             frame: of PyAV, of the source.
-            image: made of `frame`, if it is known.
+            image: made of `frame`.
         """
-        image = image or FrameImage(frame, self.reader.colours, self.reader.turn)
         if self.video is None:
             height, width = restored.shape[-2:]
             self.video = self.start(height, width, image)
