@@ -31,7 +31,7 @@ def mean_in_steps(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def normalize(x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns `x` in float32 with mean 0 and deviation 1 over `dims`; its mean and 1 / deviation."""
+    """Returns float32 `x` with mean 0 and deviation 1 over `dims`; its mean, 1 / deviation."""
     if not is_exporting():
         # Each use converts x, so that a gradient in 16 bits is rounded at each as it always was:
         # a training of an earlier version that is resumed goes on to the same bit.

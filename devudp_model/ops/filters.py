@@ -139,7 +139,7 @@ def window_counts(size: int, radius: int, step: int, dtype: torch.dtype) -> Tens
 
 
 def noise_variance(image: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Variance of the noise in B,C,H,W, for each channel (1,C,1,1).
+    """Returns the variance of the noise in B,C,H,W, for each channel (1,C,1,1).
 
     Squares with a pixel whose weight (B,1,H,W) is 0 do not count.
 
@@ -168,7 +168,7 @@ def noise_variance(image: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
-    """The input's detail in the model's exposure and colours.
+    """Returns the input's detail in the model's exposure and colours.
 
     In every window the model's image is fitted by gain * image + offset, channel by channel, and
     the smoothed gains and offsets are applied to the input: a guided filter (He, Sun, Tang: Guided
@@ -206,7 +206,7 @@ def closing(x: Tensor, radius: int) -> Tensor:
 
 
 def fill_dots(image: Tensor, output: Tensor) -> Tensor:
-    """The model's image without the coloured dots that it makes in blown-out lights.
+    """Returns the model's image without the coloured dots that it makes in blown-out lights.
 
     Networks with InstanceNorm have a few pixels with very large features (Karras et al.: Analyzing
     and Improving the Image Quality of StyleGAN, 2020, section 2). Here they lie in lights, where
@@ -226,7 +226,7 @@ def fill_dots(image: Tensor, output: Tensor) -> Tensor:
 
 
 def keep_white(image: Tensor, output: Tensor) -> Tensor:
-    """The model's image, not darker than the input where that is white.
+    """Returns the model's image, not darker than the input where that is white.
 
     White skies and lamps are clipped: nothing more is known of them, but the network tints them.
 
@@ -239,7 +239,7 @@ def keep_white(image: Tensor, output: Tensor) -> Tensor:
 
 
 def calm_colours(image: Tensor, output: Tensor) -> Tensor:
-    """The model's image with fewer coloured fringes, which it makes at edges of lights.
+    """Returns the model's image with fewer coloured fringes, which it makes at edges of lights.
 
     Where it only makes things lighter or darker, it stays.
 
@@ -251,7 +251,7 @@ def calm_colours(image: Tensor, output: Tensor) -> Tensor:
 
 
 def fill_rims(image: Tensor, output: Tensor) -> Tensor:
-    """The result without the dark rims that networks and exposure make round lamps.
+    """Returns the result without the dark rims that networks and exposure make round lamps.
 
     Near a lamp no channel is darker, beside what is close to it and beside what is farther away,
     than it is in the input.

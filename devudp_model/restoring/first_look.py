@@ -202,10 +202,10 @@ def telling_frames(looks: Sequence[Look | Glance]) -> list[int]:
     Returns:
         their numbers; empty if there is nothing in any of them.
     """
-    kept = [i for i, look in enumerate(looks) if look.telling]
+    chosen = [i for i, look in enumerate(looks) if look.telling]
     for value in ("spread", "light"):
-        ranked = sorted((getattr(looks[i], value) for i in kept), reverse=True)
+        ranked = sorted((getattr(looks[i], value) for i in chosen), reverse=True)
         if len(ranked) > 1:
             reference = ranked[1] if len(ranked) > 2 else ranked[0]
-            kept = [i for i in kept if getattr(looks[i], value) >= reference / 2]
-    return kept
+            chosen = [i for i in chosen if getattr(looks[i], value) >= reference / 2]
+    return chosen

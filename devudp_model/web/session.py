@@ -58,7 +58,7 @@ class Settings:
     denoise: float = 1.0
 
     def options(self) -> Options:
-        """The options; their task does not count."""
+        """Returns the options; their task does not count."""
         return Options(strength=self.strength, exposure=self.exposure, denoise=self.denoise)
 
 
@@ -93,12 +93,15 @@ class Session:
 
     Attributes:
         photos: by their file.
+        listed: those that the page lists: of the last time that photographs were given.
     """
 
     def __init__(self, weights: Weights, out: Path, previews: Path):
         self.weights, self.out, self.previews = weights, out, previews
         self.photos: dict[Path, Photo] = {}
+        self.listed: list[Photo] = []
         self.caches: OrderedDict[Path, OutputCache] = OrderedDict()
+        self.working = threading.Lock()
         self.cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -123,13 +126,13 @@ class Session:
         done = []
         for number, source in enumerate(dict.fromkeys(sources)):
 
-            def tell(images: float, number: int = number, name: str = source.name) -> None:
+            def report_image(images: float, number: int = number, name: str = source.name) -> None:
                 if self.cancelled.is_set():
                     raise Cancelled
                 report(number + min(images, 1.0), name)
 
-            tell(0.0)
-            done.append(self.restore(source, settings, tell))
+            report_image(0.0)
+            done.append(self.restore(source, settings, report_image))
         return done
 
     def restore(
@@ -140,6 +143,13 @@ class Session:
         Args:
             report: gets how much of it is done, 0 to 1; what it raises goes through.
         """
+        with self.working:  # also while a control is moved: two would take the same name
+            return self.restore_alone(source, settings, report)
+
+    def restore_alone(
+        self, source: Path, settings: Settings, report: Callable[[float], None]
+    ) -> Photo:
+        """Does the work of `restore`."""
         photo = self.photos.setdefault(source, Photo(source))
         photo.error, photo.reason = "", ""
         cache = self.cache_of(source)
@@ -188,7 +198,7 @@ class Session:
         raise OSError(f"{self.out} has 10,000 files named {first.name}: choose another with --out")
 
     def preview(self, source: Path, image: RasterImage, kind: str) -> Path:
-        """A JPEG of an image for the page, under a name that no other image has."""
+        """Returns a JPEG of an image for the page, under a name that no other image has."""
         number = list(self.photos).index(source)
         target = self.previews / f"{number}-{kind}-{threading.get_ident()}.jpg"
         self.previews.mkdir(parents=True, exist_ok=True)
@@ -197,7 +207,7 @@ class Session:
         return target
 
     def zip_all(self) -> Path:
-        """All results in one file.
+        """Returns all results in one file.
 
         Raises:
             ValueError: there are none.
@@ -233,7 +243,7 @@ class CachedWeights:
         self.before = len(cache.outputs)
 
     def __call__(self, task: Task) -> Model:
-        """A network that does not run where its output is kept."""
+        """Returns a network that does not run where its output is kept."""
         generator = generator_of(self.weights(task))
         return self.cache.network(generator, make_network(generator, "auto").dtype)
 

@@ -131,7 +131,7 @@ def test_standardize() -> None:
 
 
 def test_standardize_has_the_gradient_of_earlier_versions_in_16_bits() -> None:
-    """Each use of the input rounds its part of the gradient; a run that is resumed depends on it."""
+    """Each use of the input rounds its part of the gradient: a resumed run depends on it."""
     x = (random_image(1, 3, 9, 5) * 0.01 - 0.9).bfloat16().requires_grad_()
     upstream = random_image(1, 3, 9, 5, seed=1).bfloat16()
     var, mean = torch.var_mean(x.float(), dim=(1, 2, 3), correction=0, keepdim=True)

@@ -13,16 +13,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from devudp_model.videos.frame_colours import Colours
+from devudp_model.videos.frame_colours import Colours, seen
 from devudp_model.videos.hdr import PEAK, compress, expand, from_view, to_view
 from devudp_model.videos.pyav import VideoError, video_stream
 from devudp_model.videos.turns import Turn
-from devudp_model.videos.video import VideoOutcome, restore_video, to_tensor
+from devudp_model.videos.video import VideoOutcome, restore_video
 from tests.model.video_cases import FRAMES, HEIGHT, RATE, WIDTH, frames_of, scene, tag, write
 
 av = pytest.importorskip("av")
 
-PQ, HLG, BT2020 = 16, 18, 9
+PQ, HLG, BT2020, YCGCO = 16, 18, 9, 8
 
 
 def unchanged(sample: Tensor) -> Callable[[Tensor], Tensor]:
@@ -95,7 +95,7 @@ def test_bits_and_chroma_stay(tmp_path: Path, format: str, codec: str, result: s
     assert bool(outcome.said) == (depth > 10)
 
 
-@pytest.mark.parametrize("matrix", [1, 5, 6, 7, 9])
+@pytest.mark.parametrize("matrix", [1, 5, 6, 7, 8, 9])
 @pytest.mark.parametrize("span", [1, 2])
 def test_matrix_and_range_stay_true(tmp_path: Path, matrix: int, span: int) -> None:
     numbers = {"colorspace": matrix, "color_range": span, "color_primaries": 1, "color_trc": 1}
@@ -112,10 +112,11 @@ def test_matrix_and_range_stay_true(tmp_path: Path, matrix: int, span: int) -> N
             plane.update(rows.tobytes())
     clip = write(tmp_path / "a.mp4", frames, set_up=tag(**numbers))
     target, _ = restored(clip)
-    for path in (clip, target):
+    kept = (1 if matrix == YCGCO else matrix, 1, 1, span)
+    for path, numbers in ((clip, (matrix, 1, 1, span)), (target, kept)):
         frame = read(path)[0]
-        assert tags(path) == (matrix, 1, 1, span)
-        pixels = to_tensor(frame)[0].permute(1, 2, 0).numpy()
+        assert tags(path) == numbers
+        pixels = seen(frame)[0].permute(1, 2, 0).numpy()
         assert np.abs(pixels - scene(0)).mean() < 0.01, "the colours are those that were written"
 
 
@@ -133,7 +134,7 @@ def test_rgb_becomes_bt709(tmp_path: Path) -> None:
     target, outcome = restored(clip)
     frame = read(target)[0]
     assert frame.format.name == "yuv444p" and tags(target) == (1, 1, 1, 1)
-    pixels = to_tensor(frame)[0].permute(1, 2, 0).numpy()
+    pixels = seen(frame)[0].permute(1, 2, 0).numpy()
     assert np.abs(pixels - scene(0)).mean() < 0.01
     assert outcome.said == ["Its colours, coded as RGB, are coded as BT.709."]
 
@@ -237,7 +238,7 @@ def test_frames_are_upright(tmp_path: Path, turn: tuple[int, bool, bool]) -> Non
     target, _ = restored(clip)
     [frame, _] = read(target)
     assert Turn.of(frame) == Turn(), "turned once, and not again"
-    pixels = to_tensor(frame)[0].permute(1, 2, 0).numpy()
+    pixels = seen(frame)[0].permute(1, 2, 0).numpy()
     expected = TURNS[turn](scene(0))
     assert pixels.shape == expected.shape and np.abs(pixels - expected).mean() < 0.03
 

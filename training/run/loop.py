@@ -83,7 +83,7 @@ class Run:
         self.clock, self.clock_step = time.perf_counter(), self.trainer.step
 
     def make_validation(self, images: UnpairedImages) -> Validation | None:
-        """The validation, which only the first process does."""
+        """Returns the validation, which only the first process does."""
         if not self.config.validation.every or not self.main:
             return None
         path = self.config.loss.lpips_weights

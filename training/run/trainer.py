@@ -81,7 +81,7 @@ class Trainer:
 
     @property
     def span(self) -> StageSpan:
-        """The stage of the step that is next."""
+        """Returns the stage of the step that is next."""
         return self.schedule.at(self.step)
 
     def place_networks(self) -> None:
@@ -123,7 +123,7 @@ class Trainer:
         self.nets = dataclasses.replace(self.nets, G=self.G, G_inv=self.G_inv, D=self.D)
 
     def loader(self) -> DataLoader[Loaded]:
-        """The remaining steps' samples."""
+        """Returns the remaining steps' samples."""
         accelerator = self.accelerator
         return make_loader(
             self.images,
@@ -135,13 +135,13 @@ class Trainer:
         )
 
     def reduce(self, value: Tensor, how: Literal["sum", "mean"]) -> Tensor:
-        """The sum or mean of `value` over all processes."""
+        """Returns the sum or mean of `value` over all processes."""
         reduced = self.accelerator.reduce(value, how)
         assert isinstance(reduced, Tensor)
         return reduced
 
     def autocast(self) -> AbstractContextManager:
-        """The precision of the forward passes."""
+        """Returns the precision of the forward passes."""
         if self.config.speed.precision == "bf16":
             return torch.autocast(self.accelerator.device.type, torch.bfloat16)
         return nullcontext()
@@ -157,7 +157,7 @@ class Trainer:
         self.accelerator.backward(loss)
 
     def parts_of(self, loaded: Loaded) -> list[Batch]:
-        """The step's samples as the networks take them, in schedule.accumulate parts."""
+        """Returns the step's samples as the networks take them, in schedule.accumulate parts."""
         data = self.span.config.data
         batch = render_batch(loaded.A, loaded.B, data, self.accelerator.device)
         batch = Batch(*(x if x is None else x.contiguous(memory_format=self.layout) for x in batch))  # pyright: ignore
