@@ -65,8 +65,8 @@ TABLE = (
         exif=True, iptc=True, xmp=True, alpha=True, note="text (ComfyUI's workflow) is kept",
     ),
     Format(
-        "jpeg", "JPEG, MPO, Ultra HDR", (".jpg", ".jpeg", ".jfif"), colour=(ICC, DCF), exif=True,
-        iptc=True, xmp=True, longest=65_500, gain_map=True,
+        "jpeg", "JPEG, MPO, Ultra HDR", (".jpg", ".jpeg", ".jfif", ".jpe", ".mpo"),
+        colour=(ICC, DCF), exif=True, iptc=True, xmp=True, longest=65_500, gain_map=True,
         note="makers' segments are kept; a second image that is no gain map is left out and said",
     ),
     Format(
