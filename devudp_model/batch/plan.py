@@ -19,10 +19,6 @@ log = logging.getLogger("devudp")
 
 OTHERS = {
     **NOT_IN_FOLDERS,
-    **{
-        f".{name}": "this kind is not supported. Convert them to PNG or TIFF."
-        for name in "jp2 j2k jxr exr hdr psd psb xcf svg tga ppm pgm pnm pcx ico".split()
-    },
     **dict.fromkeys(VIDEO_SUFFIXES, "videos. Add --videos, or name the file itself."),
 }
 """Suffixes of what is not taken from a folder though it is an image or a video, and what to do."""
