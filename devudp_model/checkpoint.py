@@ -115,7 +115,7 @@ def load_checkpoint(path: str | os.PathLike[str], *, fold: bool = True) -> Check
     generator.eval().requires_grad_(False)
     measured = from_metadata(metadata, "precision", from_json, path) or {}
     scene = from_metadata(metadata, "scene", SceneModel.from_json, path)
-    generator.facts = Facts(scene=scene, measured={**measured_later(path), **measured})
+    generator.facts = Facts(scene=scene, measured={**measured, **measured_later(path)})
     return Checkpoint(
         generator=fold_batchnorm(generator) if fold else generator,
         metadata={**metadata, **describe(generator)},

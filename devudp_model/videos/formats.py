@@ -27,7 +27,7 @@ class Container(NamedTuple):
 TABLE = (
     Container(
         "MP4, QuickTime, 3GP",
-        (".mp4", ".mov", ".m4v", ".3gp"),
+        (".mp4", ".mov", ".m4v", ".3gp", ".3g2", ".f4v"),
         ("mov,mp4,m4a,3gp,3g2,mj2", "m4v"),
     ),
     Container(
@@ -39,19 +39,20 @@ TABLE = (
     Container("AVI", (".avi",), ("avi",)),
     Container(
         "MPEG program stream, DVD",
-        (".mpg", ".mpeg", ".vob"),
+        (".mpg", ".mpeg", ".vob", ".m2v"),
         ("mpeg", "mpegvideo"),
         "subtitles that are images are left out and reported",
     ),
     Container(
         "MPEG transport stream, AVCHD",
-        (".ts", ".mts", ".m2ts"),
+        (".ts", ".mts", ".m2ts", ".m2t"),
         ("mpegts",),
         "the recorder's clock begins at 0",
     ),
-    Container("Windows Media", (".wmv",), ("asf",)),
+    Container("Windows Media", (".wmv", ".asf"), ("asf",)),
     Container("Flash Video", (".flv",), ("flv",)),
-    Container("Ogg, GIF", (), ("ogg", "gif"), "only where another suffix hides them"),
+    Container("Ogg", (".ogv",), ("ogg",)),
+    Container("GIF", (), ("gif",), "only where another suffix hides it"),
 )
 
 SUFFIXES = tuple(suffix for each in TABLE for suffix in each.suffixes)

@@ -23,7 +23,7 @@ from ..restoring.scenes import THUMBNAIL, find_scenes
 from ..system.atomic import replacing
 from .carried import left_out, sentences
 from .formats import SUFFIXES as SUFFIXES
-from .frame_colours import FrameImage, seen
+from .frame_colours import YCGCO, FrameImage, seen
 from .planes import Layout
 from .pyav import WHOLE, Source, VideoError, Window, open_video, video_stream
 from .reader import VideoReader
@@ -76,7 +76,9 @@ def count_frames(source: Source, window: Window = WHOLE) -> int:
 def thumbnail_of(frame: Any) -> np.ndarray:
     """Grey, small, as numbers."""
     width, height = THUMBNAIL
-    small = frame.reformat(width=width, height=height, format="gray", interpolation="AREA")
+    # Not a matrix that the scaler does not know: luma is luma, also without it.
+    matrix = "ITU709" if int(frame.colorspace) == YCGCO else None
+    small = frame.reformat(width, height, "gray", matrix, interpolation="AREA")
     return small.to_ndarray().astype(np.float32)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,13 @@ class Page:
     def __init__(self, weights: Weights, out: Path, previews: Path, samples: list[Path]):
         self.weights, self.out, self.previews, self.samples = weights, out, previews, samples
         self.sessions: dict[str, Session] = {}
+        self.numbers = itertools.count()
 
     def session(self, request: gr.Request) -> Session:
         """Returns the session of whoever asks."""
         key = str(request.session_hash)
         if key not in self.sessions:
-            previews = self.previews / f"session-{len(self.sessions)}"
+            previews = self.previews / f"session-{next(self.numbers)}"
             self.sessions[key] = Session(self.weights, self.out, previews)
         return self.sessions[key]
 
@@ -102,6 +104,7 @@ class Page:
         except Cancelled:
             text = "Stopped. What was finished is saved.\n\n"
         photos = [session.photos[path] for path in sources if path in session.photos]
+        session.listed = photos
         restored = [photo for photo in photos if photo.result]
         shown = next((p for p in restored if str(p.source) == chosen), None)
         shown = shown or (restored[0] if restored else None)
@@ -126,13 +129,13 @@ class Page:
             return gr.skip(), gr.skip()
         settings = Settings(task, strength, None if own_exposure else exposure, denoise)
         photo = session.restore(photo.source, settings)
-        return self.shown(photo, size), summary(list(session.photos.values()))
+        return self.shown(photo, size), summary(session.listed)
 
     def choose(
         self, size: str, request: gr.Request, event: gr.SelectData
     ) -> tuple[str, str | None]:
         """Shows the photo that was clicked in the gallery."""
-        photos = [photo for photo in self.session(request).photos.values() if photo.result]
+        photos = [photo for photo in self.session(request).listed if photo.result]
         photo = photos[event.index]
         return self.shown(photo, size), name_of(photo)
 

@@ -93,12 +93,15 @@ class Session:
 
     Attributes:
         photos: by their file.
+        listed: those that the page lists: of the last time that photographs were given.
     """
 
     def __init__(self, weights: Weights, out: Path, previews: Path):
         self.weights, self.out, self.previews = weights, out, previews
         self.photos: dict[Path, Photo] = {}
+        self.listed: list[Photo] = []
         self.caches: OrderedDict[Path, OutputCache] = OrderedDict()
+        self.working = threading.Lock()
         self.cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -140,6 +143,13 @@ class Session:
         Args:
             report: gets how much of it is done, 0 to 1; what it raises goes through.
         """
+        with self.working:  # also while a control is moved: two would take the same name
+            return self.restore_alone(source, settings, report)
+
+    def restore_alone(
+        self, source: Path, settings: Settings, report: Callable[[float], None]
+    ) -> Photo:
+        """Does the work of `restore`."""
         photo = self.photos.setdefault(source, Photo(source))
         photo.error, photo.reason = "", ""
         cache = self.cache_of(source)

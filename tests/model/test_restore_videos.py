@@ -110,7 +110,7 @@ def needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 KINDS = [".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".vob", ".TS", ".m2ts", ".3gp"]
-KINDS += [".wmv", ".flv"]
+KINDS += [".wmv", ".flv", ".3g2", ".f4v", ".m2v", ".m2t", ".asf", ".ogv"]
 
 
 @pytest.mark.parametrize("suffix", KINDS)

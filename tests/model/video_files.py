@@ -26,6 +26,12 @@ SUFFIXES = {
     ".wmv": ("wmv2", "asf"),
     ".3gp": ("mpeg4", "3gp"),
     ".flv": ("flv", "flv"),
+    ".3g2": ("mpeg4", "3g2"),
+    ".f4v": ("libx264", "f4v"),
+    ".m2v": ("mpeg2video", "mpeg2video"),
+    ".m2t": ("mpeg2video", "mpegts"),
+    ".asf": ("wmv2", "asf"),
+    ".ogv": ("libvpx", "ogg"),
     ".gif": ("gif", "gif"),
 }
 """Codec and FFmpeg's name of the container."""

@@ -82,6 +82,24 @@ def test_what_cannot_be_aligned_is_said(caplog: pytest.LogCaptureFixture):
     assert mask.min() == 1 and torch.allclose(image, flat.float() / 255, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--protocol", "basicsr", "--align"],
+        ["--limit", "-1"],
+        ["--untuned-images", "-1"],
+        ["--size", "0x9"],
+    ],
+)
+def test_what_would_measure_something_else_is_refused(
+    pairs: list[str], tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two protocols at once; all images but the last; images of no size."""
+    with pytest.raises(SystemExit):
+        main([*pairs, "--task", *words, "--out", str(tmp_path / "out")])
+    assert "devudp-evaluate: error: argument --" in capsys.readouterr().err
+
+
 def test_without_opencv(
     pairs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

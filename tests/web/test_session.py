@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +111,15 @@ def test_cancelling_keeps_what_is_finished(tmp_path: Path, session: Session) -> 
     assert len(session.restore_all(sources, JOINT)) == 5  # and it can begin again
 
 
+def test_a_control_that_is_moved_meanwhile(tmp_path: Path, session: Session) -> None:
+    """Waits for the photograph that is being restored, also if it is the same one."""
+    source = photo(tmp_path / "a.png")
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda task: session.restore(source, Settings(task)), ["joint"] * 4))
+    assert not any(each.error for each in done)
+    assert [path.name for path in session.out.iterdir()] == ["a.png"]
+
+
 def test_only_the_last_photos_keep_the_networks_outputs(tmp_path: Path, session: Session) -> None:
     sources = [photo(tmp_path / f"{number}.png", number) for number in range(6)]
     session.restore_all(sources, JOINT)
@@ -132,3 +144,36 @@ def test_names_are_no_markup(size: str, tmp_path: Path) -> None:
     place.write_bytes(b"")
     html = view('<b onload="x">', place, place, size)
     assert "<script" not in html and "<b " not in html and html.count("<img") == 2
+
+
+@pytest.fixture
+def page(session: Session) -> Any:
+    pytest.importorskip("gradio")
+    from devudp_model.web.page import Page
+
+    return Page(session.weights, session.out, session.previews, [])
+
+
+def asked_by(tab: str) -> Any:
+    return SimpleNamespace(session_hash=tab)
+
+
+def test_no_tab_sees_the_photos_of_another(page: Any) -> None:
+    """Also after one of them has been closed."""
+    page.session(asked_by("first"))
+    second = page.session(asked_by("second"))
+    page.close(asked_by("first"))
+    assert page.session(asked_by("third")).previews != second.previews
+
+
+def test_the_photo_that_was_clicked_is_shown(page: Any, tmp_path: Path) -> None:
+    """After others were restored before, which the gallery does not show any more."""
+    tab, settings = asked_by("tab"), ("joint", 1.0, True, 1.0, 1.0, FITTED)
+    for names in (("a.png", "b.png"), ("c.png", "d.png")):
+        files = [str(photo(tmp_path / name)) for name in names]
+        (found,) = page.restore(files, None, *settings, tab, progress=lambda *_, **__: None)
+    assert "a.png" not in found[2]
+    shown, chosen = page.choose(FITTED, tab, SimpleNamespace(index=1))
+    assert "d.png" in shown and chosen == files[1]
+    _, text = page.change(chosen, *settings, tab)
+    assert text.count("png") == 2 and "a.png" not in text

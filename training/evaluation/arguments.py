@@ -81,14 +81,17 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
     add("--kind", nargs="+", default=[], choices=KINDS, metavar="KIND",
         help="which of their blurry images to take from GoPro (blur_gamma, blur) and LOL-Blur "
         "(low_blur, low_blur_noise), one set each; default: blur_gamma, low_blur")  # fmt: skip
-    add("--protocol", choices=PROTOCOLS, default="paper",
+    whose = parser.add_mutually_exclusive_group().add_argument
+    whose("--protocol", choices=PROTOCOLS, default="paper",
         help="whose numbers to measure; default: %(default)s")  # fmt: skip
-    add("--align", dest="protocol", action="store_const", const="realblur",
+    whose("--align", dest="protocol", action="store_const", const="realblur",
         help="short for --protocol realblur, the official evaluation of RealBlur")  # fmt: skip
     add("--untuned", type=Path, metavar="FOLDER",
         help="the untuned set: where the photographs of training/recipes/untuned.tsv lie; each "
         "task is measured on what it has to undo")  # fmt: skip
-    add("--untuned-images", type=int, default=0, metavar="N", help="only N of them; default: all")
+    add(
+        "--untuned-images", type=number, default=0, metavar="N", help="only N of them; default: all"
+    )
     add("--untuned-strength", type=int, nargs="+", choices=STRENGTHS, default=[*STRENGTHS],
         help="only these strengths; default: all")  # fmt: skip
     add("--scaled", action="store_true", help="also GoPro at 640x360, RealBlur-J at 320x360")
@@ -104,7 +107,7 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
     add("--lpips-weights", type=Path, metavar="FILE",
         help="weights of LPIPS; default: those of the package lpips")  # fmt: skip
     add("--no-lpips", action="store_true", help="leave LPIPS out")
-    add("--limit", type=int, default=0, metavar="N",
+    add("--limit", type=number, default=0, metavar="N",
         help="at most so many images of each set; default: all")  # fmt: skip
     add("--out", type=Path, required=True, metavar="DIR", help="a folder for all that is written")
     add("--overwrite", action="store_true", help="replace the results of an earlier run in --out")
@@ -116,7 +119,17 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
 def size(text: str) -> tuple[int, int]:
     """640x360 as (640, 360)."""
     width, height = text.lower().split("x")
-    return int(width), int(height)
+    found = int(width), int(height)
+    if min(found) < 1:
+        raise ValueError
+    return found
+
+
+def number(text: str) -> int:
+    """From 0 on: a negative one would leave out the last images."""
+    if int(text) < 0:
+        raise ValueError
+    return int(text)
 
 
 def find_weights(name: str) -> Path:
