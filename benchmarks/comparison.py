@@ -40,12 +40,12 @@ from .measure import ROOT, machine
 log = logging.getLogger("benchmarks")
 
 SAMPLES = (
-    ("dark_blurry_astronaut", "dark and blurred", (170, 20), "astronaut"),
+    ("dark_blurry_flowers", "dark and blurred", (200, 200), "good/flowers.jpg"),
     ("blurry_cat", "blurred", (110, 60), "chelsea"),
     ("dark_coffee", "low light", (300, 120), "coffee"),
 )
 """Images of samples/, which may be shown: name; the set whose methods suit it; left and top of the
-part that is shown; scikit-image's name of the photograph, the reference."""
+part that is shown; the photograph before that, in samples/ or scikit-image's."""
 
 CROP = 200, 150
 
@@ -178,8 +178,6 @@ def restore_samples(folder: Path, methods: Sequence[Method], tensorflow: str) ->
 
 def sheet(folder: Path, target: Path) -> None:
     """Parts of the samples at full size, four in a row; this project's are framed."""
-    import skimage.data
-
     rows = []
     for name, _, (left, top), original in SAMPLES:
         made = [folder / name / method.name for method in METHODS]
@@ -188,10 +186,19 @@ def sheet(folder: Path, target: Path) -> None:
             for path in [folder / name / "input", *made]
             if (path / f"{name}.png").exists()
         ]
-        reference = getattr(skimage.data, original)()
-        cells.insert(1, Cell("reference", reference[top : top + CROP[1], left : left + CROP[0]]))
+        pixels = photograph(original)
+        cells.insert(1, Cell("reference", pixels[top : top + CROP[1], left : left + CROP[0]]))
         rows += [Row(name if i == 0 else "", cells[i : i + 4]) for i in range(0, len(cells), 4)]
     draw_sheet(rows).save(target, quality=85, optimize=True)
+
+
+def photograph(name: str) -> np.ndarray:
+    """Reads a reference, H,W,3 uint8: a file of samples/, or one of scikit-image's."""
+    import skimage.data
+
+    if name in dir(skimage.data):
+        return getattr(skimage.data, name)()
+    return np.asarray(Image.open(ROOT / "samples" / name))
 
 
 def part(path: Path, left: int, top: int) -> np.ndarray:

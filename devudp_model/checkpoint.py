@@ -115,7 +115,7 @@ def load_checkpoint(path: str | os.PathLike[str], *, fold: bool = True) -> Check
     generator.eval().requires_grad_(False)
     measured = from_metadata(metadata, "precision", from_json, path) or {}
     scene = from_metadata(metadata, "scene", SceneModel.from_json, path)
-    generator.facts = Facts(scene=scene, measured={**measured_later(path), **measured})
+    generator.facts = Facts(scene=scene, measured={**measured, **measured_later(path)})
     return Checkpoint(
         generator=fold_batchnorm(generator) if fold else generator,
         metadata={**metadata, **describe(generator)},
@@ -232,7 +232,7 @@ def check_metadata(metadata: Mapping[str, str], actual: Mapping[str, object], pa
 
 
 def shapes_of(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """The shape of each of a generator's weights, without making a generator of that size.
+    """Returns the shape of each of a generator's weights, without making a generator of that size.
 
     All sides of all weights are linear in the width, so two tiny generators tell.
     """
@@ -251,16 +251,16 @@ def shapes_of(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
 def check_shapes(
     tensors: Mapping[str, Tensor],
-    wanted: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
     architecture: Architecture,
     path: Path,
 ) -> None:
     """Raises CheckpointError unless names and shapes are those of the architecture."""
-    faults = [f"{name} is missing" for name in wanted if name not in tensors]
-    faults += [f"{name} does not belong there" for name in tensors if name not in wanted]
+    faults = [f"{name} is missing" for name in expected if name not in tensors]
+    faults += [f"{name} does not belong there" for name in tensors if name not in expected]
     faults += [
         f"{name} has shape {list(tensors[name].shape)} instead of {list(shape)}"
-        for name, shape in wanted.items()
+        for name, shape in expected.items()
         if name in tensors and tensors[name].shape != shape
     ]
     if faults:

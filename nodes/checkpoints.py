@@ -53,7 +53,7 @@ def problem(checkpoint: str | None) -> str | None:
 
 
 def find(checkpoint: str, task: Task) -> Path:
-    """The file of a choice; what is bundled depends on the task.
+    """Returns the file of a choice; what is bundled depends on the task.
 
     Raises:
         FileNotFoundError: the host does not find the file in its folders (any more).

@@ -55,13 +55,13 @@ def intermediate_device() -> torch.device:
 
 
 def intermediate_dtype() -> torch.dtype:
-    """The dtype that ComfyUI expects of IMAGE."""
+    """Returns the dtype that ComfyUI expects of IMAGE."""
     choose = getattr(management, "intermediate_dtype", None)
     return choose() if choose else torch.float32
 
 
 def network_dtype(device: torch.device) -> torch.dtype | None:
-    """The dtype in which ComfyUI runs image networks on that device.
+    """Returns the dtype in which ComfyUI runs image networks on that device.
 
     The host's rule for its own image networks: its arguments first (--fp32-vae, --force-fp32, ...),
     then what the device is good at. None: it has no opinion; of CPUs it only knows float32.
@@ -174,7 +174,7 @@ class Report(Protocol):
 
 
 def progress(total: int) -> Report:
-    """A progress bar on the node, of `total` steps."""
+    """Returns a progress bar on the node, of `total` steps."""
     bar = comfy.utils.ProgressBar(total)
 
     def report(done: float, preview: Image.Image | None = None) -> None:
@@ -188,7 +188,7 @@ def progress(total: int) -> Report:
 
 
 def video_from_file(path: str) -> Any:
-    """A VIDEO of the host, of a file."""
+    """Returns a VIDEO of the host, of a file."""
     return video_types()[0](path)
 
 

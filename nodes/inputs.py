@@ -60,7 +60,7 @@ def checkpoint_input() -> io.Combo.Input:
 
 
 def slider(name: str, tooltip: str, most: float = 1.0, **others: bool) -> io.Float.Input:
-    """A number from 0 to `most`, usually 1."""
+    """Returns a number from 0 to `most`, usually 1."""
     display = getattr(getattr(io, "NumberDisplay", None), "slider", None)
     return make(
         io.Float.Input,
@@ -135,7 +135,7 @@ def make_options(
     statistics: Statistics = "each image",
     denoise: float = 1.0,
 ) -> Options:
-    """The widgets' values as the library's options; a full exposure is the task's own.
+    """Returns the widgets' values as the library's options; a full exposure is the task's own.
 
     The task auto becomes another one later, image by image.
     """

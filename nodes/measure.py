@@ -99,7 +99,7 @@ def to_bytes(image: Tensor) -> Tensor:
 
 
 def describe(means: list[float], images: int) -> str:
-    """The text on the node."""
+    """Returns the text on the node."""
     decibel = "∞" if math.isinf(means[0]) else f"{means[0]:.2f}"
     text = f"PSNR {decibel} dB\nSSIM {means[1]:.4f}\nMAE {means[2]:.2f} of 255"
     return text if images == 1 else f"{text}\n(mean of {images} images)"

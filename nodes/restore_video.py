@@ -135,7 +135,7 @@ def window_of(video: Any) -> Window | None:
 
 
 def restore_file(video: Any, scenes: Scenes, window: Window) -> Any:
-    """A VIDEO that is a file; the restored one lies in the host's temporary folder."""
+    """Restores a VIDEO that is a file; the restored one lies in the host's temporary folder."""
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"devudp_{secrets.token_hex(8)}.{FORMAT}"
@@ -153,7 +153,7 @@ def restore_file(video: Any, scenes: Scenes, window: Window) -> Any:
 
 
 def restore_frames(video: Any, scenes: Scenes) -> Any:
-    """A VIDEO whose frames lie in memory; so do the restored ones."""
+    """Restores a VIDEO whose frames lie in memory; so do the restored ones."""
     components = video.get_components()
     images = components.images
     result, report = empty_like(images), host.progress(max(len(images), 1))

@@ -71,7 +71,7 @@ def restorer_on_host(
 
 
 def cached(checkpoint: Checkpoint, cache: ImageCache, restorer: Restorer) -> Model:
-    """A network that uses and fills the cache, which keeps the weights in memory, too."""
+    """Returns a network that uses and fills the cache, which keeps the weights in memory, too."""
     cache.hold(checkpoint)
     generator, model = checkpoint.generator, checkpoint
     for attempt in restorer.attempts(generator):
@@ -101,7 +101,7 @@ def on_device(generator: Generator, working_bytes: int) -> Iterator[torch.device
 
 
 def host_precision(wanted: Precision) -> Precision:
-    """The host's choice where the user has none.
+    """Returns the host's choice where the user has none.
 
     fp16 is what it says of nearly every GPU, whatever the network: there, and of processors, which
     it knows nothing of, the checkpoint decides (`choose_dtype`).

@@ -12,10 +12,10 @@ logger = logging.getLogger("devudp")
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 NAMES = {
-    "devudp_dark_and_blurred.jpg": "dark_blurry_astronaut.jpg",
+    "devudp_dark_and_blurred.jpg": "dark_blurry_flowers.jpg",
     "devudp_dark.jpg": "dark_coffee.jpg",
     "devudp_blurred.jpg": "blurry_cat.jpg",
-    "devudp_good.jpg": "good/astronaut.jpg",
+    "devudp_good.jpg": "good/flowers.jpg",
 }
 """The name in the input folder: the file in samples/."""
 

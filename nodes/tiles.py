@@ -124,7 +124,7 @@ def overlap(start: int, length: int, first: int, end: int) -> tuple[slice, slice
 
 
 def with_context(place: Place, tile: Tensor, image: Tensor, around: int, step: int) -> Context:
-    """The tile's surroundings, `around` pixels on each side as far as the image goes.
+    """Returns the tile's surroundings, `around` pixels on each side as far as the image goes.
 
     They start at a multiple of `step` pixels, since the network halves the image and has to halve
     the part in the same rhythm.

@@ -132,7 +132,7 @@ class TiledRestorer:
         return restored
 
     def frozen(self, number: int, tile: Tensor) -> FrozenRestorer:
-        """The network with the statistics of image `number`, on the tile's device."""
+        """Returns the network with the statistics of image `number`, on the tile's device."""
         networks = self.model.to(tile.device)
         if networks.frozen is None or networks.taken_from != (number, tile.device):
             networks.frozen = None  # before the next one is made
@@ -265,7 +265,7 @@ def options_for_tiles(restorer: Restorer, image: Tensor | None) -> Options:
 
 
 def without_image(generator: Generator, options: Options) -> Options:
-    """The options for a network that needs no statistics.
+    """Returns the options for a network that needs no statistics.
 
     Raises:
         ValueError: this one, or this task, does.

@@ -24,7 +24,7 @@ WIDTH = 100
 
 
 def page() -> str:
-    """All of docs/api.md."""
+    """Returns all of docs/api.md."""
     names = sorted(name for name in devudp_model.__all__ if name != "__version__")
     public = {name: getattr(devudp_model, name) for name in names}
     parts = [
@@ -54,7 +54,7 @@ def returned_classes(public: typing.Iterable[Any]) -> set[type]:
 
 
 def described(name: str, value: Any, level: int = 2) -> list[str]:
-    """A heading, the signature, and what the docstring says."""
+    """Returns a heading, the signature, and what the docstring says."""
     doc = inspect.getdoc(value) or ""
     assert doc, f"{name} is public and has no docstring"
     code = signature(name, value).replace("'", '"')
@@ -92,7 +92,7 @@ def unquote(match: re.Match[str]) -> str:
 
 
 def paragraphs(doc: str) -> Iterator[str]:
-    """A docstring as Markdown: sections become lists, indented lines become code."""
+    """Yields a docstring as Markdown: sections become lists, indented lines become code."""
     section = ""
     for block in re.split(r"\n\s*\n", doc):
         heading, _, rest = block.partition("\n")

@@ -77,7 +77,7 @@ class Stage(NamedTuple):
 
 
 def follow(generator: Generator) -> dict[str, Stage]:
-    """Every stage as it is: from the generator's operations and its modules."""
+    """Returns every stage as it is: from the generator's operations and its modules."""
     stages: dict[str, Stage] = {}
     scale = 1
     for name in STAGES:
@@ -110,7 +110,7 @@ def size(channels: int, scale: int) -> str:
 
 
 def labels() -> dict[str, list[str]]:
-    """All that the boxes say, by stage."""
+    """Returns all that the boxes say, by stage."""
     stages = follow(Generator("devudp"))
     other = follow(Generator("devudp-dt"))
     assert all(stages[n][:3] == other[n][:3] for n in STAGES), "the variants differ in a shape"

@@ -24,7 +24,7 @@ HEAD = (
 
 
 def yes(value: bool) -> str:
-    """A cell that says whether."""
+    """Returns a cell that says whether."""
     return "yes" if value else "no"
 
 
@@ -45,7 +45,7 @@ def row(format: Format) -> str:
         yes(format.exif),
         yes(format.iptc),
         yes(format.xmp),
-        "yes, turned with the image" if format.gain_map else "taken out and said",
+        "yes, turned with the image" if format.gain_map else "left out, reported",
         yes(format.alpha),
         format.note,
     ]
@@ -53,7 +53,7 @@ def row(format: Format) -> str:
 
 
 def table() -> Iterator[str]:
-    """The lines of the table."""
+    """Yields the lines of the table."""
     yield f"| {' | '.join(HEAD)} |"
     yield "|" + "---|" * len(HEAD)
     for format in TABLE:
@@ -77,9 +77,10 @@ def video_table() -> Iterator[str]:
     yield "|" + "---|" * len(VIDEO_HEAD)
     common = (
         "16", "8, 10", "4:2:0, 4:2:2, 4:4:4: no coarser", "matrix, primaries, transfer, range",
-        "PQ, HLG", "yes, upright", "become frames (bwdif), said", ", ".join(sorted(COPIED_SOUND)),
-        "to AAC, said", f"mov_text; {', '.join(sorted(TEXT))} become it", "yes", "yes",
-        "left out, said",
+        "PQ, HLG", "yes, upright", "become frames (bwdif), reported",
+        ", ".join(sorted(COPIED_SOUND)), "to AAC, reported",
+        f"mov_text; {', '.join(sorted(TEXT))} become it", "yes", "yes",
+        "left out, reported",
     )  # fmt: skip
     for each in VIDEOS:
         written = "yes" if ".mp4" in each.suffixes else "no, what is restored becomes MP4"
@@ -95,7 +96,7 @@ def page() -> str:
 
 
 def with_table(text: str, start: str, end: str, lines: Iterator[str]) -> str:
-    """A text with what is between two markers made anew."""
+    """Returns a text with what is between two markers made anew."""
     before, found, rest = text.partition(start)
     _, ended, after = rest.partition(end)
     assert found and ended, f"{PAGE} has no markers"

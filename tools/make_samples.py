@@ -1,10 +1,13 @@
-"""Makes the images in samples/ from scikit-image's (samples/README.md says which).
+"""Makes the images in samples/ from the photographs that samples/README.md names.
 
-python -m tools.make_samples
+    python -m tools.make_samples FOLDER
+
+FOLDER holds flowers-lossless.png; the others come with scikit-image.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +17,24 @@ from PIL import Image
 
 from devudp_model.ops.degrade import degrade
 
-FOLDER = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[1] / "samples"
 
-# name: image, streaks in pixels, share of the light, noise
-SAMPLES = {
-    "dark_coffee": (skimage.data.coffee, 0.0, 0.06, 0.01),
-    "blurry_cat": (skimage.data.chelsea, 9.0, 1.0, 0.0),
-    "dark_blurry_astronaut": (skimage.data.astronaut, 9.0, 0.1, 0.005),
-}
 
-for name, (load, blur, light, noise) in SAMPLES.items():
-    image = torch.from_numpy(load()).permute(2, 0, 1)[None].float() / 255  # 1,3,H,W in [0, 1]
+def make(pixels: np.ndarray, name: str, blur: float, light: float, noise: float) -> None:
+    """Makes H,W,3 uint8 worse: streaks in pixels, the share of the light that is left, noise."""
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255  # 1,3,H,W in [0, 1]
     rng = torch.Generator().manual_seed(0)
     degraded = degrade(image, rng, blur=blur, light=light, noise=noise)
-    pixels = (degraded[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
-    Image.fromarray(pixels).save(FOLDER / f"{name}.jpg", quality=90)
+    save((degraded[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8), name)
 
-Image.fromarray(skimage.data.astronaut()).save(FOLDER / "good" / "astronaut.jpg", quality=90)
+
+def save(pixels: np.ndarray, name: str) -> None:
+    Image.fromarray(pixels).save(SAMPLES / name, quality=90)
+
+
+if __name__ == "__main__":
+    flowers = np.array(Image.open(Path(sys.argv[1]) / "flowers-lossless.png").convert("RGB"))
+    make(skimage.data.coffee(), "dark_coffee.jpg", blur=0.0, light=0.06, noise=0.01)
+    make(skimage.data.chelsea(), "blurry_cat.jpg", blur=9.0, light=1.0, noise=0.0)
+    make(flowers, "dark_blurry_flowers.jpg", blur=9.0, light=0.1, noise=0.005)
+    save(flowers, "good/flowers.jpg")

@@ -51,12 +51,12 @@ def option(name: str, default: Any) -> str:
 
 
 def shown(default: Any) -> str:
-    """A default value as a recipe would have it."""
+    """Returns a default value as a recipe would have it."""
     return "none" if default is None else f"`{toml_line('', default).removeprefix(' = ')}`"
 
 
 def table(kind: type, prefix: str = "") -> Iterator[str]:
-    """The rows of one section."""
+    """Yields the rows of one section."""
     known = meanings(kind)
     yield "| option | default | range | meaning |"
     yield "|---|---|---|---|"
@@ -70,7 +70,7 @@ def table(kind: type, prefix: str = "") -> Iterator[str]:
 
 
 def settings() -> str:
-    """All sections, as Markdown."""
+    """Returns all sections, as Markdown."""
     lines = ["### The whole run", "", *table(Config)]
     for name, hint in get_type_hints(Config).items():
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):

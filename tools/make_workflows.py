@@ -103,7 +103,7 @@ def mask() -> Graph:
 
 
 def app() -> Graph:
-    """The first one under a name by which pages know an app: a form instead of a graph."""
+    """Returns the first one under a name by which pages know an app: a form instead of a graph."""
     graph = fix(BLURRED)
     graph.extra["linearMode"] = True
     return graph

@@ -156,7 +156,7 @@ def run_tests(module: str, source: str, tests: list[str], cpu_seconds: int) -> t
 
 
 def child(module: str, source: str, tests: list[str], cpu_seconds: int) -> int:
-    """The forked process: runs the tests on the changed source, in silence."""
+    """Runs the tests on the changed source, in silence: the forked process."""
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     nowhere = os.open(os.devnull, os.O_RDWR)

@@ -70,7 +70,7 @@ def means_table(content: Content, metrics: Sequence[str]) -> str:
 
 
 def cell(result: Content, row: Sequence[Content], metrics: Sequence[str]) -> str:
-    """A result's means, in bold if no other result of its row is better in any of them.
+    """Returns a result's means, in bold if no other result of its row is better in any of them.
 
     An unknown or infinite mean in the row (equal images) leaves all of it plain.
     """
@@ -89,7 +89,7 @@ def cell(result: Content, row: Sequence[Content], metrics: Sequence[str]) -> str
 
 
 def weights_table(content: Content) -> str:
-    """The checkpoints with the tasks that used them, and their SHA-256."""
+    """Returns the checkpoints with the tasks that used them, and their SHA-256."""
     tasks: dict[tuple[str, str], list[str]] = {}
     for task, file in content["weights"].items():
         tasks.setdefault((file["file"], file["sha256"]), []).append(task)

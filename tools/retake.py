@@ -78,7 +78,7 @@ def main(only: Sequence[str] = ()) -> int:
 
 
 def photograph(pixels: np.ndarray) -> Image.Image:
-    """A 4:3 image of 640 pixels at most."""
+    """Returns a 4:3 image of 640 pixels at most."""
     image = Image.fromarray(pixels)
     width, height = (
         min(image.width, image.height * 4 // 3),
@@ -100,7 +100,7 @@ def spoil(server: Server, target: Path) -> None:
 
 
 def thumbnail(server: Server, path: Path) -> Image.Image:
-    """The first image that goes into a restoring node beside all that come out of them."""
+    """Returns the first image that goes into a restoring node beside all that come out of them."""
     prompt = to_prompt(load(path), server.get("/object_info"))
     build = Builder(prompt)
     restorers = [n for n, node in prompt.items() if node["class_type"] in RESTORERS]
@@ -125,7 +125,7 @@ def thumbnail(server: Server, path: Path) -> Image.Image:
 
 
 def middle(image: np.ndarray) -> np.ndarray:
-    """A quarter of it."""
+    """Returns a quarter of it."""
     height, width = image.shape[:2]
     return image[height // 8 : height * 5 // 8, width // 4 : width * 3 // 4]
 

@@ -54,7 +54,7 @@ def showing_help() -> Iterator[None]:
 def make_parser(
     program: str, named: str, description: str, examples: str
 ) -> argparse.ArgumentParser:
-    """The parser of a command that takes settings besides its own options.
+    """Returns the parser of a command that takes settings besides its own options.
 
     Args:
         program: its name.
@@ -81,7 +81,7 @@ def make_parser(
 def parse(
     parser: argparse.ArgumentParser, arguments: Sequence[str]
 ) -> tuple[argparse.Namespace, list[str]]:
-    """The command's own options, and what is left for the settings.
+    """Returns the command's own options, and what is left for the settings.
 
     If help is asked for, shows the command's own, and leaves --help to the settings.
 

@@ -17,6 +17,7 @@ In a clone that is not installed:   python -m training.train RECIPE ...
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
@@ -84,46 +85,9 @@ def resume(arguments: Sequence[str]) -> None:
         run.train()
 
 
-def check_data(arguments: Sequence[str]) -> None:
-    """RECIPE [--out DIR] [--section.field VALUE ...]: what is in the data, and what is wrong."""
-    from .data.check_data import main
-
-    main(arguments)
-
-
-def frames(arguments: Sequence[str]) -> None:
-    """VIDEO... --out DIR: a video's frames as images."""
-    from .data.video_frames import main
-
-    main(arguments)
-
-
-def export(arguments: Sequence[str]) -> None:
-    """RUN [--out FILE] [--onnx]: weights and their model card from a run."""
-    from .export.checkpoint import main
-
-    main(arguments)
-
-
-def onnx(arguments: Sequence[str]) -> None:
-    """CHECKPOINT... --out DIR: checkpoints as ONNX files."""
-    from .export.onnx_command import main
-
-    main(arguments)
-
-
-def lpips_weights(arguments: Sequence[str]) -> None:
-    """FILE: LPIPS's weights in a file, for machines without a network connection."""
-    from .method.lpips import main
-
-    main(arguments)
-
-
-def benchmark(arguments: Sequence[str]) -> None:
-    """RECIPE [--seconds N] [--section.field VALUE ...]: how long a step takes."""
-    from .run.benchmark import main
-
-    main(arguments)
+def lazily(module: str) -> Callable[[Sequence[str]], None]:
+    """Returns the `main` of a module that is imported once it is called: most take seconds."""
+    return lambda arguments: importlib.import_module(module, __package__).main(arguments)
 
 
 EXPECTED = (ConfigError, CheckpointError, NonFiniteLoss, OSError, ValueError, ArithmeticError)
@@ -131,12 +95,12 @@ EXPECTED = (ConfigError, CheckpointError, NonFiniteLoss, OSError, ValueError, Ar
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "resume": resume,
-    "check-data": check_data,
-    "frames": frames,
-    "export": export,
-    "onnx": onnx,
-    "lpips-weights": lpips_weights,
-    "benchmark": benchmark,
+    "check-data": lazily(".data.check_data"),
+    "frames": lazily(".data.video_frames"),
+    "export": lazily(".export.checkpoint"),
+    "onnx": lazily(".export.onnx_command"),
+    "lpips-weights": lazily(".method.lpips"),
+    "benchmark": lazily(".run.benchmark"),
 }
 
 

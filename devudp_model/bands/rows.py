@@ -29,7 +29,7 @@ class FileImage:
         self.file = SpillFile()
 
     def offset(self, frame: int, row: int) -> int:
-        """The byte at which a row begins: row after row, in each pixel after pixel."""
+        """Returns the byte at which a row begins: row after row, in each pixel after pixel."""
         _, channels, height, width = self.shape
         return (frame * height + row) * width * channels * self.dtype.itemsize
 
@@ -64,7 +64,7 @@ def new_image(
 
 
 def less_bytes(memory: int | None, image: AnyImage) -> int | None:
-    """The memory limit less what an image takes of it; at least 1 byte."""
+    """Returns the memory limit less what an image takes of it; at least 1 byte."""
     in_memory = isinstance(image, Tensor)
     return max(memory - image.nbytes, 1) if memory is not None and in_memory else memory
 
@@ -133,7 +133,7 @@ def in_bands(work: Callable[[int, int, int], object], image: AnyImage, multiple:
 
 
 def sampled(image: AnyImage, step: int) -> Tensor:
-    """Every `step`-th pixel of every `step`-th row."""
+    """Returns every `step`-th pixel of every `step`-th row."""
     if isinstance(image, Tensor):
         return image[..., ::step, ::step]
     frames, channels, height, width = image.shape

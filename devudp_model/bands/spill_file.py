@@ -62,5 +62,5 @@ class SpillFile:
 
 
 def bytes_of(strip: Tensor) -> memoryview:
-    """The bytes of a channels_last strip, not copied."""
+    """Returns the bytes of a channels_last strip, not copied."""
     return memoryview(strip.permute(0, 2, 3, 1).reshape(-1).view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]

@@ -69,12 +69,12 @@ def distinct(jobs: list[Job]) -> list[Job]:
 
 
 def names_of(job: Job) -> list[str]:
-    """The files that it writes, by `key`."""
+    """Returns the files that it writes, by `key`."""
     return [key(path) for path in (job.target, job.sheet) if path is not None]
 
 
 def without_long_names(jobs: list[Job]) -> tuple[list[Job], dict[Path, str]]:
-    """The jobs whose results can have their names, and why others cannot; said at once."""
+    """Returns the jobs whose results can have their names, and why others cannot; said at once."""
     kept, problems = [], {}
     for job in jobs:
         names = [path.name for path in (job.target, job.sheet) if path is not None]

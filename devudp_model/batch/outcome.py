@@ -47,7 +47,7 @@ class Outcome:
         source = done.job.source
         if done.error is not None:
             self.failed[source] = explain(done.error)
-            self.hopeless = is_hopeless(done.error)
+            self.hopeless = isinstance(done.error, OSError) and done.error.errno in HOPELESS
         elif done.image_was_there:
             self.skipped += 1
         else:
@@ -73,11 +73,6 @@ def refuse_existing(path: Path) -> None:
 def existing_message(path: object) -> str:
     """Says that a result's name is taken, and what to do."""
     return f"{path} exists already. Add --skip-existing to keep it, or --overwrite."
-
-
-def is_hopeless(error: Exception | None) -> bool:
-    """True if the next image would fail for the same reason."""
-    return isinstance(error, OSError) and error.errno in HOPELESS
 
 
 def explain(error: Exception) -> str:

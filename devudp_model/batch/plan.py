@@ -14,6 +14,7 @@ from ..system.untrusted import printable
 from ..videos.video import SUFFIXES as VIDEO_SUFFIXES
 from .names import Job as Job
 from .names import distinct, key, sheet_beside, without_long_names
+from .paths import expand_wildcards, files_in, real
 
 log = logging.getLogger("devudp")
 
@@ -41,11 +42,11 @@ class AnyJob(Protocol):
     def target(self) -> Path: ...
 
 
-class Found(NamedTuple):
-    """An image as its path was given, and its place under the folder for the results."""
+class InputFile(NamedTuple):
+    """A file by the path that was given, and by that below the folder for the results."""
 
     path: Path
-    place: Path
+    relative: Path
 
 
 def plan(
@@ -75,23 +76,23 @@ def plan(
     Raises:
         PlanError: a result would replace an input or another result.
     """
-    found, problems = find_images(paths, out, recursive=recursive, elsewhere=elsewhere)
-    jobs, unnamed = jobs_for(found, out, format=format, sheets=sheets, protected=protected)
+    inputs, problems = find_images(paths, out, recursive=recursive, elsewhere=elsewhere)
+    jobs, unnamed = jobs_for(inputs, out, format=format, sheets=sheets, protected=protected)
     return jobs, {**problems, **unnamed}
 
 
 def find_images(
     paths: Sequence[Path], out: Path, *, recursive: bool = False, elsewhere: Collection[Path] = ()
-) -> tuple[dict[Path, Found], dict[Path, str]]:
+) -> tuple[dict[Path, InputFile], dict[Path, str]]:
     """Images by their full path, so that none comes twice, and why some of `paths` give none.
 
     Arguments as of `plan`.
     """
     problems: dict[Path, str] = {}
-    found: dict[Path, Found] = {}
+    inputs: dict[Path, InputFile] = {}
     for path in expand_wildcards(paths):
         if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where it may not look)
-            found.setdefault(real(path), Found(path, Path(path.name)))
+            inputs.setdefault(real(path), InputFile(path, Path(path.name)))
             continue
         closed: dict[Path, str] = {}
         images = images_in(path, elsewhere, recursive=recursive, without=out, closed=closed)
@@ -99,8 +100,8 @@ def find_images(
         if not images and not closed and not any(path in each.parents for each in elsewhere):
             problems[path] = no_images(recursive)
         for image in images:
-            found.setdefault(real(image), Found(image, image.relative_to(path)))
-    return found, problems
+            inputs.setdefault(real(image), InputFile(image, image.relative_to(path)))
+    return inputs, problems
 
 
 def no_images(recursive: bool) -> str:
@@ -111,7 +112,7 @@ def no_images(recursive: bool) -> str:
 
 
 def jobs_for(
-    found: dict[Path, Found],
+    inputs: dict[Path, InputFile],
     out: Path,
     *,
     format: str = SAME,
@@ -121,29 +122,20 @@ def jobs_for(
     """Names the results of images; returns a job for each, and why some can have no name.
 
     Args:
-        found: by their full path.
+        inputs: by their full path.
         out, format, sheets, protected: see `plan`.
 
     Raises:
         PlanError: a result would replace an input or another result.
     """
-    if collide(each.place.with_suffix("") for each in found.values()):
-        found = from_common_folder(found)
-    jobs = [make_job(each, out, format, sheets) for each in found.values()]
+    if collide(each.relative.with_suffix("") for each in inputs.values()):
+        inputs = from_common_folder(inputs)
+    jobs = [make_job(each, out, format, sheets) for each in inputs.values()]
     if format == SAME:
         report_conversions(jobs)
-    check(jobs := distinct(jobs), [*found, *protected])
+    check(jobs := distinct(jobs), [*inputs, *protected])
     jobs, too_long = without_long_names(jobs)
     return sorted(jobs, key=lambda job: job.source), too_long
-
-
-def expand_wildcards(paths: Iterable[Path]) -> list[Path]:
-    """Expands `*.jpg`, which Windows' shells leave to the program."""
-    expanded = []
-    for path in paths:
-        wild = any(char in path.name for char in "*?") and not path.exists()
-        expanded += sorted(path.parent.glob(path.name)) or [path] if wild else [path]
-    return expanded
 
 
 def images_in(
@@ -158,26 +150,20 @@ def images_in(
 
     Folders that cannot be looked into, and why, are added to `closed`.
     """
-    out = real(without)
     images: list[Path] = []
     others: Counter[str] = Counter()
 
     def note(error: OSError) -> None:
         closed[Path(error.filename)] = f"Cannot be opened: {error.strerror}. Check its permissions."
 
-    for parent, folders, names in os.walk(folder, onerror=note):
-        here = Path(parent)
-        if not recursive:
-            folders.clear()
-        folders[:] = [name for name in sorted(folders) if real(here / name) != out]
-        for name in sorted(names):
-            if name.startswith(".") or here / name in elsewhere:
-                continue
-            suffix = Path(name).suffix.lower()
-            if suffix in SUFFIXES and reason_to_skip(suffix) is None:
-                images.append(here / name)
-            else:
-                others[suffix] += 1
+    for path in files_in(folder, without, recursive=recursive, onerror=note):
+        suffix = path.suffix.lower()
+        if path in elsewhere:
+            continue
+        if suffix in SUFFIXES and reason_to_skip(suffix) is None:
+            images.append(path)
+        else:
+            others[suffix] += 1
     report_others(folder, others)
     return images
 
@@ -222,35 +208,29 @@ def report_conversions(jobs: Iterable[Job]) -> None:
             log.info("%d %s %s: %s", count, suffix, files, what)
 
 
-def real(path: Path) -> Path:
-    """The full path with links followed, as far as they lead; `Path.resolve` fails where they go
-    round in circles."""
-    return Path(os.path.realpath(path))
-
-
 def collide(paths: Iterable[Path]) -> bool:
     return any(count > 1 for count in Counter(map(key, paths)).values())
 
 
-def from_common_folder(found: dict[Path, Found]) -> dict[Path, Found]:
-    """The same images, each place being the path from the nearest folder that holds them all."""
+def from_common_folder(inputs: dict[Path, InputFile]) -> dict[Path, InputFile]:
+    """Returns the same files, `relative` to the nearest folder that holds them all."""
     try:
-        common = Path(os.path.commonpath([full.parent for full in found]))
-        places = [full.relative_to(common) for full in found]
+        common = Path(os.path.commonpath([full.parent for full in inputs]))
+        paths = [full.relative_to(common) for full in inputs]
     except ValueError:  # Windows: on several drives
-        places = [Path(full.drive.strip("\\/:?."), *full.parts[1:]) for full in found]
-    pairs = zip(found.items(), places, strict=True)
-    return {full: Found(each.path, place) for (full, each), place in pairs}
+        paths = [Path(full.drive.strip("\\/:?."), *full.parts[1:]) for full in inputs]
+    pairs = zip(inputs.items(), paths, strict=True)
+    return {full: InputFile(each.path, relative) for (full, each), relative in pairs}
 
 
-def make_job(found: Found, out: Path, format: str, sheets: bool) -> Job:
-    suffix = found.path.suffix.lower()
+def make_job(file: InputFile, out: Path, format: str, sheets: bool) -> Job:
+    suffix = file.path.suffix.lower()
     if format == SAME:
         format = next((name for name, known in WRITABLE.items() if suffix in known), "png")
-    target = out / found.place
+    target = out / file.relative
     if suffix not in WRITABLE[format]:
         target = target.with_suffix(WRITABLE[format][0])
-    return Job(found.path, target, format, sheet_beside(target) if sheets else None)
+    return Job(file.path, target, format, sheet_beside(target) if sheets else None)
 
 
 def check(jobs: list[Job], inputs: Iterable[Path]) -> None:
@@ -260,13 +240,13 @@ def check(jobs: list[Job], inputs: Iterable[Path]) -> None:
         for path in (job.target, job.sheet):
             if path is None:
                 continue
-            place = key(real(path))
-            if place in taken:
+            name = key(real(path))
+            if name in taken:
                 raise PlanError(
-                    f"{job.source} would be written to {path}, which {taken[place]}. Choose "
+                    f"{job.source} would be written to {path}, which {taken[name]}. Choose "
                     "another folder with --out, or restore them in two runs."
                 )
-            taken[place] = f"is the result for {job.source}"
+            taken[name] = f"is the result for {job.source}"
 
 
 def check_shared(jobs: Iterable[AnyJob], paths: Iterable[Path]) -> None:

@@ -71,7 +71,7 @@ class ImageFiles:
         self.folder: tuple[Path, FrameRestorer] | None = None  # the last one
 
     def read(self, job: Job, on_size_known: Callable[[int], None]) -> RasterImage | None:
-        """The image; None if its result is there already."""
+        """Returns the image; None if its result is there already."""
         if self.skip_existing and job.target.exists():
             return None
         if not self.overwrite:
@@ -85,7 +85,7 @@ class ImageFiles:
     def work(
         self, job: Job, read: RasterImage, progress: ImageProgress
     ) -> tuple[Result, Choice | None]:
-        """The images to write, and what `auto` found."""
+        """Returns the images to write, and what `auto` found."""
         if self.restorer.options.shared:
             restore = self.restorer_of(job, read.pixels, progress)
             pixels = restore(read.pixels, self.mask)
@@ -163,10 +163,10 @@ def write_sheet(
 ) -> None:
     """Before and after side by side (one above the other if that is squarer), as JPEG."""
     height, width = before.pixels.shape[-2:]
-    place = (0, height + GAP) if width > 2 * height else (width + GAP, 0)
+    offset = (0, height + GAP) if width > 2 * height else (width + GAP, 0)
     left = to_pillow(dataclasses.replace(before, alpha=None))
-    sheet = ImageOps.expand(left, (0, 0, *place), fill="white")
-    sheet.paste(to_pillow(dataclasses.replace(after, alpha=None)), place)
+    sheet = ImageOps.expand(left, (0, 0, *offset), fill="white")
+    sheet.paste(to_pillow(dataclasses.replace(after, alpha=None)), offset)
     longest = BY_NAME["jpeg"].longest
     sheet.thumbnail((longest, longest))
     own = before.origin is None and before.metadata.icc  # else the pixels are sRGB

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from ..videos.video import SUFFIXES, restore_video
 from ..videos.video_writer import FORMAT
 from .names import Job, distinct, key, without_long_names
 from .outcome import refuse_existing
-from .plan import Found, check, collide, expand_wildcards, from_common_folder, real
+from .paths import expand_wildcards, files_in, real
+from .plan import InputFile, check, collide, from_common_folder
 
 log = logging.getLogger("devudp")
 
@@ -42,7 +42,7 @@ class VideoJob:
 
     @property
     def result(self) -> Path | None:
-        """The one that is there; of two, the newer one."""
+        """Returns the one that is there; of two, the newer one."""
         names = [path for path in (self.target, self.copy) if path is not None and path.exists()]
         return max(names, key=lambda path: path.stat().st_mtime_ns, default=None)
 
@@ -75,28 +75,28 @@ def split_videos(
     Raises:
         ValueError: a result would replace an input.
     """
-    others, found = [], dict[Path, Found]()
+    others, inputs = [], dict[Path, InputFile]()
     for path in expand_wildcards(paths):
         if path.is_dir():
             others.append(path)
-            inside = videos_in(path, out, recursive) if in_folders else []
-            for video in inside:
-                found.setdefault(real(video), Found(video, video.relative_to(path)))
+            for file in files_in(path, out, recursive=recursive) if in_folders else ():
+                if file.suffix.lower() in SUFFIXES:
+                    inputs.setdefault(real(file), InputFile(file, file.relative_to(path)))
         elif path.suffix.lower() in SUFFIXES:
-            found.setdefault(real(path), Found(path, Path(path.name)))
+            inputs.setdefault(real(path), InputFile(path, Path(path.name)))
         else:
             others.append(path)
-    if collide(each.place for each in found.values()):
-        found = from_common_folder(found)
+    if collide(each.relative for each in inputs.values()):
+        inputs = from_common_folder(inputs)
     jobs = [
-        Job(each.path, (out / each.place).with_suffix(f".{FORMAT}"), FORMAT)
-        for each in found.values()
+        Job(each.path, (out / each.relative).with_suffix(f".{FORMAT}"), FORMAT)
+        for each in inputs.values()
     ]
     jobs = distinct(jobs)
-    check(jobs, [*found, *protected])
+    check(jobs, [*inputs, *protected])
     jobs, problems = without_long_names(jobs)
     report_container(job.source for job in jobs)
-    taken = {key(real(path)) for path in (*found, *protected)}
+    taken = {key(real(path)) for path in (*inputs, *protected)}
     return Split(others, [with_copy(job, taken) for job in jobs], problems)
 
 
@@ -116,22 +116,6 @@ def report_container(sources: Iterable[Path]) -> None:
                 "%d %s file%s: what is restored becomes MP4; what needs nothing is copied as it is",
                 *(count, suffix, "" if count == 1 else "s"),
             )
-
-
-def videos_in(folder: Path, out: Path, recursive: bool) -> list[Path]:
-    """Returns the videos of a folder, by suffix; neither hidden ones nor earlier results."""
-    videos: list[Path] = []
-    for parent, folders, names in os.walk(folder):
-        here = Path(parent)
-        if not recursive:
-            folders.clear()
-        folders[:] = [name for name in sorted(folders) if real(here / name) != real(out)]
-        videos += [
-            here / name
-            for name in sorted(names)
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        ]
-    return videos
 
 
 class VideoFiles:
@@ -157,7 +141,7 @@ class VideoFiles:
         self.overwrite, self.skip_existing = overwrite, skip_existing
 
     def read(self, job: VideoJob, on_size_known: Callable[[int], None]) -> Path | None:
-        """The file; None if its result is there already."""
+        """Returns the file; None if its result is there already."""
         if self.skip_existing and job.result is not None:
             return None
         for path in (job.target, job.copy):

@@ -44,7 +44,7 @@ class Kind(Protocol):
         """Returns what the work needs; None if the result is there already. See `Pipeline`."""
 
     def work(self, job: Any, read: Any, progress: ImageProgress) -> tuple[Any, Choice | None]:
-        """The result, and what `auto` found."""
+        """Returns the result, and what `auto` found."""
         ...
 
     def write(self, job: Any, result: Any) -> None:
@@ -75,7 +75,7 @@ def run(
         bar.update(images - bar.n)
 
     # With the restorer as it is now: making room is for the thread that has the pipeline.
-    apart = {
+    parallel = {
         job: kind.for_other_thread() for job, kind in kinds.items() if isinstance(kind, ImageFiles)
     }
     full_size = restorer.options.working_size is None
@@ -95,7 +95,7 @@ def run(
         making_room(restorer, line),
     ):
         try:
-            for each in worked_on(line, beside, apart, kinds, progress, bar):
+            for each in worked_on(line, beside, parallel, kinds, progress, bar):
                 progress.done(each.index + 1)
                 if note(outcome, line.pass_on(each)):
                     break
@@ -115,7 +115,7 @@ def run(
 def worked_on(
     line: Pipeline[Any],
     beside: SideBySide,
-    apart: Mapping[type, ImageFiles],
+    parallel: Mapping[type, ImageFiles],
     kinds: Mapping[type, Kind],
     progress: ImageProgress,
     bar: tqdm,
@@ -126,17 +126,17 @@ def worked_on(
         apart: kinds that have such images.
     """
 
-    def work_apart(each: InFlight[Any]) -> None:
-        kind = apart[type(each.job)].for_other_thread()
+    def work_in_parallel(each: InFlight[Any]) -> None:
+        kind = parallel[type(each.job)].for_other_thread()
         each.result, each.found = kind.work(each.job, each.read, ImageProgress(lambda images: None))
 
     for each in line:
         bar.set_description_str(f"{each.index + 1} of {bar.total}")
         small = (
-            type(each.job) in apart and each.error is None and beside.takes(pixels_of(each.read))
+            type(each.job) in parallel and each.error is None and beside.takes(pixels_of(each.read))
         )
         if small:
-            yield from beside.begin(each, work_apart)
+            yield from beside.begin(each, work_in_parallel)
             continue
         yield from beside.finish()
         with line.working(each):

@@ -88,7 +88,7 @@ class SideBySide:
         return self.done(0)
 
     def done(self, most: int) -> Iterator[InFlight]:
-        """The first ones, as far as they are done; waits while more than `most` are not."""
+        """Yields the first ones, as far as they are done; waits while more than `most` are not."""
         while self.begun:
             item, work = self.begun[0]
             if not work.done() and len(self.begun) <= most:

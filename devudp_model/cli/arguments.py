@@ -69,7 +69,7 @@ many machines, or several workers on this one (needs Ray, the extra "cluster"):
 def make_parser(
     run_restore: Command, run_info: Command, run_web: Command
 ) -> argparse.ArgumentParser:
-    """The parser; `run` of what it returns is the command to run."""
+    """Returns the parser; `run` of what it returns is the command to run."""
     parser = argparse.ArgumentParser(
         prog="devudp",
         description="Deblurs photographs and corrects their exposure in one go.",
@@ -248,5 +248,5 @@ def add_web_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def usual_name(text: str) -> str:
-    """The one in the list of choices."""
+    """Returns the one in the list of choices."""
     return SAME_AS.get(text, text)

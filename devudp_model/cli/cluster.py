@@ -116,13 +116,13 @@ def run_on_cluster(args: argparse.Namespace) -> int:
     )
     problems.update(refused)
     if not todo:
-        return tell(args, settled(there, problems), len(there) + len(problems))
+        return report_rows(args, settled(there, problems), len(there) + len(problems))
     if is_stand_in(args.out):
         check_writable(text_of(args.out))
     else:
         prepare_folder(args.out)
     with connected() as ray:
-        return tell(args, rows(ray, args, todo, there, problems), len(todo))
+        return report_rows(args, rows(ray, args, todo, there, problems), len(todo))
 
 
 def rows(
@@ -161,7 +161,7 @@ def orders(args: argparse.Namespace, pool: Pool) -> Orders:
     return Orders(partial(make_restorer, own), mask, pool.threads, version(), environment)
 
 
-def tell(args: argparse.Namespace, rows: Generator[Row], total: int) -> int:
+def report_rows(args: argparse.Namespace, rows: Generator[Row], total: int) -> int:
     """Writes the table and says how it went; returns the exit status.
 
     The table is complete also if the work ends before its time.
@@ -174,10 +174,10 @@ def tell(args: argparse.Namespace, rows: Generator[Row], total: int) -> int:
     tally, ended = Tally(), None
     path = args.table or args.out / TABLE
     bar = tqdm(total=total, unit="file", disable=None)
-    with table(path) as made, logging_redirect_tqdm(), bar:
+    with table(path) as written, logging_redirect_tqdm(), bar:
         try:
             for row in rows:
-                made.add(row)
+                written.add(row)
                 tally.add(row)
                 if args.json:
                     print_json(row)

@@ -85,7 +85,7 @@ def make_restorer(args: argparse.Namespace) -> Restorer:
 
 
 def by_folder(jobs: Sequence[Job]) -> dict[Path, list[Path]]:
-    """The images of each folder."""
+    """Returns the images of each folder."""
     folders: dict[Path, list[Path]] = {}
     for job in jobs:
         folders.setdefault(job.source.parent, []).append(job.source)
@@ -100,7 +100,7 @@ def memory_left(limit: int | None, device: torch.device) -> int | None:
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The one named, or the fastest of this machine.
+    """Returns the one named, or the fastest of this machine.
 
     Raises:
         ValueError: there is no such device.

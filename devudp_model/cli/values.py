@@ -28,26 +28,26 @@ def given_path(text: str) -> Path:
 
 
 def given_place(text: str) -> Path:
-    """A path, or what stands for an address such as `s3://bucket/photos`."""
+    """Returns a path, or what stands for an address such as `s3://bucket/photos`."""
     return stand_in(text) if is_address(text) else given_path(text)
 
 
 def whole_number(text: str) -> int:
-    """A number from 1 on."""
+    """Returns a number from 1 on."""
     if not text.isascii() or not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text} is not an integer from 1 on")
     return int(text)
 
 
 def port(text: str) -> int:
-    """The number of a port."""
+    """Returns the number of a port."""
     if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 2**16:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to 65535")
     return int(text)
 
 
 def share(text: str, most: float = 1.0) -> float:
-    """A number from 0 to `most`."""
+    """Returns a number from 0 to `most`."""
     try:
         value = float(text)
     except ValueError:
@@ -58,12 +58,12 @@ def share(text: str, most: float = 1.0) -> float:
 
 
 def denoise_share(text: str) -> float:
-    """A number from 0 to the largest `Options.denoise`."""
+    """Returns a number from 0 to the largest `Options.denoise`."""
     return share(text, MAX_DENOISE)
 
 
 def shard(text: str) -> Shard:
-    """A part such as `2/8`."""
+    """Returns a part such as `2/8`."""
     try:
         return Shard.parse(text)
     except ValueError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..batch.outcome import existing_message
 from ..batch.plan import (
     AnyJob,
-    Found,
+    InputFile,
     Job,
     no_images,
     reason_to_skip,
@@ -62,7 +62,7 @@ def items_of(jobs: Iterable[AnyJob]) -> list[Item]:
 
 def find_in_store(
     folder: Path, out: Path, recursive: bool
-) -> tuple[dict[Path, Found], dict[Path, str]]:
+) -> tuple[dict[Path, InputFile], dict[Path, str]]:
     """Finds the images in a folder of a store, as `find_images` does on a disk.
 
     Args:
@@ -77,8 +77,8 @@ def find_in_store(
     if names is None and folder.suffix.lower() in VIDEO_SUFFIXES:
         return {}, {folder: NO_VIDEOS}
     if names is None:
-        return {folder: Found(folder, Path(folder.name))}, {}
-    found: dict[Path, Found] = {}
+        return {folder: InputFile(folder, Path(folder.name))}, {}
+    inputs: dict[Path, InputFile] = {}
     problems: dict[Path, str] = {}
     others: Counter[str] = Counter()
     for name in names:
@@ -88,16 +88,16 @@ def find_in_store(
         if suffix not in SUFFIXES or reason_to_skip(suffix) is not None:
             others[suffix] += 1
         elif is_safe(name):
-            found[path] = Found(path, Path(name))
+            inputs[path] = InputFile(path, Path(name))
         else:
             problems[folder / printable(name)] = "No file can have this name: rename it there."
     videos = sum(others.pop(suffix, 0) for suffix in VIDEO_SUFFIXES)
     if videos:
         log.warning("%s: %d videos skipped. %s", printable(text_of(folder)), videos, NO_VIDEOS)
     report_others(text_of(folder), others)
-    if not found and not problems:
+    if not inputs and not problems:
         problems[folder] = no_images(recursive)
-    return found, problems
+    return inputs, problems
 
 
 def without_existing(

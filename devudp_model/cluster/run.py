@@ -82,15 +82,15 @@ def connected() -> Iterator[Any]:
 def connect(ray: Any) -> None:
     """Connects to the cluster that is named, or starts one."""
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    given = os.environ.get(ADDRESS)
-    if not given:  # "auto" would find one that another program has started for itself
+    named = os.environ.get(ADDRESS)
+    if not named:  # "auto" would find one that another program has started for itself
         ray.init(address="local", _node_ip_address="127.0.0.1", include_dashboard=False, **quiet)
         return
     try:
-        ray.init(address=given, **quiet)
+        ray.init(address=named, **quiet)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         raise ClusterError(
-            f"no Ray cluster answers at {given} ({ADDRESS}): {first_line(error)} Check it with "
+            f"no Ray cluster answers at {named} ({ADDRESS}): {first_line(error)} Check it with "
             f"`ray status`, or unset {ADDRESS} to work on this machine alone."
         ) from error
 

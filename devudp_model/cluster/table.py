@@ -11,24 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from ..system.atomic import replacing
 from .stores import is_stand_in, send, text_of
 from .worker import Row
 
-JSON_LINES, PARQUET = ".jsonl", ".parquet"
+PARQUET = ".parquet"
 
 ROWS_AT_ONCE = 1000
 """Rows of a Parquet file that are written together; memory holds no more of it."""
-
-
-class Table(Protocol):
-    """Takes rows, one after the other."""
-
-    def add(self, row: Row) -> None: ...
-
-    def end(self) -> None: ...
 
 
 class JsonLines:
@@ -38,6 +30,7 @@ class JsonLines:
         self.file = file
 
     def add(self, row: Row) -> None:
+        """Adds a row."""
         self.file.write(json.dumps(asdict(row)).encode() + b"\n")
 
     def end(self) -> None:
@@ -79,11 +72,11 @@ class Parquet:
 
 
 @contextmanager
-def table(path: Path) -> Iterator[Table]:
+def table(path: Path) -> Iterator[JsonLines | Parquet]:
     """Gives a table that takes its name once it is complete; an earlier one is replaced.
 
     Args:
-        path: ends in `JSON_LINES` or `PARQUET`; may stand for an address in a store.
+        path: ends in `.jsonl` or `.parquet`; may stand for an address in a store.
 
     Raises:
         OSError: it cannot be written.
@@ -92,8 +85,8 @@ def table(path: Path) -> Iterator[Table]:
         local = Path(folder) / path.name if is_stand_in(path) else path
         local.parent.mkdir(parents=True, exist_ok=True)
         with replacing(local) as file:
-            made: Table = Parquet(file) if path.suffix == PARQUET else JsonLines(file)
-            yield made
-            made.end()
+            rows = Parquet(file) if path.suffix == PARQUET else JsonLines(file)
+            yield rows
+            rows.end()
         if local != path:
             send(local, text_of(path))

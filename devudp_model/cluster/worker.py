@@ -152,15 +152,15 @@ class Brought:
 
     def __init__(self, item: Item, folder: Path):
         self.item, self.seconds, self.written = item, 0.0, False
-        source = self.place(item.source, folder / "in")
-        target = self.place(item.target, folder / "out")
-        sheet = self.place(item.sheet, folder / "out") if item.sheet else None
+        source = self.local_path(item.source, folder / "in")
+        target = self.local_path(item.target, folder / "out")
+        sheet = self.local_path(item.sheet, folder / "out") if item.sheet else None
         self.job: AnyJob = (
             Job(source, target, item.format, sheet) if item.format else VideoJob(source, target)
         )
 
     @staticmethod
-    def place(text: str, folder: Path) -> Path:
+    def local_path(text: str, folder: Path) -> Path:
         """Returns where a file lies on this machine."""
         return folder / text.rsplit("/", 1)[1] if is_address(text) else Path(text)
 

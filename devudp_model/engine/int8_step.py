@@ -18,22 +18,18 @@ class Int8Step:
         convolve: its convolution.
         channels: of its output.
         base: what is to be added; None for nothing.
-
-    Attributes:
-        rectified_later: whether a ReLU is left to who reads the output.
     """
 
     def __init__(self, layer: Layer, convolve: Convolve, channels: int, base: BaseReader | None):
         self.convolve, self.base = convolve, base
-        self.relu = layer.operation.relu
-        self.rectified_later = self.relu and base is None
-        self.statistics = RangeStatistics(channels, self.rectified_later)
+        self.relu = layer.operation.relu and convolve is layer  # a `Convolution` has done it
+        self.statistics = RangeStatistics(channels, layer.operation.relu and base is None)
 
     def __call__(self, index: int, reader: Reader, rows: int) -> Tensor:
         """The strip with this number, of so many rows: 1,C,rows,W."""
         pieces = [] if self.base is None else self.base.rows(index, rows)
         out = self.convolve(reader.strip(index))
-        if self.base is not None:
+        if pieces or self.relu:
             rectified = out if self.relu else None
             kernels_for(out.device).compute_rows(out, [], pieces, None, None, 0.0, rectified)
         self.statistics.add(out)

@@ -101,12 +101,25 @@ class FeatureWriter:
 
     def __init__(self, buffer: RowBuffer):
         self.buffer = buffer
-        self.order = Order(buffer.append, AHEAD * worker_count())
+        self.order = Order(self.append, AHEAD * worker_count())
 
     def write(self, index: int, span: Span, strip: Tensor, *, copy: bool = False) -> None:
         """`copy` a strip whose memory the caller uses again."""
+        self.write_pieces(index, span, [strip], copy=copy)
+
+    def write_pieces(self, index: int, span: Span, strips: list[Tensor], *, copy: bool) -> None:
+        """A strip in pieces, one below the other."""
         row = span.frame * self.buffer.shape.height + span.start
-        self.order.put(index, self.buffer.take(row, strip, copy=copy))
+        taken: list[Tensor | None] = []
+        for strip in strips:
+            taken.append(self.buffer.take(row, strip, copy=copy))
+            row += strip.shape[2]
+        self.order.put(index, taken)
+
+    def append(self, taken: list[Tensor | None]) -> None:
+        """Appends what the buffer has taken."""
+        for strip in taken:
+            self.buffer.append(strip)
 
     def stop(self) -> None:
         self.order.stop()
@@ -164,15 +177,12 @@ class FeatureReader:
         new = strip[:, :, done - start : bottom - start]
         other = other[:, :, : new.shape[2]]
         with self.turns.turn(index):
-            pieces = self.feature.buffer.read(new)
-            base = [] if self.feature.base is None else self.feature.base.read(other)
+            found = self.find(new, other)
         if top > start:
-            strip[:, :, : top - start].zero_()
+            self.blank(strip[:, :, : top - start])
         if bottom < self.spans[index].stop:
-            strip[:, :, bottom - start :].zero_()
-        self.compute(new, pieces, base)
-        if self.copy is not None:
-            self.copy.write(index, Span(self.spans[index].frame, done, bottom), new, copy=True)
+            self.blank(strip[:, :, bottom - start :])
+        self.put(index, Span(self.spans[index].frame, done, bottom), new, found)
         share = self.shared_with_next(index)
         early = share >= done  # as a rule: then the next strip need not wait for this one's top
         if early:
@@ -189,8 +199,26 @@ class FeatureReader:
         following = index + 1 < len(self.spans) and self.follows(index + 1)
         return min(self.inside(index + 1)[0], bottom) if following else bottom
 
+    def find(self, new: Tensor, other: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Reads rows of the feature's buffer and of its base, in pieces; `new` and `other` are room
+        for them."""
+        pieces = self.feature.buffer.read(new)
+        return pieces, [] if self.feature.base is None else self.feature.base.read(other)
+
+    def blank(self, rows: Tensor) -> None:
+        """Fills rows beyond the image."""
+        rows.zero_()
+
+    def put(
+        self, index: int, span: Span, out: Tensor, found: tuple[list[Tensor], list[Tensor]]
+    ) -> None:
+        """Makes the new rows of the whole feature, of what was found in its buffers."""
+        self.compute(out, *found)
+        if self.copy is not None:
+            self.copy.write(index, span, out, copy=True)
+
     def compute(self, out: Tensor, found: list[Tensor], base: list[Tensor]) -> None:
-        """The new rows of the whole feature, of what was found in its buffers."""
+        """Normalises, rectifies and adds."""
         feature, kernels = self.feature, kernels_for(out.device)
         if found and found[0] is out and feature.moments is None:
             found = []

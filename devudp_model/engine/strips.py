@@ -14,7 +14,8 @@ from ..bands.workers import in_parallel, worker_count
 from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
 from .hooks import current_hooks
-from .int8 import Convolution, Convolve, FrozenRange, Range, exact_layers
+from .int8 import Columns, Convolution, Convolve, FrozenRange, Range, terms_of
+from .int8_reader import QuantizedReader
 from .int8_step import Int8Step
 from .layers import Layer
 from .padded_image import PaddedImage, Weights
@@ -66,7 +67,6 @@ class StripExecution:
         self.ranges_to_freeze: list[tuple[FrozenRange, Range]] = []
         # A network that was moved to a GPU since goes on in fp32 there.
         self.in_int8 = network.in_int8 and network.device.type == "cpu"
-        self.exact = exact_layers(self.layers) if self.in_int8 else frozenset()
         self.threads, self.strip_bytes = 1, GPU_STRIP_BYTES
         if network.device.type == "cpu":
             self.threads, self.strip_bytes = worker_count(), CACHE_BYTES
@@ -105,7 +105,9 @@ class StripExecution:
         droplets = Droplets(pixels) if self.network.has_droplets else None
         look = droplets and droplets.look
         writer = OutputWriter(self.network.activate, self.image, out, look)
-        self.stream(head, self.read(self.features(inner)), writer, self.image.size)
+        reader = self.read(self.features(inner), head, None)
+        step = Int8Step(head, Columns(head), head.outer, None) if self.in_int8 else None
+        self.stream(head, reader, writer, self.image.size, step)
         if droplets is not None:
             droplets.heal(out, self.image.image)
         self.seen.append(extremes(out))
@@ -119,14 +121,16 @@ class StripExecution:
     def features(self, layers: list[Layer]) -> Feature:
         """Runs the network's operations but for the head; returns what that reads."""
         stem, *others = layers
-        feature = self.convolve(stem, self.standardized(), self.allocate(stem))
+        feature = self.convolve(stem, self.standardized(), self.allocate(stem), stem)
         kept: list[RowBuffer] = []
         for layer in others:
             before, same = feature, self.shape_of(layer) == feature.buffer.shape
             target = before.buffer if same else self.allocate(layer)
             copy = self.buffer_to_keep(before) if layer.operation.keep else None
             base = kept.pop() if layer.operation.add else None
-            feature = self.convolve(layer, self.read(before, keep=copy), target, before.range, base)
+            convolve = self.convolution(layer, before.range)
+            reader = self.read(before, convolve, copy)
+            feature = self.convolve(layer, reader, target, convolve, base)
             if not same:
                 self.space.free(before.buffer)
             if copy is not None:
@@ -148,8 +152,10 @@ class StripExecution:
         """Returns a new buffer for a layer's output."""
         return self.space.allocate(self.shape_of(layer))
 
-    def read(self, feature: Feature, keep: RowBuffer | None = None) -> FeatureReader:
-        """Returns what reads a feature, and writes down what it reads in `keep`."""
+    def read(self, feature: Feature, convolve: Convolve, keep: RowBuffer | None) -> FeatureReader:
+        """Returns what reads a feature for a convolution; what it reads goes to `keep`, too."""
+        if isinstance(convolve, Convolution):
+            return QuantizedReader(feature, keep, self.space, convolve)
         return FeatureReader(feature, keep, self.space)
 
     def buffer_to_keep(self, feature: Feature) -> RowBuffer:
@@ -161,13 +167,13 @@ class StripExecution:
         layer: Layer,
         reader: Reader,
         target: RowBuffer,
-        given: Range | None = None,
+        convolve: Convolve,
         base: RowBuffer | None = None,
     ) -> Feature:
         """Convolves into `target`; normalisation (and ReLU) are left to who reads it.
 
         Args:
-            given: the range of what is read, to convolve in 8 bits; None for the layer's own type.
+            convolve: the layer itself, or its convolution in 8 bits.
             base: what is to be added, which in 8 bits is done here.
         """
         size = target.shape.height, target.shape.width
@@ -175,20 +181,20 @@ class StripExecution:
         if not self.in_int8:
             return Feature(target, self.stream(layer, reader, writer, size), layer.operation.relu)
         added = None if base is None else BaseReader(base, self.space)
-        step = Int8Step(layer, self.convolution(layer, given), target.shape.channels, added)
+        step = Int8Step(layer, convolve, target.shape.channels, added)
         self.stream(layer, reader, writer, size, step)
         self.seen += step.range
-        return Feature(target, None, step.rectified_later, range=step.range)
+        return Feature(target, None, relu=False, range=step.range)
 
     def convolution(self, layer: Layer, given: Range | None) -> Convolve:
         """A layer's convolution, in 8 bits for inputs of this range or the one that is frozen."""
-        if given is None or layer.index in self.exact:
+        if given is None:
             return layer
         own = self.network.frozen_ranges[layer.index]
         assert isinstance(own, FrozenRange)
         if self.freeze:
             self.ranges_to_freeze.append((own, given))
-        return Convolution(layer, own.range or given)
+        return Convolution(layer, own.range or given, terms_of(layer, self.layers))
 
     def stream(
         self,
@@ -216,8 +222,7 @@ class StripExecution:
             if statistics is not None:
                 statistics.add(index, strip, self.weights_of(span, scale))
             writer.write(index, span, strip)
-            pixels = (span.stop - span.start) * size[1]
-            return layer.work * pixels * self.pixels_per_work
+            return layer.work * (span.stop - span.start) * size[1] * self.pixels_per_work
 
         def stop() -> None:
             for waiting in (reader, writer, statistics, step):

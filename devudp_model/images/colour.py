@@ -65,6 +65,9 @@ TRANSFERS: dict[int, Curve] = {
 UNSPECIFIED = 2
 HDR = (16, 18)
 
+Table = Callable[[np.ndarray, bool], np.ndarray]
+"""H,W,C uint8 or uint16 to sRGB; if True, back."""
+
 
 @dataclass(frozen=True, eq=False)
 class Space:
@@ -75,7 +78,7 @@ class Space:
         kind: how a file states it: one of the constants of `formats.py`.
         matrix: from its linear RGB to sRGB's; None of grey.
         curves: one, or one a channel.
-        table: of a profile with tables: converts H,W,C uint8 or uint16 to sRGB, and sRGB back.
+        table: of a profile with tables.
         hdr: whether it holds light above white.
     """
 
@@ -83,7 +86,7 @@ class Space:
     kind: str
     matrix: Tensor | None = None
     curves: tuple[Curve, ...] = ()
-    table: Callable[[np.ndarray, bool], np.ndarray] | None = None
+    table: Table | None = None
     hdr: bool = False
 
     def light(self, x: Tensor) -> Tensor:
@@ -120,7 +123,7 @@ def _luminance(light: Tensor) -> Tensor:
 
 
 def _times(matrix: Tensor | None, light: Tensor) -> Tensor:
-    """A matrix for each pixel of 1,3,H,W."""
+    """Returns a matrix for each pixel of 1,3,H,W."""
     if matrix is None:
         return light
     # Not einsum: its first use imports a second's worth of torch.
@@ -129,8 +132,8 @@ def _times(matrix: Tensor | None, light: Tensor) -> Tensor:
 
 def to_xyz(primaries: Sequence[float]) -> Tensor:
     """Returns the matrix from linear RGB to XYZ for D50, as profiles have it."""
-    places = torch.tensor(primaries, dtype=torch.float64).view(4, 2)
-    xyz = torch.stack([places[:, 0], places[:, 1], 1 - places.sum(1)]) / places[:, 1]
+    x, y = torch.tensor(primaries, dtype=torch.float64).view(4, 2).unbind(1)
+    xyz = torch.stack([x, y, 1 - (x + y)]) / y
     white = xyz[:, 3]
     matrix = xyz[:, :3] * torch.linalg.solve(xyz[:, :3], white)
     target = torch.tensor([D50[0], D50[1], 1 - sum(D50)], dtype=torch.float64) / D50[1]
@@ -181,11 +184,11 @@ def space_of_cicp(primaries: int, transfer: int, kind: str = CICP) -> Space | No
 def space_of_gamma(gamma: float | None, primaries: Sequence[float] | None) -> Space | None:
     """Returns the space of a PNG file's chunks gAMA (its exponent) and cHRM; None of sRGB."""
     curve = SRGB if gamma is None or abs(gamma * 2.2 - 1) < 0.01 else Parametric(1 / gamma)
-    places = primaries or PRIMARIES[1]
-    if min(places) <= 0 or abs(to_xyz(places).det()) < 1e-4:
+    chromaticities = primaries or PRIMARIES[1]
+    if min(chromaticities) <= 0 or abs(to_xyz(chromaticities).det()) < 1e-4:
         return None
     name = f"gamma {gamma:g}" if curve is not SRGB else "other primaries"
-    space = Space(name, GAMMA, _from_xyz(to_xyz(places)), (curve,))
+    space = Space(name, GAMMA, _from_xyz(to_xyz(chromaticities)), (curve,))
     return None if _is_srgb(space, 3) else space
 
 
@@ -225,9 +228,7 @@ def _is_srgb(space: Space, channels: int) -> bool:
 def _rows_to_srgb(rows: Tensor, space: Space) -> Tensor:
     """1,C,h,W of any type to float32, in [0, 1] unless `space` is of floating point or HDR."""
     if space.table is not None:
-        pixels = from_unit(to_unit(rows), torch.uint16)[0].permute(1, 2, 0).contiguous().numpy()
-        found = torch.from_numpy(np.ascontiguousarray(space.table(pixels, False)))
-        return to_unit(found.permute(2, 0, 1)[None])
+        return _by_table(rows, space.table, back=False)
     return SRGB.encode(space.light(rows).clamp(0, 1))
 
 
@@ -242,17 +243,20 @@ def _changed(before: Tensor, seen: Tensor, after: Tensor, space: Space) -> Tenso
         space: of `before`.
     """
     if space.table is not None:
-        return to_unit(before) + _by_table(after, space) - _by_table(seen, space)
+        return (
+            to_unit(before)
+            + _by_table(after, space.table, back=True)
+            - _by_table(seen, space.table, back=True)
+        )
     light = space.light(before) + (decode(SRGB, after) - decode(SRGB, seen))
     return space.numbers(light)
 
 
-def _by_table(rows: Tensor, space: Space) -> Tensor:
-    """1,C,h,W of sRGB, any type, to the numbers of a space with tables."""
-    assert space.table is not None
+def _by_table(rows: Tensor, table: Table, *, back: bool) -> Tensor:
+    """Converts 1,C,h,W of any type to sRGB, or back."""
     pixels = from_unit(to_unit(rows), torch.uint16)[0].permute(1, 2, 0).contiguous().numpy()
-    found = torch.from_numpy(np.ascontiguousarray(space.table(pixels, True)))
-    return to_unit(found.permute(2, 0, 1)[None])
+    converted = torch.from_numpy(np.ascontiguousarray(table(pixels, back)))
+    return to_unit(converted.permute(2, 0, 1)[None])
 
 
 def seen_type(stored: Tensor, space: Space) -> torch.dtype:
@@ -268,8 +272,8 @@ def to_srgb(stored: Tensor, space: Space) -> Tensor:
     """1,C,H,W of any type to sRGB, as `seen_type` says; band by band."""
     out = torch.empty(stored.shape, dtype=seen_type(stored, space))
     for _, start, stop in bands_of(stored):
-        found = _rows_to_srgb(stored[:, :, start:stop], space)
-        out[:, :, start:stop] = from_unit(found, out.dtype)
+        converted = _rows_to_srgb(stored[:, :, start:stop], space)
+        out[:, :, start:stop] = from_unit(converted, out.dtype)
     return out
 
 

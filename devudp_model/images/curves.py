@@ -95,9 +95,9 @@ class Sampled:
         self.rising = self.values.cummax(0).values
 
     def decode(self, x: Tensor) -> Tensor:
-        place = x.clamp(0, 1) * (len(self.values) - 1)
-        low = place.long().clamp_(max=len(self.values) - 2)
-        return torch.lerp(self.values[low], self.values[low + 1], place - low)
+        position = x.clamp(0, 1) * (len(self.values) - 1)
+        low = position.long().clamp_(max=len(self.values) - 2)
+        return torch.lerp(self.values[low], self.values[low + 1], position - low)
 
     def encode(self, light: Tensor) -> Tensor:
         light = light.clamp(0, 1).contiguous()

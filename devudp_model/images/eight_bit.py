@@ -105,7 +105,8 @@ def with_chunks(metadata: Metadata, file: BinaryIO) -> tuple[Metadata, colour.Sp
     if icc:
         chunks = tuple(each for each in chunks if each[0] not in (b"sRGB", b"gAMA", b"cHRM"))
     further, names = segments.further_chunks(file)
-    lost = (*metadata.lost, *segments.said_of_png(names))
+    said = f"its own PNG chunks ({', '.join(names)}) are not kept"
+    lost = (*metadata.lost, said) if names else metadata.lost
     return dataclasses.replace(metadata, icc=icc, chunks=(*chunks, *further), lost=lost), space
 
 

@@ -1,6 +1,6 @@
 """EXIF blocks, patched where they lie.
 
-Makers' notes hold places in the block, so a block that is written anew, as Pillow does, destroys
+Makers' notes hold offsets into the block, so a block that is written anew, as Pillow does, breaks
 them. Here only single numbers change: the orientation, the image's size, and the thumbnail of the
 image as it was is cut out.
 """
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 PREFIX = b"Exif\0\0"
 ORIENTATION, WIDTH, HEIGHT = 0x0112, 0x0100, 0x0101
 EXIF_DIRECTORY, PIXEL_WIDTH, PIXEL_HEIGHT, MAKER_NOTE = 0x8769, 0xA002, 0xA003, 0x927C
-PLACE, INTEROPERABILITY = 0x8825, 0xA005
+GPS_DIRECTORY, INTEROPERABILITY = 0x8825, 0xA005
 COLOUR_SPACE, INDEX = 0xA001, 0x0001
 IS_SRGB, ADOBE_RGB, BASIC = 1, b"R03", b"R98"
 """Of the colour space; and of the interoperability index (DCF), for Adobe RGB and for sRGB."""
 
 THUMBNAIL, THUMBNAIL_SIZE = 0x0201, 0x0202
 SHORT, LONG = 3, 4
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 """Bytes of a value, by the types of a directory's entries."""
 
 MAX_ENTRIES = 1000
@@ -33,7 +33,7 @@ class Entry:
     Attributes:
         at: where it lies in the block.
         tag, kind, count: what it says.
-        place: where its values lie.
+        offset: where its values lie.
         size: bytes of them all.
     """
 
@@ -41,7 +41,7 @@ class Entry:
     tag: int
     kind: int
     count: int
-    place: int
+    offset: int
     size: int
 
 
@@ -67,26 +67,26 @@ class Block:
         self.content[at : at + size] = value.to_bytes(size, "big" if self.big else "little")
 
     def entries(self, directory: int) -> Iterator[Entry]:
-        """Those of the directory at `directory`, as far as they lie in the block."""
+        """Yields those of the directory at `directory`, as far as they lie in the block."""
         for number in range(min(self.number(directory, 2), MAX_ENTRIES)):
             at = directory + 2 + 12 * number
             if at + 12 > len(self.content):
                 return
             kind, count = self.number(at + 2, 2), self.number(at + 4, 4)
             size = SIZES.get(kind, 1) * count
-            place = at + 8 if size <= 4 else self.number(at + 8, 4)
-            if place + size <= len(self.content):
-                yield Entry(at, self.number(at, 2), kind, count, place, size)
+            offset = at + 8 if size <= 4 else self.number(at + 8, 4)
+            if offset + size <= len(self.content):
+                yield Entry(at, self.number(at, 2), kind, count, offset, size)
 
     def find(self, directory: int, tag: int) -> Entry | None:
         return next((each for each in self.entries(directory) if each.tag == tag), None)
 
     def value(self, directory: int, tag: int) -> int | None:
-        """A single whole number."""
+        """Returns a single whole number."""
         entry = self.find(directory, tag)
         if entry is None or entry.kind not in (SHORT, LONG) or entry.count != 1:
             return None
-        return self.number(entry.place, SIZES[entry.kind])
+        return self.number(entry.offset, SIZES[entry.kind])
 
     def set(self, directory: int, tag: int, value: int) -> None:
         """Changes a whole number that is there; a type that is too small for it becomes LONG."""
@@ -100,33 +100,23 @@ class Block:
         self.put(entry.at + 8, wide, value)
 
     def following(self) -> int:
-        """Returns where the number of the second directory's place lies."""
+        """Returns where the offset of the second directory is written."""
         return self.first + 2 + 12 * self.number(self.first, 2)
 
     def camera(self) -> int | None:
         """Returns where the camera's directory lies."""
-        place = self.value(self.first, EXIF_DIRECTORY)
-        return place if place and place + 2 <= len(self.content) else None
+        offset = self.value(self.first, EXIF_DIRECTORY)
+        return offset if offset and offset + 2 <= len(self.content) else None
 
 
-def has_maker_note(exif: bytes) -> bool:
-    """Returns whether a camera's maker has added something of its own."""
+def camera_says(exif: bytes, *tags: int) -> bool:
+    """Returns whether the camera's directory has one of these tags."""
     try:
         block = Block(exif)
     except ValueError:
         return False
     camera = block.camera()
-    return camera is not None and block.find(camera, MAKER_NOTE) is not None
-
-
-def has_interoperability(exif: bytes) -> bool:
-    """Returns whether the camera's directory points to one more."""
-    try:
-        block = Block(exif)
-    except ValueError:
-        return False
-    camera = block.camera()
-    return camera is not None and block.find(camera, INTEROPERABILITY) is not None
+    return camera is not None and any(block.find(camera, tag) is not None for tag in tags)
 
 
 def is_adobe_rgb(exif: bytes) -> bool:
@@ -135,8 +125,8 @@ def is_adobe_rgb(exif: bytes) -> bool:
         block = Block(exif)
     except ValueError:
         return False
-    place = _index(block)
-    return place is not None and block.content[place : place + 3] == ADOBE_RGB
+    offset = _index(block)
+    return offset is not None and block.content[offset : offset + 3] == ADOBE_RGB
 
 
 def as_srgb(exif: bytes) -> bytes:
@@ -145,11 +135,11 @@ def as_srgb(exif: bytes) -> bytes:
         block = Block(exif)
     except ValueError:
         return exif
-    camera, place = block.camera(), _index(block)
+    camera, offset = block.camera(), _index(block)
     if camera is not None:
         block.set(camera, COLOUR_SPACE, IS_SRGB)
-    if place is not None and block.content[place : place + 3] == ADOBE_RGB:
-        block.content[place : place + 3] = BASIC
+    if offset is not None and block.content[offset : offset + 3] == ADOBE_RGB:
+        block.content[offset : offset + 3] = BASIC
     return PREFIX + bytes(block.content)
 
 
@@ -158,7 +148,7 @@ def _index(block: Block) -> int | None:
     camera = block.camera()
     directory = block.value(camera, INTEROPERABILITY) if camera is not None else None
     entry = block.find(directory, INDEX) if directory else None
-    return entry.place if entry is not None and entry.size >= 3 else None
+    return entry.offset if entry is not None and entry.size >= 3 else None
 
 
 def patched(exif: bytes, size: tuple[int, int]) -> bytes:
@@ -191,7 +181,7 @@ def _cut_thumbnail(block: Block) -> None:
     if count > MAX_ENTRIES:
         return
     freed = [(second, second + 2 + 12 * count + 4)]
-    freed += [(e.place, e.place + e.size) for e in block.entries(second) if e.size > 4]
+    freed += [(e.offset, e.offset + e.size) for e in block.entries(second) if e.size > 4]
     start, length = block.value(second, THUMBNAIL), block.value(second, THUMBNAIL_SIZE)
     if start and length and start + length <= len(block.content):
         freed.append((start, start + length))
@@ -207,7 +197,7 @@ def _cut_thumbnail(block: Block) -> None:
 
 
 def _used(block: Block) -> list[tuple[int, int]]:
-    """The parts of the block that the first directory and those below it take."""
+    """Returns the parts of the block that the first directory and those below it take."""
     used = [(0, 8)]
     directories, seen = [block.first], set()
     while directories:
@@ -217,14 +207,14 @@ def _used(block: Block) -> list[tuple[int, int]]:
         seen.add(directory)
         used.append((directory, directory + 2 + 12 * block.number(directory, 2) + 4))
         for entry in block.entries(directory):
-            used.append((entry.place, entry.place + entry.size))
-            if entry.tag in (EXIF_DIRECTORY, PLACE, INTEROPERABILITY):
-                directories.append(block.number(entry.place, 4))
+            used.append((entry.offset, entry.offset + entry.size))
+            if entry.tag in (EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY):
+                directories.append(block.number(entry.offset, 4))
     return used
 
 
 def without_orientation(exif: bytes) -> bytes:
-    """Returns the block without this entry, all else in its place.
+    """Returns the block without this entry; all else stays where it is.
 
     For encoders that write a block with it anew (Pillow's AVIF).
     """

@@ -67,7 +67,7 @@ TABLE = (
     Format(
         "jpeg", "JPEG, MPO, Ultra HDR", (".jpg", ".jpeg", ".jfif", ".jpe", ".mpo"),
         colour=(ICC, DCF), exif=True, iptc=True, xmp=True, longest=65_500, gain_map=True,
-        note="makers' segments are kept; a second image that is no gain map is left out and said",
+        note="makers' segments are kept; a second image that is no gain map is left out, reported",
     ),
     Format(
         "webp", "WebP", (".webp",), colour=(ICC,), exif=True, xmp=True, alpha=True,
@@ -86,7 +86,7 @@ TABLE = (
     Format(
         "jxl", "JPEG XL", (".jxl",), package="pillow_jxl", extra="formats", exif=True, xmp=True,
         alpha=True, read_bits=16,
-        note="more than 8 bits are read with imagecodecs, else 8 and that is said; 8 are written",
+        note="more than 8 bits are read with imagecodecs, else 8, which is reported; 8 are written",
     ),
     Format(
         "heic", "HEIC, HEIF", (".heic", ".heif", ".hif"), writes=False, package="pillow_heif",

@@ -2,7 +2,7 @@
 shows lamps and skies brighter than white (Ultra HDR; Adobe's, Android's, Apple's and ISO 21496-1's
 spelling).
 
-A restored image keeps its shape, so the map stays true: it says how much brighter each place is.
+A restored image keeps its shape, so the map stays true: it says how much brighter each pixel is.
 Its bytes are kept; where the photograph lay on its side, it is turned with it and encoded anew.
 """
 
@@ -25,9 +25,9 @@ ANDROID, APPLE = b"hdrgm:Version", b"hdrgainmap"
 """In the XMP of the map itself; Apple's in any case of letters."""
 
 INDEX, ENTRIES = b"MPF\0", 0xB002
-"""The list of a file's images (CIPA DC-007), and its tag with their places."""
+"""The list of a file's images (CIPA DC-007), and its tag with their offsets."""
 
-JFIF, APP0, APP2, SCAN = b"JFIF\0", 0xE0, 0xE2, 0xDA
+APP0, APP2, SCAN = 0xE0, 0xE2, 0xDA
 
 MAX_BYTES, MAX_IMAGES, MAX_SEGMENTS = 2**25, 16, 1000
 
@@ -95,16 +95,16 @@ def find(file: BinaryIO) -> GainMap | None:
     found = list(segments_of(file))
     index = next((s for s in found if s.marker == APP2 and s.content.startswith(INDEX)), None)
     iso = b"".join(_bytes(s) for s in found if s.marker == APP2 and s.content.startswith(ISO))
-    made = None
-    for start, size in _places(index) if index is not None else ():
+    best = None
+    for start, size in _images(index) if index is not None else ():
         file.seek(start)
         jpeg = file.read(size)
         inside = [s.content for s in segments_of(io.BytesIO(jpeg))]
         if len(jpeg) == size and jpeg.startswith(b"\xff\xd8") and any(map(_is_map, inside)):
-            made = GainMap(jpeg, iso, any(ANDROID in content for content in inside))
+            best = GainMap(jpeg, iso, any(ANDROID in content for content in inside))
             break
     file.seek(position)
-    return made
+    return best
 
 
 def _is_map(content: bytes) -> bool:
@@ -117,26 +117,28 @@ def _bytes(segment: Segment) -> bytes:
     return bytes([0xFF, segment.marker]) + length + segment.content
 
 
-def _places(index: Segment) -> Iterator[tuple[int, int]]:
-    """Start and size of each further image that the index names."""
+def _images(index: Segment) -> Iterator[tuple[int, int]]:
+    """Yields the start and size of each further image that the index names."""
     block = index.content[len(INDEX) :]
     order = "<" if block[:2] == b"II" else ">"
     try:
         [first] = struct.unpack_from(f"{order}I", block, 4)
         [count] = struct.unpack_from(f"{order}H", block, first)
         for number in range(min(count, 64)):
-            tag, _, size, place = struct.unpack_from(f"{order}HHII", block, first + 2 + 12 * number)
+            tag, _, size, entries = struct.unpack_from(
+                f"{order}HHII", block, first + 2 + 12 * number
+            )
             if tag != ENTRIES:
                 continue
             for at in range(16, min(size, 16 * MAX_IMAGES), 16):
-                _, length, offset = struct.unpack_from(f"{order}III", block, place + at)
+                _, length, offset = struct.unpack_from(f"{order}III", block, entries + at)
                 if 0 < length <= MAX_BYTES and offset:
                     yield index.at + len(INDEX) + offset, length
     except struct.error:  # damaged
         return
 
 
-def upright(found: GainMap, orientation: int, most: int) -> GainMap | None:
+def upright(gain_map: GainMap, orientation: int, most: int) -> GainMap | None:
     """Returns the map turned as its image; None if it cannot be decoded.
 
     Args:
@@ -144,11 +146,11 @@ def upright(found: GainMap, orientation: int, most: int) -> GainMap | None:
         most: pixels that it may have, those of its image.
     """
     try:
-        with Image.open(io.BytesIO(found.jpeg), formats=["JPEG"]) as image:
+        with Image.open(io.BytesIO(gain_map.jpeg), formats=["JPEG"]) as image:
             if image.width * image.height > most or image.mode not in ("L", "RGB"):
                 return None
             if orientation == 1:
-                return found
+                return gain_map
             pixels = turn(np.asarray(image), orientation)
     except Exception:  # whatever Pillow meets in a damaged one
         return None
@@ -156,38 +158,38 @@ def upright(found: GainMap, orientation: int, most: int) -> GainMap | None:
     Image.fromarray(np.ascontiguousarray(pixels)).save(
         stream, "JPEG", quality=95, subsampling="4:4:4"
     )
-    made = stream.getvalue()
-    own = [s for s in segments_of(io.BytesIO(found.jpeg)) if APP0 < s.marker <= APP0 + 13]
-    start = 4 + int.from_bytes(made[4:6], "big")  # behind JFIF, which comes first
-    start = start if made[2:4] == b"\xff\xe0" else 2
-    return replace(found, jpeg=made[:start] + b"".join(map(_bytes, own)) + made[start:])
+    encoded = stream.getvalue()
+    own = [s for s in segments_of(io.BytesIO(gain_map.jpeg)) if APP0 < s.marker <= APP0 + 13]
+    start = 4 + int.from_bytes(encoded[4:6], "big")  # behind JFIF, which comes first
+    start = start if encoded[2:4] == b"\xff\xe0" else 2
+    return replace(gain_map, jpeg=encoded[:start] + b"".join(map(_bytes, own)) + encoded[start:])
 
 
-def described(xmp: bytes, found: GainMap) -> bytes:
+def described(xmp: bytes, gain_map: GainMap) -> bytes:
     """Returns a photograph's XMP packet that names the map, as Android wants it."""
-    if not found.in_xmp:
+    if not gain_map.in_xmp:
         return xmp
     packet = xmp if DIRECTORY.search(xmp) else PACKET
     at = [match.start() for match in DIRECTORY.finditer(packet)][-1]
-    return packet[:at] + DESCRIPTION % len(found.jpeg) + packet[at:]
+    return packet[:at] + DESCRIPTION % len(gain_map.jpeg) + packet[at:]
 
 
 def index_segment() -> bytes:
-    """Returns the list of two images, whose places are still to be filled in."""
+    """Returns the list of two images, whose offsets are still to be filled in."""
     tags = struct.pack("<HHI4s", 0xB000, 7, 4, b"0100")
     tags += struct.pack("<HHII", 0xB001, 4, 1, 2) + struct.pack("<HHII", ENTRIES, 7, 32, 50)
     content = INDEX + b"II*\0" + struct.pack("<IH", 8, 3) + tags + bytes(4) + bytes(32)
     return _bytes(Segment(APP2, 0, content))
 
 
-def append(file: BinaryIO, found: GainMap) -> None:
-    """Writes the map behind a JPEG file with `index_segment` in it, and fills in the places."""
+def append(file: BinaryIO, gain_map: GainMap) -> None:
+    """Writes the map behind a JPEG file with `index_segment` in it, and fills in the offsets."""
     size = file.seek(0, 2)
     for segment in segments_of(file):
         if segment.marker == APP2 and segment.content.startswith(INDEX):
             block = segment.at + len(INDEX)
             file.seek(block + 50)
             file.write(struct.pack("<IIIHH", 0x030000, size, 0, 0, 0))
-            file.write(struct.pack("<IIIHH", 0, len(found.jpeg), size - block, 0, 0))
+            file.write(struct.pack("<IIIHH", 0, len(gain_map.jpeg), size - block, 0, 0))
     file.seek(size)
-    file.write(found.jpeg)
+    file.write(gain_map.jpeg)

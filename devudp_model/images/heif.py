@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from . import colour, png
+from . import colour
 from .isobmff import Container
 from .metadata import Metadata
 from .raster import MissingPackage, RasterImage, from_array
@@ -39,7 +39,8 @@ def described(container: Container) -> tuple[Metadata, colour.Space | None]:
     space, chunks = None, ()
     if container.image.nclx is not None and not container.image.icc:
         space = colour.space_of_cicp(*container.image.nclx)
-        chunks = (png.cicp_chunk(*container.image.nclx),) if space is not None else ()
+        full_rgb = bytes([*container.image.nclx, 0, 1])
+        chunks = ((b"cICP", full_rgb),) if space is not None else ()
     metadata = Metadata(
         icc=container.image.icc,
         exif=container.exif,
@@ -66,14 +67,14 @@ def read(file: BinaryIO, container: Container) -> RasterImage:
     """
     metadata, space = described(container)
     file.seek(0)
-    found = load().open_heif(file, convert_hdr_to_8bit=False)
-    pixels = np.asarray(found)
+    opened = load().open_heif(file, convert_hdr_to_8bit=False)
+    pixels = np.asarray(opened)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
-    bits = found.info.get("bit_depth", 8)
+    bits = opened.info.get("bit_depth", 8)
     if pixels.dtype == np.uint16:
         pixels = scaled(pixels.copy(), bits)
-    if len(found) > 1:
-        more = "second image" if len(found) == 2 else "further images"
+    if len(opened) > 1:
+        more = "second image" if len(opened) == 2 else "further images"
         metadata = dataclasses.replace(metadata, parts=(*metadata.parts, more))
-    has_alpha = found.mode.startswith(("RGBA", "LA"))
+    has_alpha = opened.mode.startswith(("RGBA", "LA"))
     return from_array(pixels, has_alpha, 1, 16 if bits > 8 else 8, metadata, space)

@@ -52,7 +52,7 @@ class HighBitDepthPixels:
 
 
 def load_vips() -> Any:
-    """The pyvips module."""
+    """Returns the pyvips module."""
     try:
         import pyvips
     except (ImportError, OSError) as error:
@@ -98,7 +98,7 @@ UNSUPPORTED = (
 
 
 def source_of(path: Path) -> Any:
-    """The file for libvips, its name taken as it is: brackets in it are no options."""
+    """Returns the file for libvips, its name taken as it is: brackets in it are no options."""
     name = str(path) if os.name == "nt" else os.fsencode(path)
     return load_vips().Source.new_from_file(name)
 

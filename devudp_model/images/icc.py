@@ -30,14 +30,14 @@ def kind(icc: bytes) -> bytes:
 def tags(icc: bytes) -> dict[bytes, bytes]:
     """Returns the content of each tag; {} of a damaged profile."""
     count = int.from_bytes(icc[HEADER : HEADER + 4], "big")
-    found = {}
+    tagged = {}
     for number in range(min(count, MAX_TAGS)):
         entry = icc[HEADER + 4 + 12 * number :][:12]
         if len(entry) < 12:
             return {}
         start, size = struct.unpack(">II", entry[4:])
-        found[entry[:4]] = icc[start : start + size]
-    return found
+        tagged[entry[:4]] = icc[start : start + size]
+    return tagged
 
 
 def cicp(icc: bytes) -> tuple[int, int] | None:
@@ -51,17 +51,17 @@ def matrix_and_curves(icc: bytes) -> tuple[Tensor | None, list[Curve]] | None:
 
     None where the profile has tables, is damaged, or is of another kind.
     """
-    found = tags(icc)
+    tagged = tags(icc)
     try:
-        if kind(icc) == b"GRAY" and b"kTRC" in found and icc[20:24] == b"XYZ ":
-            return None, [_curve(found[b"kTRC"])]
-        if kind(icc) != b"RGB " or icc[20:24] != b"XYZ " or any(tag in found for tag in TABLES):
+        if kind(icc) == b"GRAY" and b"kTRC" in tagged and icc[20:24] == b"XYZ ":
+            return None, [_curve(tagged[b"kTRC"])]
+        if kind(icc) != b"RGB " or icc[20:24] != b"XYZ " or any(tag in tagged for tag in TABLES):
             return None
-        columns = [_xyz(found[xyz]) for xyz, _ in MATRIX]
+        columns = [_xyz(tagged[xyz]) for xyz, _ in MATRIX]
         matrix = torch.tensor(columns, dtype=torch.float64).T
         if matrix.det().abs() < 1e-4:
             return None
-        return matrix, [_curve(found[curve]) for _, curve in MATRIX]
+        return matrix, [_curve(tagged[curve]) for _, curve in MATRIX]
     except (KeyError, struct.error, ValueError):
         return None
 
@@ -101,10 +101,12 @@ def _curve(content: bytes) -> Curve:
 
 def _parametric(names: str, values: list[float]) -> Parametric:
     """Types 1 and 2 state their turning point by a and b."""
-    given = dict(zip(names, values, strict=True))
-    constant = given.pop("E", 0.0)
+    parameters = dict(zip(names, values, strict=True))
+    constant = parameters.pop("E", 0.0)
     if names in ("gab", "gabE"):
-        given.update(d=-given["b"] / given["a"] if given["a"] else 0.0, e=constant, f=constant)
-    if given["g"] <= 0 or given.get("a", 1.0) == 0:
+        parameters.update(
+            d=-parameters["b"] / parameters["a"] if parameters["a"] else 0.0, e=constant, f=constant
+        )
+    if parameters["g"] <= 0 or parameters.get("a", 1.0) == 0:
         raise ValueError("no curve")
-    return Parametric(**given)
+    return Parametric(**parameters)

@@ -74,7 +74,7 @@ def of_tiff_tags(own: Any, resources: Any) -> bytes:
 
 
 def _resources(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Number and content of each of Photoshop's resources."""
+    """Yields the number and content of each of Photoshop's resources."""
     at = 0
     while content[at : at + 4] == b"8BIM" and at + 12 <= len(content):
         number, name = int.from_bytes(content[at + 4 : at + 6], "big"), content[at + 6]

@@ -88,24 +88,25 @@ def read(content: bytes) -> Container:
     properties = _properties(inside.get(b"iprp", b""))
     pitm = inside.get(b"pitm", b"")
     main = int.from_bytes(pitm[4 : 6 if pitm[:1] == b"\0" else 8], "big")
-    found = Container(properties.get(main, Properties()))
-    places = _places(inside.get(b"iloc", b""), inside.get(b"idat", b""), content)
+    container = Container(properties.get(main, Properties()))
+    contents = _contents(inside.get(b"iloc", b""), inside.get(b"idat", b""), content)
     for item, (kind, mime) in kinds.items():
-        body = places.get(item, b"")
+        body = contents.get(item, b"")
         if kind == b"Exif":
             start = int.from_bytes(body[:4], "big") + 4
-            found.exif = body[start:]
+            container.exif = body[start:]
         elif kind == b"mime" and mime == b"application/rdf+xml":
-            found.xmp = body
+            container.xmp = body
         elif kind == b"tmap":
-            found.parts.append("gain map")
-        found.parts += _part(properties.get(item, Properties()).purpose)
+            container.parts.append("gain map")
+        container.parts += _part(properties.get(item, Properties()).purpose)
     for name, body in boxes(content):
-        found.parts += [BESIDE[name]] if name in BESIDE else []
+        container.parts += [BESIDE[name]] if name in BESIDE else []
         if name == b"uuid":
-            found.parts.append("content credentials (C2PA)" if body[:16] == C2PA else "box uuid")
-    found.parts = list(dict.fromkeys(found.parts))
-    return found
+            what = "content credentials (C2PA)" if body[:16] == C2PA else "box uuid"
+            container.parts.append(what)
+    container.parts = list(dict.fromkeys(container.parts))
+    return container
 
 
 def _part(purpose: bytes) -> list[str]:
@@ -131,64 +132,64 @@ def boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _kinds(iinf: bytes) -> dict[int, tuple[bytes, bytes]]:
-    """Each item's type, and of the type `mime` its content's."""
-    found = {}
+    """Returns each item's type, and of the type `mime` its content's."""
+    kinds = {}
     for name, body in boxes(iinf[6 if iinf[:1] == b"\0" else 8 :]):
-        if name == b"infe" and body[:1] >= b"\2" and len(found) < MAX_ITEMS:
+        if name == b"infe" and body[:1] >= b"\2" and len(kinds) < MAX_ITEMS:
             wide = 4 if body[0] > 2 else 2
             item, rest = int.from_bytes(body[4 : 4 + wide], "big"), body[6 + wide :]
             words = rest[4:].split(b"\0")
-            found[item] = rest[:4], words[1] if len(words) > 1 else b""
-    return found
+            kinds[item] = rest[:4], words[1] if len(words) > 1 else b""
+    return kinds
 
 
 def _properties(iprp: bytes) -> dict[int, Properties]:
-    """Those of each item."""
+    """Returns those of each item."""
     inside = dict(boxes(iprp))
     known = list(boxes(inside.get(b"ipco", b"")))
     ipma = inside.get(b"ipma", b"")
     if len(ipma) < 8:
         return {}
     wide, large, at = (4 if ipma[0] else 2), ipma[3] & 1, 8
-    found: dict[int, Properties] = {}
+    properties: dict[int, Properties] = {}
     for _ in range(min(int.from_bytes(ipma[4:8], "big"), MAX_ITEMS)):
         item, count = int.from_bytes(ipma[at : at + wide], "big"), ipma[at + wide : at + wide + 1]
         at += wide + 1
-        each = found.setdefault(item, Properties())
+        each = properties.setdefault(item, Properties())
         for _ in range(count[0] if count else 0):
             size = 2 if large else 1
             number = int.from_bytes(ipma[at : at + size], "big") & (0x7FFF if large else 0x7F)
             at += size
             if 0 < number <= len(known):
                 _note(each, *known[number - 1])
-    return found
+    return properties
 
 
-def _note(found: Properties, name: bytes, body: bytes) -> None:
+def _note(properties: Properties, name: bytes, body: bytes) -> None:
     """Takes down one property."""
     if name == b"ispe" and len(body) >= 12:
-        found.size = int.from_bytes(body[4:8], "big"), int.from_bytes(body[8:12], "big")
+        properties.size = int.from_bytes(body[4:8], "big"), int.from_bytes(body[8:12], "big")
     elif name == b"pixi" and len(body) > 5:
-        found.bits = max(body[5:])
-    elif name == b"av1C" and len(body) > 2 and not found.bits:
-        found.bits = (8, 8, 10, 12)[body[2] >> 5 & 3]
-    elif name == b"hvcC" and len(body) > 17 and not found.bits:
-        found.bits = (body[17] & 7) + 8
+        properties.bits = max(body[5:])
+    elif name == b"av1C" and len(body) > 2 and not properties.bits:
+        properties.bits = (8, 8, 10, 12)[body[2] >> 5 & 3]
+    elif name == b"hvcC" and len(body) > 17 and not properties.bits:
+        properties.bits = (body[17] & 7) + 8
     elif name == b"colr" and body[:4] == b"nclx" and len(body) >= 8:
-        found.nclx = int.from_bytes(body[4:6], "big"), int.from_bytes(body[6:8], "big")
+        properties.nclx = int.from_bytes(body[4:6], "big"), int.from_bytes(body[6:8], "big")
     elif name == b"colr" and body[:4] in (b"prof", b"rICC"):
-        found.icc = body[4:]
+        properties.icc = body[4:]
     elif name in (b"irot", b"imir"):
-        found.turned |= name == b"imir" or bool(body[:1] and body[0] & 3)
+        properties.turned |= name == b"imir" or bool(body[:1] and body[0] & 3)
     elif name == b"auxC":
-        found.purpose = body[4:].split(b"\0")[0]
+        properties.purpose = body[4:].split(b"\0")[0]
 
 
-def _places(iloc: bytes, idat: bytes, content: bytes) -> dict[int, bytes]:
-    """Each item's bytes."""
-    found: dict[int, bytes] = {}
+def _contents(iloc: bytes, idat: bytes, content: bytes) -> dict[int, bytes]:
+    """Returns each item's bytes."""
+    contents: dict[int, bytes] = {}
     if len(iloc) < 8:
-        return found
+        return contents
     version, sizes, at = iloc[0], (iloc[4] >> 4, iloc[4] & 15, iloc[5] >> 4, iloc[5] & 15), 6
 
     def take(size: int) -> int:
@@ -207,5 +208,5 @@ def _places(iloc: bytes, idat: bytes, content: bytes) -> dict[int, bytes]:
             start, length = base + take(sizes[0]), take(sizes[1])
             body += source[start : start + length] if length else b""
         if method < 2:
-            found[item] = body
-    return found
+            contents[item] = body
+    return contents

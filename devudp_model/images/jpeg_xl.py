@@ -108,7 +108,7 @@ def _size(bits: Bits) -> tuple[int, int]:
     return height * across // down, height
 
 
-def read(content: bytes, found: Header) -> RasterImage | bytes:
+def read(content: bytes, header: Header) -> RasterImage | bytes:
     """Decodes an image, which the decoder turns upright; or returns the JPEG file that it holds.
 
     Raises:
@@ -125,30 +125,30 @@ def read(content: bytes, found: Header) -> RasterImage | bytes:
         return from_array(pixels, False, 1, 16, metadata)
     if info.mode not in CHANNELS:
         raise ValueError(f"pixels of the kind {info.mode} are not supported")
-    deep = deep_pixels(content, found) if found.bits > 8 else None
+    deep = deep_pixels(content, header) if header.bits > 8 else None
     if deep is not None and deep.shape == (info.height, info.width, CHANNELS[info.mode]):
         return from_array(deep, info.mode.endswith("A"), 1, 16, metadata)
-    if found.bits > 8:
-        lost = f"it has {found.bits} bits a channel, of which its decoder gives 8"
-        if found.bits <= 16:
+    if header.bits > 8:
+        lost = f"it has {header.bits} bits a channel, of which its decoder gives 8"
+        if header.bits <= 16:
             lost += " (imagecodecs gives them all: pip install imagecodecs)"
         metadata = replace(metadata, lost=(*metadata.lost, lost))
     pixels = np.frombuffer(data, np.uint8).reshape(info.height, info.width, CHANNELS[info.mode])
     return from_array(pixels, info.mode.endswith("A"), 1, 8, metadata)
 
 
-def deep_pixels(content: bytes, found: Header) -> np.ndarray | None:
+def deep_pixels(content: bytes, header: Header) -> np.ndarray | None:
     """Returns H,W,C of uint16 over the whole range; None where they cannot be had."""
     try:
         import imagecodecs  # pyright: ignore[reportMissingImports] (not of an extra)
     except ImportError:
         return None
     pixels = np.asarray(imagecodecs.jpegxl_decode(content))
-    if pixels.dtype != np.uint16 or found.bits > 16:
+    if pixels.dtype != np.uint16 or header.bits > 16:
         return None
     pixels = pixels.reshape(*pixels.shape[:2], -1)
-    if found.bits < 16:  # white is 1023 of 10 bits
-        scale = 65535 / (2**found.bits - 1)
+    if header.bits < 16:  # white is 1023 of 10 bits
+        scale = 65535 / (2**header.bits - 1)
         pixels = np.rint(pixels * np.float32(scale)).astype(np.uint16)
     return pixels
 

@@ -28,7 +28,8 @@ def by_library(icc: bytes, name: str, pixels: np.ndarray, back: bool) -> np.ndar
         interpretation = "grey16" if pixels.shape[2] == 1 else "rgb16"
     image = pyvips.Image.new_from_array(np.ascontiguousarray(pixels), interpretation=interpretation)
     options = {"depth": 16, "intent": "relative", "black_point_compensation": True}
-    grey = pixels.shape[2] == 1
+    channels = pixels.shape[2]
+    grey = channels == 1
     try:
         if back:
             source = np.repeat(pixels, 3, 2) if grey else pixels
@@ -41,12 +42,12 @@ def by_library(icc: bytes, name: str, pixels: np.ndarray, back: bool) -> np.ndar
             out = image.icc_transform("srgb", embedded=True, **options)
     except pyvips.Error as error:
         raise ColourError(f"has a colour profile ({name}) that cannot be used: {error}") from error
-    found = out.numpy().reshape(*pixels.shape[:2], -1)
-    return found[:, :, 1:2] if grey and found.shape[2] > 1 else found[:, :, : pixels.shape[2]]
+    converted = out.numpy().reshape(*pixels.shape[:2], -1)
+    return converted[:, :, 1:2] if grey and converted.shape[2] > 1 else converted[:, :, :channels]
 
 
 def _by_pillow(icc: bytes, pixels: np.ndarray, back: bool) -> np.ndarray:
-    """The same at 8 bits."""
+    """Does the same at 8 bits."""
     eight = (pixels >> 8 if pixels.dtype == np.uint16 else pixels).astype(np.uint8)
     grey = pixels.shape[2] == 1
     own, srgb = ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB")
@@ -59,9 +60,9 @@ def _by_pillow(icc: bytes, pixels: np.ndarray, back: bool) -> np.ndarray:
         out = ImageCms.profileToProfile(source, first, second, outputMode=mode)
     except (ImageCms.PyCMSError, OSError) as error:
         raise ColourError(f"has a colour profile that cannot be used: {error}") from error
-    found = np.asarray(out).reshape(*pixels.shape[:2], -1)
-    found = found[:, :, 1:2] if grey and found.shape[2] > 1 else found
-    return found.astype(np.uint16) * 257
+    converted = np.asarray(out).reshape(*pixels.shape[:2], -1)
+    converted = converted[:, :, 1:2] if grey and converted.shape[2] > 1 else converted
+    return converted.astype(np.uint16) * 257
 
 
 @functools.cache

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..bands.rows import bands_of
 from ..ops.dtypes import to_unit
-from .raster import RasterImage
 from .reading import read_stored
 
 
@@ -29,10 +28,6 @@ def read_mask(path: str | os.PathLike[str]) -> Tensor:
     for _, start, stop in bands_of(pixels):
         rows = slice(start, stop)
         mask[:, :, rows] = to_unit(pixels[:, :, rows]).mean(1, keepdim=True).clamp(0, 1)
-        mask[:, :, rows] *= opacity(image, rows)
+        if image.alpha is not None:
+            mask[:, :, rows] *= to_unit(image.alpha[:, :, rows]).clamp(0, 1)
     return mask
-
-
-def opacity(image: RasterImage, rows: slice) -> Tensor | float:
-    """1,1,rows,W in [0, 1]."""
-    return 1.0 if image.alpha is None else to_unit(image.alpha[:, :, rows]).clamp(0, 1)

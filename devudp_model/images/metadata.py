@@ -127,7 +127,7 @@ class Metadata:
         if parts:
             more = ", and its XMP no longer says so" if named else ""
             lost.append(f"the file's {_joined(parts)} not kept{more}")
-        if turned and packets.has_regions(xmp):
+        if turned and any(name in xmp for name in packets.REGIONS):
             lost.append("places in the image (faces) that its XMP names are for it unturned")
         return dataclasses.replace(self, exif=exif, xmp=xmp, parts=(), lost=tuple(lost))
 
@@ -161,10 +161,10 @@ class Metadata:
     def said_of(self, format: str) -> tuple[str, ...]:
         """Returns sentences on what is lost in a result of this format."""
         losses = self.losses(format)
-        note = blocks.has_maker_note(self.exif) or blocks.has_interoperability(self.exif)
-        found = (f"{format.upper()} cannot hold its {' and '.join(losses)}: left out",)
+        note = blocks.camera_says(self.exif, blocks.MAKER_NOTE, blocks.INTEROPERABILITY)
+        sentence = (f"{format.upper()} cannot hold its {' and '.join(losses)}: left out",)
         moves = format == "tiff" and note and not tiff_exif.fits(self.exif)
-        said = (*self.lost, *(laid_out_anew() if moves else ()), *(found if losses else ()))
+        said = (*self.lost, *(laid_out_anew() if moves else ()), *(sentence if losses else ()))
         return tuple(dict.fromkeys(said))
 
     def save_options(self, format: str) -> dict[str, Any]:
@@ -235,8 +235,8 @@ def _joined(parts: list[str]) -> str:
 def laid_out_anew() -> tuple[str, ...]:
     """Returns what to say of an EXIF block of which only the values are kept."""
     return (
-        "its EXIF is laid out anew, without its directory on interoperability, and places that a "
-        "maker's note names may be wrong",
+        "its EXIF is laid out anew, without its directory on interoperability, and offsets in a "
+        "maker's note may be wrong",
     )
 
 
@@ -279,7 +279,7 @@ def exif_bytes(exif: Image.Exif, *, is_tiff: bool) -> bytes:
 def _text(image: Image.Image) -> dict[str, str]:
     if image.format == "PNG":
         text: dict[str, str] = image.text  # pyright: ignore[reportAttributeAccessIssue]
-        # XMP, EXIF and IPTC have their own places.
+        # XMP, EXIF and IPTC are read from elsewhere.
         return {k: str(v) for k, v in text.items() if k != XMP_IN_PNG and "Raw profile" not in k}
     comment = image.info.get("comment") or ""
     if isinstance(comment, bytes):
@@ -291,5 +291,5 @@ def _text(image: Image.Image) -> dict[str, str]:
 
 
 def _segment(block: bytes) -> bytes:
-    """The block if it fits into JPEG; `losses` says if not."""
+    """Returns the block if it fits into JPEG; `losses` says if not."""
     return block if len(block) <= JPEG_SEGMENT else b""

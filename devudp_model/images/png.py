@@ -80,17 +80,14 @@ def space_of(chunks: Iterable[tuple[bytes, bytes]], *, profile: bool) -> colour.
     if profile or b"sRGB" in found:
         return None
     gamma = int.from_bytes(found.get(b"gAMA", b""), "big") / 100_000
-    places = found.get(b"cHRM", b"")
-    numbers = [int.from_bytes(places[at : at + 4], "big") / 100_000 for at in range(0, 32, 4)]
-    primaries = (*numbers[2:], *numbers[:2]) if len(places) == 32 else None
+    chromaticities = found.get(b"cHRM", b"")
+    numbers = [
+        int.from_bytes(chromaticities[at : at + 4], "big") / 100_000 for at in range(0, 32, 4)
+    ]
+    primaries = (*numbers[2:], *numbers[:2]) if len(chromaticities) == 32 else None
     if not gamma and primaries is None:
         return None
     return colour.space_of_gamma(gamma or None, primaries)
-
-
-def cicp_chunk(primaries: int, transfer: int) -> tuple[bytes, bytes]:
-    """Returns the chunk for full-range RGB."""
-    return b"cICP", bytes([primaries, transfer, 0, 1])
 
 
 def as_bytes(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:

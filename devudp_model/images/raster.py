@@ -148,14 +148,14 @@ def to_array(image: RasterImage, dtype: type[np.number]) -> np.ndarray:
     What is stored so already is not copied: the array is not to be changed.
     """
     parts = [image.pixels] if image.alpha is None else [image.pixels, image.alpha]
-    wanted = {np.uint8: torch.uint8, np.uint16: torch.uint16, np.float32: torch.float32}[dtype]
-    if image.alpha is None and image.pixels.dtype == wanted:
+    as_type = {np.uint8: torch.uint8, np.uint16: torch.uint16, np.float32: torch.float32}[dtype]
+    if image.alpha is None and image.pixels.dtype == as_type:
         return image.pixels[0].permute(1, 2, 0).contiguous().cpu().numpy()
     out = np.empty((*image.pixels.shape[-2:], sum(part.shape[1] for part in parts)), dtype)
     for _, start, stop in bands_of(image.pixels):
         rows = [part[0, :, start:stop].detach().cpu() for part in parts]
         whole = [
-            each if each.dtype == wanted else from_unit(to_unit(each), wanted) for each in rows
+            each if each.dtype == as_type else from_unit(to_unit(each), as_type) for each in rows
         ]
         out[start:stop] = np.concatenate([each.permute(1, 2, 0).numpy() for each in whole], 2)
     return out

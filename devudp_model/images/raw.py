@@ -125,7 +125,8 @@ def _metadata(file: BinaryIO) -> Metadata:
         block = exif_bytes(tags, is_tiff=True)
     except Exception:  # whatever Pillow meets in a damaged block
         return Metadata(lost=(lost,))
-    found = Metadata(exif=block, lost=laid_out_anew() if exif.has_maker_note(block) else ())
+    note = exif.camera_says(block, exif.MAKER_NOTE)
+    found = Metadata(exif=block, lost=laid_out_anew() if note else ())
     if start[2:4] not in (b"*\0", b"\0*"):
         return found
     xmp = tiff.block(file, XMP_IN_TIFF).strip(b"\0")

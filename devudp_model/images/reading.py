@@ -10,12 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError, features
 
-from ..bands.rows import bands_of
-from ..ops.dtypes import from_unit, to_unit
 from ..system.interrupts import Cancelled
 from ..system.thread_logging import warnings_of_this_thread
 from ..system.untrusted import UntrustedFileError, check_regular
@@ -105,24 +101,6 @@ def read_stored(
     return image
 
 
-def read_srgb(path: str | os.PathLike[str], bits: int = 8) -> np.ndarray:
-    """Reads the colours of an image file of any kind: H,W,3 sRGB, upright, in 8 or 16 bits.
-
-    Grey is repeated, transparency left out.
-
-    Raises:
-        ImageError: as `read_image`.
-    """
-    kind = torch.uint8 if bits == 8 else torch.uint16
-    pixels = read_stored(path).pixels
-    if pixels.dtype != kind:
-        out = torch.empty(pixels.shape, dtype=kind)
-        for _, start, stop in bands_of(pixels):
-            out[:, :, start:stop] = from_unit(to_unit(pixels[:, :, start:stop]), kind)
-        pixels = out
-    return np.ascontiguousarray(pixels.expand(-1, 3, -1, -1)[0].permute(1, 2, 0).numpy())
-
-
 def once(on_size_known: OnSizeKnown) -> OnSizeKnown:
     """`on_size_known`, for the first of several sizes that a file's parts name."""
     called = []
@@ -170,7 +148,10 @@ def _read(
     if raw.is_raw(start, path.suffix, tags):
         if tags:
             tiff.check_not_cut_off(file, size)
-        return _named("raw", raw.read(file, partial(_check_raw, size, on_size_known)))
+        check = partial(
+            check_size, channels=3, decoded=RAW_BYTES, size=size, on_size_known=on_size_known
+        )
+        return _named("raw", raw.read(file, check))
     if start.startswith(jpeg_xl.STARTS):
         return _named("jxl", _read_jpeg_xl(file, size, on_size_known))
     if any(brand in isobmff.AVIF_BRANDS + isobmff.HEIF_BRANDS for brand in brands):
@@ -197,19 +178,15 @@ def _named(format: str, image: RasterImage) -> RasterImage:
     return dataclasses.replace(image, format=format)
 
 
-def _check_raw(size: int, on_size_known: OnSizeKnown, width: int, height: int) -> None:
-    check_size(width, height, 3, RAW_BYTES, size, on_size_known)
-
-
 def _read_jpeg_xl(file: BinaryIO, size: int, on_size_known: OnSizeKnown) -> RasterImage:
     file.seek(0)
     content = file.read()
     header = jpeg_xl.header(content)
     check_size(header.width, header.height, 4, 16 if header.bits > 8 else 4, size, on_size_known)
-    found = jpeg_xl.read(content, header)
-    if isinstance(found, RasterImage):
-        return found
-    with jpeg_xl.as_jpeg(found) as image:
+    decoded = jpeg_xl.read(content, header)
+    if isinstance(decoded, RasterImage):
+        return decoded
+    with jpeg_xl.as_jpeg(decoded) as image:
         return eight_bit.read(image)
 
 
@@ -222,9 +199,9 @@ def _read_isobmff(
     check_size(*container.image.size, 4, 8, size, on_size_known)
     if not any(brand in isobmff.AVIF_BRANDS for brand in brands):
         return _named("heic", heif.read(file, container))
-    found = sixteen_bit.read_avif(file, path, container, on_size_known)
-    if found is not None:
-        return _named("avif", found)
+    decoded = sixteen_bit.read_avif(file, path, container, on_size_known)
+    if decoded is not None:
+        return _named("avif", decoded)
     if not features.check("avif"):
         raise Unreadable("is AVIF, which needs Pillow 11.3 or newer. Update Pillow, or convert it.")
     file.seek(0)
@@ -240,7 +217,7 @@ def _read_isobmff(
 def _read_by_pillow(
     file: BinaryIO, path: Path, size: int, tags: Tags, on_size_known: OnSizeKnown, warn: bool
 ) -> RasterImage:
-    """All others; those of 16 bits only if Pillow opens them."""
+    """Reads all others; those of 16 bits only if Pillow opens them."""
     try:
         image = Image.open(file, formats=READABLE)
     except Image.DecompressionBombError as error:
@@ -268,7 +245,7 @@ def _read_by_pillow(
                 f"{image.width}x{image.height} pixels. Copy or download it again."
             )
         try:
-            found = _named(name, eight_bit.read(image, file))
+            decoded = _named(name, eight_bit.read(image, file))
         except OSError as error:
             if error.errno is None and tags.get(tiff.COMPRESSION, (1,))[0] in tiff.RARE:
                 raise ImageError(
@@ -279,4 +256,4 @@ def _read_by_pillow(
             raise
     if name == "jpeg" and warn and (warning := high_bit_depth.decoder_warning(path)):
         log.warning("%s is damaged, and so the result will be: %s", path, warning)
-    return found
+    return decoded

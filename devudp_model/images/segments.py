@@ -48,15 +48,11 @@ def others_of(image: Any) -> Iterator[bytes]:
     """Yields a JPEG image's segments that are neither its encoder's nor carried in another way."""
     for name, content in getattr(image, "applist", ()):
         number = int(name[3:]) if name.startswith("APP") else None  # else a comment
-        if number is None or name == JPEG_XT or is_adobes(number, content):
+        is_adobes = number == 14 and content.startswith(ADOBE[:5])  # how colours are coded
+        if number is None or name == JPEG_XT or is_adobes:
             continue
         if not content.startswith((*ENCODERS, *CARRIED)):
             yield bytes([0xFF, 0xE0 + number]) + (len(content) + 2).to_bytes(2, "big") + content
-
-
-def is_adobes(number: int, content: bytes) -> bool:
-    """Returns whether a segment says how Adobe's encoder has coded the colours."""
-    return number == 14 and content.startswith(ADOBE[:5])
 
 
 def encoders_of(image: Any) -> tuple[str, ...]:
@@ -98,11 +94,6 @@ def further_chunks(file: BinaryIO) -> tuple[tuple[tuple[bytes, bytes], ...], tup
         elif not (name == SIGNIFICANT and data and min(data) >= 8):  # then it says nothing
             lost.append(name.decode("latin-1"))
     return tuple(carried), tuple(dict.fromkeys(lost))
-
-
-def said_of_png(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the sentence on chunks that are lost; () of none."""
-    return (f"its own PNG chunks ({', '.join(names)}) are not kept",) if names else ()
 
 
 def said_of_webp(file: BinaryIO) -> tuple[str, ...]:

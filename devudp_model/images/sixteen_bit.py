@@ -19,9 +19,9 @@ from .raster import RasterImage, from_array
 def read(file: BinaryIO, path: Path, image: Image.Image | None, tags: Tags) -> RasterImage:
     """PNG and TIFF; `image` is None where Pillow cannot open it."""
     kind = "PNG" if image is not None and image.format == "PNG" else "TIFF"
-    found = high_bit_depth.read(path, kind, tiff.describe_layout(tags))
-    metadata, space = found.metadata, None
-    orientation = found.orientation
+    decoded = high_bit_depth.read(path, kind, tiff.describe_layout(tags))
+    metadata, space = decoded.metadata, None
+    orientation = decoded.orientation
     if image is None:
         refuse_several(tiff.count_pages(file), path)
         if not tiff.is_big(file):  # Pillow reads no EXIF of such files
@@ -36,9 +36,9 @@ def read(file: BinaryIO, path: Path, image: Image.Image | None, tags: Tags) -> R
         metadata = Metadata.of(image, file)
     if kind == "PNG":
         metadata, space = eight_bit.with_chunks(metadata, file)
-    if found.pixels.dtype.kind == "f":
+    if decoded.pixels.dtype.kind == "f":
         space = colour.linear_space()
-    return from_array(found.pixels, found.has_alpha, orientation, 16, metadata, space)
+    return from_array(decoded.pixels, decoded.has_alpha, orientation, 16, metadata, space)
 
 
 def read_avif(
@@ -56,8 +56,8 @@ def read_avif(
     except high_bit_depth.HighBitDepthError:
         return None
     check_size(*container.image.size, 4, 8, os.fstat(file.fileno()).st_size, on_size_known)
-    found = high_bit_depth.read(path, "AVIF")
-    refuse_several(found.pages, path)
+    decoded = high_bit_depth.read(path, "AVIF")
+    refuse_several(decoded.pages, path)
     metadata, space = heif.described(container)
-    pixels = heif.scaled(found.pixels, container.image.bits)
-    return from_array(pixels, found.has_alpha, 1, 16, metadata, space)
+    pixels = heif.scaled(decoded.pixels, container.image.bits)
+    return from_array(pixels, decoded.has_alpha, 1, 16, metadata, space)

@@ -27,7 +27,7 @@ RARE = (34887, 34925, 50000, 50001, 52546)
 """Compressions that not every decoder is built with."""
 
 EXIF_DIRECTORIES = (34665, 34853)
-"""The tags that point to directories of their own: of the camera, and of the place."""
+"""The tags that point to directories of their own: of the camera, and of GPS."""
 
 NUMBERS = {
     1: np.dtype("u1"), 3: np.dtype("u2"), 4: np.dtype("u4"), 7: np.dtype("u1"),
@@ -89,8 +89,8 @@ def check_not_cut_off(file: BinaryIO, size: int) -> None:
         TiffError: the end is missing.
     """
     for _, tags in itertools.islice(_directories(file, _LAYOUT), MAX_RAW_IMAGES):
-        for place in (0, *tags.get(SUB_DIRECTORIES, ())[:MAX_RAW_IMAGES]):
-            inner = next(_directories(file, _LAYOUT, place))[1] if place else tags
+        for directory in (0, *tags.get(SUB_DIRECTORIES, ())[:MAX_RAW_IMAGES]):
+            inner = next(_directories(file, _LAYOUT, directory))[1] if directory else tags
             for starts, sizes in ((STRIP_OFFSETS, STRIP_SIZES), (TILE_OFFSETS, TILE_SIZES)):
                 pairs = zip(inner.get(starts, ()), inner.get(sizes, ()), strict=False)
                 if any(start + count > size for start, count in pairs):
@@ -107,7 +107,7 @@ def is_big(file: BinaryIO, order: str = "any") -> bool:
 
 
 def _directories(
-    file: BinaryIO, wanted: Sequence[int], first: int = 0
+    file: BinaryIO, requested: Sequence[int], first: int = 0
 ) -> Iterator[tuple[int, dict[int, tuple[int, ...]]]]:
     """Returns where each directory lies, and the values of the tags that are wanted."""
     file.seek(0)
@@ -124,7 +124,7 @@ def _directories(
         tags = {}
         for at in range(0, len(content) - entry + 1, entry):
             tag = int.from_bytes(content[at : at + 2], order)
-            if tag in wanted:
+            if tag in requested:
                 tags[tag] = _values(file, content[at + 2 : at + entry], order, wide)
         yield offset, {tag: values for tag, values in tags.items() if values}
         offset = int.from_bytes(following, order) if len(following) == wide else 0
@@ -224,7 +224,7 @@ def is_mistaken_ycbcr(tags: dict[int, tuple[int, ...]], *, by_pillow: bool) -> b
 
 
 def describe_layout(tags: dict[int, tuple[int, ...]]) -> str:
-    """The layout in words, for messages."""
+    """Returns the layout in words, for messages."""
     [compression] = tags.get(COMPRESSION, (UNCOMPRESSED,))[:1]
     words = [COMPRESSIONS[compression]] if compression in COMPRESSIONS else []
     words += ["planar"] if tags.get(PLANAR) == (2,) and tags.get(SAMPLES, (1,))[0] > 1 else []
@@ -244,18 +244,18 @@ def with_exif(content: bytes, exif: bytes) -> bytes:
     for tag, value in tags.items():
         added[tag] = tags.get_ifd(tag) if tag in EXIF_DIRECTORIES else value
     content += b"\0" * (len(content) % 2)
-    # Pillow lays out the new tags, with absolute places of their values; only the table is moved.
+    # Pillow lays out the new tags, with absolute offsets of their values; only the table is moved.
     block = added.tobytes(len(content))
     table = entries_at(block, 0, order)
     table.update(entries_at(content, int.from_bytes(content[4:8], order), order))
     block += b"\0" * (len(block) % 2)
-    place = len(content) + len(block)
+    start = len(content) + len(block)
     joined = len(table).to_bytes(2, order) + b"".join(table[tag] for tag in sorted(table))
-    return content[:4] + place.to_bytes(4, order) + content[8:] + block + joined + bytes(4)
+    return content[:4] + start.to_bytes(4, order) + content[8:] + block + joined + bytes(4)
 
 
 def entries_at(content: bytes, start: int, order: Any) -> dict[int, bytes]:
-    """The 12 bytes of each tag of the directory at `start`."""
+    """Returns the 12 bytes of each tag of the directory at `start`."""
     count = int.from_bytes(content[start : start + 2], order)
     entries = [content[start + 2 + 12 * i : start + 14 + 12 * i] for i in range(count)]
     return {int.from_bytes(entry[:2], order): entry for entry in entries}

@@ -1,7 +1,7 @@
 """TIFF files that begin with an EXIF block as it lay in another file.
 
-An EXIF block is a small TIFF file, and places in it, also those that a maker's note names, count
-from its start. At the start of the result they stay right; the image follows, and one directory has
+An EXIF block is a small TIFF file, and offsets in it, also those in a maker's note, count from its
+start. At the start of the result they stay right; the image follows, and one directory has
 the entries of both.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from .exif import PREFIX, Block
+from .exif import PREFIX, SHORT, SIZES, Block
 from .tiff import STRIP_OFFSETS, TILE_OFFSETS, entries_at
 
 OF_IMAGE = frozenset(
@@ -21,9 +21,6 @@ OF_IMAGE = frozenset(
 
 OF_BLOCK = frozenset({282, 283, 296})
 """Tags that the block knows better: the resolution."""
-
-SHORT, LONG = 3, 4
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 
 
 def fits(exif: bytes) -> bool:
@@ -38,7 +35,7 @@ def begin(file: BinaryIO, exif: bytes) -> int:
 
 
 def moved(content: bytes, start: int) -> bytes:
-    """Returns a TIFF file without its header, its places changed for where it will lie.
+    """Returns a TIFF file without its header, its offsets changed for where it will lie.
 
     Args:
         content: a whole file, little-endian, one directory.
@@ -53,10 +50,12 @@ def moved(content: bytes, start: int) -> bytes:
             out[at + 8 : at + 12] = struct.pack("<I", value + shift)
         if tag in (STRIP_OFFSETS, TILE_OFFSETS):
             if kind == SHORT:
-                raise ValueError("places of 16 bits cannot be moved")
-            place = at + 8 if inside else value
-            places = struct.unpack(f"<{count}I", content[place : place + 4 * count])
-            out[place : place + 4 * count] = struct.pack(f"<{count}I", *(p + shift for p in places))
+                raise ValueError("offsets of 16 bits cannot be moved")
+            offset = at + 8 if inside else value
+            offsets = struct.unpack(f"<{count}I", content[offset : offset + 4 * count])
+            out[offset : offset + 4 * count] = struct.pack(
+                f"<{count}I", *(p + shift for p in offsets)
+            )
     return bytes(out[8:])
 
 

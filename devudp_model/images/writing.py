@@ -118,11 +118,6 @@ def copy_file(
         shutil.copyfileobj(content, file, COPY_BYTES)
 
 
-def is_float(image: RasterImage) -> bool:
-    """Returns whether its numbers are those of a floating-point file."""
-    return image.origin is not None and image.origin.pixels.is_floating_point()
-
-
 def in_space_of_file(image: RasterImage, format: str) -> tuple[RasterImage, tuple[str, ...]]:
     """Returns the image with its colours as the result's file is to have them, and what to say."""
     origin, metadata = image.origin, image.metadata
@@ -132,9 +127,9 @@ def in_space_of_file(image: RasterImage, format: str) -> tuple[RasterImage, tupl
     if of_file and origin.space.kind in BY_NAME[format].colour:
         pixels = colour.from_srgb(image.pixels, origin.pixels, origin.space)
         return dataclasses.replace(image, pixels=pixels), ()
-    kept = tuple(each for each in metadata.chunks if each[0] not in png.COLOUR)
+    others = tuple(each for each in metadata.chunks if each[0] not in png.COLOUR)
     block = exif.as_srgb(metadata.exif) if metadata.exif else b""
-    metadata = dataclasses.replace(metadata, icc=b"", chunks=kept, exif=block)
+    metadata = dataclasses.replace(metadata, icc=b"", chunks=others, exif=block)
     more = ", without its light above white" if origin.space.hdr else ""
     said = f"its colours ({origin.space.name}) are converted to sRGB{more}"
     return dataclasses.replace(image, metadata=metadata, origin=None), (said,)
@@ -155,7 +150,8 @@ def _write(
         Of TIFF, where the image's directory lies.
     """
     if image.bits > 8 and BY_NAME[format].write_bits > 8:
-        kind = np.float32 if image.pixels.dtype == torch.float32 and is_float(image) else np.uint16
+        of_floats = image.origin is not None and image.origin.pixels.is_floating_point()
+        kind = np.float32 if of_floats and image.pixels.dtype == torch.float32 else np.uint16
         try:
             content = high_bit_depth.encode(to_array(image, kind), image.metadata, format)
         except high_bit_depth.HighBitDepthError as error:

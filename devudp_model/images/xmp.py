@@ -122,8 +122,3 @@ def _without_declaration(xmp: bytes, prefix: bytes) -> bytes:
     if re.search(rb"[<\s/]" + prefix + rb":", xmp):
         return xmp
     return re.sub(rb"\s+xmlns:" + prefix + rb"\s*=\s*(?:\"[^\"]*\"|'[^']*')", b"", xmp)
-
-
-def has_regions(xmp: bytes) -> bool:
-    """Returns whether it names places in the image."""
-    return any(name in xmp for name in REGIONS)

@@ -48,7 +48,7 @@ def standardize(x: Tensor) -> Tensor:
     Shapes: B,C,H,W to B,C,H,W.
     """
     # In float32: the difference to -1 is what has to be kept.
-    return normalize(x.float(), (1, 2, 3), STANDARDIZE_EPS)[0].to(x.dtype)
+    return normalize(x, (1, 2, 3), STANDARDIZE_EPS)[0].to(x.dtype)
 
 
 def pad_to_stride(x: Tensor, stride: int = STRIDE, min_side: int = MIN_SIDE) -> Tensor:
@@ -66,7 +66,7 @@ def pad_to_stride(x: Tensor, stride: int = STRIDE, min_side: int = MIN_SIDE) -> 
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
-    """A normalisation for `channels` channels."""
+    """Returns a normalisation for `channels` channels."""
     return InstanceNorm() if norm == "instance" else nn.BatchNorm2d(channels, eps=NORM_EPS)
 
 
@@ -192,17 +192,17 @@ class Generator(nn.Module):
 
     def body(self, x: Tensor) -> Tensor:
         """From the stem to the head: B,3,H,W, sides multiples of `STRIDE`, to the same shape."""
-        kept: list[Tensor] = []
+        skips: list[Tensor] = []
         for operation in self.operations:
             if operation.keep:
-                kept.append(x)
+                skips.append(x)
             x = self.convolve(operation, x)
             if operation.add:
-                x = x + kept.pop()
+                x = x + skips.pop()
         return x
 
     def convolve(self, operation: Operation, x: Tensor) -> Tensor:
-        """An operation on B,C,H,W, but for what it keeps and adds."""
+        """Runs an operation on B,C,H,W, but for what it keeps and adds."""
         if operation.kind == "up":
             # Nearest-neighbour, then convolution: a transposed convolution leaves checkerboards.
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
@@ -215,7 +215,7 @@ class Generator(nn.Module):
         return F.relu(x) if operation.relu else x
 
     def activate(self, out: Tensor, x: Tensor) -> Tensor:
-        """The output activation: `out` from the head and the (padded) input to [-1, 1].
+        """Returns the output activation: `out` from the head and the (padded) input to [-1, 1].
 
         DT adds the input, and its activation is the hard tanh: with it a residual of zero is the
         identity, while tanh(x + 0) would turn white (1) into 0.76 and have to be unlearnt.

@@ -31,11 +31,14 @@ def mean_in_steps(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def normalize(x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """float32 `x` with mean 0 and deviation 1 over `dims`; its mean and 1 / deviation."""
-    if not is_exporting():  # the same numbers as ever: a training that is resumed goes on exactly
-        var, mean = torch.var_mean(x, dim=dims, correction=0, keepdim=True)
+    """Returns float32 `x` with mean 0 and deviation 1 over `dims`; its mean, 1 / deviation."""
+    if not is_exporting():
+        # Each use converts x, so that a gradient in 16 bits is rounded at each as it always was:
+        # a training of an earlier version that is resumed goes on to the same bit.
+        var, mean = torch.var_mean(x.float(), dim=dims, correction=0, keepdim=True)
         scale = torch.rsqrt(var + eps)
-        return (x - mean) * scale, mean, scale
+        return (x.float() - mean) * scale, mean, scale
+    x = x.float()
     mean = mean_in_steps(x, dims)
     centred = x - mean
     scale = torch.rsqrt(mean_in_steps(centred * centred, dims) + eps)
@@ -100,4 +103,4 @@ class InstanceNorm(nn.Module):
             return InstanceNormOnCPU.apply(x)  # pyright: ignore[reportReturnType]
         if x.requires_grad:
             return InstanceNormFunction.apply(x)  # pyright: ignore[reportReturnType]
-        return normalize(x.float(), (2, 3), NORM_EPS)[0].to(x.dtype)
+        return normalize(x, (2, 3), NORM_EPS)[0].to(x.dtype)

@@ -37,7 +37,7 @@ class CheckpointError(ValueError):
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The file's tensors and metadata.
+    """Returns the file's tensors and metadata.
 
     Raises:
         CheckpointError: there is no such file, it is damaged or too large, or holds no tensors.
@@ -131,7 +131,7 @@ def check_packed(path: Path) -> None:
 
 
 def named_tensors(content: object, path: Path) -> dict[str, Tensor]:
-    """The weights in what a .pth file holds, by the names that the network has for them."""
+    """Returns the weights in what a .pth file holds, by the names that the network has for them."""
     for name in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
@@ -149,7 +149,7 @@ def named_tensors(content: object, path: Path) -> dict[str, Tensor]:
 
 
 def encode_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """A whole .safetensors file; the same content gives the same bytes.
+    """Returns a whole .safetensors file; the same content gives the same bytes.
 
     The library writes the metadata in a random order; here they are sorted.
     """

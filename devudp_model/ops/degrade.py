@@ -37,7 +37,7 @@ def uniform(rng: torch.Generator, low: float, high: float) -> float:
 
 
 def shake_path(rng: torch.Generator, poses: int) -> Tensor:
-    """A hand's path while the shutter is open: `poses`,3 of (x, y, roll), mean 0.
+    """Returns a hand's path while the shutter is open: `poses`,3 of (x, y, roll), mean 0.
 
     The velocity is a damped random walk, now and then with a jerk. The larger extent
     of x and y is 1; roll spans at most 1.
@@ -101,7 +101,7 @@ def draw_shake(
     sweep: bool = False,
     curve: float | None = None,
 ) -> Shake:
-    """A random movement: the random half of `camera_shake`, with its arguments.
+    """Returns a random movement: the random half of `camera_shake`, with its arguments.
 
     With `sweep`, a camera's that is carried (`sweep_path`), and not a hand's; `curve`: see `Shake`.
     """

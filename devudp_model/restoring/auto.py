@@ -4,7 +4,7 @@ It is looked at, shrunk to at most 1280 pixels a side (first_look.py, blur.py), 
 
 - Where there is hardly any information (a lens cap, a black pause, noise), and in what is drawn or
   written and no photograph, nothing is done.
-- Blurred or shaken: by `blur_score`, or by an echo.
+- Blurred or shaken: by `blur_score`, by an echo, or by lamps that are drawn as paths (lamps.py).
 - Dark: by the mean of the linear values. Mean, not median: a bright subject before a black
   background is well exposed. A sharp image with bright lights is a night as it should be, and
   stays one, unless all else is black; a shaken one was taken in too little light.
@@ -58,6 +58,9 @@ ECHO = (0.19, 0.27)
 HALF = 0.55
 """Steepness up to which an echo counts: a ghost takes about half of each step."""
 
+PATHS = (0.04, 0.1)
+"""As `BLURRED`, for the share of lamps that are drawn as one path."""
+
 MIN_SHARE = 0.25
 """Of darkness or blur: weaker ones are left alone, as an image that is fine must stay as it is."""
 
@@ -85,6 +88,7 @@ class Choice:
         direction: how much detail is missing in one direction; see blur.py.
         lights: linear level of its brightest places, 0 to 1.
         echo: how much all of it is there twice; see blur.py.
+        paths: the share of lamps that are drawn as one and the same path; see lamps.py.
     """
 
     task: Task | None
@@ -100,6 +104,7 @@ class Choice:
     direction: float = 0.0
     lights: float = 0.0
     echo: float = 0.0
+    paths: float = 0.0
 
     def options(self, options: Options) -> Options:
         """The options with this task; strength and exposure asked for go on top.
@@ -136,14 +141,16 @@ def choose(image: Tensor) -> Choice:
     with working(image.device):
         content = content_of(image)
         if content is None:
-            return unchanged("nothing is to be seen", Look(0, 0, 0, 1, 1, 0, 0, 1, 0, False, False))
+            return unchanged(
+                "nothing is to be seen", Look(0, 0, 0, 1, 1, 0, 0, 1, 0, 0, False, False)
+            )
         image, weights = content.image, content.weights
         shown = [i for i, frame in enumerate(image.split(1)) if not is_flat(frame)]
         if not shown or is_flat(image):  # also frames of one colour each, such as of a fade
             light = float(
                 to_linear(to_unit(sampled(image, sampling_stride(*image.shape[2:])))).mean()
             )
-            look = Look(light, light, 0, 1, 1, 0, 0, 1, 0, False, False)
+            look = Look(light, light, 0, 1, 1, 0, 0, 1, 0, 0, False, False)
             plain = is_one_colour(image)
             return unchanged("a single colour" if plain else without_information(look), look)
         every_weight = [None] * len(image) if weights is None else weights.split(1)
@@ -196,7 +203,7 @@ def blur_of(look: Look) -> float:
     steepness = look.usual if among_lamps else look.steepness
     score = share_above(blur_score(steepness, look.direction), *BLURRED)
     ghosts = share_above(look.echo, *ECHO) if look.steepness <= HALF else 0.0
-    return max(score, ghosts)
+    return max(score, ghosts, share_above(look.paths, *PATHS))
 
 
 def decide(look: Look, telling: bool = True, small: bool = False) -> Choice:
@@ -239,7 +246,7 @@ def chosen(
     look: Look,
 ) -> Choice:
     """A choice with what was seen beside it."""
-    seen = (look.steepness, look.direction, look.lights, look.echo)
+    seen = (look.steepness, look.direction, look.lights, look.echo, look.paths)
     return Choice(task, strength, exposure, *numbers, reason, *seen)
 
 
@@ -271,5 +278,6 @@ def blur_in_words(look: Look, blurred: bool, blur: float) -> str:
     """Returns what to say of an image's blur."""
     if not blurred:
         return "sharp"
-    word = "shaken" if is_moved(look.direction, look.sharpness) else "blurred"
+    moved = is_moved(look.direction, look.sharpness) or look.paths > PATHS[0]
+    word = "shaken" if moved else "blurred"
     return word if blur > 0.5 else f"slightly {word}"

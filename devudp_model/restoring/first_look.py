@@ -18,6 +18,7 @@ from ..ops.dtypes import indexable, to_unit
 from ..ops.filters import noise_variance
 from .blur import FAR, measure_blur, quantile
 from .coarse_to_fine import shrink
+from .lamps import paths_of
 
 MAX_PIXELS = 1280
 """Of the long side. Blur that cannot be seen at this size need not be removed, and the finest
@@ -63,6 +64,7 @@ class Look(NamedTuple):
         lights: linear level of its brightest places, see `BRIGHTEST`.
         noise: its standard deviation, from 0 (none) to 1 (white).
         steepness, usual, direction, echo, sharpness: see blur.py.
+        paths: the share of lamps that are drawn as one and the same path; see lamps.py.
         spread: range of the grey values of its blocks, 0 to 1.
         telling: there is more in it than noise.
         drawn: a screenshot or the like.
@@ -76,6 +78,7 @@ class Look(NamedTuple):
     direction: float
     echo: float
     sharpness: float
+    paths: float
     spread: float
     telling: bool
     drawn: bool
@@ -99,15 +102,17 @@ def look_at(image: Tensor, weights: Tensor | None = None) -> Look:
     seen = None if weights is None else made_small(weights)
     grey = colour.mean(1, keepdim=True)
     linear = to_linear(colour)
-    lights = lights_of(linear if seen is None else linear * seen)
+    shown = linear if seen is None else linear * seen
+    lights = lights_of(shown)
     noise = noise_variance(grey).sqrt().item()
     light, spread, telling = glance_of(grey, linear, seen, noise)
     if min(grey.shape[-2:]) <= FAR:
-        return Look(light, lights, noise, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, True, False)
+        return Look(light, lights, noise, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0, True, False)
     hidden = None if seen is None else (seen < 1).float()
     blur = measure_blur(grey, hidden)
     drawn = blur.steepness >= DRAWN_STEEPNESS and same_share(image) >= DRAWN_SHARE
-    return Look(light, lights, noise, *blur, spread, telling, drawn)
+    paths = paths_of(shown.amax(1, keepdim=True))
+    return Look(light, lights, noise, *blur, paths, spread, telling, drawn)
 
 
 def glance_at(image: Tensor, weights: Tensor | None = None) -> Glance:
@@ -197,10 +202,10 @@ def telling_frames(looks: Sequence[Look | Glance]) -> list[int]:
     Returns:
         their numbers; empty if there is nothing in any of them.
     """
-    kept = [i for i, look in enumerate(looks) if look.telling]
+    chosen = [i for i, look in enumerate(looks) if look.telling]
     for value in ("spread", "light"):
-        ranked = sorted((getattr(looks[i], value) for i in kept), reverse=True)
+        ranked = sorted((getattr(looks[i], value) for i in chosen), reverse=True)
         if len(ranked) > 1:
             reference = ranked[1] if len(ranked) > 2 else ranked[0]
-            kept = [i for i in kept if getattr(looks[i], value) >= reference / 2]
-    return kept
+            chosen = [i for i in chosen if getattr(looks[i], value) >= reference / 2]
+    return chosen

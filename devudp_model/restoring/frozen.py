@@ -35,7 +35,7 @@ class FrozenRestorer(nn.Module):
 
     Pieces whose corners lie on multiples of `STRIDE` pixels, cut with `.overlap` pixels around
     them, come out as they do in `restore` of the whole image, if they are given what coarser scales
-    make of it (`.given`, or `coarser` of another image).
+    make of it (`.given`).
 
     Args:
         generator: runs on the device it is on.
@@ -114,15 +114,6 @@ class FrozenRestorer(nn.Module):
         """From now on in fp32, with statistics that were measured so."""
         self.options = replace(self.options, precision="fp32")
         self.measure()
-
-    @torch.inference_mode()
-    def coarser(self, image: Tensor) -> Tensor:
-        """Returns the result of coarser scales of a whole 1,C,H,W, for `forward` of its pieces."""
-        options = self.options
-        with working(self.network.device):
-            given, _ = network_input(self.network, image, options, options.memory, in_file=False)
-        assert isinstance(given, Tensor)
-        return given
 
     @torch.inference_mode()
     def forward(self, image: Tensor, given: Tensor | None = None) -> Tensor:

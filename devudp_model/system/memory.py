@@ -115,7 +115,7 @@ TORCH = MemoryApi(is_out_of_memory, free_bytes, empty_cache)
 
 
 def first_limit(free: int) -> int:
-    """The limit to begin with, for `free` bytes of free memory."""
+    """Returns the limit to begin with, for `free` bytes of free memory."""
     return max(int(SHARE * free), MIN_BYTES)
 
 

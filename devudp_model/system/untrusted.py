@@ -29,7 +29,7 @@ class UntrustedFileError(ValueError):
 
 
 def check_regular(path: Path) -> int:
-    """The size in bytes of a regular file.
+    """Returns the size in bytes of a regular file.
 
     Raises:
         UntrustedFileError: it is a pipe, a socket or a device, which could make a reader wait for
@@ -46,7 +46,7 @@ def check_regular(path: Path) -> int:
 
 
 def memory_limit() -> int | None:
-    """The limit that the user has set, or None."""
+    """Returns the limit that the user has set, or None."""
     text = os.environ.get(MEMORY_VARIABLE, "")
     return int(text) if text.isdecimal() else None
 
@@ -75,9 +75,9 @@ def check_claim(
 
     from .memory import free_bytes
 
-    wanted, why = memory_limit(), ""
-    if wanted is not None:
-        limit = wanted
+    user_limit, why = memory_limit(), ""
+    if user_limit is not None:
+        limit = user_limit
     else:
         free = free_bytes(torch.device("cpu"))
         limit, why = int(SHARE * free), f", half of the {gigabytes(free)} that are free"

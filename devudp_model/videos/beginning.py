@@ -73,7 +73,7 @@ class Beginning:
 
     @property
     def lost(self) -> list[Fraction]:
-        """The times of the frames that cannot be shown."""
+        """Returns the times of the frames that cannot be shown."""
         if not self.whole or self.first is None:
             return []
         return sorted(time for time in self.times if time < self.first)

@@ -42,28 +42,28 @@ def copy_chapters(reader: Any, out: Any, base: Fraction, seconds: float) -> None
     """Writes the chapters of another container, from `base` on."""
     if not hasattr(reader, "chapters") or not hasattr(out, "set_chapters"):
         return
-    made = []
+    chapters = []
     for number, chapter in enumerate(reader.chapters()):
         unit = Fraction(chapter["time_base"])
         start, end = (int(chapter[key] - base / unit) for key in ("start", "end"))
         if end <= 0 or (seconds and start * unit >= seconds):
             continue
-        made.append({**chapter, "id": number, "start": max(start, 0), "end": end})
-    if made:
-        out.set_chapters(made)
+        chapters.append({**chapter, "id": number, "start": max(start, 0), "end": end})
+    if chapters:
+        out.set_chapters(chapters)
 
 
 def left_out(container: Any) -> list[str]:
     """Returns a sentence for each kind of stream that is not taken over."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     chosen = video_stream(container)
     chapters = bool(container.chapters()) if hasattr(container, "chapters") else False
     for stream in container.streams:
         name = getattr(getattr(stream, "codec_context", None), "name", "") or ""
         if stream.type == "video" and stream is not chosen and not is_cover(stream):
-            found["further video"] += 1
+            counts["further video"] += 1
         elif stream.type == "attachment":
-            found["attached file (such as fonts)"] += 1
+            counts["attached file (such as fonts)"] += 1
         elif stream.type not in ("video", "audio", "subtitle"):
             tag = str(getattr(stream, "codec_tag", "") or "")
             handler = stream.metadata.get("handler_name", "")
@@ -71,8 +71,8 @@ def left_out(container: Any) -> list[str]:
                 continue  # written anew
             if chapters and not name and not stream.metadata.get("timecode"):
                 continue
-            found["data track (such as positions or motion)"] += 1
-    return [f"{count} {kind} left out." for kind, count in found.items()]
+            counts["data track (such as positions or motion)"] += 1
+    return [f"{count} {kind} left out." for kind, count in counts.items()]
 
 
 def sentences(reader: VideoReader, layout: Layout, seen: int, total: int) -> list[str]:

@@ -34,14 +34,14 @@ TABLE = (
         "Matroska, WebM",
         (".mkv", ".webm"),
         ("matroska,webm",),
-        "attached files (fonts) are left out, and that is said",
+        "attached files (fonts) are left out and reported",
     ),
     Container("AVI", (".avi",), ("avi",)),
     Container(
         "MPEG program stream, DVD",
         (".mpg", ".mpeg", ".vob", ".m2v"),
         ("mpeg", "mpegvideo"),
-        "subtitles that are images are left out, and that is said",
+        "subtitles that are images are left out and reported",
     ),
     Container(
         "MPEG transport stream, AVCHD",

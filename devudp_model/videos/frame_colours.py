@@ -113,8 +113,8 @@ class Colours:
         inner = YCGCO_MATRIX if matrix == YCGCO else rgb_to_yuv(cls.weights(matrix, frame))
         named_full = frame.format.name.startswith("yuvj") or (layout.grey and not span)
         full = span == FULL or named_full
-        found = cls(matrix, primaries, transfer, FULL if full else span, inner, space, full)
-        return replace(found, recoded="YCgCo") if matrix == YCGCO else found
+        colours = cls(matrix, primaries, transfer, FULL if full else span, inner, space, full)
+        return replace(colours, recoded="YCgCo") if matrix == YCGCO else colours
 
     @staticmethod
     def weights(matrix: int, frame: Any) -> tuple[float, float]:
@@ -134,7 +134,7 @@ class Colours:
 
     @property
     def written(self) -> int:
-        """The matrix of the result."""
+        """Returns the matrix of the result."""
         return BT709 if self.recoded else self.matrix
 
     def back(self) -> Tensor:
@@ -183,27 +183,27 @@ class FrameImage:
             format: with luma and chroma in planes.
             steps: luma samples to a chroma sample of `format`.
         """
-        made, full = self.planes(restored, steps), self.colours.full
-        return make_frame(made, format, full)
+        result, full = self.planes(restored, steps), self.colours.full
+        return make_frame(result, format, full)
 
     def planes(self, restored: Tensor, steps: tuple[int, int]) -> list[Tensor]:
         """Returns luma and chroma of the result, each 1,1,h,w."""
         matrix, same = self.colours.back(), restored is self.seen
         restored = restored.detach().float().cpu()
-        kept = self.turn == Turn() and not (self.layout.rgb or self.colours.recoded)
-        kept = kept and steps == (self.layout.across, self.layout.down)
+        as_stored = self.turn == Turn() and not (self.layout.rgb or self.colours.recoded)
+        as_stored = as_stored and steps == (self.layout.across, self.layout.down)
         if restored.shape != self.seen.shape:
-            made = times(matrix, self.colours.from_seen(restored))
-            kept = False
+            result = times(matrix, self.colours.from_seen(restored))
+            as_stored = False
         elif same:
-            made = torch.zeros_like(self.whole) if kept else self.turn(self.whole)
+            result = torch.zeros_like(self.whole) if as_stored else self.turn(self.whole)
         else:
             after, before = (self.colours.from_seen(x) for x in (restored, self.seen))
-            made = times(matrix, after - before)
-            made = made if kept else self.turn(self.whole) + made
-        luma, *chroma = made.split(1, 1)
-        found = [luma, *[subsample(part, *steps) for part in chroma]]
-        return [a + b for a, b in zip(self.stored, found, strict=True)] if kept else found
+            result = times(matrix, after - before)
+            result = result if as_stored else self.turn(self.whole) + result
+        luma, *chroma = result.split(1, 1)
+        parts = [luma, *[subsample(part, *steps) for part in chroma]]
+        return [a + b for a, b in zip(self.stored, parts, strict=True)] if as_stored else parts
 
 
 def seen(frame: Any) -> Tensor:

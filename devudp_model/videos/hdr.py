@@ -69,8 +69,8 @@ def x265_parameters(said: dict[str, bytes]) -> str:
         numbers = struct.unpack("=22i", said[MASTERING][:88])
         pairs = zip(numbers[:20:2], numbers[1:20:2], strict=True)
         values = [top / bottom if bottom else 0.0 for top, bottom in pairs]
-        places = [round(value * 50_000) for value in values[:8]]
-        red, green, blue, white = (f"({places[i]},{places[i + 1]})" for i in (0, 2, 4, 6))
+        xy = [round(value * 50_000) for value in values[:8]]
+        red, green, blue, white = (f"({x},{y})" for x, y in zip(xy[::2], xy[1::2], strict=True))
         low, high = (round(value * 10_000) for value in values[8:])
         words.append(f"master-display=G{green}B{blue}R{red}WP{white}L({high},{low})")
     if len(said.get(LIGHT, b"")) >= 8:

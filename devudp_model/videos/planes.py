@@ -63,7 +63,7 @@ class Layout(NamedTuple):
 
     @property
     def planar(self) -> str:
-        """The format that has these planes one by one, without loss."""
+        """Returns the format that has these planes one by one, without loss."""
         deep = next((n for n in (9, 10, 12, 14, 16) if n >= self.bits > 8), 8)
         if self.rgb:
             return "rgb24" if deep == 8 else "rgb48le"

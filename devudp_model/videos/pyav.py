@@ -110,7 +110,7 @@ def why_no_images(kinds: set[str]) -> str:
 
 
 def open_video(source: Source) -> Any:
-    """A container of PyAV, with at least one video stream.
+    """Returns a container of PyAV, with at least one video stream.
 
     Raises:
         VideoError: there is none, or it is of a format that is not in the table.
@@ -118,11 +118,11 @@ def open_video(source: Source) -> Any:
     av = load_av()
     options = {"format_whitelist": ",".join(NAMES), "protocol_whitelist": "file"}
     if isinstance(source, io.BytesIO):
-        name, place = "the video", io.BytesIO(source.getvalue())  # each reader has its own position
+        name, address = "the video", io.BytesIO(source.getvalue())  # with a position of its own
     else:
-        name, place = str(source), f"file:{source}"  # a name with a colon is no protocol
+        name, address = str(source), f"file:{source}"  # a name with a colon is no protocol
     try:
-        container = av.open(place, container_options=options)
+        container = av.open(address, container_options=options)
     except (av.FFmpegError, OSError) as error:
         reason = f"{error.strerror or error}."
         if error.errno == errno.EINVAL:

@@ -156,7 +156,7 @@ class VideoReader:
         yield from map(self.scale, self.graph(frame))
 
     def scale(self, frame: Any) -> Any:
-        """A frame of the first one's size."""
+        """Returns a frame of the first one's size."""
         if (frame.width, frame.height) == self.size:
             return frame
         self.counts["scaled"] += 1

@@ -84,7 +84,7 @@ def slices(content: bytes) -> Iterator[bytes]:
 
 
 def sum_of(content: bytes) -> int:
-    """The check sum of FFV1 (RFC 9043, 4.9.3), which is 0 of a whole slice with its own."""
+    """Returns the check sum of FFV1 (RFC 9043, 4.9.3), which is 0 of a whole slice with its own."""
     return zlib.crc32(content.translate(REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
 
 

@@ -142,14 +142,14 @@ class ConvertedText(Track):
     def pass_on(self, packet: Any) -> None:
         if packet.pts is None or not packet.size:
             return
-        found = self.source.codec_context.decode2(packet)
-        if found is None:
+        subtitle = self.source.codec_context.decode2(packet)
+        if subtitle is None:
             return
-        made = self.out.codec_context.encode_subtitle(found)
-        made.time_base, made.duration = packet.time_base, packet.duration
-        made.pts = made.dts = self.clock.shift(packet.pts, packet.time_base)
-        made.stream = self.out
-        self.container.mux(made)
+        encoded = self.out.codec_context.encode_subtitle(subtitle)
+        encoded.time_base, encoded.duration = packet.time_base, packet.duration
+        encoded.pts = encoded.dts = self.clock.shift(packet.pts, packet.time_base)
+        encoded.stream = self.out
+        self.container.mux(encoded)
 
 
 def sound_name(stream: Any) -> str:
@@ -174,11 +174,11 @@ def add_tracks(container: Any, reader: Any, base: Fraction) -> tuple[dict[int, T
     said: list[str] = []
     for stream in reader.streams:
         try:
-            made, sentence = add_track(container, stream, base)
+            track, sentence = add_track(container, stream, base)
         except (load_av().FFmpegError, ValueError) as error:
-            made, sentence = None, f"A track ({stream.type}) is left out: {error}"
-        if made is not None:
-            tracks[stream.index] = made
+            track, sentence = None, f"A track ({stream.type}) is left out: {error}"
+        if track is not None:
+            tracks[stream.index] = track
         if sentence and sentence not in said:
             said.append(sentence)
     return tracks, said

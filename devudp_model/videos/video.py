@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,16 +71,6 @@ def count_frames(source: Source, window: Window = WHOLE) -> int:
         if window.seconds:
             seconds = min(seconds, window.seconds)
         return round(seconds * float(stream.average_rate or 0))
-
-
-def frames_in(reader: VideoReader) -> Iterator[Any]:
-    """Gives the frames of a window, decoded one by one."""
-    yield from reader.frames()
-
-
-def to_tensor(frame: Any) -> Tensor:
-    """A frame of PyAV, upright, as the network sees it: 1,3,H,W, sRGB in [0, 1]."""
-    return seen(frame)
 
 
 def thumbnail_of(frame: Any) -> np.ndarray:
@@ -152,12 +142,12 @@ def restore_video(
         if not first:
             raise VideoError(looking.beginning.why_nothing())
         outcome.unchanged = all(scene.unchanged for scene in first)
-        place = target if is_mp4(source) else copy_as
-        if outcome.unchanged and window == WHOLE and place is not None:
-            copy(source, place, overwrite)
+        copied = target if is_mp4(source) else copy_as
+        if outcome.unchanged and window == WHOLE and copied is not None:
+            copy(source, copied, overwrite)
             outcome.frames = sum(scene.frames for scene in first)
-            outcome.scenes = starts([scene.frames for scene in first])
-            outcome.path = place
+            *outcome.scenes, _ = accumulate((scene.frames for scene in first), initial=0)
+            outcome.path = copied
             progress(outcome.frames, max(total, outcome.frames))
             return outcome
         with (
@@ -180,7 +170,7 @@ def plan(
     check: Callable[[], None],
 ) -> Iterator[Planned]:
     """Gives the scenes, with what restores them."""
-    for scene in find_scenes(frames_in(reader), thumbnail_of, to_tensor, check):
+    for scene in find_scenes(reader.frames(), thumbnail_of, seen, check):
         restore = make_restorer(scene.sample)
         yield Planned(scene.frames, restore, unchanged())
 
@@ -219,11 +209,6 @@ def write_frames(
     if writer.clock.jumps:
         times = writer.clock.jumps
         outcome.said.append(f"Its times step back or jump at {times} frames: they now run on.")
-
-
-def starts(lengths: list[int]) -> list[int]:
-    """Returns where each of several scenes begins."""
-    return [sum(lengths[:i]) for i in range(len(lengths))]
 
 
 def is_mp4(source: Source) -> bool:

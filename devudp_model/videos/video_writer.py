@@ -141,27 +141,26 @@ class VideoWriter:
         self.steps = steps if fits else (1, 1)
         self.sub = {(2, 2): "420", (2, 1): "422", (1, 1): "444"}[self.steps]
 
-    def write(self, restored: Tensor, frame: Any, image: FrameImage | None = None) -> None:
+    def write(self, restored: Tensor, frame: Any, image: FrameImage) -> None:
         """Writes an image at the time of a frame.
 
         Args:
             restored: 1,3,H,W in [0, 1].
             frame: of PyAV, of the source.
-            image: made of `frame`, if it is known.
+            image: made of `frame`.
         """
-        image = image or FrameImage(frame, self.reader.colours, self.reader.turn)
         if self.video is None:
             height, width = restored.shape[-2:]
             self.video = self.start(height, width, image)
             waiting, self.waiting = self.waiting, []
             for track, packet in waiting:
                 track.write(packet)
-        made = image.with_change(restored, self.video.pix_fmt, self.steps)
+        result = image.with_change(restored, self.video.pix_fmt, self.steps)
         unit = frame.time_base or self.source.time_base
         if not self.clock.started:
             self.begin(frame, unit)
-        made.pts, made.time_base = self.clock.shift(frame.pts, unit), unit
+        result.pts, result.time_base = self.clock.shift(frame.pts, unit), unit
         if getattr(frame, "duration", None):
             with suppress(AttributeError):  # PyAV before 15
-                made.duration = frame.duration
-        self.container.mux(self.video.encode(made))
+                result.duration = frame.duration
+        self.container.mux(self.video.encode(result))

@@ -68,7 +68,7 @@ class Page:
         self.numbers = itertools.count()
 
     def session(self, request: gr.Request) -> Session:
-        """The session of whoever asks."""
+        """Returns the session of whoever asks."""
         key = str(request.session_hash)
         if key not in self.sessions:
             previews = self.previews / f"session-{next(self.numbers)}"
@@ -109,7 +109,7 @@ class Page:
         shown = next((p for p in restored if str(p.source) == chosen), None)
         shown = shown or (restored[0] if restored else None)
         several = gr.update(value=gallery(restored), visible=len(restored) > 1)
-        yield self.shown(shown, size), several, text + told(photos), name_of(shown)
+        yield self.shown(shown, size), several, text + summary(photos), name_of(shown)
 
     def change(
         self,
@@ -129,7 +129,7 @@ class Page:
             return gr.skip(), gr.skip()
         settings = Settings(task, strength, None if own_exposure else exposure, denoise)
         photo = session.restore(photo.source, settings)
-        return self.shown(photo, size), told(session.listed)
+        return self.shown(photo, size), summary(session.listed)
 
     def choose(
         self, size: str, request: gr.Request, event: gr.SelectData
@@ -140,11 +140,11 @@ class Page:
         return self.shown(photo, size), name_of(photo)
 
     def show_again(self, chosen: str | None, size: str, request: gr.Request) -> str:
-        """The same photo, fitted or at 100 %."""
+        """Returns the same photo, fitted or at 100 %."""
         return self.shown(self.session(request).photos.get(Path(chosen or "")), size)
 
     def shown(self, photo: Photo | None, size: str) -> str:
-        """The view of a photo; without one, a line that says so."""
+        """Returns the view of a photo; without one, a line that says so."""
         if photo is None or photo.before is None or photo.after is None:
             return EMPTY
         return view(photo.source.name, photo.before, photo.after, size)
@@ -160,21 +160,21 @@ class Page:
             session.cancel()
 
     def zip_all(self, request: gr.Request) -> str:
-        """All results in one file."""
+        """Returns all results in one file."""
         try:
             return str(self.session(request).zip_all())
         except ValueError as error:
             raise gr.Error(str(error), duration=8) from error
 
     def one(self, chosen: str | None, request: gr.Request) -> str:
-        """The result that is shown."""
+        """Returns the result that is shown."""
         photo = self.session(request).photos.get(Path(chosen or ""))
         if photo is None or photo.result is None:
             raise gr.Error("There is no result yet. Restore a photo first.", duration=8)
         return str(photo.result)
 
 
-def told(photos: list[Photo]) -> str:
+def summary(photos: list[Photo]) -> str:
     """Says what was found and done, a line for each photo, in Markdown; names are no markup."""
     lines = []
     for photo in photos:
@@ -235,7 +235,7 @@ def make_page(page: Page) -> gr.Blocks:
             with gr.Column(scale=3, min_width=320):
                 size = gr.Radio([FITTED, FULL], value=FITTED, label="Size", container=False)
                 compared = gr.HTML(EMPTY, label="Before and after", elem_id="result")
-                found = gr.Markdown(elem_classes="devudp-note")
+                notes = gr.Markdown(elem_classes="devudp-note")
                 thumbnails = gr.Gallery(
                     label="Restored photos",
                     columns=4,
@@ -246,7 +246,7 @@ def make_page(page: Page) -> gr.Blocks:
                 )
                 with gr.Row():
                     one = gr.Button("Download this photo")
-                    every = gr.Button("Download all (zip)")
+                    download_all = gr.Button("Download all (zip)")
                 one_file = gr.DownloadButton(visible="hidden", elem_id="one-file")
                 every_file = gr.DownloadButton(visible="hidden", elem_id="every-file")
         controls = [task, strength, own, exposure, denoise, size]
@@ -254,7 +254,7 @@ def make_page(page: Page) -> gr.Blocks:
         start.click(
             page.restore,
             [files, chosen, *controls],
-            [compared, thumbnails, found, chosen],
+            [compared, thumbnails, notes, chosen],
             show_progress_on=[compared],
             js=SHOW_RESULT,
             **hidden,
@@ -262,16 +262,16 @@ def make_page(page: Page) -> gr.Blocks:
         stop.click(page.cancel, queue=False, **hidden)
         own.change(lambda on: gr.update(interactive=not on), own, exposure, queue=False, **hidden)
         for control in (strength, exposure, denoise):
-            control.release(page.change, [chosen, *controls], [compared, found], **hidden)
+            control.release(page.change, [chosen, *controls], [compared, notes], **hidden)
         for control in (own, task):
-            control.input(page.change, [chosen, *controls], [compared, found], **hidden)
+            control.input(page.change, [chosen, *controls], [compared, notes], **hidden)
         thumbnails.select(page.choose, [size], [compared, chosen], **hidden)
         size.input(page.show_again, [chosen, size], compared, **hidden)
         # The library's button downloads what it had before its click is answered.
-        made = one.click(page.one, [chosen], one_file, **hidden)
-        made.success(None, js=CLICK.format("one-file"), **hidden)
-        made = every.click(page.zip_all, None, every_file, **hidden)
-        made.success(None, js=CLICK.format("every-file"), **hidden)
+        download = one.click(page.one, [chosen], one_file, **hidden)
+        download.success(None, js=CLICK.format("one-file"), **hidden)
+        download = download_all.click(page.zip_all, None, every_file, **hidden)
+        download.success(None, js=CLICK.format("every-file"), **hidden)
         blocks.unload(page.close)
     return blocks
 

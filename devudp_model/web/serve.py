@@ -73,7 +73,7 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def read_password() -> str:
-    """The password of a page that others can reach: from the environment, or typed.
+    """Returns the password of a page that others can reach: from the environment, or typed.
 
     Raises:
         ValueError: there is none.
@@ -90,7 +90,7 @@ def read_password() -> str:
 
 
 def samples() -> list[Path]:
-    """The sample images, of an installed package or a clone."""
+    """Returns the sample images, of an installed package or a clone."""
     package = Path(__file__).parents[1]
     for folder in (package / "samples", package.parent / "samples"):
         found = sorted(folder.glob("*.jpg"))

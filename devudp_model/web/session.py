@@ -63,7 +63,7 @@ class Settings:
     denoise: float = 1.0
 
     def options(self) -> Options:
-        """The options; their task does not count."""
+        """Returns the options; their task does not count."""
         return Options(strength=self.strength, exposure=self.exposure, denoise=self.denoise)
 
 
@@ -131,13 +131,13 @@ class Session:
         done = []
         for number, source in enumerate(dict.fromkeys(sources)):
 
-            def tell(images: float, number: int = number, name: str = source.name) -> None:
+            def report_image(images: float, number: int = number, name: str = source.name) -> None:
                 if self.cancelled.is_set():
                     raise Cancelled
                 report(number + min(images, 1.0), name)
 
-            tell(0.0)
-            done.append(self.restore(source, settings, tell))
+            report_image(0.0)
+            done.append(self.restore(source, settings, report_image))
         return done
 
     def restore(
@@ -208,7 +208,7 @@ class Session:
         raise OSError(f"{self.out} has 10,000 files named {first.name}: choose another with --out")
 
     def preview(self, source: Path, image: RasterImage, kind: str) -> Path:
-        """A JPEG of an image for the page, under a name that no other image has."""
+        """Returns a JPEG of an image for the page, under a name that no other image has."""
         number = list(self.photos).index(source)
         target = self.previews / f"{number}-{kind}-{threading.get_ident()}.jpg"
         self.previews.mkdir(parents=True, exist_ok=True)
@@ -217,7 +217,7 @@ class Session:
         return target
 
     def zip_all(self) -> Path:
-        """All results in one file.
+        """Returns all results in one file.
 
         Raises:
             ValueError: there are none.
@@ -266,7 +266,7 @@ class CachedWeights:
         self.before = len(cache.outputs)
 
     def __call__(self, task: Task) -> Model:
-        """A network that does not run where its output is kept."""
+        """Returns a network that does not run where its output is kept."""
         generator = generator_of(self.weights(task))
         return self.cache.network(generator, make_network(generator, "auto").dtype)
 

@@ -31,7 +31,7 @@ def test_auto_is_the_default_of_new_nodes(server: Server) -> None:
 
 
 def test_auto_leaves_a_good_photograph_alone_and_says_so(server: Server) -> None:
-    with Image.open(ROOT / "samples/good/astronaut.jpg") as image:
+    with Image.open(ROOT / "samples/good/flowers.jpg") as image:
         name = put(server, "good.png", image.resize((256, 256)))
         dark = put(
             server, "dark.png", ImageEnhance.Brightness(image.resize((256, 256))).enhance(1 / 6)
@@ -89,7 +89,7 @@ def test_free_gives_the_memory_back(server: Server) -> None:
 
 
 def test_a_changed_strength_is_quick(server: Server) -> None:
-    with Image.open(ROOT / "samples/good/astronaut.jpg") as image:
+    with Image.open(ROOT / "samples/good/flowers.jpg") as image:
         name = put(server, "quick.png", image.resize((320, 320)))
 
     def seconds(strength: float) -> float:

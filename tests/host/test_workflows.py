@@ -61,7 +61,7 @@ def run_and_compare(server: Server, prompt: Prompt, folder: Path) -> Run:
 
 def make_small(prompt: Prompt, server: Server) -> None:
     """Small images are enough here, as dark as the samples in whose place they come."""
-    with Image.open(ROOT / "samples/dark_blurry_astronaut.jpg") as image:
+    with Image.open(ROOT / "samples/dark_blurry_flowers.jpg") as image:
         image.resize((128, 128)).save(server.base / "input" / "small.png")
     for node in prompt.values():
         if node["class_type"] == "LoadImage":

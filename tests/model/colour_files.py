@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import numpy as np
+import torch
+
+from devudp_model.images.reading import read_stored
+from devudp_model.ops.dtypes import from_unit, to_unit
 
 # Columns of the matrices from linear RGB to XYZ for D50, as published profiles have them.
 SRGB = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.7141))
@@ -85,3 +90,10 @@ def lab(srgb: np.ndarray) -> np.ndarray:
 def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """CIE 1976 colour difference of two sRGB images in [0, 1], for each pixel."""
     return np.sqrt(((lab(first) - lab(second)) ** 2).sum(-1))
+
+
+def read_srgb(path: Path, bits: int = 8) -> np.ndarray:
+    """Reads the colours of an image file: H,W,3 sRGB, upright, in 8 or 16 bits."""
+    kind = torch.uint8 if bits == 8 else torch.uint16
+    pixels = from_unit(to_unit(read_stored(path).pixels), kind)
+    return np.ascontiguousarray(pixels.expand(-1, 3, -1, -1)[0].permute(1, 2, 0).numpy())

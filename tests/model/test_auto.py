@@ -14,7 +14,7 @@ from devudp_model.restoring.auto import Choice, choose
 from devudp_model.restoring.options import Options
 
 ROOT = Path(__file__).parents[2]
-GOOD = ROOT / "samples/good/astronaut.jpg"
+GOOD = ROOT / "samples/good/flowers.jpg"
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_what_was_made_worse_is_found(
     [
         ("blurry_cat.jpg", "deblur"),
         ("dark_coffee.jpg", "low light"),
-        ("dark_blurry_astronaut.jpg", "joint"),
+        ("dark_blurry_flowers.jpg", "joint"),
     ],
 )
 def test_the_sample_images(name: str, task: str) -> None:

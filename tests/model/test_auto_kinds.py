@@ -12,18 +12,27 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from devudp_model.images.reading import read_image
-from devudp_model.ops.degrade import Shake, apply_shake, darken, degrade, shake_path
+from devudp_model.ops.degrade import (
+    Shake,
+    apply_shake,
+    darken,
+    degrade,
+    shake_path,
+    to_linear,
+    to_srgb,
+)
 from devudp_model.ops.dtypes import to_unit
 from devudp_model.restoring.auto import choose
 from devudp_model.restoring.blur import measure_blur
 from devudp_model.restoring.first_look import telling_frames
+from devudp_model.restoring.lamps import connected, lamps_of, paths_of, written
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def good() -> Tensor:
-    image = to_unit(read_image(ROOT / "samples/good/astronaut.jpg").pixels)
+    image = to_unit(read_image(ROOT / "samples/good/flowers.jpg").pixels)
     return image[..., :384, 64:448]
 
 
@@ -205,12 +214,14 @@ def test_words_instead_of_numbers(good: Tensor) -> None:
     assert choose(degrade(good, rng, blur=20.0)).reason == "bright enough, shaken: deblur"
     soft = F.interpolate(F.avg_pool2d(good, 6), size=(384, 384), mode="bicubic").clamp(0, 1)
     assert choose(soft).reason == "bright enough, blurred: deblur"
-    half = choose(in_8_bits(darken(good, 0.145)))
+    half = choose(in_8_bits(darken(good, 0.17)))
+    assert half.strength < 1
     assert half.reason == f"dark, sharp: low light, strength {half.strength:.2f}"
 
 
 def test_numbers_of_threads_do_not_matter(good: Tensor) -> None:
     images = [noisy(darken(ghosted(good, 0, 14), 0.2), 1), noisy(good, 2)]
+    images.append(hand_held(night_with_lamps(good, 20, 2), 20.0, 2))
     threads = torch.get_num_threads()
     try:
         found = []
@@ -220,3 +231,75 @@ def test_numbers_of_threads_do_not_matter(good: Tensor) -> None:
     finally:
         torch.set_num_threads(threads)
     assert found[0] == found[1] == found[2]
+
+
+def night_with_lamps(good: Tensor, lamps: int, seed: int, spread: float = 1.6) -> Tensor:
+    """A dark photograph with lamps far brighter than white, in linear light."""
+    rng = torch.Generator().manual_seed(seed)
+    height, width = good.shape[-2:]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    light = to_linear(good) * 0.03
+    for _ in range(lamps):
+        down, right, size, level = torch.rand(4, generator=rng).tolist()
+        distance = ((y - down * height).square() + (x - right * width).square()).sqrt()
+        lamp = (0.8 + spread * size - distance).clamp(0, 1) * (4 + 16 * level)
+        light = light + lamp * torch.tensor([1.0, 0.8, 0.5]).view(1, 3, 1, 1)
+    return light
+
+
+def hand_held(light: Tensor, extent: float, seed: int) -> Tensor:
+    """Linear light beyond white, on a hand's path; clipped by the sensor afterwards."""
+    path = shake_path(torch.Generator().manual_seed(seed), 48)
+    shake = Shake(path - path.mean(0), (0.0, 0.0), extent, extent / 4, 0.0)
+    return noisy(apply_shake(to_srgb(light), shake).clamp(0, 1), 1)
+
+
+@pytest.mark.parametrize(("extent", "seed"), [(20.0, 2), (26.0, 4), (34.0, 5)])
+def test_lamps_that_are_drawn_as_paths_are_shake(good: Tensor, extent: float, seed: int) -> None:
+    """Their sides are sharp, and there is hardly anything but lamps."""
+    night = night_with_lamps(good, 30, seed)
+    still = choose(noisy(to_srgb(night).clamp(0, 1), 1))
+    assert still.task is None and still.paths < 0.03
+    choice = choose(hand_held(night, extent, seed))
+    assert choice.paths > 0.1
+    assert choice.task == "joint" and choice.reason.startswith("dark, shaken")
+
+
+def test_lamps_that_repeat_are_no_paths(good: Tensor) -> None:
+    """A pattern, a collage: more alike than a hand draws."""
+    night = hand_held(night_with_lamps(good, 5, 3), 24.0, 3)
+    assert paths_of(to_linear(night.repeat(1, 1, 3, 3)).amax(1, keepdim=True)) < 0.04
+
+
+@pytest.mark.parametrize("size", [24, 36])
+def test_writing_of_light_is_no_path(size: int) -> None:
+    """Titles of a film, a sign: letters recur, and are no ellipses."""
+    image = Image.new("L", (800, 400), 8)
+    draw = ImageDraw.Draw(image)
+    words = "Directed by the quick brown fox who sees the evening lights of an eternal tree "
+    for line in range(20, 360, 2 * size):
+        draw.text((30, line), (words + words)[line % 9 :][: 1200 // size], fill=235, font_size=size)
+    title = noisy(F.avg_pool2d(F.pad(to_unit(to_tensor(image)), [1] * 4), 3, 1), 3)
+    light = to_linear(title[:, :1])
+    lamps = lamps_of(light)
+    assert len(lamps.first) >= 20 and written(lamps) > 0.6 and paths_of(light) == 0
+    assert "sharp" in choose(title).reason
+
+
+def test_without_lamps_there_are_no_paths() -> None:
+    light = torch.zeros(1, 1, 90, 90)
+    assert paths_of(light) == 0
+    light[..., 40:60, 40:44] = 1.0
+    assert len(lamps_of(light).shapes) == 1 and paths_of(light) == 0
+    assert paths_of(torch.ones(1, 1, 5, 7)) == 0
+
+
+def test_connected_parts_have_a_number_each() -> None:
+    rows = ["##..#.", "..#.#.", "....#.", "#.###.", "......", "#....#"]
+    found = torch.tensor([[c == "#" for c in row] for row in rows])
+    parts = [[0, 0, 1], [0, 1], [1], [2, 1, 1, 1], [], [3, 4]]
+    assert connected(found).tolist() == [number for row in parts for number in row]
+    y, x = torch.meshgrid(torch.arange(60), torch.arange(60), indexing="ij")
+    spiral = ((x + y) % 2 == 0) | (y == 30)  # diagonals connect
+    assert connected(spiral).max() == 0
+    assert len(connected(torch.zeros(5, 5, dtype=torch.bool))) == 0

@@ -160,7 +160,7 @@ def test_an_interrupted_run_leaves_its_table(
 
     args = argparse.Namespace(out=tmp_path, table=None, json=True)
     with pytest.raises(KeyboardInterrupt):
-        cluster_cli.tell(args, rows(), 2)  # pyright: ignore[reportArgumentType]
+        cluster_cli.report_rows(args, rows(), 2)  # pyright: ignore[reportArgumentType]
     assert len(table_of(tmp_path / TABLE)) == 1
     assert json.loads(capsys.readouterr().out)["result"] == "/out/a.png"
 

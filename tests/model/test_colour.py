@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 
 from devudp_model.images import colour
 from devudp_model.images.raster import ImageError, RasterImage, to_array
-from devudp_model.images.reading import read_image, read_srgb, read_stored
+from devudp_model.images.reading import read_image, read_stored
 from devudp_model.images.writing import write_image
 from tests.model import colour_files as made
 from tests.model.image_files import image_of, png_chunk, write_deep_png, write_deep_tiff
@@ -189,7 +189,9 @@ def test_a_profile_is_kept_or_the_colours_converted(
     assert (said in caplog.text) if said else not caplog.records
     # As far from it as the same in sRGB, which some formats blur.
     write_image(tmp_path / "srgb", RasterImage(tensor(photo)), format)
-    found = [made.difference(read_srgb(tmp_path / n) / 255, photo).mean() for n in ("out", "srgb")]
+    found = [
+        made.difference(made.read_srgb(tmp_path / n) / 255, photo).mean() for n in ("out", "srgb")
+    ]
     assert found[0] < found[1] + 0.5
 
 
@@ -201,7 +203,7 @@ def test_hdr_is_never_relabelled(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert cicp(9, 16) in (tmp_path / "out.png").read_bytes()
     write_image(tmp_path / "out.jpg", image, "jpeg")
     assert "BT.2020 PQ) are converted to sRGB" in caplog.text
-    difference = made.difference(read_srgb(tmp_path / "out.jpg") / 255, photograph(1.0))
+    difference = made.difference(made.read_srgb(tmp_path / "out.jpg") / 255, photograph(1.0))
     assert difference.mean() < 2
 
 

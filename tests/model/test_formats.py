@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image, features
+from PIL import features
 
 from devudp_model.images import formats
 from devudp_model.images.metadata import Metadata
@@ -103,19 +102,3 @@ def test_what_is_missing_is_said_before_the_work(
     monkeypatch.setattr(features, "check", lambda feature: False)
     with pytest.raises(ImageError, match=r"devudp\[formats\]|Pillow 11\.3"):
         check_format(RasterImage(torch.zeros(1, 3, 4, 4)), name)
-
-
-def test_srgb_for_others(tmp_path: Path) -> None:
-    """What a reader outside of the table gets: H,W,3, upright, of any kind of file."""
-    from devudp_model.images.reading import read_srgb
-
-    pixels = np.zeros((4, 6, 1), np.uint8)
-    pixels[0, 0] = 200
-    image_of(pixels).save(tmp_path / "grey.png", exif=camera_exif(6))
-    found = read_srgb(tmp_path / "grey.png")
-    assert (
-        found.shape == (6, 4, 3) and found.dtype == np.uint8 and found[0, -1].tolist() == [200] * 3
-    )
-    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    assert read_srgb(tmp_path / "deep.png").max() == 200
-    assert read_srgb(tmp_path / "deep.png", bits=16).max() == 200 * 257

@@ -130,6 +130,17 @@ def test_standardize() -> None:
     assert flat.isfinite().all() and flat.abs().max() < 1e-2
 
 
+def test_standardize_has_the_gradient_of_earlier_versions_in_16_bits() -> None:
+    """Each use of the input rounds its part of the gradient: a resumed run depends on it."""
+    x = (random_image(1, 3, 9, 5) * 0.01 - 0.9).bfloat16().requires_grad_()
+    upstream = random_image(1, 3, 9, 5, seed=1).bfloat16()
+    var, mean = torch.var_mean(x.float(), dim=(1, 2, 3), correction=0, keepdim=True)
+    as_ever = ((x.float() - mean) * torch.rsqrt(var + 1e-8)).bfloat16()
+    [mine] = torch.autograd.grad(standardize(x), x, upstream)
+    [earlier] = torch.autograd.grad(as_ever, x, upstream)
+    assert torch.equal(mine, earlier)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (3, 2), (5, 5), (17, 31), (33, 64)])
 @pytest.mark.parametrize("variant", ["devudp", "devudp-dt"])
 def test_any_size(variant: Variant, size: tuple[int, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 from pathlib import Path
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.engine import int8_product, network, precision
-from devudp_model.engine.int8 import Convolution, Range, RangeStatistics
+from devudp_model.engine.int8 import Columns, Convolution, Range, RangeStatistics
+from devudp_model.engine.int8_product import round_together
 from devudp_model.engine.kernels import quantize
 from devudp_model.engine.layers import layers_of
 from devudp_model.engine.measured import BUNDLED, measured_later
@@ -36,23 +38,81 @@ def rows(*shape: int) -> Tensor:
     return torch.randn(*shape).contiguous(memory_format=torch.channels_last)
 
 
+def smooth_rows(channels: int) -> Tensor:
+    """As features are: neighbouring pixels are alike."""
+    x = torch.nn.functional.interpolate(torch.randn(1, channels, 4, 5), (8, 12), mode="bilinear")
+    return (x + 0.2 * torch.randn_like(x)).contiguous(memory_format=torch.channels_last)
+
+
+def terms(convolve: Convolution, strip: Tensor) -> Tensor:
+    """A strip as a convolution in 8 bits is given it."""
+    _, channels, height, width = strip.shape
+    shape = (len(convolve.blank), height, width + 2, channels)
+    out = torch.empty(shape, dtype=torch.uint8).permute(0, 3, 1, 2).copy_(convolve.blank)
+    numbers = strip.clone()
+    integers = numbers.view(torch.int32)
+    quantize(out, [strip], numbers, integers, convolve.gain, convolve.zero, convolve.most)
+    return out
+
+
 @needs_int8
 @pytest.mark.parametrize("index", [1, 5, 14, -2])  # same, down, up, same
 def test_a_layer_in_8_bits_is_the_layer_up_to_rounding(index: int) -> None:
     torch.manual_seed(0)
     layer = list(layers_of(generator("devudp-dt"), torch.float32))[index]
-    strip = rows(1, layer.inner, 8, 12) * torch.logspace(-2, 1, layer.inner)[:, None, None]
-    convolve = Convolution(layer, Range(strip.amin((0, 2, 3)), strip.amax((0, 2, 3))))
-    out, exact = convolve(strip.clone()), layer(strip)
-    assert out.shape == exact.shape and out.dtype == torch.float32
-    assert (out - exact).std() < 0.02 * exact.std()
+    strip = smooth_rows(layer.inner) * torch.logspace(-2, 1, layer.inner)[:, None, None]
+    exact = layer(strip)
+    exact = exact.clamp(min=0) if layer.operation.relu else exact
+    apart = []
+    for count in (1, 2):
+        convolve = Convolution(layer, Range(strip.amin((0, 2, 3)), strip.amax((0, 2, 3))), count)
+        out = convolve(terms(convolve, strip))
+        assert out.shape == exact.shape and out.dtype == torch.float32
+        apart.append((out - exact).std() / exact.std())
+    assert apart[1] < apart[0] < 0.02
+
+
+@needs_int8
+def test_two_terms_have_sixteen_bits() -> None:
+    """With weights that are exact in 8 bits, nothing but the input is rounded."""
+    layer = list(layers_of(generator("devudp-dt"), torch.float32))[-2]
+    layer = copy.deepcopy(layer)
+    layer.weight.copy_(torch.randint(-126, 127, layer.weight.shape))
+    layer.weight[:, 0, 1, 1] = 127
+    strip = rows(1, layer.inner, 8, 12)
+    found = Range(strip.amin((0, 2, 3)), strip.amax((0, 2, 3)))
+    for count, most in ((1, 1e-2), (2, 4e-5)):
+        convolve = Convolution(layer, found, count)
+        apart = convolve(terms(convolve, strip)) - layer(strip)
+        assert most / 20 < apart.std() / layer(strip).std() < most
+
+
+def test_kernels_are_rounded_so_that_smooth_places_stay() -> None:
+    torch.manual_seed(0)
+    weight = 20 * torch.randn(16, 16, 3, 3)
+    apart = (round_together(weight) - weight).sum((2, 3))
+    assert apart.std() < 0.4 * (weight.round() - weight).sum((2, 3)).std()
+    assert (round_together(weight) - weight).abs().max() < 4
+    whole = weight.round()
+    assert torch.equal(round_together(whole), whole)
+
+
+@pytest.mark.parametrize("width", [9, 7, 3, 1])
+def test_a_kernels_columns_are_summed(width: int) -> None:
+    head = list(layers_of(generator("devudp-dt"), torch.float32))[-1]
+    strip = rows(1, head.inner, 9, width)
+    assert torch.allclose(Columns(head)(strip), head(strip), atol=1e-5)
 
 
 def test_zero_stays_zero_and_what_is_beyond_the_range_is_clipped() -> None:
     x = torch.tensor([0.0, 1.0, -1.0, 5.0]).view(1, 1, 1, 4)
-    found = quantize(x, torch.tensor([100.0]), torch.tensor([100.0]))
-    assert found.dtype == torch.uint8
-    assert found.flatten().tolist() == [100, 100, 200, 0, 255, 100]  # with the edges
+    for terms, scale, wanted in ((1, 100.0, [100, 200, 0, 255]), (2, 300, [300, 600, 0, 1800])):
+        out = torch.full((terms, 1, 1, 6), 7, dtype=torch.uint8)
+        numbers, gain = torch.empty_like(x), torch.tensor([scale])
+        quantize(out, [x], numbers, numbers.view(torch.int32), gain, gain, 256.0**terms - 1)
+        assert out[..., 0].unique() == 7 and out[..., -1].unique() == 7  # the edges
+        digits = out[:, 0, 0, 1:-1].int()
+        assert (digits if terms == 1 else digits[0] * 256 + digits[1]).flatten().tolist() == wanted
 
 
 def test_the_range_does_not_depend_on_the_order_and_keeps_nan() -> None:
@@ -158,6 +218,22 @@ def test_auto_takes_it_where_there_are_no_16_bits(monkeypatch: pytest.MonkeyPatc
     assert choose_dtype("auto", torch.device("cuda"), {"int8": faint}) == torch.float32
 
 
+def test_auto_takes_it_for_the_bundled_deblurring_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = load_checkpoint(bundled("devudp-dt")).measured
+    assert 0 < measured["int8"].mean < measured["int8"].common < measured["int8"].largest
+    for half, eight, wanted in (
+        (False, True, torch.int8),
+        (True, True, torch.bfloat16),
+        (True, False, torch.bfloat16),
+        (False, False, torch.float32),
+    ):
+        monkeypatch.setattr(precision, "has_bf16_instructions", lambda half=half: half)
+        monkeypatch.setattr(precision, "has_int8_instructions", lambda eight=eight: eight)
+        assert choose_dtype("auto", CPU, measured) == wanted
+        joint = load_checkpoint(bundled("devudp")).measured
+        assert choose_dtype("auto", CPU, joint) == torch.float32
+
+
 @needs_int8
 def test_smaller_images_are_computed_in_fp32() -> None:
     net = Network(generator("devudp-dt"), torch.int8)
@@ -172,6 +248,7 @@ def test_what_was_measured_later_counts_for_that_very_file(
     path, faint = bundled("devudp-dt"), Difference(0.1, 0.9, 1.9)
     content = bytearray(path.read_bytes())
     key = len(content), hashlib.sha256(content).hexdigest()
+    monkeypatch.delitem(BUNDLED, key)
     assert "int8" not in load_checkpoint(path).measured
     monkeypatch.setitem(BUNDLED, key, {"int8": faint})
     found = load_checkpoint(path).measured

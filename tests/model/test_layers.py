@@ -89,6 +89,8 @@ def test_kernels_are_scripted_and_give_what_they_do_in_python() -> None:
     assert all(isinstance(function, torch.jit.ScriptFunction) for function in fast)
     even, odd = torch.randn(2, 6, 4, 9).contiguous(memory_format=torch.channels_last).split(1)
     assert torch.equal(fast.interleave(even, odd), EAGER.interleave(even, odd))
+    columns = torch.randn(1, 15, 4, 9).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(fast.sum_columns(columns, 5), EAGER.sum_columns(columns, 5))
     pixels, buffer = torch.randn(11, 5, 3), torch.empty(4, 5, 3)
     for origin in (None, torch.ones(3)):
         sums = fast.group_sums(pixels, origin, 4, buffer)

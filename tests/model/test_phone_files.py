@@ -15,7 +15,7 @@ from PIL import Image, features
 from devudp_model.images import isobmff, jpeg_xl
 from devudp_model.images.orientation import upright
 from devudp_model.images.raster import ImageError, to_array
-from devudp_model.images.reading import read_image, read_srgb, read_stored
+from devudp_model.images.reading import read_image, read_stored
 from devudp_model.images.writing import write_image
 from tests.model import colour_files as made
 from tests.model.image_files import camera_exif, image_of, random_pixels
@@ -44,8 +44,10 @@ def test_ten_bits_of_heic(tmp_path: Path) -> None:
     write_heic(tmp_path / "a.heic", values, "RGB;16", chroma=444)
     image = read_stored(tmp_path / "a.heic")
     assert image.format == "heic" and image.bits == 16
-    assert np.abs(read_srgb(tmp_path / "a.heic", 16) / 65535 - values / 65472).mean() < 0.005
-    assert len(np.unique(read_srgb(tmp_path / "a.heic", 16))) > 500, "only the values of 8 bits"
+    assert np.abs(made.read_srgb(tmp_path / "a.heic", 16) / 65535 - values / 65472).mean() < 0.005
+    assert len(np.unique(made.read_srgb(tmp_path / "a.heic", 16))) > 500, (
+        "only the values of 8 bits"
+    )
 
 
 def test_ten_bits_of_grey_heic(tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ def test_deep_avif(
     image.heifsave(str(tmp_path / "a.avif"), compression="av1", bitdepth=bits, lossless=True)
     found = read_stored(tmp_path / "a.avif")
     assert found.bits == 16 and found.format == "avif"
-    seen = read_srgb(tmp_path / "a.avif", 16)
+    seen = made.read_srgb(tmp_path / "a.avif", 16)
     assert len(np.unique(seen)) > 900 and seen.max() == 65535
     monkeypatch.setitem(sys.modules, "pyvips", None)
     found = read_stored(tmp_path / "a.avif")

@@ -90,7 +90,7 @@ def read_clip(source: Any) -> dict[str, Any]:
         found = {
             "rate": container.streams.video[0].average_rate,
             "times": [frame.pts * frame.time_base for frame in frames],
-            "pixels": np.stack([video.to_tensor(frame)[0].numpy() for frame in frames]),
+            "pixels": np.stack([video.seen(frame)[0].numpy() for frame in frames]),
             "sound": None,
         }
     with av.open(str(source) if isinstance(source, Path) else source) as container:

@@ -105,13 +105,11 @@ def test_a_part_is_read_frame_by_frame(tmp_path: Path, monkeypatch: pytest.Monke
     """Beyond its end nothing is read, and what is read is not kept."""
     clip = make_clip(tmp_path / "a.mp4", 60, sound=None)
     read: list[Any] = []
-    frames_in = video.frames_in
+    find_scenes = video.find_scenes
 
-    def noted(reader: Any) -> Iterator[Any]:
-        for frame in frames_in(reader):
-            read.append(frame.pts)
-            yield frame
+    def noted(frames: Iterator[Any], *rest: Any) -> Iterator[Any]:
+        return find_scenes((read.append(frame.pts) or frame for frame in frames), *rest)
 
-    monkeypatch.setattr(video, "frames_in", noted)
+    monkeypatch.setattr(video, "find_scenes", noted)
     restore_video(clip, tmp_path / "b.mp4", unchanged, window=Window(0.5, 0.2))
     assert len(read) == len(read_clip(tmp_path / "b.mp4")["times"]) == 6

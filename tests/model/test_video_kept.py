@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from devudp_model.videos.frame_colours import Colours
+from devudp_model.videos.frame_colours import Colours, seen
 from devudp_model.videos.hdr import PEAK, compress, expand, from_view, to_view
 from devudp_model.videos.pyav import VideoError, video_stream
 from devudp_model.videos.turns import Turn
-from devudp_model.videos.video import VideoOutcome, restore_video, to_tensor
+from devudp_model.videos.video import VideoOutcome, restore_video
 from tests.model.video_cases import FRAMES, HEIGHT, RATE, WIDTH, frames_of, scene, tag, write
 
 av = pytest.importorskip("av")
@@ -116,7 +116,7 @@ def test_matrix_and_range_stay_true(tmp_path: Path, matrix: int, span: int) -> N
     for path, numbers in ((clip, (matrix, 1, 1, span)), (target, kept)):
         frame = read(path)[0]
         assert tags(path) == numbers
-        pixels = to_tensor(frame)[0].permute(1, 2, 0).numpy()
+        pixels = seen(frame)[0].permute(1, 2, 0).numpy()
         assert np.abs(pixels - scene(0)).mean() < 0.01, "the colours are those that were written"
 
 
@@ -134,7 +134,7 @@ def test_rgb_becomes_bt709(tmp_path: Path) -> None:
     target, outcome = restored(clip)
     frame = read(target)[0]
     assert frame.format.name == "yuv444p" and tags(target) == (1, 1, 1, 1)
-    pixels = to_tensor(frame)[0].permute(1, 2, 0).numpy()
+    pixels = seen(frame)[0].permute(1, 2, 0).numpy()
     assert np.abs(pixels - scene(0)).mean() < 0.01
     assert outcome.said == ["Its colours, coded as RGB, are coded as BT.709."]
 
@@ -238,7 +238,7 @@ def test_frames_are_upright(tmp_path: Path, turn: tuple[int, bool, bool]) -> Non
     target, _ = restored(clip)
     [frame, _] = read(target)
     assert Turn.of(frame) == Turn(), "turned once, and not again"
-    pixels = to_tensor(frame)[0].permute(1, 2, 0).numpy()
+    pixels = seen(frame)[0].permute(1, 2, 0).numpy()
     expected = TURNS[turn](scene(0))
     assert pixels.shape == expected.shape and np.abs(pixels - expected).mean() < 0.03
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.training.training_run import kill_after, launch, log_of, same, staged, unpaired
 from training.config.recipes import load_recipe
-from training.run.state import BEST, list_states, load_state, read_checked
+from training.run.state import BEST, list_states, load_state, read_checked, write_checked
 from training.train import main
 
 pytestmark = pytest.mark.slow
@@ -137,3 +137,19 @@ def test_other_images_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     next((tmp_path / "sharp").iterdir()).unlink()
     main(["resume", str(out), "--schedule.length", "2"])
     assert any("images differ" in message for message in caplog.messages)
+
+
+def test_a_state_of_other_networks_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Its checksum is right; somebody made it. It is said in one line, and nothing changes."""
+    run = tmp_path / "run"
+    main([*unpaired(tmp_path), "--schedule.length", "1", "--out", str(run)])
+    [path] = list_states(run / "states")
+    state = read_checked(path)
+    state["D"].popitem()
+    write_checked(path, state)
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    with pytest.raises(SystemExit):
+        main(["resume", str(run), "--schedule.length", "2"])
+    said = caplog.messages[-1]
+    assert "does not hold what a state of this run holds" in said and "\n" not in said
+    assert before == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}

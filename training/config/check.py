@@ -13,7 +13,7 @@ from .settings import Config
 
 
 def ranges_of(config: type, prefix: str = "") -> Iterator[tuple[str, Range]]:
-    """The ranges in the annotations of a config's fields, by their dotted names."""
+    """Yields the ranges in the annotations of a config's fields, by their dotted names."""
     for name, hint in get_type_hints(config, include_extras=True).items():
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             yield from ranges_of(hint, f"{prefix}{name}.")
@@ -27,7 +27,7 @@ RANGES = dict(ranges_of(Config))
 
 
 def settings_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All settings by their dotted names, but for the stages."""
+    """Yields all settings by their dotted names, but for the stages."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):

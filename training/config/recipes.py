@@ -33,12 +33,12 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 def recipe_names() -> list[str]:
-    """The shipped recipes."""
+    """Returns the shipped recipes."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
 def recipe_path(name: str | os.PathLike[str]) -> Path:
-    """The file of a shipped recipe, or the file that was named.
+    """Returns the file of a shipped recipe, or the file that was named.
 
     Raises:
         ConfigError: neither exists; the message has the nearest name.
@@ -66,7 +66,7 @@ def load_recipe(name: str | os.PathLike[str]) -> Config:
 
 
 def parse_recipe(text: str) -> Config:
-    """A config from a recipe's text.
+    """Returns a config from a recipe's text.
 
     Raises:
         ConfigError: see `load_recipe`.
@@ -79,7 +79,7 @@ def parse_recipe(text: str) -> Config:
 
 
 def build_recipe(content: Mapping[str, Any]) -> Config:
-    """A config from a recipe's tables.
+    """Returns a config from a recipe's tables.
 
     Raises:
         ConfigError: see `build`.
@@ -94,7 +94,7 @@ def build_recipe(content: Mapping[str, Any]) -> Config:
 
 
 def build_stage(table: Mapping[str, Any]) -> Stage:
-    """A stage from its table: name, length, and the settings that it changes."""
+    """Returns a stage from its table: name, length, and the settings that it changes."""
     table = dict(table)
     name, length = table.pop("name", None), table.pop("length", None)
     if not isinstance(name, str) or type(length) is not int:
@@ -117,7 +117,7 @@ def flatten(kind: type, table: Mapping[str, Any], prefix: str = "") -> Iterator[
 
 
 def build(kind: type, content: Mapping[str, Any], prefix: str = "") -> Any:
-    """A config dataclass from nested tables.
+    """Returns a config dataclass from nested tables.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), or a value of a wrong type.
@@ -142,7 +142,7 @@ def nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def convert(hint: Any, value: Any, name: str) -> Any:
-    """A TOML value as the field's type (an integer becomes a float, a list a tuple)."""
+    """Returns a TOML value as the field's type (an integer becomes a float, a list a tuple)."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):  # X | None
         return convert(next(arg for arg in args if arg is not type(None)), value, name)
@@ -163,7 +163,7 @@ def convert(hint: Any, value: Any, name: str) -> Any:
 
 
 def parse_overrides(config: Config, arguments: Sequence[str], *, program: str = "") -> Config:
-    """The config with `--section.field value` arguments applied; --help lists all fields.
+    """Returns the config with `--section.field value` arguments applied; --help lists all fields.
 
     Raises:
         ConfigError: values that do not go together.
@@ -181,13 +181,13 @@ def parse_overrides(config: Config, arguments: Sequence[str], *, program: str = 
 
 
 def named_settings(arguments: Sequence[str]) -> set[str]:
-    """The settings that a command line names: "data.crop" for "--data.crop" and so on."""
+    """Returns the settings that a command line names: "data.crop" for "--data.crop" and so on."""
     words = [a[2:].partition("=")[0].replace("-", "_") for a in arguments if a.startswith("--")]
     return {word.replace(".no_", ".") for word in words}
 
 
 def to_toml(config: Config) -> str:
-    """The config as TOML; `load_recipe` reads it back as an equal one."""
+    """Returns the config as TOML; `load_recipe` reads it back as an equal one."""
     lines, tables = [], []
     for name, value in shallow(config).items():
         if name == "stages":
@@ -210,7 +210,7 @@ def to_toml(config: Config) -> str:
 
 
 def shallow(config: Any) -> dict[str, Any]:
-    """A dataclass's fields by name, in order."""
+    """Returns a dataclass's fields by name, in order."""
     return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
 
 

@@ -24,7 +24,7 @@ def is_fixed(name: str) -> bool:
 
 
 def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
-    """The config with other values for some settings, given by their dotted names."""
+    """Returns the config with other values for some settings, given by their dotted names."""
     tables: dict[str, dict[str, Any]] = {}
     top: dict[str, Any] = {}
     for name, value in changes.items():
@@ -36,7 +36,7 @@ def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def stage_configs(config: Config) -> tuple[Config, ...]:
-    """The settings of each stage; of a recipe without stages, its own.
+    """Returns the settings of each stage; of a recipe without stages, its own.
 
     `schedule.length` is the stage's.
     """
@@ -74,7 +74,7 @@ def check(config: Config) -> Config:
 
 
 def override(config: Config, changed: Config, named: Collection[str] = ()) -> Config:
-    """The command line's settings over a recipe's: they hold in every stage.
+    """Returns the command line's settings over a recipe's: they hold in every stage.
 
     Args:
         named: settings that were given, even with the recipe's own value.

@@ -76,7 +76,7 @@ class Group:
 
 
 def group_images(config: Config) -> list[Group]:
-    """The images of a run by role; a role without images is left out.
+    """Returns the images of a run by role; a role without images is left out.
 
     Raises:
         FileNotFoundError, ConfigError: an empty domain, see `find_domains`.
@@ -248,12 +248,12 @@ def save_manifest(config: Config, manifest: Path, sources: Path | None) -> None:
 
 
 def list_files(config: Config) -> list[Path]:
-    """All files that a run would use."""
+    """Returns all files that a run would use."""
     return [path for group in group_images(config) for path in group.paths]
 
 
 def own_options() -> argparse.ArgumentParser:
-    """The command's own options; the others are settings of the recipe."""
+    """Returns the command's own options; the others are settings of the recipe."""
     _, examples, more = str(__doc__).split("\n\n", 2)
     about = f"Lists the images that a run would use and reports what is wrong.\n\n{more.strip()}"
     parser = make_parser("devudp-train check-data", "RECIPE", about, examples)

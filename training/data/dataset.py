@@ -69,7 +69,7 @@ def log_uniform(rng: torch.Generator, low: float, high: float) -> float:
 
 @lru_cache(maxsize=16)
 def shuffled(seed: int, count: int) -> list[int]:
-    """The numbers below `count` in random order."""
+    """Returns the numbers below `count` in random order."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
 
 
@@ -113,7 +113,7 @@ class SampleMaker:
         self.faults: list[str] = []
 
     def make(self) -> Sample:
-        """The sample.
+        """Returns the sample.
 
         Raises:
             UnreadableImage: many in a row cannot be read.
@@ -170,7 +170,7 @@ class SampleMaker:
         return NoisePlan(seed, sigma, self.uniform(0, 1), shot, levels)
 
     def draw_motion(self, between: tuple[float, float]) -> Shake:
-        """A camera's movement. Short ones are more frequent, unless they are straight."""
+        """Returns a camera's movement. Short ones are more frequent, unless they are straight."""
         config, (low, high) = self.config, between
         how = {
             "highlights": self.uniform(0, config.highlights),
@@ -186,7 +186,7 @@ class SampleMaker:
         return draw_shake(self.rng, extent=length, **how)
 
     def straight(self, length: float, highlights: float, curve: float | None) -> Shake:
-        """A uniform motion along a line."""
+        """Returns a uniform motion along a line."""
         directions = self.config.directions
         turn = self.uniform(0, 1)
         angle = math.pi * (int(turn * directions) / directions if directions else turn)
@@ -195,7 +195,7 @@ class SampleMaker:
         return Shake(path, (0.0, 0.0), length, 0.0, highlights, curve)
 
     def crop_of(self, paths: Sequence[Path], side: int, domain: int) -> Crop:
-        """A crop of the next image; an unreadable one is noted, and its neighbour taken."""
+        """Returns a crop of the next image; an unreadable one is noted, and its neighbour taken."""
         first = self.images.pick(paths, self.number, domain)
         for step in range(TRIES):
             path = paths[(first + step) % len(paths)]
@@ -212,7 +212,7 @@ class SampleMaker:
         )
 
     def average_frames(self, side: int) -> Crop:
-        """The average in linear light of some consecutive frames."""
+        """Returns the average in linear light of some consecutive frames."""
         clips = self.domains.clips
         clip = clips[int(torch.randint(len(clips), (), generator=self.rng))]
         low, high = self.config.frames_window
@@ -239,7 +239,7 @@ class SampleMaker:
         return short, self.uniform(0, 1), self.uniform(0, 1)
 
     def cut(self, pixels: np.ndarray, place: tuple[float, float, float], side: int) -> Tensor:
-        """A crop of the downsized image: H,W,3 uint8 to 3,side,side uint8."""
+        """Returns a crop of the downsized image: H,W,3 uint8 to 3,side,side uint8."""
         height, width = pixels.shape[:2]
         short = min(height, width)
         wanted = max(int(place[0]) if self.config.downsize else short, side)

@@ -46,12 +46,12 @@ class Domains:
 
     @property
     def trained_on(self) -> list[Path]:
-        """All images but the ones held out."""
+        """Returns all images but the ones held out."""
         frames = [frame for clip in self.clips for frame in clip]
         return [*self.real_blurry, *self.to_blur, *frames, *self.sharp]
 
     def listing(self) -> list[str]:
-        """A line for each image: role, size in bytes, path; for the run's records."""
+        """Returns a line for each image: role, size in bytes, path; for the run's records."""
         roles = {
             "A": self.real_blurry,
             "A synthetic": self.to_blur,
@@ -92,7 +92,7 @@ def hold_out(sharp: list[Path], count: int) -> tuple[list[Path], list[Path]]:
 
 
 def excluded_names(table: str) -> set[str]:
-    """The file names in a table, given by its path or by a shipped one's name; of "" none.
+    """Returns the file names in a table, given by its path or by a shipped one's name; of "" none.
 
     Raises:
         ConfigError: there is no such table, or it has no column `file`.

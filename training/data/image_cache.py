@@ -28,7 +28,7 @@ class UnreadableImage(OSError):
 
 
 def decode(path: Path) -> np.ndarray:
-    """An image file as H,W,3 uint8 RGB, upright, read as restoring reads it.
+    """Returns an image file as H,W,3 uint8 RGB, upright, read as restoring reads it.
 
     16 bits are rounded to 8, grey comes three times, and transparency does not count.
 
@@ -104,12 +104,12 @@ class ImageCache:
         return True
 
     def view(self, path: Path) -> torch.Tensor:
-        """The image's place in the block: H,W,3 uint8."""
+        """Returns the image's place in the block: H,W,3 uint8."""
         offset, height, width = self.places[path]
         return self.block[offset : offset + height * width * 3].view(height, width, 3)
 
     def read(self, path: Path) -> np.ndarray:
-        """An image as H,W,3 uint8; read-only, it may be the cache itself.
+        """Returns an image as H,W,3 uint8; read-only, it may be the cache itself.
 
         Raises:
             UnreadableImage: see `decode`.

@@ -33,7 +33,7 @@ TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -
 
 @cache
 def constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The DCT's matrix, both quantisation tables, RGB to YCbCr and back."""
+    """Returns the DCT's matrix, both quantisation tables, RGB to YCbCr and back."""
     k = torch.arange(8.0)
     dct = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) / 2
     dct[0] /= math.sqrt(2)

@@ -31,7 +31,7 @@ def is_image(path: Path) -> bool:
 
 
 def list_images(folders: Sequence[str | Path]) -> list[Path]:
-    """All images below the folders and in the shards, sorted within each.
+    """Returns all images below the folders and in the shards, sorted within each.
 
     Args:
         folders: folders of images; folders of shards and nothing else; shards such as
@@ -59,7 +59,7 @@ def list_images(folders: Sequence[str | Path]) -> list[Path]:
 
 
 def list_clips(folders: Sequence[str | Path]) -> list[list[Path]]:
-    """The frames of every clip: each folder below `folders` that holds images is one clip.
+    """Returns the frames of every clip: each folder below `folders` that holds images is one clip.
 
     Raises:
         FileNotFoundError: as for `list_images`.
@@ -186,7 +186,7 @@ LAYOUTS: dict[LayoutName, Layout] = {
 def official_pairs(
     layout: LayoutName, root: str | Path, split: Split, blur: str = ""
 ) -> list[Pair]:
-    """The pairs of an official tree.
+    """Returns the pairs of an official tree.
 
     Args:
         layout: which data set.

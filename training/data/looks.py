@@ -92,7 +92,7 @@ def is_night(pixels: np.ndarray, below: float) -> bool:
 
 
 def draw_look(rng: torch.Generator, config: DataConfig, night: bool) -> Look:
-    """A crop's look. No random number is drawn for what the settings leave out."""
+    """Returns a crop's look. No random number is drawn for what the settings leave out."""
     look = Look(own=night)
     if config.coloured_light and uniform(rng, 0, 1) < config.coloured_light:
         look = look._replace(light=draw_light(rng))
@@ -126,7 +126,7 @@ def draw_border(rng: torch.Generator, look: Look, side: int) -> Look:
 
 
 def stack_looks(looks: Sequence[Look]) -> Looks | None:
-    """The looks of a step's crops; None if nothing is special about any."""
+    """Returns the looks of a step's crops; None if nothing is special about any."""
     if all(look == PLAIN for look in looks):
         return None
     own, *rest = zip(*looks, strict=True)

@@ -61,7 +61,7 @@ class Differences(NamedTuple):
 
 
 def name_files(data: DataConfig, files: Iterable[Path]) -> dict[str, Path]:
-    """The files by their names in a manifest.
+    """Returns the files by their names in a manifest.
 
     Args:
         data: the folders or the tree that the files were listed from.
@@ -132,7 +132,7 @@ def compare(manifest: Sequence[Entry], named: Mapping[str, Path]) -> Differences
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal.
+    """Returns the SHA-256 of a file's bytes, in hexadecimal.
 
     Raises:
         UntrustedFileError: it is not a regular file.
@@ -182,7 +182,7 @@ def read_sources(path: Path) -> list[Source]:
 
 
 def read_table(path: Path, required: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a table with a header line, each with its line number.
+    """Returns the rows of a table with a header line, each with its line number.
 
     Raises:
         ConfigError: the file cannot be read, or a column or a value is missing.

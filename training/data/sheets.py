@@ -71,7 +71,7 @@ def draw_cell(cell: Cell, max_side: int) -> Image.Image:
 
 
 def caption(text: str) -> Image.Image:
-    """A line of text; what Pillow's built-in font may lack is shown as question marks."""
+    """Returns a line of text; what Pillow's built-in font may lack is shown as question marks."""
     text = text.encode("latin-1", "replace").decode("latin-1")
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     line = Image.new("RGB", (round(pen.textlength(text)) + 2 * GAP, CAPTION_HEIGHT), "white")

@@ -114,7 +114,7 @@ def cut_sides(config: DataConfig) -> tuple[int, int]:
 
 
 def stack_plans(plans: Sequence[CropPlan]) -> Crops:
-    """The plans of a step, for one domain."""
+    """Returns the plans of a step, for one domain."""
     return Crops(
         torch.stack([plan.pixels for plan in plans]),
         stack_motions([plan.blur for plan in plans]),
@@ -173,7 +173,7 @@ def apply_motion(image: Tensor, motion: Motion) -> Tensor:
 
 
 def render_batch(A: Crops, B: Crops, config: DataConfig, device: torch.device) -> Batch:
-    """The images of both domains as the losses and G see them, on `device`."""
+    """Returns the images of both domains as the losses and G see them, on `device`."""
     A, B = A.to(device), B.to(device)
     clean_A, target = render_A(A, config)
     clean_B = render_B(B, config)

@@ -25,7 +25,7 @@ SMOOTHING = 5
 
 
 def load_opencv() -> Any:
-    """The module cv2.
+    """Returns the module cv2.
 
     Raises:
         ConfigError: it is missing.

@@ -59,7 +59,7 @@ FORBIDDEN = frozenset('<>:"/\\|?*')
 
 
 def make_parser(description: str | None = None) -> argparse.ArgumentParser:
-    """The command line."""
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="devudp-evaluate",
         description=description,
@@ -133,7 +133,7 @@ def number(text: str) -> int:
 
 
 def find_weights(name: str) -> Path:
-    """A file, a bundled variant, or the checkpoint in a run's folder.
+    """Returns a file, a bundled variant, or the checkpoint in a run's folder.
 
     Raises:
         ConfigError: a folder without exactly one checkpoint.
@@ -163,7 +163,7 @@ class Tasks:
         self.weights = LoadedOnce(chosen, fastest_device())
 
     def __call__(self, word: str) -> Method:
-        """The method of one of `METHOD_WORDS`.
+        """Returns the method of one of `METHOD_WORDS`.
 
         Raises:
             CheckpointError: the weights cannot be read.
@@ -181,7 +181,7 @@ class Tasks:
 
 
 def make_methods(options: argparse.Namespace, tasks: Tasks) -> dict[str, Method]:
-    """The methods that the command line asks for, by the name of their row.
+    """Returns the methods that the command line asks for, by the name of their row.
 
     Raises:
         ConfigError: a cascade without stages, or names that cannot be used.
@@ -202,7 +202,7 @@ def make_methods(options: argparse.Namespace, tasks: Tasks) -> dict[str, Method]
 
 
 def make_sets(options: argparse.Namespace) -> list[TestSet]:
-    """The test sets that the command line names.
+    """Returns the test sets that the command line names.
 
     Raises:
         ConfigError: none, or names that cannot be used.
@@ -239,7 +239,7 @@ def make_sets(options: argparse.Namespace) -> list[TestSet]:
 
 
 def name_for(test_set: TestSet, protocol: Protocol) -> str:
-    """A set's name with what must not be mistaken: whether its images are aligned first."""
+    """Returns a set's name with what must not be mistaken: whether its images are aligned first."""
     if protocol.aligns and not isinstance(test_set, UntunedSet):  # whose names seed its noise
         return f"{test_set.name} aligned"
     return f"{test_set.name} plain" if test_set.paper.startswith("realblur") else test_set.name

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.metadata
 import json
 import logging
 import shutil
@@ -30,6 +29,7 @@ import torch
 from torch import Tensor
 
 from devudp_model.checkpoint import CheckpointError
+from devudp_model.system.version import version
 
 from ..config import ConfigError
 from ..console import log_lines, showing_help
@@ -81,7 +81,7 @@ def claim_folder(out: Path, sets: Sequence[TestSet], *, overwrite: bool) -> None
 
 
 def earlier_sets(results: Path) -> set[str]:
-    """The names of the sets in an earlier run's results.json, whose folders lie beside it.
+    """Returns the names of the sets in an earlier run's results.json, whose folders lie beside it.
 
     Raises:
         ConfigError: the file was written by another program.
@@ -149,7 +149,7 @@ def evaluate_set(
     lpips: AlexLpips | None,
     protocol: Protocol,
 ) -> list[Result]:
-    """All methods on one set; the first result is that of the degraded images themselves.
+    """Measures all methods on one set; the first result is that of the degraded images themselves.
 
     Raises:
         ConfigError: pairs that cannot be compared, or a command that fails.
@@ -173,14 +173,6 @@ def evaluate_set(
     return results
 
 
-def package_version() -> str:
-    """The version of this package; "unknown" in a clone that is not installed."""
-    try:
-        return importlib.metadata.version("devudp")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
-
-
 def checkpoints(tasks: Tasks) -> dict[str, dict[str, str]]:
     """File name and SHA-256 of the checkpoint of each task."""
     return {
@@ -190,7 +182,7 @@ def checkpoints(tasks: Tasks) -> dict[str, dict[str, str]]:
 
 
 def describe_protocol(options: argparse.Namespace) -> dict[str, str]:
-    """The protocol's name and what it is, for JSON."""
+    """Returns the protocol's name and what it is, for JSON."""
     protocol = PROTOCOLS[options.protocol]
     opencv = {"opencv": load_opencv().__version__} if protocol.aligns else {}
     return {"name": protocol.name, "text": protocol.text, **opencv}
@@ -201,7 +193,7 @@ def write_results(
 ) -> None:
     """Writes results.json: everything that was measured."""
     content: dict[str, Any] = {
-        "version": package_version(),
+        "version": version(),
         "torch": torch.__version__,
         "weights": checkpoints(tasks),
         "options": {k: str(v) for k, v in vars(options).items()},
@@ -216,7 +208,7 @@ def write_summary(results: Sequence[Result], tasks: Tasks, options: argparse.Nam
     """Writes the means alone, from which `publish.py` makes the tables of README and model card."""
     settings = {"precision": options.precision, "strength": options.strength}
     content: dict[str, Any] = {
-        "version": package_version(),
+        "version": version(),
         "weights": checkpoints(tasks),
         "settings": {**settings, "exposure": options.exposure},
         "protocol": describe_protocol(options),

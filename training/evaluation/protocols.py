@@ -69,7 +69,7 @@ def luma(image: Tensor, weights: tuple[float, float, float]) -> Tensor:
 
 
 def mean_square(a: Tensor, b: Tensor) -> float:
-    """The mean squared difference of C,H,W, in bands."""
+    """Returns the mean squared difference of C,H,W, in bands."""
     parts = bands(a, b, torch.float64)
     return sum((x - y).square().sum().item() for x, y in parts) / a.numel()
 

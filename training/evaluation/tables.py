@@ -31,14 +31,14 @@ class Result:
     images: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
     def mean(self, metric: str) -> float | None:
-        """The mean over the images; None for a metric that was not computed."""
+        """Returns the mean over the images; None for a metric that was not computed."""
         values = [image.get(metric) for image in self.images.values()]
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known else None
 
 
 def number(value: float | None, metric: str) -> str:
-    """A value with the metric's usual decimals; empty for None."""
+    """Returns a value with the metric's usual decimals; empty for None."""
     return "" if value is None else f"{value:.{DECIMALS[metric]}f}"
 
 
@@ -70,7 +70,7 @@ def markdown(
 
 
 def describe(result: Result, *, images: bool) -> dict[str, Any]:
-    """A result for JSON, with or without each image's values; infinite ones become None."""
+    """Returns a result for JSON, with or without each image's values; infinite ones become None."""
 
     def finite(value: float | None) -> float | None:
         return value if value is not None and math.isfinite(value) else None

@@ -44,7 +44,7 @@ class TestSet:
         return np.asarray(Image.fromarray(pixels).resize(self.size, Image.Resampling.BICUBIC))
 
     def read_pair(self, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-        """The degraded and the reference image, each H,W,3 uint8.
+        """Returns the degraded and the reference image, each H,W,3 uint8.
 
         Raises:
             ConfigError: they differ in size.
@@ -62,7 +62,7 @@ class TestSet:
 def official_sets(
     layout: LayoutName, root: str, *, scaled: bool, kinds: Sequence[str] = ()
 ) -> list[TestSet]:
-    """A data set's test part; with `scaled` also at the size of Table 1's rows with a star.
+    """Returns a data set's test part; with `scaled` also at the size of Table 1's rows with a star.
 
     Args:
         layout: which data set.

@@ -69,7 +69,7 @@ class UntunedSet(TestSet):
         return method == self.task or method not in DAMAGES
 
     def read_pair(self, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-        """The degraded photograph and the photograph, each H,W,3 uint8."""
+        """Returns the degraded photograph and the photograph, each H,W,3 uint8."""
         pixels = decode(pair.reference)
         seed = hashlib.sha256(f"{self.name}/{pair.name}".encode()).digest()[:6]
         rng = torch.Generator().manual_seed(int.from_bytes(seed, "big"))
@@ -93,7 +93,7 @@ def single_thread() -> Iterator[None]:
 def untuned_sets(
     folder: Path, tasks: Sequence[str], *, images: int = 0, strengths: Sequence[int] = STRENGTHS
 ) -> list[UntunedSet]:
-    """The untuned set in the degradations that some of the tasks have to undo.
+    """Returns the untuned set in the degradations that some of the tasks have to undo.
 
     Args:
         folder: where its photographs lie; others there are ignored.

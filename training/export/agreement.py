@@ -57,7 +57,7 @@ class Agreement(NamedTuple):
 
 
 def run_onnxruntime(path: Path, image: np.ndarray) -> np.ndarray:
-    """The image as onnxruntime restores it on the CPU."""
+    """Returns the image as onnxruntime restores it on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
@@ -65,7 +65,7 @@ def run_onnxruntime(path: Path, image: np.ndarray) -> np.ndarray:
 
 
 def run_openvino(path: Path, image: np.ndarray) -> np.ndarray:
-    """The image as OpenVINO restores it on the CPU in float32, which it has to be told."""
+    """Returns the image as OpenVINO restores it on the CPU in float32, which it has to be told."""
     import openvino  # pyright: ignore[reportMissingImports]
 
     network = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
@@ -73,7 +73,7 @@ def run_openvino(path: Path, image: np.ndarray) -> np.ndarray:
 
 
 def run_web(modules: Path, path: Path, image: np.ndarray) -> np.ndarray:
-    """The image as onnxruntime-web restores it under node.
+    """Returns the image as onnxruntime-web restores it under node.
 
     Args:
         modules: the folder where `npm install onnxruntime-web` was run.
@@ -98,7 +98,7 @@ def run_web(modules: Path, path: Path, image: np.ndarray) -> np.ndarray:
 
 
 def find_runtimes(web: Path | None) -> list[Runtime]:
-    """The programs that are installed; onnxruntime always is, with the extra "onnx".
+    """Returns the programs that are installed; onnxruntime always is, with the extra "onnx".
 
     Args:
         web: see `run_web`; None: without it.

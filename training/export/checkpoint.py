@@ -186,7 +186,7 @@ def complete_checkpoint(
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="devudp-train export",
         description="Writes the weights of a run's last state as a checkpoint that the node and\n"

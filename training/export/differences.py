@@ -97,7 +97,7 @@ def summarize(apart: Sequence[Apart]) -> Difference:
 
 
 def tasks_of(generator: Generator) -> list[Task]:
-    """The tasks that this variant serves."""
+    """Returns the tasks that this variant serves."""
     return [spec.name for spec in ROWS if spec.variant == generator.variant]
 
 

@@ -17,7 +17,7 @@ LICENCE = "not stated; it depends on the images trained on"
 
 
 def write_card(path: Path, metadata: Mapping[str, str], digest: str, curve: Path | None) -> Path:
-    """The model card of the checkpoint at `path`: what it is, and how it was made."""
+    """Returns the model card of the checkpoint at `path`: what it is, and how it was made."""
     about = dict(metadata)
     recipe, tables = about.pop("recipe", ""), about.pop("metrics", "")
     order = dict.fromkeys([*CARD_ORDER, *sorted(about)])
@@ -49,7 +49,7 @@ def write_card(path: Path, metadata: Mapping[str, str], digest: str, curve: Path
 
 
 def last_validation(out: Path) -> str:
-    """The run's last validation as Markdown; empty if it had none."""
+    """Returns the run's last validation as Markdown; empty if it had none."""
     lines = [line for line in read_log(out) if any(k.startswith("validation ") for k in line)]
     if not lines:
         return ""
@@ -57,7 +57,7 @@ def last_validation(out: Path) -> str:
 
 
 def describe_validation(line: Mapping[str, object]) -> str:
-    """A line of log.jsonl with a validation, as Markdown."""
+    """Returns a line of log.jsonl with a validation, as Markdown."""
     rows = [
         f"| {name.removeprefix('validation ')} | {value:.3f} |"
         for name, value in line.items()

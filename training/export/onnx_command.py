@@ -26,7 +26,7 @@ logger = logging.getLogger("devudp")
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="devudp-train onnx",
         description="Writes networks as ONNX files, checks them against PyTorch, and measures, if\n"

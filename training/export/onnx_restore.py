@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def read(path: Path) -> np.ndarray:
-    """An image file, upright, as 1,3,H,W in [0, 1]."""
+    """Returns an image file, upright, as 1,3,H,W in [0, 1]."""
     image = ImageOps.exif_transpose(Image.open(path))
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's conversion would make white
         values = np.repeat(np.asarray(image, np.float32)[..., None] / 65535, 3, 2)
@@ -75,7 +75,7 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def run(network: onnxruntime.InferenceSession, **inputs: np.ndarray) -> np.ndarray:
-    """The only output of a network."""
+    """Returns the only output of a network."""
     return np.asarray(network.run(None, inputs)[0])
 
 

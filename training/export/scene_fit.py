@@ -36,7 +36,7 @@ logger = logging.getLogger("devudp")
 
 
 def fit_scene(paths: Sequence[Path], seed: int = 0) -> SceneModel | None:
-    """A scene model from sharp normal-light photographs; None if there are too few.
+    """Returns a scene model from sharp normal-light photographs; None if there are too few.
 
     How well it predicts photographs that it was not fitted on is logged (R² over five folds).
     """

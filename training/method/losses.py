@@ -35,7 +35,7 @@ def self_regression_loss(x: Tensor, x_self: Tensor) -> Tensor:
 
 
 def pyramid_loss(x: Tensor, restored: Tensor, sizes: int) -> Tensor:
-    """The sum of L1 between images (B,3,H,W), their halves, quarters, ...: `sizes` in all.
+    """Returns the sum of L1 between images (B,3,H,W), their halves, quarters, ...: `sizes` in all.
 
     At full size alone, the finest detail counts most, and blur leaves least of that. The error of a
     long streak is coarser.

@@ -53,7 +53,7 @@ class AlexLpips(nn.Module):
             self.register_buffer(name.replace(".", "_"), value.float(), persistent=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The mean distance of images, both B,3,H,W in [-1, 1]; of one image, its LPIPS."""
+        """Returns the mean distance of images, both B,3,H,W in [-1, 1]; of one image, its LPIPS."""
         total = x.new_zeros(())
         for k, (f, g) in enumerate(zip(self.features(x), self.features(y), strict=True)):
             weight = self.get_buffer(f"lin{k}").view(1, -1, 1, 1)
@@ -63,7 +63,7 @@ class AlexLpips(nn.Module):
 
     @torch.no_grad()
     def of_images(self, a: Tensor, b: Tensor) -> float:
-        """The distance of two images, 3,H,W uint8 each."""
+        """Returns the distance of two images, 3,H,W uint8 each."""
         x, y = (image[None].float() / 127.5 - 1 for image in (a, b))
         return self(x, y).item()
 
@@ -130,7 +130,7 @@ def load_lpips(weights: Path | None = None) -> AlexLpips | None:
 
 
 def package_weights() -> dict[str, Tensor]:
-    """The weights of `lpips` and of torchvision's AlexNet, by the names above."""
+    """Returns the weights of `lpips` and of torchvision's AlexNet, by the names above."""
     package = importlib.import_module("lpips")  # the package, not this file of the same name
     network = package.LPIPS(net="alex", verbose=False)
     found: dict[str, Tensor] = {}

@@ -30,7 +30,7 @@ def make_adam(
 def make_optimizer(
     params: Iterable[nn.Parameter], schedule: ScheduleConfig
 ) -> torch.optim.Optimizer:
-    """The optimizer that `schedule` asks for, for the generators' parameters."""
+    """Returns the optimizer that `schedule` asks for, for the generators' parameters."""
     if schedule.muon:
         return MuonAdam(params, schedule.lr, schedule.betas, schedule.muon)
     return make_adam(params, schedule.lr, schedule.betas)
@@ -51,7 +51,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 def in_memory_order(x: Tensor, kernel: Tensor) -> Tensor:
-    """A view of O,I,H,W with its dimensions in the order of `kernel`'s memory.
+    """Returns a view of O,I,H,W with its dimensions in the order of `kernel`'s memory.
 
     The order of a matrix's columns makes no difference to Muon; putting those of a channels_last
     kernel into another one and back would take as long as the rest of its step.

@@ -41,14 +41,14 @@ class Networks:
 
 
 def due(weights: LossConfig, step: int) -> LossConfig:
-    """The weights with the branches that are due at this step, counted from 0."""
+    """Returns the weights with the branches that are due at this step, counted from 0."""
     return weights if step % weights.s_branch_every == 0 else replace(weights, s_branch=False)
 
 
 def generator_losses(
     nets: Networks, batch: Batch, weights: LossConfig
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The generators' losses by name (``G`` is eq. 10's total), and L = G(A) (B,3,H,W).
+    """Returns the generators' losses by name (``G`` is eq. 10's total), and L = G(A) (B,3,H,W).
 
     Losses that are switched off are left out.
     """

@@ -41,7 +41,7 @@ LADDER: tuple[tuple[str, dict], ...] = (
 
 
 def seconds_each(action: Callable[[], object], limit: float) -> float:
-    """The mean time of an action, repeated for `limit` seconds after a warm-up."""
+    """Returns the mean time of an action, repeated for `limit` seconds after a warm-up."""
 
     def wait() -> None:
         if torch.cuda.is_available():
@@ -59,7 +59,7 @@ def seconds_each(action: Callable[[], object], limit: float) -> float:
 
 
 def fresh_trainer(config: Config, images: UnpairedImages, **speed: object) -> Trainer:
-    """A trainer of the recipe with other speed settings."""
+    """Returns a trainer of the recipe with other speed settings."""
     PartialState._reset_state()
     AcceleratorState._reset_state(True)
     changed = dataclasses.replace(config.speed, **speed)  # pyright: ignore[reportArgumentType]

@@ -21,7 +21,7 @@ PEER_TIMEOUT = timedelta(minutes=10)
 
 
 def make_accelerator(config: Config) -> Accelerator:
-    """The processes and their devices, as `accelerate launch` (or nothing) set them up.
+    """Returns the processes and their devices, as `accelerate launch` (or nothing) set them up.
 
     Raises:
         ConfigError: there is no GPU.

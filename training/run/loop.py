@@ -83,7 +83,7 @@ class Run:
         self.clock, self.clock_step = time.perf_counter(), self.trainer.step
 
     def make_validation(self, images: UnpairedImages) -> Validation | None:
-        """The validation, which only the first process does."""
+        """Returns the validation, which only the first process does."""
         if not self.config.validation.every or not self.main:
             return None
         path = self.config.loss.lpips_weights
@@ -106,8 +106,9 @@ class Run:
         except ConfigError:
             raise
         except Exception as error:  # in a crafted file, anything may be anywhere
+            short = " ".join(str(error).split())
             raise StateError(
-                f"{path} does not hold what a state of this run holds: {error}. Resume from "
+                f"{path} does not hold what a state of this run holds: {short}. Resume from "
                 f"another one by its name: devudp-train resume {path.parent}/NAME.pt"
             ) from error
 

@@ -55,7 +55,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """A text file's content; bytes that are not UTF-8 become question marks.
+    """Returns a text file's content; bytes that are not UTF-8 become question marks.
 
     Raises:
         UntrustedFileError: it is not a regular file.
@@ -66,7 +66,7 @@ def read_text(path: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that a result depends on."""
+    """Returns the versions of Python and of the packages that a result depends on."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -78,7 +78,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware(processes: int = 1) -> str:
-    """The hardware in a few words."""
+    """Returns the hardware in a few words."""
     if torch.cuda.is_available():
         return f"{processes} x {torch.cuda.get_device_name()}"
     name = platform.processor() or platform.machine()
@@ -280,7 +280,7 @@ class Log:
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:
-    """The lines of log.jsonl; one that was cut off when the run was killed is left out."""
+    """Returns the lines of log.jsonl; one that was cut off when the run was killed is left out."""
     path, lines = out / "log.jsonl", []
     for line in read_text(path).splitlines() if path.exists() else ():
         try:

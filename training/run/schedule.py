@@ -33,7 +33,7 @@ class StageSpan:
     freeze_norm: float
 
     def lr(self, step: int) -> float:
-        """The learning rate of a step of this stage."""
+        """Returns the learning rate of a step of this stage."""
         schedule, done = self.config.schedule, step - self.start
         rise = min((done + 1) / self.warm_up, 1.0) if self.warm_up else 1.0
         share = done / (self.stop - self.start)
@@ -104,7 +104,7 @@ class Schedule:
         self.steps = start if stop is None else min(start, max(round(stop * scale), 1))
 
     def at(self, step: int) -> StageSpan:
-        """The stage of a step; of the last one, for a step after the end."""
+        """Returns the stage of a step; of the last one, for a step after the end."""
         return next((s for s in self.stages if step < s.stop), self.stages[-1])
 
     def samples(self, start: int) -> Iterator[tuple[int, int, int]]:

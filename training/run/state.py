@@ -37,17 +37,17 @@ class StateError(OSError):
 
 
 def state_path(folder: Path, step: int) -> Path:
-    """The file of the state after `step` steps."""
+    """Returns the file of the state after `step` steps."""
     return folder / f"state-{step:08d}.pt"
 
 
 def list_states(folder: Path) -> list[Path]:
-    """The states in a folder, oldest first; without the best one."""
+    """Returns the states in a folder, oldest first; without the best one."""
     return sorted(folder.glob("state-*.pt"))
 
 
 def resumable_states(run: Path) -> list[Path]:
-    """The states that a run can be resumed from; the last one is taken.
+    """Returns the states that a run can be resumed from; the last one is taken.
 
     The best one counts only where there is no other: a run may be killed before it has saved one.
     """
@@ -139,7 +139,7 @@ def save_state(path: Path, content: dict[str, Any]) -> None:
 
 
 def last_good(folder: Path) -> Path | None:
-    """The newest state of a folder that is not damaged."""
+    """Returns the newest state of a folder that is not damaged."""
     for path in reversed(list_states(folder)):
         with contextlib.suppress(StateError):
             read_checked(path)
@@ -148,7 +148,7 @@ def last_good(folder: Path) -> Path | None:
 
 
 def load_state(run: Path, run_id: str | None = None) -> tuple[Path, dict[str, Any]]:
-    """The last good state of a run's folder, or the state in `run` if that is a file.
+    """Returns the last good state of a run's folder, or the state in `run` if that is a file.
 
     Args:
         run_id: of the run that the state must belong to; None: any run.
@@ -174,7 +174,7 @@ def load_state(run: Path, run_id: str | None = None) -> tuple[Path, dict[str, An
 
 
 def of_run(path: Path, content: dict[str, Any], run_id: str | None) -> dict[str, Any]:
-    """The state, if it belongs to a run.
+    """Returns the state, if it belongs to a run.
 
     Raises:
         StateError: it does not.
@@ -185,7 +185,7 @@ def of_run(path: Path, content: dict[str, Any], run_id: str | None) -> dict[str,
 
 
 def random_states() -> dict[str, Any]:
-    """The state of every random number generator of this process."""
+    """Returns the state of every random number generator of this process."""
     numbers: Any = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),

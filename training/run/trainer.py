@@ -43,7 +43,6 @@ from .distributed import average_buffers
 from .records import MeanLosses
 from .schedule import Schedule, StageSpan
 from .state import check_architecture, random_states, save_state, set_random_states
-from .state_layout import check_fits, check_layout
 
 COARSER = ((), (2,), (4, 2))
 """With data.coarse_inputs, the scales at which a step's inputs are restored first, in turn."""
@@ -82,7 +81,7 @@ class Trainer:
 
     @property
     def span(self) -> StageSpan:
-        """The stage of the step that is next."""
+        """Returns the stage of the step that is next."""
         return self.schedule.at(self.step)
 
     def place_networks(self) -> None:
@@ -124,7 +123,7 @@ class Trainer:
         self.nets = dataclasses.replace(self.nets, G=self.G, G_inv=self.G_inv, D=self.D)
 
     def loader(self) -> DataLoader[Loaded]:
-        """The remaining steps' samples."""
+        """Returns the remaining steps' samples."""
         accelerator = self.accelerator
         return make_loader(
             self.images,
@@ -136,13 +135,13 @@ class Trainer:
         )
 
     def reduce(self, value: Tensor, how: Literal["sum", "mean"]) -> Tensor:
-        """The sum or mean of `value` over all processes."""
+        """Returns the sum or mean of `value` over all processes."""
         reduced = self.accelerator.reduce(value, how)
         assert isinstance(reduced, Tensor)
         return reduced
 
     def autocast(self) -> AbstractContextManager:
-        """The precision of the forward passes."""
+        """Returns the precision of the forward passes."""
         if self.config.speed.precision == "bf16":
             return torch.autocast(self.accelerator.device.type, torch.bfloat16)
         return nullcontext()
@@ -158,7 +157,7 @@ class Trainer:
         self.accelerator.backward(loss)
 
     def parts_of(self, loaded: Loaded) -> list[Batch]:
-        """The step's samples as the networks take them, in schedule.accumulate parts."""
+        """Returns the step's samples as the networks take them, in schedule.accumulate parts."""
         data = self.span.config.data
         batch = render_batch(loaded.A, loaded.B, data, self.accelerator.device)
         batch = Batch(*(x if x is None else x.contiguous(memory_format=self.layout) for x in batch))  # pyright: ignore
@@ -270,10 +269,9 @@ class Trainer:
 
         Raises:
             ConfigError: it is of another architecture or optimizer, or longer than the run.
-            LayoutError: it is not a state of such networks.
+            RuntimeError: it does not hold such networks, or averages for other weights.
         """
         check_architecture(path, state, self.config)
-        check_layout(state, self.state())
         if state["step"] > self.schedule.steps:
             raise ConfigError(
                 f"{path} is of step {state['step']}, and the run ends at {self.schedule.steps}: "
@@ -287,8 +285,6 @@ class Trainer:
             self.ema.load_state_dict(state["ema"] or state["G"])
         self.nets.opt_G.load_state_dict(state["opt_G"])
         self.nets.opt_D.load_state_dict(state["opt_D"])
-        check_fits(self.nets.opt_G)
-        check_fits(self.nets.opt_D)
         device = self.accelerator.device
         self.step = state["step"]
         self.losses.load(state, device)

@@ -72,7 +72,7 @@ class Validation:
         self.misses = 0
 
     def find_pairs(self, held_out: list[Path], seed: int) -> dict[str, list[Pair]]:
-        """The pairs of each task."""
+        """Returns the pairs of each task."""
         limit = self.config.images or None
         if self.config.degraded:
             folders = Path(self.config.degraded), Path(self.config.reference)
@@ -106,7 +106,7 @@ class Validation:
     def compare(
         self, G: Generator, task: Task, pair: Pair, device: torch.device
     ) -> dict[str, float]:
-        """The measures of one pair, of 8-bit images."""
+        """Returns the measures of one pair, of 8-bit images."""
         options = Options(task=task, precision="fp32")
         restored = restore(pair.degraded.to(device), G, options)
         a, b = (from_unit(x[0].cpu(), torch.uint8) for x in (restored, pair.reference))
@@ -140,7 +140,7 @@ class Validation:
 
 
 def make_pair(reference: Tensor, task: str, number: int, count: int, seed: int) -> Pair:
-    """A pair from a sharp image, the same one every time for a seed and a number."""
+    """Returns a pair from a sharp image, the same one every time for a seed and a number."""
     rng = torch.Generator().manual_seed(seed * 1_000_003 + number)
     share = number / max(count - 1, 1)
     ranges = STRENGTHS[frozenset(TASK_SPECS[task].removes)]
