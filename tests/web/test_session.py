@@ -192,7 +192,7 @@ def test_the_photo_that_was_clicked_is_shown(page: Any, tmp_path: Path) -> None:
 
 def test_spaces_around_a_name_are_no_markup(tmp_path: Path) -> None:
     pytest.importorskip("gradio")
-    from devudp_model.web.page import told
+    from devudp_model.web.page import summary
 
     listed = Photo(tmp_path / " a .jpg", result=tmp_path / "a.jpg")
-    assert told([listed]) == "- **a .jpg**"
+    assert summary([listed]) == "- **a .jpg**"
