@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..bands.rows import AnyImage, FileImage, read_rows
 from ..ops.dtypes import to_colour
-from ..ops.filters import window_max, window_mean, window_means
+from ..ops.windows import window_max, window_mean, window_means
 
 LIMIT = (7.0, 10.0)
 """Before the output activation, no image needs more than the first: tanh(4) is white to 8 bits.

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..bands.rows import AnyImage, in_bands, read_rows, write_rows
-from ..ops.filters import GREY_LEVEL, window_mean
+from ..ops.filters import GREY_LEVEL
+from ..ops.windows import window_mean
 
 Run = Callable[[Any], Any]
 """From an image to one of the same size, both in memory or in a file."""
