@@ -19,7 +19,7 @@ def to_light(x: Tensor) -> Tensor:
 
 
 def from_light(light: Tensor) -> Tensor:
-    """The values with this `to_light`, B,C,H,W."""
+    """Returns the values with this `to_light`, B,C,H,W."""
     return power(light, 1 / GAMMA) - OFFSET
 
 

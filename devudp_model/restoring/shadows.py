@@ -68,7 +68,7 @@ class Shadows(NamedTuple):
         return between(self.signal, *SIGNAL, 0.0, 1.0)
 
     def correct(self, predicted: float, lights: float) -> float:
-        """The predicted mean, brighter where the image is an underexposed one and no night.
+        """Returns the predicted mean, brighter where the image is an underexposed one and no night.
 
         That is one without lights (see `has_lights`) and with much that seems black and is not.
         """
