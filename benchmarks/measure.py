@@ -49,7 +49,7 @@ def in_turns(*measures: Callable[[], float]) -> list[float]:
 
 
 def processor() -> str:
-    """The processor's name, from the operating system."""
+    """Returns the processor's name, from the operating system."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

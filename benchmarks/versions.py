@@ -48,7 +48,7 @@ Run = Callable[[], object]
 
 
 def table_of_versions(plan: Plan) -> Table:
-    """A row for each kind of processor and each program."""
+    """Returns a row for each kind of processor and each program."""
     size = plan.sizes([(720, 1280)], [(360, 640)])[0]
     rows: list[list[Cell]] = []
     for kind, precision in list(KINDS.items())[: 2 if plan.effort == "tiny" else None]:

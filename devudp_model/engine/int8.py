@@ -62,7 +62,7 @@ class FrozenRange(nn.Module):
 
     @property
     def range(self) -> Range | None:
-        """None until it is frozen."""
+        """Returns it; None until it is frozen."""
         if self.low is None or self.high is None:
             return None
         return Range(self.low, self.high)

@@ -164,8 +164,8 @@ class Network(nn.Module, Generic[SomeNetwork]):
                 found, ranges = execution.to_freeze, execution.ranges_to_freeze
         for own, moments in found:
             own.freeze(moments)
-        for place, range_found in ranges:
-            place.freeze(range_found)
+        for owner, range_found in ranges:
+            owner.freeze(range_found)
         self.local |= freeze
         if check and not again:
             self.check()

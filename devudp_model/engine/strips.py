@@ -121,19 +121,19 @@ class StripExecution:
         """Runs the network's operations but for the head; returns what that reads."""
         stem, *others = layers
         feature = self.convolve(stem, self.standardized(), self.allocate(stem), stem)
-        kept: list[RowBuffer] = []
+        skips: list[RowBuffer] = []
         for layer in others:
             before, same = feature, self.shape_of(layer) == feature.buffer.shape
             target = before.buffer if same else self.allocate(layer)
             copy = self.buffer_to_keep(before) if layer.operation.keep else None
-            base = kept.pop() if layer.operation.add else None
+            base = skips.pop() if layer.operation.add else None
             convolve = self.convolution(layer, before.range)
             reader = self.read(before, convolve, copy)
             feature = self.convolve(layer, reader, target, convolve, base)
             if not same:
                 self.space.free(before.buffer)
             if copy is not None:
-                kept.append(copy)
+                skips.append(copy)
             elif before.base is not None:
                 self.space.free(before.base)
             if base is not None and feature.range is not None:
@@ -246,7 +246,7 @@ class StripExecution:
         return group_rows(max(layer.inner, layer.outer) * size[1])
 
     def spans(self, layer: Layer, size: tuple[int, int]) -> list[Span]:
-        """The strips of a layer's output of this size, in all frames."""
+        """Returns the strips of a layer's output of this size, in all frames."""
         height, width = size
         group = self.group_of(layer, size)
         rows = max(1, self.strip_bytes // (layer.bytes_per_row(width) * group)) * group
@@ -283,7 +283,7 @@ class StripExecution:
 
 
 def ceil_to(number: int, step: int) -> int:
-    """The next multiple of `step`."""
+    """Returns the next multiple of `step`."""
     return -(-number // step) * step
 
 

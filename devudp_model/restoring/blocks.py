@@ -71,7 +71,7 @@ def blocks_of(
 
 
 def structure_of(grey: Tensor) -> Tensor:
-    """The standard deviation of each value of B,1,H,W and the eight around it."""
+    """Returns the standard deviation of each value of B,1,H,W and the eight around it."""
     grey = F.pad(grey, (1, 1, 1, 1), mode="replicate")
     mean = F.avg_pool2d(grey, 3, 1)
     return (F.avg_pool2d(grey * grey, 3, 1) - mean * mean).clamp(min=0).sqrt()

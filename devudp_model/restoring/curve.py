@@ -52,5 +52,5 @@ class Curve(NamedTuple):
         return self.held + t * (first + t * (square + t * cube))
 
     def to(self, fn: Callable[[Tensor], Tensor]) -> Curve:
-        """The curve with its tensors moved."""
+        """Returns the curve with its tensors moved."""
         return self._replace(gain=fn(self.gain), black=fn(self.black), held=fn(self.held))

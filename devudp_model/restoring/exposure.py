@@ -88,7 +88,7 @@ HALF_LEVEL = 0.5 / 255 / 12.92
 
 
 def sampling_stride(height: int, width: int) -> int:
-    """Every N-th row and column leave about `SAMPLED_PIXELS` pixels."""
+    """Returns N: every N-th row and column leave about `SAMPLED_PIXELS` pixels."""
     return max(math.isqrt(height * width // SAMPLED_PIXELS), 1)
 
 
@@ -122,7 +122,7 @@ def scene_curve(
     weights: Tensor | None,
     fetch: Callable[[Tensor], Tensor],
 ) -> Curve:
-    """The curve for images that are looked at together.
+    """Returns the curve for images that are looked at together.
 
     Args:
         scene: predicts their mean.
@@ -137,7 +137,7 @@ def scene_curve(
 
 
 def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -> Curve:
-    """The curve for an image.
+    """Returns the curve for an image.
 
     Args:
         source, output: the blocks of the input and of the model's image.
@@ -208,7 +208,7 @@ def channel_gain(source: Tensor) -> Tensor:
 
 
 def black_limit(grey: Tensor, predicted: float) -> float:
-    """Level of the input up to which a place is black.
+    """Returns the level of the input up to which a place is black.
 
     In dark scenes all that is so dark that it holds no information; in others the darkest places.
     """

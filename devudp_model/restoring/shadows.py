@@ -68,7 +68,7 @@ class Shadows(NamedTuple):
         return between(self.signal, *SIGNAL, 0.0, 1.0)
 
     def correct(self, predicted: float, lights: float) -> float:
-        """The predicted mean, brighter where the image is an underexposed one and no night.
+        """Returns the predicted mean, brighter where the image is an underexposed one and no night.
 
         That is one without lights (see `has_lights`) and with much that seems black and is not.
         """
@@ -100,7 +100,7 @@ def shadows_of(source: Blocks) -> Shadows:
 
 
 def sky_of(source: Blocks) -> tuple[Tensor, float]:
-    """Which places are dark and even, and how surely they are more than black."""
+    """Finds places that are dark and even, and how surely they are more than black."""
     grey = source.means.mean(1)
     sky = (grey < SKY) & (source.structure < EVEN + UNEVEN * source.deviations.mean(1))
     share = (sky & (grey >= SEEMS_BLACK)).float().mean().item()

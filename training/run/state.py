@@ -245,7 +245,7 @@ def check_numbers(state: dict[str, Any], *optimizers: torch.optim.Optimizer) -> 
         adam: torch.optim.Optimizer = getattr(optimizer, "adam", optimizer)
         for weight, averages in adam.state.items():
             fit = all(averages[name].shape == weight.shape for name in ("exp_avg", "exp_avg_sq"))
-            if not fit or averages["step"].numel() != 1:
+            if not fit or averages["step"].numel() != 1 or adam.param_groups[0]["amsgrad"]:
                 raise ValueError("an optimizer's averages are not those of its weights")
             numbers += averages.values()
     if not all(value.isfinite().all() for value in numbers):
