@@ -33,11 +33,15 @@ class Plan:
         effort: `full`; `quick` with small images; `tiny` with a narrow network too, which only
             shows that everything runs.
         images: a folder, for the part precision.
+        before: a checkout of another version, for the part versions.
+        onnx: files of `devudp-train onnx`, for the part versions.
     """
 
     device: torch.device
     effort: Effort
     images: Path
+    before: Path | None = None
+    onnx: tuple[Path, ...] = ()
 
     @property
     def cuda(self) -> bool:

@@ -20,9 +20,6 @@ log = logging.getLogger("devudp")
 
 OTHERS = {
     **NOT_IN_FOLDERS,
-    **dict.fromkeys(
-        (".jp2", ".exr", ".psd", ".svg"), "this kind is not supported. Convert them to PNG or TIFF."
-    ),
     **dict.fromkeys(VIDEO_SUFFIXES, "videos. Add --videos, or name the file itself."),
 }
 """Suffixes of what is not taken from a folder though it is an image or a video, and what to do."""

@@ -14,7 +14,7 @@ from ..bands.workers import in_parallel, worker_count
 from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
 from .hooks import current_hooks
-from .int8 import Columns, Convolution, Convolve, FrozenRange, Range, terms_of
+from .int8 import Columns, Convolution, Convolve, FrozenRange, Range, pays, terms_of
 from .int8_reader import QuantizedReader
 from .int8_step import Int8Step
 from .layers import Layer
@@ -65,8 +65,7 @@ class StripExecution:
         self.seen: list[Tensor] = []
         self.to_freeze: list[tuple[FrozenMoments, Moments]] = []
         self.ranges_to_freeze: list[tuple[FrozenRange, Range]] = []
-        # A network that was moved to a GPU since goes on in fp32 there.
-        self.in_int8 = network.in_int8 and network.device.type == "cpu"
+        self.in_int8 = pays(network, image)
         self.threads, self.strip_bytes = 1, GPU_STRIP_BYTES
         if network.device.type == "cpu":
             self.threads, self.strip_bytes = worker_count(), CACHE_BYTES

@@ -65,8 +65,8 @@ TABLE = (
         exif=True, iptc=True, xmp=True, alpha=True, note="text (ComfyUI's workflow) is kept",
     ),
     Format(
-        "jpeg", "JPEG, MPO, Ultra HDR", (".jpg", ".jpeg", ".jfif"), colour=(ICC, DCF), exif=True,
-        iptc=True, xmp=True, longest=65_500, gain_map=True,
+        "jpeg", "JPEG, MPO, Ultra HDR", (".jpg", ".jpeg", ".jfif", ".jpe", ".mpo"),
+        colour=(ICC, DCF), exif=True, iptc=True, xmp=True, longest=65_500, gain_map=True,
         note="makers' segments are kept; a second image that is no gain map is left out, reported",
     ),
     Format(
@@ -105,8 +105,17 @@ BY_NAME = {format.name: format for format in TABLE}
 WRITABLE = {format.name: format.suffixes for format in TABLE if format.writes}
 """What can be written, and the suffixes of each, the usual one first."""
 
-NOT_IN_FOLDERS = {".gif": "may be animations. Name the file itself, or convert it to PNG."}
-"""Suffixes that are read only if the file itself is named, and why."""
+NOT_IN_FOLDERS = {
+    ".gif": "may be animations. Name the file itself, or convert it to PNG.",
+    **dict.fromkeys(
+        (
+            *(".jp2", ".j2k", ".jxr", ".exr", ".hdr", ".psd", ".psb", ".xcf", ".svg", ".tga"),
+            *(".ppm", ".pgm", ".pnm", ".pcx", ".ico"),
+        ),
+        "this kind is not supported. Convert them to PNG or TIFF.",
+    ),
+}
+"""Suffixes of images that are not taken from a folder, and why."""
 
 
 def of_suffix(suffix: str) -> Format | None:

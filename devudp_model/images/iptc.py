@@ -6,6 +6,7 @@ In JPEG it is one of Photoshop's resources; the others go with it.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -106,11 +107,11 @@ def as_png_text(iptc: bytes) -> str:
 
 def of_png_text(text: str) -> bytes:
     """Undoes `as_png_text`; b"" of a damaged text."""
-    parts = text.split(maxsplit=2)
-    if len(parts) < 3:
+    found = re.match(r"\s*[^\n]+\n *\d+\n(.*)", text, re.DOTALL)  # the name may be two words
+    if not found:
         return b""
     with contextlib.suppress(ValueError):
-        content = bytes.fromhex("".join(parts[2].split()))
+        content = bytes.fromhex("".join(found[1].split()))
         if content[:1] == bytes([DATA_SET]):
             return content
         return dict(_resources(content)).get(RESOURCE, b"")

@@ -40,7 +40,7 @@ OF_GAIN_MAP = ("gain map", "second image", "list of further parts")
 SAME_PART = (("gain map", "second image"), ("video", "further data behind the image"))
 """The second of each is the first."""
 
-USUAL_DPI = (72, 96)
+USUAL_DPI = (1, 72, 96)
 """Resolutions that say nothing: programs write them by themselves."""
 
 

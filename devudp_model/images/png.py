@@ -38,7 +38,7 @@ def colour_chunks(file: BinaryIO) -> tuple[tuple[bytes, bytes], ...]:
 
 def chunks(file: BinaryIO, most: int) -> Iterator[tuple[bytes, bytes | None]]:
     """Yields name and data of a file's chunks; None for those of more than `most` bytes, and for
-    the pixels."""
+    the pixels. What lies behind the last one counts as one more."""
     position, at = file.tell(), len(SIGNATURE)
     try:
         for _ in range(MAX_CHUNKS):
@@ -50,6 +50,11 @@ def chunks(file: BinaryIO, most: int) -> Iterator[tuple[bytes, bytes | None]]:
             short = size <= most and name != b"IDAT"
             yield name, file.read(size) if short else None
             at += size + 12
+            if name == b"IEND":
+                file.seek(at)
+                if file.read(MAX_BYTES).strip(b"\0"):
+                    yield b"data behind the image", None
+                break
     finally:
         file.seek(position)
 

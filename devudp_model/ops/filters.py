@@ -7,15 +7,25 @@ filtered model's image. `FILTERS` names those that a row of tasks.py may list.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .dtypes import to_unit
+from .light import from_light, to_light
+from .windows import (
+    AWAY,
+    AWAY_STEP,
+    at_once,
+    closing,
+    wide_mean,
+    window_max,
+    window_mean,
+    window_means,
+)
 
 GREY_LEVEL = 1 / 255
 """The smallest standard deviation that counts as contrast: less than an 8-bit step is rounding."""
@@ -57,12 +67,8 @@ DIP_FLOOR = 0.04
 """A dark structure of the input may have its contrast in the result; what is darker than this has
 the contrast that it would have here."""
 
-AWAY, AWAY_STEP = 4, 8
-"""Surroundings are the mean of 2 n + 1 windows of 2 n + 1 pixels that many pixels apart, in both
-directions: 36 pixels away and less, ..."""
-
 MIN_WEIGHT = 1e-6
-"""... where what is near lamps hardly counts."""
+"""Nothing is divided by less; what is near lamps has this weight in their surroundings."""
 
 WHITE = (0.8, 0.98)
 """`keep_white` starts at the first value of the input and has its full effect at the second."""
@@ -70,72 +76,19 @@ WHITE = (0.8, 0.98)
 COLOUR_SHARE = 0.5
 """`calm_colours` keeps this share of the network's change of chrominance."""
 
+SHARPEN, SHARPEN_RADIUS = 0.6, 3
+"""`sharpen` adds this share of what is left of the brightness beside its mean in windows of 2 r + 1
+pixels, ..."""
 
-def window_mean(x: Tensor, radius: int) -> Tensor:
-    """Mean over windows of 2 `radius` + 1 pixels, at the borders over what there is of them."""
-    if x.device.type == "cpu":
-        return mean_along(mean_along(x, radius, 2), radius, 3)
-    side = 2 * radius + 1
-    for window, padding in (((side, 1), (radius, 0)), ((1, side), (0, radius))):
-        x = F.avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
-    return x
+EDGE = 0.05
+"""... half of it where its standard deviation is this: edges get nearly all, noise nothing."""
 
+OWN_COLOUR, COLOUR_RADIUS = 0.5, 8
+"""`own_colours` takes this share of the network's change of colours back, in windows of 2 r + 1
+pixels, ..."""
 
-def at_once(function: Callable[[Tensor], Tensor], images: Sequence[Tensor]) -> Sequence[Tensor]:
-    """`function` of each of several images B,C,H,W; on a GPU of all at once, in few operations."""
-    if images[0].device.type == "cpu":
-        return [function(image) for image in images]
-    joined = function(torch.cat(tuple(images), 1))
-    return joined.split([image.shape[1] for image in images], 1)
-
-
-def window_means(
-    images: Sequence[Tensor], radius: int, weights: Tensor | None = None
-) -> Sequence[Tensor]:
-    """`window_mean` of several images; `weights`, B,1,H,W: they are multiplied with them first."""
-
-    def mean(x: Tensor) -> Tensor:
-        return window_mean(x if weights is None else weights * x, radius)
-
-    return at_once(mean, images)
-
-
-def wide_mean(x: Tensor) -> Tensor:
-    """Mean over the surroundings, see `AWAY`, at the borders over what there is of them."""
-    near = window_mean(x, AWAY)
-    return mean_along(mean_along(near, AWAY, 2, AWAY_STEP), AWAY, 3, AWAY_STEP)
-
-
-def mean_along(x: Tensor, radius: int, dim: int, step: int = 1) -> Tensor:
-    """`window_mean` in one direction, to the last bit what avg_pool2d gives and five times as fast:
-    the same sums in the same order, of whole rows at a time. Of every `step`-th pixel."""
-    size, reach = x.shape[dim], radius * step
-    if x.device.type != "cpu":  # in few operations
-        around = (0, 0, reach, reach) if dim == 2 else (reach, reach)
-        total = F.pad(x, around).unfold(dim, 2 * reach + 1, 1)[..., ::step].sum(-1)
-    else:
-        total = torch.zeros_like(x)
-        for shift in range(-reach, reach + 1, step):
-            length = size - abs(shift)
-            if length > 0:
-                part = x.narrow(dim, max(shift, 0), length)
-                total.narrow(dim, max(-shift, 0), length).add_(part)
-    shape = [1] * x.ndim
-    shape[dim] = size
-    counts = window_counts(size, radius, step, x.dtype).to(x.device)
-    return total.div_(counts.view(shape))
-
-
-@lru_cache(maxsize=16)
-def window_counts(size: int, radius: int, step: int, dtype: torch.dtype) -> Tensor:
-    """Counts what there is of the window around each of `size` pixels in a row; on the CPU, as
-    nothing is to stay on a GPU."""
-    with torch.inference_mode(False):
-        position = torch.arange(size, device="cpu")
-        before, after = (
-            p.div(step, rounding_mode="floor") for p in (position, size - 1 - position)
-        )
-        return (before.clamp(max=radius) + after.clamp(max=radius) + 1).to(dtype)
+COLOUR_FLOOR = 4e-4
+"""... less where the input's light is not far above this: there its colours are noise."""
 
 
 def noise_variance(image: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -188,23 +141,6 @@ def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
     return gain * image + offset
 
 
-def window_max(x: Tensor, radius: int) -> Tensor:
-    """Maximum over windows of 2 `radius` + 1 pixels, at the borders over what there is of them."""
-    side = 2 * radius + 1
-    if x.device.type != "cpu":  # in few operations
-        down = F.max_pool2d(x, (side, 1), stride=1, padding=(radius, 0))
-        return F.max_pool2d(down, (1, side), stride=1, padding=(0, radius))
-    for _ in range(2):  # along the rows, then along the columns; on CPUs far faster than max_pool2d
-        rows = F.max_pool1d(x.flatten(0, 2), side, stride=1, padding=radius)
-        x = rows.view(x.shape).transpose(2, 3)
-    return x
-
-
-def closing(x: Tensor, radius: int) -> Tensor:
-    """`x` without what is dark and smaller than the window (a grey closing with a square)."""
-    return -window_max(-window_max(x, radius), radius)
-
-
 def fill_dots(image: Tensor, output: Tensor) -> Tensor:
     """Returns the model's image without the coloured dots that it makes in blown-out lights.
 
@@ -250,6 +186,39 @@ def calm_colours(image: Tensor, output: Tensor) -> Tensor:
     return output - (1 - COLOUR_SHARE) * (change - change.mean(1, keepdim=True))
 
 
+def sharpen(image: Tensor, output: Tensor) -> Tensor:
+    """The model's image with stronger edges: an unsharp mask of its brightness.
+
+    Args:
+        image, output: B,C,H,W in [0, 1]; `image` does not count.
+    """
+    grey = output.mean(1, keepdim=True)
+    mean, square = window_means((grey, grey * grey), SHARPEN_RADIUS)
+    variance = (square - mean * mean).clamp(min=0)
+    share = SHARPEN * variance / (variance + EDGE**2)
+    return (output + share * (grey - mean)).clamp(0, 1)
+
+
+def own_colours(image: Tensor, output: Tensor) -> Tensor:
+    """The result with half of the input's own colours, as bright as it was.
+
+    Another exposure multiplies the light of all channels by one number. The network standardizes
+    each channel and so changes their ratios: half of that is taken back.
+
+    Args:
+        image, output: B,3,H,W in [0, 1].
+    """
+    lights = at_once(to_light, (image, output))
+    before, after = (
+        (mean + COLOUR_FLOOR) / (mean.mean(1, keepdim=True) + COLOUR_FLOOR)
+        for mean in window_means(lights, COLOUR_RADIUS)
+    )
+    light = lights[1]
+    own = light * before / after
+    own = own * (light.mean(1, keepdim=True) / own.mean(1, keepdim=True))
+    return from_light(light + OWN_COLOUR * (own - light)).clamp(0, 1)
+
+
 def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     """Returns the result without the dark rims that networks and exposure make round lamps.
 
@@ -276,7 +245,9 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     return output + window_max(lamps, RIM_REACH) * dark * (filled - output).clamp(min=0)
 
 
-FilterName = Literal["fill_dots", "fill_rims", "keep_white", "calm_colours"]
+FilterName = Literal[
+    "fill_dots", "sharpen", "fill_rims", "own_colours", "keep_white", "calm_colours"
+]
 
 
 class Filter(NamedTuple):
@@ -288,6 +259,8 @@ class Filter(NamedTuple):
 
 FILTERS: dict[FilterName, Filter] = {
     "fill_dots": Filter(fill_dots, 2 * DOT_RADIUS),
+    "sharpen": Filter(sharpen, SHARPEN_RADIUS),
+    "own_colours": Filter(own_colours, COLOUR_RADIUS),
     "fill_rims": Filter(fill_rims, AWAY + AWAY * AWAY_STEP + RIM_REACH // 2 + 1),
     "keep_white": Filter(keep_white, 0),
     "calm_colours": Filter(calm_colours, 0),

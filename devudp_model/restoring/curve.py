@@ -6,14 +6,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from ..ops.light import power
 
 KEPT = 0.4
 """This share of the levels above black, the brightest, is left as it is."""
-
-VECTORS = 64
-"""Numbers that a processor's vectors hold, as many at a time as PyTorch takes."""
 
 
 class Curve(NamedTuple):
@@ -56,16 +54,3 @@ class Curve(NamedTuple):
     def to(self, fn: Callable[[Tensor], Tensor]) -> Curve:
         """The curve with its tensors moved."""
         return self._replace(gain=fn(self.gain), black=fn(self.black), held=fn(self.held))
-
-
-def power(x: Tensor, exponent: float) -> Tensor:
-    """`x ** exponent`, the same for a value wherever it lies.
-
-    On a CPU, PyTorch takes another power for the last values of a tensor, those that fill no
-    vector: so results would depend on how an image is cut into bands.
-    """
-    rest = -x.numel() % VECTORS
-    if x.device.type != "cpu" or not rest:
-        return x**exponent
-    flat = F.pad(x.reshape(-1), (0, rest), value=1.0) ** exponent
-    return flat[: x.numel()].view(x.shape)

@@ -34,7 +34,8 @@ from ..bands.rows import (
 )
 from ..bands.workers import in_parallel
 from ..ops.dtypes import to_colour
-from ..ops.filters import GREY_LEVEL, noise_variance, window_mean
+from ..ops.filters import GREY_LEVEL, noise_variance
+from ..ops.windows import window_mean
 
 RADIUS = 2
 """Windows of the local model have 2 r + 1 pixels of the small copy."""

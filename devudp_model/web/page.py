@@ -189,7 +189,7 @@ def summary(photos: list[Photo]) -> str:
 def plain(text: str) -> str:
     """Text in which Markdown finds no markup."""
     return "".join(f"&#{ord(char)};" if char in "\\`*_{}[]()#+!|<>&~" else char
-                   for char in printable(text))  # fmt: skip
+                   for char in printable(text).strip())  # fmt: skip
 
 
 def gallery(photos: list[Photo]) -> list[tuple[str, str]]:

@@ -7,10 +7,12 @@ run it again.
 
 from __future__ import annotations
 
+import logging
 import threading
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,8 +27,11 @@ from ..restoring.options import Options
 from ..restoring.progress import ImageProgress
 from ..restoring.restoration import make_network
 from ..restoring.tasks import Task
+from ..system.thread_logging import HeldRecords
 from ..system.untrusted import printable
 from ..task_weights import Weights
+
+log = logging.getLogger("devudp")
 
 CACHED_PHOTOS = 4
 """So many photographs keep the network's outputs, those looked at last."""
@@ -70,7 +75,7 @@ class Photo:
         source: the file.
         result: the restored file; None before, and where `error` says why there is none.
         before, after: what the page shows, JPEG files of the full size.
-        reason: what `auto` found and did.
+        reason: what `auto` found and did, and what is converted, lost or damaged.
         ran: how many outputs of the network are new; 0 where all were kept.
     """
 
@@ -156,18 +161,23 @@ class Session:
         weights = CachedWeights(self.weights, cache)
         restorer = Restorer(weights, settings.task, settings.options())
         files = ImageFiles(restorer, overwrite=photo.result is not None)
+        said: list[str] = []
         try:
             job = self.job_for(photo)
-            image = files.read(job, lambda size: None)
-            assert image is not None
-            result, _ = files.work(job, image, ImageProgress(report))
-            files.write(job, result)
+            with told_to(said):
+                image = files.read(job, lambda size: None)
+                assert image is not None
+                result, _ = files.work(job, image, ImageProgress(report))
+                files.write(job, result)
             photo.before = photo.before or self.preview(source, image, "before")
             photo.after = self.preview(source, result.restored, "after")
         except (ValueError, OSError, MemoryError, FloatingPointError) as error:
             photo.error = printable(named(error, source)) or type(error).__name__
             return photo
-        photo.result, photo.reason, photo.ran = job.target, restorer.reason, weights.ran
+        texts = (text.removeprefix(f"{job.target}: ").replace(str(source), "It") for text in said)
+        sentences = (f"{text[:1].upper()}{text[1:]}" for text in texts)
+        photo.reason = " ".join(filter(None, (restorer.reason, *sentences)))
+        photo.result, photo.ran = job.target, weights.ran
         return photo
 
     def cache_of(self, source: Path) -> OutputCache:
@@ -220,6 +230,19 @@ class Session:
             for path in results:
                 archive.write(path, path.name)
         return target
+
+
+@contextmanager
+def told_to(said: list[str]) -> Iterator[None]:
+    """Adds to `said` what this thread warns of within the block, besides logging it."""
+
+    def take(record: logging.LogRecord) -> None:
+        held.emit(record)
+        if record.levelno >= logging.WARNING:
+            said.append(record.getMessage())
+
+    with HeldRecords(log) as held, held.going_to(take):
+        yield
 
 
 def named(error: Exception, source: Path) -> str:

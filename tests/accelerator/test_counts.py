@@ -26,9 +26,9 @@ WIDTH = 2
 """Of the network, to be quick: strips get as many rows as with the bundled weights."""
 
 LIMITS = {
-    ("joint", 720, 1280): (380, 2),
+    ("joint", 720, 1280): (420, 2),
     ("deblur", 720, 1280): (420, 2),
-    ("joint", 256, 256): (380, 2),
+    ("joint", 256, 256): (420, 2),
     ("deblur", 256, 256): (160, 2),
 }
 """Most operations and waits."""

@@ -110,6 +110,20 @@ def test_results_of_what_is_only_read_are_announced(
     assert [message.split(":")[0] for message in said] == ["1 .dng file", "2 .heic files"]
 
 
+def test_rarer_names_of_photographs(
+    tmp_path: Path, devudp: Callable[..., int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Cameras' two images and an old suffix are JPEG; what cannot be read is not passed over."""
+    for name in ("a.mpo", "b.JPE"):
+        draw(tmp_path / "in/x.jpg").rename(tmp_path / "in" / name)
+    Image.new("RGB", (9, 9)).save(tmp_path / "in/c.ppm")
+    assert devudp(tmp_path / "in") == 0
+    assert names(tmp_path / "out") == ["a.mpo", "b.JPE"]
+    with Image.open(tmp_path / "out/a.mpo") as result:
+        assert result.format == "JPEG"
+    assert "1 .ppm file skipped: this kind is not supported" in caplog.text
+
+
 def test_kinds_whose_package_is_missing_are_said_once(
     tmp_path: Path,
     devudp: Callable[..., int],

@@ -130,6 +130,8 @@ def test_iptc_of_tiff() -> None:
     assert iptc.of_tiff_tags(b"nothing", b"nothing") == b""
     assert iptc.of_png_text(iptc.as_png_text(IPTC)) == IPTC
     assert iptc.of_png_text("\niptc\n 9\nzz") == b""
+    by_exiftool = iptc.as_png_text(IPTC).replace("iptc", "IPTC profile")
+    assert iptc.of_png_text(by_exiftool) == IPTC
 
 
 def test_makers_segments_stay_in_jpeg(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from devudp_model.ops.degrade import to_linear, to_srgb
+from devudp_model.ops.light import power
 from devudp_model.restoring.blocks import BLOCK, Blocks, blocks_of
-from devudp_model.restoring.curve import Curve, power
+from devudp_model.restoring.curve import Curve
 from devudp_model.restoring.exposure import BLACK, black_limit, curve_for
 from devudp_model.restoring.shadows import (
     DARK_SCENE,

@@ -11,10 +11,11 @@ from devudp_model.ops.filters import (
     fill_dots,
     fill_rims,
     noise_variance,
-    wide_mean,
-    window_max,
-    window_mean,
+    own_colours,
+    sharpen,
 )
+from devudp_model.ops.light import from_light, to_light
+from devudp_model.ops.windows import wide_mean, window_max, window_mean
 
 
 def random_image(*shape: int, seed: int = 0) -> Tensor:
@@ -189,3 +190,54 @@ def test_noise_of_hidden_pixels_does_not_count() -> None:
     image = noise * torch.where(seen > 0, 0.02, 0.3)
     assert noise_variance(image, seen).sqrt().item() == pytest.approx(0.02, rel=0.1)
     assert noise_variance(image, seen * 0).item() == 0
+
+
+def test_edges_become_steeper_and_noise_stays() -> None:
+    edge = torch.full((1, 3, 40, 40), 0.3)
+    edge[..., 20:] = 0.7
+    soft = window_mean(edge, 2)
+    result = sharpen(soft, soft)
+
+    def steepest(x: Tensor) -> float:
+        return x.diff(dim=-1).max().item()
+
+    assert steepest(result) > 1.15 * steepest(soft)
+    assert (result - soft).abs().max() < 0.15, "no halos that are seen"
+    assert torch.equal(result[..., :10], soft[..., :10])
+    noise = 0.5 + 0.01 * torch.randn(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    assert (sharpen(noise, noise) - noise).std() < 0.03 * (noise - 0.5).std()
+
+
+def scene_in_colours() -> Tensor:
+    """Light of 1,3,64,64: fields of many colours and brightnesses."""
+    fields = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.05
+    return fields.repeat_interleave(16, -2).repeat_interleave(16, -1)
+
+
+def saturation(x: Tensor) -> float:
+    light = to_light(x)
+    return (light / light.mean(1, keepdim=True)).std().item()
+
+
+def test_another_exposure_changes_no_colour() -> None:
+    light = scene_in_colours()
+    image, output = from_light(light * 0.1).clamp(min=0), from_light(light)
+    torch.testing.assert_close(own_colours(image, output), output, atol=0.03, rtol=0)
+
+
+def test_half_of_the_colours_that_a_network_took_come_back() -> None:
+    light = scene_in_colours()
+    image, scene = from_light(light * 0.1).clamp(min=0), from_light(light)
+    grey = light.mean(1, keepdim=True)
+    pale = from_light(grey + 0.3 * (light - grey))
+    result = own_colours(image, pale)
+    assert saturation(pale) + 0.25 * (saturation(scene) - saturation(pale)) < saturation(result)
+    assert saturation(result) < saturation(scene)
+    torch.testing.assert_close(to_light(result).mean(1), to_light(pale).mean(1))
+
+
+def test_the_colours_of_nearly_nothing_are_not_taken() -> None:
+    noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) / 255
+    noise[:, 1] *= 2  # a sensor's green
+    grey = torch.full((1, 3, 64, 64), 0.3)
+    assert (own_colours(noise, grey) - grey).abs().max() < 0.02

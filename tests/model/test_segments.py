@@ -149,3 +149,13 @@ def test_odd_pixels_survive_the_chunks(tmp_path: Path) -> None:
     content = content[:33] + chunk(b"vpAg", b"x" * 999) + content[33:]
     made = rewritten(tmp_path, "png", content, "png")
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(made))), pixels)
+
+
+def test_data_behind_a_png_image_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And not taken for names of chunks; zeros there are nothing."""
+    content = encoded("PNG")
+    assert b"trailing" not in rewritten(tmp_path, "png", content + b"trailing bytes here", "png")
+    assert "its own PNG chunks (data behind the image) are not kept" in caplog.text
+    caplog.clear()
+    rewritten(tmp_path, "png", content + bytes(99), "png")
+    assert not caplog.records

@@ -12,8 +12,8 @@ from devudp_model.ops.filters import (
     GREY_LEVEL,
     fill_dots,
     keep_white,
-    window_mean,
 )
+from devudp_model.ops.windows import window_mean
 from devudp_model.restoring.compose import (
     Affine,
     ImageStats,
@@ -58,9 +58,9 @@ def test_the_table_of_tasks() -> None:
         for task, spec in TASK_SPECS.items()
     }
     assert found == {
-        "joint": ("joint", "devudp", 1.0, 0.55, 51),
+        "joint": ("joint", "devudp", 1.0, 0.62, 62),
         "deblur": ("deblur", "devudp-dt", 0.0, 0.0, 0),
-        "low light": ("low-light", "devudp", 1.0, 0.7, 51),
+        "low light": ("low-light", "devudp", 1.0, 0.7, 59),
     }
     assert tuple(found) == TASKS and DEFAULT_TASK == "joint"
     for task, spec in TASK_SPECS.items():
@@ -110,9 +110,17 @@ def test_exposure_0_has_mean_and_standard_deviation_of_the_input_in_each_channel
     torch.testing.assert_close(moments(result).var.sqrt(), expected.var.sqrt(), rtol=1e-2, atol=0)
 
 
-def test_exposure_1_is_the_models_image_untouched() -> None:
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> Task:
+    """A task without filters."""
+    spec = TaskSpec("plain", "devudp", exposure=1.0, detail=0.5, help="")
+    monkeypatch.setitem(TASK_SPECS, spec.name, spec)
+    return spec.name
+
+
+def test_exposure_1_is_the_models_image_untouched(plain: Task) -> None:
     image, output = random_image(1, 3, 9, 9) * 0.5, random_image(1, 3, 9, 9, seed=1)
-    assert torch.equal(apply_task(image, output, "joint", matched(image, output, 1.0)), output)
+    assert torch.equal(apply_task(image, output, plain, matched(image, output, 1.0)), output)
 
 
 @pytest.mark.parametrize("exposure", [0.25, 0.5])
@@ -172,15 +180,15 @@ def test_an_exposure_is_only_changed_where_it_is_asked_for() -> None:
     )
 
 
-def test_strength_and_mask() -> None:
+def test_strength_and_mask(plain: Task) -> None:
     image, output = random_image(2, 3, 8, 10) * 0.5, random_image(2, 3, 8, 10, seed=1)
     found = ImageStats(None, torch.zeros(1, 3, 1, 1))
-    half = apply_task(image, output, "joint", found, strength=0.5)
+    half = apply_task(image, output, plain, found, strength=0.5)
     torch.testing.assert_close(half, (image + output) / 2)
-    assert torch.equal(apply_task(image, output, "joint", found, strength=0.0), image)
+    assert torch.equal(apply_task(image, output, plain, found, strength=0.0), image)
     mask = torch.zeros(1, 1, 8, 10)
     mask[..., :5] = 1
-    result = apply_task(image, output, "joint", found, strength=0.5, mask=mask)
+    result = apply_task(image, output, plain, found, strength=0.5, mask=mask)
     torch.testing.assert_close(result[..., :5], half[..., :5])
     assert torch.equal(result[..., 5:], image[..., 5:])
 
@@ -228,10 +236,10 @@ def test_a_task_looks_no_further_than_it_says(task: Task) -> None:
     part = apply_task(image[..., 20:70, 20:70], output[..., 20:70, 20:70], task, found)
     inside = part[..., r : 50 - r, r : 50 - r]
     torch.testing.assert_close(inside, whole[..., 20 + r : 70 - r, 20 + r : 70 - r])
-    assert 0 == reach("deblur") < reach("joint") == reach("low light")
+    assert 0 == reach("deblur") < reach("low light") < reach("joint")
 
 
-def test_joint_has_a_part_of_the_inputs_own_detail() -> None:
+def test_joint_has_a_part_of_the_inputs_own_detail(plain: Task) -> None:
     image, output = random_image(1, 3, 30, 30) * 0.3, random_image(1, 3, 30, 30, seed=1)
     assert (
         0
@@ -240,7 +248,7 @@ def test_joint_has_a_part_of_the_inputs_own_detail() -> None:
         < 1
     )
     none, some, all_of_it = (
-        apply_task(image, output, "joint", matched(image, output, 1.0, detail))
+        apply_task(image, output, plain, matched(image, output, 1.0, detail))
         for detail in (0.0, 0.25, 1.0)
     )
     assert torch.equal(none, output)
@@ -279,8 +287,9 @@ def test_dots_in_blown_out_lights_are_filled() -> None:
         output[0, channel, row, column] = 0.0
     assert torch.equal(fill_dots(image, clean), clean)
     torch.testing.assert_close(fill_dots(image, output), clean)
-    result = apply_task(image, output, "joint", matched(image, output, 1.0))
-    torch.testing.assert_close(result, clean)
+    stats = matched(image, output, 1.0)
+    result, expected = (apply_task(image, x, "joint", stats) for x in (output, clean))
+    torch.testing.assert_close(result, expected)
 
 
 def test_white_stays_white() -> None:

@@ -19,7 +19,7 @@ from devudp_model.cli import main as cli
 from devudp_model.network.generator import Generator
 from devudp_model.task_weights import weights_of
 from devudp_model.web.compare import FITTED, FULL, view
-from devudp_model.web.session import Cancelled, Session, Settings
+from devudp_model.web.session import Cancelled, Photo, Session, Settings
 
 JOINT = Settings("joint")
 
@@ -96,6 +96,17 @@ def test_a_photo_that_cannot_be_read_does_not_stop_the_others(
     assert done[0].error.startswith("It is not an image of a kind that can be read")
     assert done[1].error and not any(str(tmp_path) in each.error for each in done)
     assert [path.name for path in session.out.iterdir()] == ["a.png"]
+
+
+def test_what_is_converted_is_said_on_the_page(
+    tmp_path: Path, session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever looks at a page does not look at the terminal, where it stands too."""
+    Image.new("CMYK", (40, 56), (0, 99, 99, 0)).save(tmp_path / "a.jpg")
+    done = session.restore(tmp_path / "a.jpg", JOINT)
+    assert done.reason == "Its colours (CMYK) are converted to sRGB."
+    assert "a.jpg: its colours (CMYK) are converted" in caplog.text
+    assert session.restore(photo(tmp_path / "b.jpg"), JOINT).reason == ""
 
 
 def test_cancelling_keeps_what_is_finished(tmp_path: Path, session: Session) -> None:
@@ -177,3 +188,11 @@ def test_the_photo_that_was_clicked_is_shown(page: Any, tmp_path: Path) -> None:
     assert "d.png" in shown and chosen == files[1]
     _, text = page.change(chosen, *settings, tab)
     assert text.count("png") == 2 and "a.png" not in text
+
+
+def test_spaces_around_a_name_are_no_markup(tmp_path: Path) -> None:
+    pytest.importorskip("gradio")
+    from devudp_model.web.page import summary
+
+    listed = Photo(tmp_path / " a .jpg", result=tmp_path / "a.jpg")
+    assert summary([listed]) == "- **a .jpg**"

@@ -1,0 +1,98 @@
+"""Means and maxima over windows of images, B,C,H,W: the same wherever bands begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+AWAY, AWAY_STEP = 4, 8
+"""`wide_mean` is the mean of 2 n + 1 windows of 2 n + 1 pixels that many pixels apart, in both
+directions: 36 pixels away and less."""
+
+
+def window_mean(x: Tensor, radius: int) -> Tensor:
+    """Mean over windows of 2 `radius` + 1 pixels, at the borders over what there is of them."""
+    if x.device.type == "cpu":
+        return mean_along(mean_along(x, radius, 2), radius, 3)
+    side = 2 * radius + 1
+    for window, padding in (((side, 1), (radius, 0)), ((1, side), (0, radius))):
+        x = F.avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
+    return x
+
+
+def at_once(function: Callable[[Tensor], Tensor], images: Sequence[Tensor]) -> Sequence[Tensor]:
+    """`function` of each of several images B,C,H,W; on a GPU of all at once, in few operations."""
+    if images[0].device.type == "cpu":
+        return [function(image) for image in images]
+    joined = function(torch.cat(tuple(images), 1))
+    return joined.split([image.shape[1] for image in images], 1)
+
+
+def window_means(
+    images: Sequence[Tensor], radius: int, weights: Tensor | None = None
+) -> Sequence[Tensor]:
+    """`window_mean` of several images; `weights`, B,1,H,W: they are multiplied with them first."""
+
+    def mean(x: Tensor) -> Tensor:
+        return window_mean(x if weights is None else weights * x, radius)
+
+    return at_once(mean, images)
+
+
+def wide_mean(x: Tensor) -> Tensor:
+    """Mean over the surroundings, see `AWAY`, at the borders over what there is of them."""
+    near = window_mean(x, AWAY)
+    return mean_along(mean_along(near, AWAY, 2, AWAY_STEP), AWAY, 3, AWAY_STEP)
+
+
+def mean_along(x: Tensor, radius: int, dim: int, step: int = 1) -> Tensor:
+    """`window_mean` in one direction, to the last bit what avg_pool2d gives and five times as fast:
+    the same sums in the same order, of whole rows at a time. Of every `step`-th pixel."""
+    size, reach = x.shape[dim], radius * step
+    if x.device.type != "cpu":  # in few operations
+        around = (0, 0, reach, reach) if dim == 2 else (reach, reach)
+        total = F.pad(x, around).unfold(dim, 2 * reach + 1, 1)[..., ::step].sum(-1)
+    else:
+        total = torch.zeros_like(x)
+        for shift in range(-reach, reach + 1, step):
+            length = size - abs(shift)
+            if length > 0:
+                part = x.narrow(dim, max(shift, 0), length)
+                total.narrow(dim, max(-shift, 0), length).add_(part)
+    shape = [1] * x.ndim
+    shape[dim] = size
+    counts = window_counts(size, radius, step, x.dtype).to(x.device)
+    return total.div_(counts.view(shape))
+
+
+@lru_cache(maxsize=16)
+def window_counts(size: int, radius: int, step: int, dtype: torch.dtype) -> Tensor:
+    """Counts what there is of the window around each of `size` pixels in a row; on the CPU, as
+    nothing is to stay on a GPU."""
+    with torch.inference_mode(False):
+        position = torch.arange(size, device="cpu")
+        before, after = (
+            p.div(step, rounding_mode="floor") for p in (position, size - 1 - position)
+        )
+        return (before.clamp(max=radius) + after.clamp(max=radius) + 1).to(dtype)
+
+
+def window_max(x: Tensor, radius: int) -> Tensor:
+    """Maximum over windows of 2 `radius` + 1 pixels, at the borders over what there is of them."""
+    side = 2 * radius + 1
+    if x.device.type != "cpu":  # in few operations
+        down = F.max_pool2d(x, (side, 1), stride=1, padding=(radius, 0))
+        return F.max_pool2d(down, (1, side), stride=1, padding=(0, radius))
+    for _ in range(2):  # along the rows, then along the columns; on CPUs far faster than max_pool2d
+        rows = F.max_pool1d(x.flatten(0, 2), side, stride=1, padding=radius)
+        x = rows.view(x.shape).transpose(2, 3)
+    return x
+
+
+def closing(x: Tensor, radius: int) -> Tensor:
+    """`x` without what is dark and smaller than the window (a grey closing with a square)."""
+    return -window_max(-window_max(x, radius), radius)
