@@ -14,7 +14,7 @@ little brighter."""
 
 
 def to_light(x: Tensor) -> Tensor:
-    """What is nearly proportional to the light of sRGB values in [0, 1]."""
+    """Returns what is nearly proportional to the light of sRGB values in [0, 1]."""
     return power(x + OFFSET, GAMMA)
 
 
