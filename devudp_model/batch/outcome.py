@@ -17,6 +17,13 @@ from .pipeline import InFlight
 HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """A disk that is full or read-only now is so for the next image too."""
 
+NEXT_STEPS = {
+    errno.ENOSPC: "Free some space, then run again with --skip-existing.",
+    errno.EDQUOT: "Free some space, then run again with --skip-existing.",
+    errno.EFBIG: "No larger file is allowed there: choose another --out or --format.",
+}
+"""What to do about a file that cannot be written, by the system's number of the error."""
+
 
 @dataclass
 class Outcome:
@@ -83,12 +90,11 @@ def explain(error: Exception) -> str:
         return f"Not enough memory. {error}" if str(error) else "Not enough memory."
     if isinstance(error, FileExistsError) and error.filename2:
         return existing_message(error.filename2)  # it came while this image was restored
-    if isinstance(error, OSError):
-        next_step = {
-            errno.ENOSPC: "Free some space, then run again with --skip-existing.",
-            errno.EDQUOT: "Free some space, then run again with --skip-existing.",
-            errno.EFBIG: "No larger file is allowed there: choose another --out or --format.",
-        }.get(error.errno or 0, "Check the folder and its permissions, or choose another --out.")
+    # PyAV's errors are OSErrors too, mostly of what FFmpeg does not know.
+    other = type(error).__module__ == "av.error" and getattr(error, "errno", 0) not in NEXT_STEPS
+    if isinstance(error, OSError) and not other:
+        usual = "Check the folder and its permissions, or choose another --out."
+        next_step = NEXT_STEPS.get(error.errno or 0, usual)
         # Of the folder: the file's name is that of the temporary one.
         where = f" (in {Path(error.filename).parent})" if error.filename else ""
         return f"Not written: {error.strerror or error}{where}. {next_step}"

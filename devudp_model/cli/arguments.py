@@ -13,6 +13,7 @@ from ..batch.shard import Shard
 from ..images.formats import WRITABLE
 from ..restoring.tasks import ROWS, describe_tasks
 from ..system.untrusted import MEMORY_OPTION
+from ..system.version import version
 from .cluster import add_cluster_arguments
 from .values import (
     denoise_share,
@@ -76,6 +77,7 @@ def make_parser(
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"devudp {version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     restore = commands.add_parser(
         "restore",

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..system import interrupts
-from ..system.terminal import Printable, drop_output
+from ..system.terminal import Printable, drop_output, open_closed_streams
 from ..system.untrusted import MEMORY_VARIABLE, printable
 from .arguments import make_parser
 from .cluster import problem_with, run_on_cluster
@@ -37,6 +37,7 @@ FAILED, INTERRUPTED = 1, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0, 1 (something failed), 2 (usage), 130."""
+    open_closed_streams()
     parser = make_parser(run_restore, run_info, run_web)
     args = parser.parse_args(argv)
     if args.run is run_restore and (problem := problem_with(args)):

@@ -27,7 +27,9 @@ def warnings_of_this_thread() -> Iterator[list[Warning]]:
         if not _collected:
             _usual[:] = [warnings.catch_warnings(), warnings.showwarning]
             _usual[0].__enter__()
-            warnings.simplefilter("always")
+            # Not all: others, of any thread, would be shown that Python is usually quiet about.
+            for kind in (UserWarning, RuntimeWarning):
+                warnings.simplefilter("always", kind)
             warnings.showwarning = _collect
         _collected[thread] = []
     try:

@@ -20,6 +20,7 @@ from devudp_model.images.reading import READABLE
 from devudp_model.restoring.auto import AUTO
 from devudp_model.restoring.options import STATISTICS
 from devudp_model.restoring.tasks import TASKS
+from devudp_model.system.version import version
 from tests.model.cli_files import draw
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,25 @@ def test_output_that_nobody_reads_is_no_fault(weights: Path) -> None:
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait() == 1
+
+
+def test_without_a_terminal(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a service, or of Windows' pythonw: there is nobody to show a bar to."""
+    source = draw(tmp_path / "a.png")
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    words = ["restore", str(source), "--out", str(tmp_path / "out"), "--task", "joint"]
+    assert cli.main([*words, "--checkpoint", str(weights), "--device", "cpu"]) == 0
+    assert (tmp_path / "out/a.png").exists()
+    for stream in (sys.stdout, sys.stderr):
+        stream.close()
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"devudp {version()}\n"
 
 
 def test_choices_are_those_of_the_library() -> None:

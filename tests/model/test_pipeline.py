@@ -199,6 +199,18 @@ def test_a_warning_belongs_to_the_thread_that_gave_it() -> None:
     assert heard == {"other": ["of the other"]} and len(outside) == 1
 
 
+def test_what_python_is_quiet_about_stays_unsaid() -> None:
+    """While warnings are collected, nobody's forgotten file is shown to the user."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("ignore", ResourceWarning)  # as Python begins
+        with warnings_of_this_thread() as said:
+            thread = threading.Thread(target=warnings.warn, args=("unclosed", ResourceWarning))
+            thread.start()
+            thread.join(30)
+            warnings.warn("the image is cut off", stacklevel=1)
+    assert not shown and [str(each) for each in said] == ["the image is cut off"]
+
+
 # --- memory ---------------------------------------------------------------------------------------
 
 

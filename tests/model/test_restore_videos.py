@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 from PIL import Image
 
 from devudp_model.batch import restore_videos
+from devudp_model.batch.outcome import explain
 from devudp_model.batch.plan import PlanError
 from devudp_model.batch.restore_videos import split_videos
 from devudp_model.checkpoint import save_checkpoint
@@ -197,3 +200,14 @@ def test_a_stopped_video_says_that_it_starts_anew(
     assert run("a.mp4", "--task", "joint") == 130
     assert "a.mp4: stopped at frame 2 of 8; the next run starts it anew." in caplog.text
     assert list(Path("out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.EOPNOTSUPP, "OSError: .*--verbose"), (errno.ENOSPC, "Not written: .*Free some space")],
+)
+def test_what_ffmpeg_cannot_do_is_no_fault_of_the_folder(number: int, said: str) -> None:
+    error = pytest.importorskip("av").error
+    with pytest.raises(error.FFmpegError) as raised:
+        error.err_check(-number)
+    assert re.match(said, explain(raised.value))
