@@ -44,6 +44,10 @@ def parse() -> argparse.Namespace:
     add("--effort", choices=EFFORTS, default="full", help="sizes and repetitions; default: full")
     add("--images", type=Path, default=Path("samples"), metavar="DIR",
         help="what the part precision restores; default: %(default)s")  # fmt: skip
+    add("--before", type=Path, metavar="DIR",
+        help="a checkout of another version, which the part versions compares with")  # fmt: skip
+    add("--onnx", type=Path, nargs="+", default=[], metavar="FILE",
+        help="files of devudp-train onnx, which the part versions runs beside")  # fmt: skip
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", metavar="NAME",
         help="cpu, cuda, ...; default: %(default)s")  # fmt: skip
     add("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR",
@@ -61,7 +65,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     args = parse()
     if args.report is None:
-        plan = Plan(torch.device(args.device), args.effort, args.images)
+        paths = args.images, args.before, tuple(args.onnx)
+        plan = Plan(torch.device(args.device), args.effort, *paths)
         for name in args.parts or PARTS:
             run_part(name, plan, args.out / f"{name}.json")
     if args.report is not None:

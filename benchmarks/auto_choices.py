@@ -54,7 +54,7 @@ def parse() -> argparse.Namespace:
 
 
 def chosen_files(folder: Path, args: argparse.Namespace) -> list[Path]:
-    """The images of a folder that the options leave."""
+    """Returns the images of a folder that the options leave."""
     files = photographs(folder, names_in(args.without) if args.without else frozenset())
     if args.only:
         names = names_in(args.only)

@@ -71,7 +71,7 @@ def measured(files: list[Path]) -> Tensor:
 
 
 def measured_shaken(files: list[Path]) -> Tensor:
-    """The same of what shaking makes of them."""
+    """Returns the same of what shaking makes of them."""
     looks = (look_at(made_worse(unit(path), kind, seed)) for path, kind, seed in shaken_ones(files))
     return torch.tensor([parts_of(look) for look in looks], dtype=torch.float64)
 

@@ -23,7 +23,7 @@ from .compared_methods import METHODS, Method, to_8_bits
 
 
 def run(method: Method, source: Path, target: Path) -> dict[str, float]:
-    """All PNGs of a folder into another one."""
+    """Restores all PNGs of a folder into another one."""
     function, seconds = method.make(), []
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.glob("*.png")):

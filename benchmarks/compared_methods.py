@@ -115,7 +115,7 @@ def unsharp_mask() -> Function:
 
 
 def gaussian(sigma: float = 1.5) -> np.ndarray:
-    """The blur that deconvolution assumes: the true one is not known."""
+    """Returns the blur that deconvolution assumes: the true one is not known."""
     at = np.arange(-6, 7)
     line = np.exp(-(at**2) / (2 * sigma**2))
     kernel = np.outer(line, line)
@@ -177,7 +177,7 @@ def zero_dce() -> Function:
 
 
 def maxim_folder(model: str) -> Path:
-    """The folder of npm's package for `deblurring` or `enhancement`."""
+    """Returns the folder of npm's package for `deblurring` or `enhancement`."""
     return Path(os.environ[MAXIM]) / f"maxim-{model}" / "models"
 
 

@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def cut_parts(folder: Path) -> Path:
-    """The middle of each image of a prepared set, for networks that are slow."""
+    """Cuts out the middle of each image of a prepared set, for networks that are slow."""
     parts = folder.with_name(f"{folder.name}-parts")
     for path in [*folder.glob("input/*.png"), *folder.glob("reference/*.png")]:
         target = parts / path.parent.name / path.name

@@ -69,7 +69,7 @@ def page(found: dict[str, Any]) -> str:
 
 
 def lost(name: str, rows: dict[str, Any]) -> str:
-    """A line about the methods that beat `auto` in a metric or cost less.
+    """Returns a line about the methods that beat `auto` in a metric or cost less.
 
     Their names hold no commas, or a list of them could not be read.
     """

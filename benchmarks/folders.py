@@ -63,7 +63,7 @@ def table_of_folders(size: tuple[int, int], few: int, many: int, width: int | No
 
 
 def versions_here() -> dict[str, Path]:
-    """The folders of the versions to compare, the earlier one first."""
+    """Returns the folders of the versions to compare, the earlier one first."""
     found = {"this version": ROOT}
     if os.environ.get(BEFORE):
         found = {"before": Path(os.environ[BEFORE]).resolve(), **found}
@@ -114,7 +114,7 @@ sys.exit(code)
 
 
 def table_of_large_file(size: tuple[int, int], bound: str) -> Table:
-    """The whole process's peak memory for one image file, of height and width `size`."""
+    """Returns the whole process's peak memory for one image file, of height and width `size`."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         weights = make_weights(folder / "narrow.safetensors", 1)
@@ -132,7 +132,7 @@ def table_of_large_file(size: tuple[int, int], bound: str) -> Table:
 
 
 def make_weights(path: Path, width: int) -> Path:
-    """A network that changes images."""
+    """Returns a network that changes images."""
     torch.manual_seed(0)
     generator = Generator("devudp", width)
     torch.nn.init.normal_(generator.head.weight, std=0.02)  # no droplets to heal

@@ -39,7 +39,7 @@ def table_of_frames(
 
 
 def make_video(folder: Path, count: int, size: tuple[int, int]) -> Path:
-    """A folder of random frames."""
+    """Returns a folder of random frames."""
     folder.mkdir()
     for number in range(count):
         frame = (torch.rand(*size, 3) * 255).byte().numpy()

@@ -181,7 +181,7 @@ def time_of_peer(peer: nn.Module, image: Tensor) -> float:
 
 
 def measure(plan: Plan) -> list[Table]:
-    """All tables; that of other networks only with spandrel."""
+    """Returns all tables; that of other networks only with spandrel."""
     from .peers import networks
 
     tables = [speed(plan), differences(plan)]

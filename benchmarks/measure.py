@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
 
@@ -49,7 +49,7 @@ def in_turns(*measures: Callable[[], float]) -> list[float]:
 
 
 def processor() -> str:
-    """The processor's name, from the operating system."""
+    """Returns the processor's name, from the operating system."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -85,8 +85,14 @@ def peak_bytes() -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
-def in_new_process(module: str, *arguments: object) -> dict[str, float]:
-    """Runs `python -m ...`, which prints JSON: only a new process has no memory of earlier work."""
+def in_new_process(
+    module: str, *arguments: object, environment: Mapping[str, str] | None = None
+) -> dict[str, float]:
+    """Runs `python -m ...`, which prints JSON: only a new process has no memory of earlier work.
+
+    `environment`: variables beside those of this process."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    variables = {**os.environ, **(environment or {})}
+    pipe = subprocess.PIPE
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=pipe, text=True, env=variables)
     return json.loads(done.stdout)

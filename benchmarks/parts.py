@@ -23,6 +23,7 @@ from .measure import best_time, in_new_process, in_turns
 from .networks import matrix_rate, multiply_adds, textbook, time_of_convolutions
 from .plan import DTYPES, Plan, Size
 from .tables import Cell, Table
+from .versions import table_of_versions
 from .ways import table_of_ways
 
 
@@ -119,6 +120,11 @@ def ways(plan: Plan) -> list[Table]:
     return [table_of_ways(plan)]
 
 
+def versions(plan: Plan) -> list[Table]:
+    """Measures deblurring beside an earlier version and other programs."""
+    return [table_of_versions(plan)]
+
+
 def precision(plan: Plan) -> list[Table]:
     """Measures how far 16 bits are from fp32 in restored images, with the bundled weights."""
     from devudp_model.images.reading import read_image
@@ -199,6 +205,7 @@ PARTS: dict[str, Callable[[Plan], list[Table]]] = {
     "frames": frames,
     "folders": folders,
     "ways": ways,
+    "versions": versions,
     "cluster": cluster,
     "precision": precision,
     "peers": peers,

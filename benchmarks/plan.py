@@ -33,11 +33,15 @@ class Plan:
         effort: `full`; `quick` with small images; `tiny` with a narrow network too, which only
             shows that everything runs.
         images: a folder, for the part precision.
+        before: a checkout of another version, for the part versions.
+        onnx: files of `devudp-train onnx`, for the part versions.
     """
 
     device: torch.device
     effort: Effort
     images: Path
+    before: Path | None = None
+    onnx: tuple[Path, ...] = ()
 
     @property
     def cuda(self) -> bool:
@@ -45,7 +49,7 @@ class Plan:
 
     @property
     def half(self) -> Precision:
-        """The 16-bit type that is fast here."""
+        """Returns the 16-bit type that is fast here."""
         return "fp16" if self.cuda else "bf16"
 
     @property
@@ -55,7 +59,7 @@ class Plan:
 
     @property
     def width(self) -> int:
-        """The network's width."""
+        """Returns the network's width."""
         return 8 if self.effort == "tiny" else 64
 
     def net(self, variant: Variant = "devudp") -> Generator:
@@ -63,6 +67,6 @@ class Plan:
         return Generator(variant, self.width).eval().requires_grad_(False).to(self.device)
 
     def sizes(self, full: list[Size], quick: list[Size]) -> list[Size]:
-        """The sizes for this effort."""
+        """Returns the sizes for this effort."""
         tiny = [(64, 80), (96, 64)][: len(full)]
         return {"full": full, "quick": quick, "tiny": tiny}[self.effort]

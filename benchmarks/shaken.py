@@ -31,13 +31,13 @@ HELD_OUT = 6
 
 
 def photographs(folder: Path, without: frozenset[str] = frozenset()) -> list[Path]:
-    """The images of a folder, sorted, but for some names."""
+    """Returns the images of a folder, sorted, but for some names."""
     files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     return sorted(path for path in files if path.name not in without)
 
 
 def names_in(table: Path) -> frozenset[str]:
-    """The first column of a table with tabs and a heading."""
+    """Returns the first column of a table with tabs and a heading."""
     rows = table.read_text(encoding="utf-8").splitlines()[1:]
     return frozenset(row.split("\t")[0] for row in rows if row.strip())
 
@@ -48,7 +48,7 @@ def held_out(files: list[Path]) -> list[Path]:
 
 
 def hand(rng: torch.Generator) -> Shake:
-    """A hand's path of 12 to 40 pixels, as the training draws it."""
+    """Returns a hand's path of 12 to 40 pixels, as the training draws it."""
     return draw_shake(rng, extent=uniform(rng, 12, 40))
 
 
@@ -76,7 +76,7 @@ def ghosts(rng: torch.Generator) -> Shake:
 
 
 def straight(rng: torch.Generator) -> Shake:
-    """A straight line of 8 to 30 pixels, at one speed."""
+    """Returns a straight line of 8 to 30 pixels, at one speed."""
     extent, angle = uniform(rng, 8, 30), uniform(rng, 0, math.pi)
     time = torch.linspace(-0.5, 0.5, int(extent) + 1)
     path = torch.stack([time * math.cos(angle), time * math.sin(angle), 0 * time], 1)

@@ -19,7 +19,7 @@ from .tables import Cell, Table
 
 
 def table_of_ways(plan: Plan) -> Table:
-    """A row for each way: its seconds, and how many times those of the other way."""
+    """Returns a row for each way: its seconds, and how many times those of the other way."""
     small, large = plan.sizes([(720, 1280), (4000, 6000)], [(360, 640), (1000, 1500)])
     pixels = {"full": 2_000_000, "quick": 250_000, "tiny": 1000}[plan.effort]
     rows: list[list[Cell]] = []

@@ -33,6 +33,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read 
         "precision",
         "folders",
         "ways",
+        "versions",
         pytest.param("frames", marks=LINUX),
     ],
 )

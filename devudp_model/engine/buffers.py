@@ -51,7 +51,7 @@ class RowBuffer(Protocol):
         ...
 
     def take(self, row: int, strip: Tensor, *, copy: bool = False) -> Tensor | None:
-        """A strip, 1,C,h,W. Strips may come in any order, from any thread.
+        """Takes a strip, 1,C,h,W. Strips may come in any order, from any thread.
 
         Args:
             row: its first one, counted through all frames.
@@ -191,11 +191,11 @@ class BufferPool:
 
     @property
     def spill_location(self) -> str:
-        """The memory that buffers go to which do not fit."""
+        """Returns the memory that buffers go to which do not fit."""
         return tempfile.gettempdir() if self.device.type == "cpu" else "the computer's memory"
 
     def allocate(self, shape: BufferShape) -> RowBuffer:
-        """A new buffer; give it back with `free`."""
+        """Returns a new buffer; give it back with `free`."""
         nbytes = math.prod(shape) * self.dtype.itemsize
         if nbytes <= self.left:
             self.left -= nbytes

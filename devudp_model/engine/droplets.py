@@ -109,7 +109,7 @@ def heal(output: Tensor, image: Tensor, beyond: Tensor, sides: Sides = ALL_SIDES
 
 
 def cut_off(spots: Tensor, sides: Sides) -> Tensor:
-    """The spots, B,1,H,W, of 2x2 pixels and more near the image's border."""
+    """Returns the spots, B,1,H,W, of 2x2 pixels and more near the image's border."""
     height, width = spots.shape[2:]
     top, left = min(sides.top * BORDER, height), min(sides.left * BORDER, width)
     bottom = min(sides.bottom * BORDER, height - top)
@@ -121,7 +121,7 @@ def cut_off(spots: Tensor, sides: Sides) -> Tensor:
 
 
 def grow(x: Tensor, radius: int) -> Tensor:
-    """The maximum over windows of 2 `radius` + 1 pixels."""
+    """Returns the maximum over windows of 2 `radius` + 1 pixels."""
     if x.device.type == "cpu":
         return window_max(x, radius)  # up to 50 times as fast
     return F.max_pool2d(x, 2 * radius + 1, stride=1, padding=radius)  # one operation

@@ -17,14 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..bands.rows import AnyImage
 from .int8_product import Part
 from .kernels import kernels_for
 from .layers import Layer, Layers
+from .state import NetworkState
 
 FIRST, LAST = 6, 9
 """Inner layers at the beginning and at the end that take their inputs in two terms: there an error
 counts most. With one term everywhere, the largest difference in a photograph was 3.4 of 255; with
 two terms here it is 1.9 in the worst of seven, with two everywhere 1.0 and 1.4 in two of them."""
+
+LEAST_PIXELS = 2**15
+"""In smaller images rounding the weights takes longer than fp32 does in all."""
 
 MIN_RANGE = 1e-12
 """A channel with a smaller range is constant."""
@@ -57,7 +62,7 @@ class FrozenRange(nn.Module):
 
     @property
     def range(self) -> Range | None:
-        """None until it is frozen."""
+        """Returns it; None until it is frozen."""
         if self.low is None or self.high is None:
             return None
         return Range(self.low, self.high)
@@ -163,6 +168,19 @@ def can_quantize(layers: Layers) -> bool:
     features are so large in a few places that all others would be lost."""
     inner = list(layers)[1:-1]
     return layers.stem.weight.device.type == "cpu" and not any(x.normalized for x in inner)
+
+
+def pays(network: NetworkState, image: AnyImage) -> bool:
+    """True if a network is to compute B,C,H,W in 8 bits: on a CPU, where that is not slower.
+
+    Pieces of an image are computed as the image was when its ranges were frozen.
+    """
+    if not network.in_int8 or network.device.type != "cpu":  # it may have been moved since
+        return False
+    if network.local:
+        return any(x.range is not None for x in network.frozen_ranges if isinstance(x, FrozenRange))
+    frames, _, height, width = image.shape
+    return frames * height * width >= LEAST_PIXELS
 
 
 def terms_of(layer: Layer, layers: Layers) -> int:

@@ -29,7 +29,7 @@ class QuantizedReader(FeatureReader):
         self.convolution = convolution
 
     def own_buffers(self) -> tuple[Tensor, Tensor]:
-        """The thread's: for a strip, and for what is read and rounded."""
+        """Returns the thread's buffers: for a strip, and for what is read and rounded."""
         if not hasattr(self.own, "buffers"):
             shape, space, zero = self.feature.buffer.shape, self.space, self.convolution.blank
             padded = (len(zero), self.rows, shape.width + 2, shape.channels)

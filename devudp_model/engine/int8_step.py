@@ -26,7 +26,7 @@ class Int8Step:
         self.statistics = RangeStatistics(channels, layer.operation.relu and base is None)
 
     def __call__(self, index: int, reader: Reader, rows: int) -> Tensor:
-        """The strip with this number, of so many rows: 1,C,rows,W."""
+        """Returns the strip with this number, of so many rows: 1,C,rows,W."""
         pieces = [] if self.base is None else self.base.rows(index, rows)
         out = self.convolve(reader.strip(index))
         if pieces or self.relu:

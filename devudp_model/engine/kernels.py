@@ -89,7 +89,7 @@ def compute_rows(
 
 
 def interleave(even: Tensor, odd: Tensor) -> Tensor:
-    """The phases of an upsampling put together.
+    """Returns the phases of an upsampling put together.
 
     Args:
         even, odd: 1,2C,h,w+1, what the even and odd rows are made of: C channels of the even
@@ -206,7 +206,7 @@ _scripted: list[Kernels] = []
 
 
 def kernels_for(device: torch.device) -> Kernels:
-    """The fastest on a device."""
+    """Returns the fastest kernels on a device."""
     if device.type != "cpu":
         return EAGER
     if not _scripted:

@@ -84,7 +84,7 @@ class Layer(nn.Module):
         return x.chunk(2) if self.kind == "up" else (x,)
 
     def needs(self, start: int, stop: int) -> tuple[int, int]:
-        """The input rows (from, to) that output rows `start` to `stop` are made of."""
+        """Returns the input rows (from, to) that output rows `start` to `stop` are made of."""
         if self.kind == "down":
             return 2 * start - 1, 2 * stop
         if self.kind == "up":
@@ -156,7 +156,7 @@ class Layers(nn.ModuleList):
 
     @property
     def stem(self) -> Layer:
-        """The first one."""
+        """Returns the first layer."""
         return next(iter(self))
 
     @property

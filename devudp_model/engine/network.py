@@ -83,17 +83,17 @@ class Network(nn.Module, Generic[SomeNetwork]):
 
     @property
     def generator(self) -> SomeNetwork:
-        """The network with the weights."""
+        """Returns the network with the weights."""
         return self.source[0]
 
     @property
     def device(self) -> torch.device:
-        """The device that it runs on."""
+        """Returns the device that it runs on."""
         return self.layers.stem.weight.device
 
     @property
     def nbytes(self) -> int:
-        """Size of all its tensors."""
+        """Returns the size of all its tensors."""
         return sum(buffer.nbytes for buffer in self.buffers())
 
     def switch_to_fp32(self) -> None:
@@ -111,7 +111,7 @@ class Network(nn.Module, Generic[SomeNetwork]):
         return self.with_dtype(torch.float32) if self.in_int8 or half else self
 
     def with_dtype(self, dtype: torch.dtype) -> Network[SomeNetwork]:
-        """A network of the same generator."""
+        """Returns a network of the same generator."""
         return Network(self.generator, dtype)
 
     @torch.inference_mode()
@@ -164,8 +164,8 @@ class Network(nn.Module, Generic[SomeNetwork]):
                 found, ranges = execution.to_freeze, execution.ranges_to_freeze
         for own, moments in found:
             own.freeze(moments)
-        for place, range_found in ranges:
-            place.freeze(range_found)
+        for owner, range_found in ranges:
+            owner.freeze(range_found)
         self.local |= freeze
         if check and not again:
             self.check()

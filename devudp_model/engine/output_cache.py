@@ -37,7 +37,7 @@ class OutputCache:
 
     @property
     def nbytes(self) -> int:
-        """Size of all outputs."""
+        """Returns the size of all outputs."""
         return sum(output.nbytes for output in self.outputs.values())
 
     def get(self, key: Hashable) -> Tensor | None:

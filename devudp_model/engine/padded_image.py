@@ -46,7 +46,7 @@ class PaddedImage:
         return self.in_range(select(whole[:, :3], rows, columns))
 
     def read_all(self) -> Tensor:
-        """All frames, as `read` with the stem's padding: B,3,H,W."""
+        """Returns all frames, as `read` with the stem's padding: B,3,H,W."""
         assert isinstance(self.image, Tensor)  # where whole features have room, the image has
         return self.in_range(select(self.image[:, :3], self.rows, self.columns))
 

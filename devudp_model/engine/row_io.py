@@ -148,7 +148,7 @@ class FeatureReader:
         self.rows = max(span.stop - span.start for span in spans)
 
     def inside(self, index: int) -> tuple[int, int]:
-        """The rows of a strip that are in the image."""
+        """Returns the rows of a strip that are in the image."""
         _, start, stop = self.spans[index]
         return max(start, 0), min(stop, self.feature.buffer.shape.height)
 
@@ -157,7 +157,7 @@ class FeatureReader:
         return index > 0 and self.spans[index].frame == self.spans[index - 1].frame
 
     def own_buffers(self) -> tuple[Tensor, Tensor]:
-        """The thread's: for a strip, and for what is read from a file to be added to it.
+        """Returns the thread's buffers: for a strip, and for what a file has to be added to it.
 
         The same memory all the time: short lives between the features' long ones would leave holes
         in the process's memory.

@@ -21,6 +21,7 @@ class NetworkState(Protocol):
         frozen, frozen_ranges, frozen_image: for each layer, and for the image, the moments to
             normalise with and the ranges of inputs, where they are frozen already.
         nbytes: of all its tensors.
+        local: True once its statistics are frozen.
         warned: True once it was said that the memory limit cannot be kept.
     """
 
@@ -34,6 +35,7 @@ class NetworkState(Protocol):
     frozen: nn.ModuleList
     frozen_ranges: nn.ModuleList
     frozen_image: FrozenMoments
+    local: bool
     warned: bool
 
     @property

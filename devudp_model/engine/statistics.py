@@ -56,7 +56,7 @@ class FrozenMoments(nn.Module):
 
     @property
     def moments(self) -> Moments | None:
-        """None until they are frozen."""
+        """Returns them; None until they are frozen."""
         if self.mean is None or self.var is None:
             return None
         return Moments(0, self.mean, self.var)
@@ -73,7 +73,7 @@ def to_float64(x: Tensor) -> Tensor:
 
 
 def small(x: Tensor) -> Any:
-    """A few numbers that are to live for a while: on a CPU as Python's lists.
+    """Returns a few numbers that are to live for a while: on a CPU as Python's lists.
 
     Small tensors made between large ones, which live shorter, would leave holes in the process's
     memory that the next large one does not fit into.
@@ -82,7 +82,7 @@ def small(x: Tensor) -> Any:
 
 
 def in_order(x: Tensor) -> Tensor:
-    """The sum over the first dimension, one after the other."""
+    """Returns the sum over the first dimension, one after the other."""
     return x.cumsum(0)[-1]
 
 

@@ -14,7 +14,7 @@ from ..bands.workers import in_parallel, worker_count
 from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
 from .hooks import current_hooks
-from .int8 import Columns, Convolution, Convolve, FrozenRange, Range, terms_of
+from .int8 import Columns, Convolution, Convolve, FrozenRange, Range, pays, terms_of
 from .int8_reader import QuantizedReader
 from .int8_step import Int8Step
 from .layers import Layer
@@ -65,8 +65,7 @@ class StripExecution:
         self.seen: list[Tensor] = []
         self.to_freeze: list[tuple[FrozenMoments, Moments]] = []
         self.ranges_to_freeze: list[tuple[FrozenRange, Range]] = []
-        # A network that was moved to a GPU since goes on in fp32 there.
-        self.in_int8 = network.in_int8 and network.device.type == "cpu"
+        self.in_int8 = pays(network, image)
         self.threads, self.strip_bytes = 1, GPU_STRIP_BYTES
         if network.device.type == "cpu":
             self.threads, self.strip_bytes = worker_count(), CACHE_BYTES
@@ -122,19 +121,19 @@ class StripExecution:
         """Runs the network's operations but for the head; returns what that reads."""
         stem, *others = layers
         feature = self.convolve(stem, self.standardized(), self.allocate(stem), stem)
-        kept: list[RowBuffer] = []
+        skips: list[RowBuffer] = []
         for layer in others:
             before, same = feature, self.shape_of(layer) == feature.buffer.shape
             target = before.buffer if same else self.allocate(layer)
             copy = self.buffer_to_keep(before) if layer.operation.keep else None
-            base = kept.pop() if layer.operation.add else None
+            base = skips.pop() if layer.operation.add else None
             convolve = self.convolution(layer, before.range)
             reader = self.read(before, convolve, copy)
             feature = self.convolve(layer, reader, target, convolve, base)
             if not same:
                 self.space.free(before.buffer)
             if copy is not None:
-                kept.append(copy)
+                skips.append(copy)
             elif before.base is not None:
                 self.space.free(before.base)
             if base is not None and feature.range is not None:
@@ -247,7 +246,7 @@ class StripExecution:
         return group_rows(max(layer.inner, layer.outer) * size[1])
 
     def spans(self, layer: Layer, size: tuple[int, int]) -> list[Span]:
-        """The strips of a layer's output of this size, in all frames."""
+        """Returns the strips of a layer's output of this size, in all frames."""
         height, width = size
         group = self.group_of(layer, size)
         rows = max(1, self.strip_bytes // (layer.bytes_per_row(width) * group)) * group
@@ -284,7 +283,7 @@ class StripExecution:
 
 
 def ceil_to(number: int, step: int) -> int:
-    """The next multiple of `step`."""
+    """Returns the next multiple of `step`."""
     return -(-number // step) * step
 
 

@@ -69,13 +69,13 @@ class WholeExecution:
 
     def features(self, x: Tensor) -> Tensor:
         """Runs the network's operations: from what the stem reads to what the head gives."""
-        kept: list[Tensor] = []
+        skips: list[Tensor] = []
         for layer in self.network.layers:
             if layer.operation.keep:
-                kept.append(x)
+                skips.append(x)
             x = self.layer(layer, x)
             if layer.operation.add:
-                x = x.add_(kept.pop())
+                x = x.add_(skips.pop())
         return x
 
     def layer(self, layer: Layer, x: Tensor) -> Tensor:

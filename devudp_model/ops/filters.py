@@ -187,7 +187,7 @@ def calm_colours(image: Tensor, output: Tensor) -> Tensor:
 
 
 def sharpen(image: Tensor, output: Tensor) -> Tensor:
-    """The model's image with stronger edges: an unsharp mask of its brightness.
+    """Returns the model's image with stronger edges: an unsharp mask of its brightness.
 
     Args:
         image, output: B,C,H,W in [0, 1]; `image` does not count.
@@ -200,7 +200,7 @@ def sharpen(image: Tensor, output: Tensor) -> Tensor:
 
 
 def own_colours(image: Tensor, output: Tensor) -> Tensor:
-    """The result with half of the input's own colours, as bright as it was.
+    """Returns the result with half of the input's own colours, as bright as it was.
 
     Another exposure multiplies the light of all channels by one number. The network standardizes
     each channel and so changes their ratios: half of that is taken back.

@@ -14,12 +14,12 @@ little brighter."""
 
 
 def to_light(x: Tensor) -> Tensor:
-    """What is nearly proportional to the light of sRGB values in [0, 1]."""
+    """Returns what is nearly proportional to the light of sRGB values in [0, 1]."""
     return power(x + OFFSET, GAMMA)
 
 
 def from_light(light: Tensor) -> Tensor:
-    """The values with this `to_light`, B,C,H,W."""
+    """Returns the values with this `to_light`, B,C,H,W."""
     return power(light, 1 / GAMMA) - OFFSET
 
 

@@ -107,7 +107,7 @@ class Choice:
     paths: float = 0.0
 
     def options(self, options: Options) -> Options:
-        """The options with this task; strength and exposure asked for go on top.
+        """Returns the options with this task; strength and exposure asked for go on top.
 
         Raises:
             ValueError: nothing is to be done.
@@ -161,7 +161,7 @@ def choose(image: Tensor) -> Choice:
 
 
 def median_of(looks: list[Look]) -> Look:
-    """The medians of what was seen of some images, rounded.
+    """Returns the medians of what was seen of some images, rounded.
 
     A sum of many numbers differs in its last digits with the number of threads; what is done with
     the image must not.
@@ -207,7 +207,7 @@ def blur_of(look: Look) -> float:
 
 
 def decide(look: Look, telling: bool = True, small: bool = False) -> Choice:
-    """The task for what was seen; see `Choice`.
+    """Returns the task for what was seen; see `Choice`.
 
     Args:
         telling: there is something in the image.
@@ -245,13 +245,13 @@ def chosen(
     reason: str,
     look: Look,
 ) -> Choice:
-    """A choice with what was seen beside it."""
+    """Returns a choice with what was seen beside it."""
     seen = (look.steepness, look.direction, look.lights, look.echo, look.paths)
     return Choice(task, strength, exposure, *numbers, reason, *seen)
 
 
 def unchanged(found: str, look: Look) -> Choice:
-    """The choice to do nothing, for a reason that is no matter of light or blur."""
+    """Returns the choice to do nothing, for a reason that is no matter of light or blur."""
     numbers = (look.light, 0.0, look.sharpness, 0.0, look.noise)
     return chosen(None, 0.0, 0.0, numbers, f"{found}: {AS_IT_IS}", look)
 

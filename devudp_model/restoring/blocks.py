@@ -17,15 +17,17 @@ BLOCK = 8
 
 
 class Blocks(NamedTuple):
-    """The squares of a batch: n,3, float32, in main memory.
+    """The squares of a batch, float32, in main memory.
 
     Attributes:
-        means: of their pixels.
-        deviations: their pixels' standard deviations.
+        means: of their pixels, n,3.
+        deviations: their pixels' standard deviations, n,3.
+        structure: standard deviation of the grey means of each and the eight around it, n.
     """
 
     means: Tensor
     deviations: Tensor
+    structure: Tensor
 
 
 def blocks_of(
@@ -59,7 +61,17 @@ def blocks_of(
             part[2] = F.avg_pool2d(to_colour(seen, image.device), (down, right))[0]
 
     in_bands(work, image, down)
-    means, squares, seen = fetch(found).movedim(2, -1).reshape(3, -1, 3)
+    found = fetch(found)
+    structure = structure_of(found[0].mean(1, keepdim=True)).flatten()
+    means, squares, seen = found.movedim(2, -1).reshape(3, -1, 3)
     if weights is not None and bool((seen[:, 0] >= 0.5).any()):
-        means, squares = (x[seen[:, 0] >= 0.5] for x in (means, squares))
-    return Blocks(means, (squares - means * means).clamp(min=0).sqrt())
+        shown = seen[:, 0] >= 0.5
+        means, squares, structure = (x[shown] for x in (means, squares, structure))
+    return Blocks(means, (squares - means * means).clamp(min=0).sqrt(), structure)
+
+
+def structure_of(grey: Tensor) -> Tensor:
+    """Returns the standard deviation of each value of B,1,H,W and the eight around it."""
+    grey = F.pad(grey, (1, 1, 1, 1), mode="replicate")
+    mean = F.avg_pool2d(grey, 3, 1)
+    return (F.avg_pool2d(grey * grey, 3, 1) - mean * mean).clamp(min=0).sqrt()

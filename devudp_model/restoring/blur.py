@@ -124,12 +124,12 @@ def is_moved(direction: float, sharpness: float) -> bool:
 
 
 def quantile(values: Tensor, share: float) -> float:
-    """A quantile of some 2**18 of the values."""
+    """Returns a quantile of some 2**18 of the values."""
     return torch.quantile(values.flatten()[:: max(1, values.numel() // 2**18)], share).item()
 
 
 def window_max_forward(x: Tensor, reach: int) -> Tensor:
-    """The larger of each value of H,W and those `reach` further right, below, and both."""
+    """Returns the larger of each value of H,W and those `reach` further right, below, and both."""
     if min(x.shape) <= reach:
         return x
     x = torch.maximum(x[:, :-reach], x[:, reach:])
@@ -161,7 +161,7 @@ def steepness_of(grey: Tensor, noise: float, hidden: Tensor | None = None) -> tu
 
 
 def steepest(steps: Tensor, contrast: Tensor, share: float, noise: float) -> float:
-    """The share of the contrast that steps take where it is high; 1 where there is none."""
+    """Returns the share of the contrast that steps take where it is high; 1 where there is none."""
     if not contrast.numel():
         return 1.0
     edges = contrast >= max(quantile(contrast, share), 2 * noise, 1e-4)
@@ -222,7 +222,7 @@ def places(step: float, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def echo_of(rest: Tensor, frequency: Tensor) -> float:
-    """The highest peak of the cepstrum, of the logarithm of power without its fall."""
+    """Returns the highest peak of the cepstrum, of the logarithm of power without its fall."""
     weight = torch.exp(-(frequency / ECHO_BAND).square())
     size = (TILE, TILE)
     full = torch.fft.irfft2(weight, s=size)[0, 0]
@@ -237,7 +237,7 @@ def echo_of(rest: Tensor, frequency: Tensor) -> float:
 
 
 def mean_by(values: Tensor, group: Tensor, groups: int) -> Tensor:
-    """The mean of the values of each group; on CPUs, in the order of the values."""
+    """Returns the mean of the values of each group; on CPUs, in the order of the values."""
     sums = torch.zeros(2, groups, device=values.device)
     both = torch.stack([values.flatten(), torch.ones_like(values.flatten())])
     sums.index_add_(1, group.flatten(), both)

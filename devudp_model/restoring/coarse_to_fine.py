@@ -50,7 +50,7 @@ HALO = 2
 
 
 def scales_for(height: int, width: int) -> tuple[int, ...]:
-    """The factors by which an image of this size is made smaller."""
+    """Returns the factors by which an image of this size is made smaller."""
     return tuple(scale for scale in SCALES if min(height, width) >= MIN_SIDE * scale)
 
 
@@ -115,8 +115,8 @@ def where_blurred(run: Run) -> Run:
 
         def limit(frame: int, start: int, stop: int) -> None:
             before, after = (read_rows(each, frame, start, stop) for each in (image, output))
-            some = share_of_rows(share, frame, start, stop)[..., : before.shape[3]]
-            write_rows(output, frame, start, before + some * (after - before))
+            shares = share_of_rows(share, frame, start, stop)[..., : before.shape[3]]
+            write_rows(output, frame, start, before + shares * (after - before))
 
         in_bands(limit, image, BLOCK)
         return output
@@ -147,9 +147,9 @@ def blurred_share(image: AnyImage) -> Tensor:
         bottom = min(stop + 2 * HALO, image.shape[2])
         grey = read_rows(image, frame, top, bottom).mean(1, keepdim=True)
         inner = slice(start - top, stop - top)
-        place = start // BLOCK
-        write_rows(squares, frame, place, shrink(finest(grey)[:, :, inner].square(), BLOCK))
-        write_rows(greys, frame, place, shrink(grey[:, :, inner], BLOCK))
+        block_row = start // BLOCK
+        write_rows(squares, frame, block_row, shrink(finest(grey)[:, :, inner].square(), BLOCK))
+        write_rows(greys, frame, block_row, shrink(grey[:, :, inner], BLOCK))
 
     in_bands(measure, image, BLOCK)
     fine = window_mean(squares, SHARE_RADIUS)
@@ -161,14 +161,14 @@ def blurred_share(image: AnyImage) -> Tensor:
 def share_of_rows(share: Tensor, frame: int, start: int, stop: int) -> Tensor:
     """1,1,rows,W of `blurred_share`, enlarged to pixels; `start` is a multiple of `BLOCK`."""
     top, bottom = max(start // BLOCK - 1, 0), -(-stop // BLOCK) + 1
-    some = share[frame : frame + 1, :, top:bottom]
-    enlarged = F.interpolate(some, scale_factor=float(BLOCK), mode="bilinear")
+    shares = share[frame : frame + 1, :, top:bottom]
+    enlarged = F.interpolate(shares, scale_factor=float(BLOCK), mode="bilinear")
     first = start - top * BLOCK
     return enlarged[:, :, first : first + stop - start]
 
 
 def finest(x: Tensor) -> Tensor:
-    """The finest band of B,C,H,W: what is lost at half the size."""
+    """Returns the finest band of B,C,H,W: what is lost at half the size."""
     height, width = x.shape[2:]
     return x + enlarge(-shrink(x, 2), 2)[:, :, :height, :width]
 

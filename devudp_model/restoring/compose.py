@@ -118,7 +118,7 @@ def both_moments(
 
 
 def exposure_match(image: Moments, output: Moments) -> Affine:
-    """Gain and offset, for each channel, that give `output` the exposure of `image`.
+    """Returns the gain and offset, for each channel, that give `output` the exposure of `image`.
 
     They make mean and standard deviation over the pixels the same. A flat `image` gives a gain near
     0 and a flat `output` one of at most `MAX_GAIN`. Arguments: see `match`.
@@ -173,7 +173,7 @@ def apply_task(
     strength: float = 1.0,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """The image that the user asked for.
+    """Returns the image that the user asked for.
 
     Args:
         image: the input, B,C,H,W in [0, 1].
@@ -216,7 +216,7 @@ class RowsToReplace:
         self.turns, self.above = Order[None](), torch.empty(0)
 
     def read(self, index: int) -> Tensor:
-        """A band with the rows around it, as they were before any band was replaced.
+        """Returns a band with the rows around it, as they were before any band was replaced.
 
         A band is replaced after it has been read, and all of them are read in their order: so only
         the rows above may have been replaced already.
@@ -265,11 +265,12 @@ def compose_in_bands(
         share = None
         if mask is not None:
             share = to_unit(mask[min(frame, len(mask) - 1), None, :, top:bottom]).to(device)
-        given, made = to_colour(read_rows(image, frame, top, bottom), device), model.read(index)
-        restored = apply_task(given, made, task, matched, strength=strength, mask=share)
-        place = read_rows(result, frame, start, stop)[:, :3]
-        restored = from_colour(restored[:, :, start - top : stop - top], place.shape[1])
-        place.copy_(from_unit(restored, place.dtype))
+        source = to_colour(read_rows(image, frame, top, bottom), device)
+        output_rows = model.read(index)
+        restored = apply_task(source, output_rows, task, matched, strength=strength, mask=share)
+        out = read_rows(result, frame, start, stop)[:, :3]
+        restored = from_colour(restored[:, :, start - top : stop - top], out.shape[1])
+        out.copy_(from_unit(restored, out.dtype))
         done.add(index)
         return 0.0
 

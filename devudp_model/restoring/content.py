@@ -84,7 +84,7 @@ class Content(NamedTuple):
 
 
 def whole(image: Tensor) -> Content:
-    """All of B,C,H,W."""
+    """Returns all of B,C,H,W."""
     return Content(image[:, :3], None, Region(0, image.shape[2], 0, image.shape[3]))
 
 
@@ -141,8 +141,8 @@ def keep_hidden(image: Tensor, mask: Tensor, result: Tensor) -> None:
         rows = read_rows(image, frame, start, stop)
         share = to_unit(read_rows(mask, min(frame, len(mask) - 1), start, stop)).to(rows.device)
         hidden = (to_unit(rows[:, 3:]) <= 0) & (share <= 0)  # uint16 cannot be compared
-        place = indexable(read_rows(result, frame, start, stop))
-        place.copy_(torch.where(hidden, indexable(rows), place))
+        out = indexable(read_rows(result, frame, start, stop))
+        out.copy_(torch.where(hidden, indexable(rows), out))
 
 
 def is_opaque(alpha: Tensor) -> bool:
@@ -151,7 +151,7 @@ def is_opaque(alpha: Tensor) -> bool:
 
 
 def visible_region(alpha: Tensor) -> Region | None:
-    """The smallest region with all of B,1,H,W that is above 0; None without any."""
+    """Returns the smallest region with all of B,1,H,W that is above 0; None without any."""
     rows = torch.zeros(alpha.shape[2], dtype=torch.bool, device=alpha.device)
     columns = torch.zeros(alpha.shape[3], dtype=torch.bool, device=alpha.device)
     for frame, start, stop in bands_of(alpha):
@@ -185,13 +185,13 @@ def fill_in_place(colour: Tensor, alpha: Tensor) -> Tensor:
         mean = from_unit(visible_mean(colour[one], alpha[one]), colour.dtype)
         for band in bands_of(colour[one]):
             hidden = to_unit(read_rows(alpha[one], *band)) <= 0
-            place = indexable(read_rows(colour[one], *band))
-            place.copy_(torch.where(hidden, indexable(mean), place))
+            out = indexable(read_rows(colour[one], *band))
+            out.copy_(torch.where(hidden, indexable(mean), out))
     return colour
 
 
 def within_frames(colour: Tensor) -> Region:
-    """The region of B,C,H,W, C = 1 or 3, within all frames; all of it without one."""
+    """Returns the region of B,C,H,W, C = 1 or 3, within all frames; all of it without one."""
     region = Region(0, colour.shape[2], 0, colour.shape[3])
     for _ in range(NESTED):
         inner = within_frame(region.of(colour))
@@ -207,7 +207,7 @@ def within_frames(colour: Tensor) -> Region:
 
 
 def within_frame(colour: Tensor) -> Region:
-    """The region of B,C,H,W within its outermost frame."""
+    """Returns the region of B,C,H,W within its outermost frame."""
     height, width = colour.shape[2:]
     if min(height, width) < MIN_CONTENT:
         return Region(0, height, 0, width)
@@ -267,7 +267,7 @@ class Side:
         return int(found.min()) if len(found) else 0
 
     def width(self, depth: int, across: list[int]) -> int:
-        """The frame's width, where `depth` lines are uniform; 0 if no edge follows.
+        """Returns the frame's width, where `depth` lines are uniform; 0 if no edge follows.
 
         Args:
             across: how many pixels to leave out at the lines' ends, which lie in the frame too.

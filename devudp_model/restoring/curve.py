@@ -22,22 +22,35 @@ class Curve(NamedTuple):
         black: the level of black places in the model's image, after the gain, 1,3,1,1.
         held: what that level becomes, before the exponent, 1,3,1,1.
         exponent: gives the result its mean.
+        ease: how smoothly it rises from there, from 0 for a straight line to 1 without an edge:
+            then what is hardly above black stays dark, and its grain faint.
     """
 
     gain: Tensor
     black: Tensor
     held: Tensor
     exponent: float
+    ease: float = 0.0
 
     def __call__(self, x: Tensor) -> Tensor:
         """B,3,H,W in [0, 1] (what is beyond is clipped) to the same."""
         x = x.clamp(0, 1) * self.gain
         kept = 1 - KEPT * (1 - self.black)  # from here on, all stays as it is
         toe = x * (self.held / self.black)
-        slope = self.held + (x - self.black) * ((kept - self.held) / (kept - self.black))
-        x = torch.where(x < self.black, toe, torch.where(x < kept, slope, x))
+        rise = self.held + (x - self.black) * ((kept - self.held) / (kept - self.black))
+        if self.ease:
+            rise = torch.lerp(rise, self.smooth(x, kept), self.ease)
+        x = torch.where(x < self.black, toe, torch.where(x < kept, rise, x))
         return power(x, self.exponent)
 
+    def smooth(self, x: Tensor, kept: Tensor) -> Tensor:
+        """The cubic from black to `kept` that goes on as the lines before and behind it do."""
+        width, rise = kept - self.black, kept - self.held
+        first = self.held / self.black * width
+        t = (x - self.black) / width
+        square, cube = 3 * rise - 2 * first - width, first + width - 2 * rise
+        return self.held + t * (first + t * (square + t * cube))
+
     def to(self, fn: Callable[[Tensor], Tensor]) -> Curve:
-        """The curve with its tensors moved."""
-        return Curve(fn(self.gain), fn(self.black), fn(self.held), self.exponent)
+        """Returns the curve with its tensors moved."""
+        return self._replace(gain=fn(self.gain), black=fn(self.black), held=fn(self.held))

@@ -9,10 +9,11 @@ and frames. It does three things:
   brightness: how bright its lights are beside the rest, where it is bright, its colours. A ridge
   regression on such numbers, none of which depends on the exposure, predicts the mean of a good
   photograph of the scene (see scene.py). It is not believed where most of what seems black is an
-  underexposed room: see `Shadows`.
+  underexposed room: see shadows.py.
 - It holds black places down, and their noise with them. In a scene that is predicted to be dark,
   and where they do not stand out of the noise, these are all that are as dark as `SEEMS_BLACK`;
-  else the darkest hundredth. Lamps stay, as the upper part of the curve is straight.
+  else the darkest hundredth. A sky over lamps that is a little brighter is held down as well.
+  Lamps stay, as the upper part of the curve is straight.
 - It leaves a channel that is hardly there without full contrast: light of one colour keeps it.
 """
 
@@ -20,7 +21,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,9 +32,17 @@ from ..ops.dtypes import to_unit
 from .blocks import Blocks, blocks_of
 from .curve import Curve
 from .scene import SceneModel
-
-USUAL_MEAN = 0.45
-"""Mean of an average photograph, and of the generator's result, in [0, 1]."""
+from .shadows import (
+    DARK_SCENE,
+    DARKEST_SHARE,
+    MEDIAN_SHARE,
+    NIGHT,
+    SEEMS_BLACK,
+    USUAL_MEAN,
+    between,
+    shadows_of,
+    sky_of,
+)
 
 CALM, TRUST_DOWN, TRUST_UP = 0.03, 0.9, 1.0
 """Predictions that near to `USUAL_MEAN` change nothing; beyond, the result's mean follows them by
@@ -64,33 +72,12 @@ what they are in the model's image."""
 MIN_BLACK, MAX_BLACK = 0.004, 0.8
 """Limits of that level in the model's image."""
 
-SEEMS_BLACK = 4 / 255
-"""Places that are not brighter seem black; in a dark scene they are."""
-
-SIGNAL = (0.65, 0.9)
-"""How far the typical one of them stands out of the noise (see `Shadows`): below the first all of
-them are black, above the second they are dim and show something."""
-
-RECORDED = (0.3 / 255, 0.45 / 255)
-"""Noise in the quietest of them: above the second it is the sensor's; below the first the image has
-been finished by a camera or by somebody, and what seems black there is meant to be."""
-
-MUCH = 0.25
-"""From this share of the image on they decide whether it is a night."""
-
-ROUNDING = 0.3 / 255
-"""Standard deviation of rounding to 8 bits, which is noise, too."""
-
-NIGHT, MEDIAN_SHARE = (0.35, 0.39), 0.5
-"""Predicted means: up to the first a scene is dark. From the second on, black is at most this share
-of the image's median."""
-
-DARK_SCENE, DARKEST_SHARE = (0.38, 0.43), 0.01
-"""Predicted means: from the second on, only this share of the places, the darkest, is black."""
-
 NOISE_HELD = 1.0
 """In dark scenes so many standard deviations of the noise in black places are held down with them:
 above the black places, the curve is steep."""
+
+SKY_BLACK = 0.95
+"""Of a night's sky (see shadows.py), black is what lies below this quantile."""
 
 MAX_COLOUR_GAIN, COLOUR_QUANTILES = 6.0, (0.02, 0.995)
 """A channel gets at most so many times the contrast, beside the strongest, that it has in the
@@ -101,7 +88,7 @@ HALF_LEVEL = 0.5 / 255 / 12.92
 
 
 def sampling_stride(height: int, width: int) -> int:
-    """Every N-th row and column leave about `SAMPLED_PIXELS` pixels."""
+    """Returns N: every N-th row and column leave about `SAMPLED_PIXELS` pixels."""
     return max(math.isqrt(height * width // SAMPLED_PIXELS), 1)
 
 
@@ -135,7 +122,7 @@ def scene_curve(
     weights: Tensor | None,
     fetch: Callable[[Tensor], Tensor],
 ) -> Curve:
-    """The curve for images that are looked at together.
+    """Returns the curve for images that are looked at together.
 
     Args:
         scene: predicts their mean.
@@ -150,7 +137,7 @@ def scene_curve(
 
 
 def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -> Curve:
-    """The curve for an image.
+    """Returns the curve for an image.
 
     Args:
         source, output: the blocks of the input and of the model's image.
@@ -162,7 +149,7 @@ def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -
     dark = shadows.darken(predicted)
     places = grey <= black_limit(grey, dark)
     gain = channel_gain(source.means)
-    black, noise = (x[places].median(0).values for x in output)
+    black, noise = (x[places].median(0).values for x in output[:2])
     black = black + between(dark, NIGHT[0], DARK_SCENE[1], NOISE_HELD, 0.0) * noise
     black = (gain * black).clamp(MIN_BLACK, MAX_BLACK)
     mean = target_mean(predicted, lights, float(grey.mean()))
@@ -180,61 +167,26 @@ def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -
             low = middle
         else:
             high = middle
-    return curve(low)
+    return with_sky(curve(low), source, output, lights * between(dark, *NIGHT, 1.0, 0.0))
 
 
-class Shadows(NamedTuple):
-    """Holds what an image shows where it seems black.
+def with_sky(curve: Curve, source: Blocks, output: Blocks, night: float) -> Curve:
+    """The curve with the night's sky held down as black is; the rest gets no brighter mean for it.
 
-    A lamp's surroundings at night and a room in too little light are equally dark. But the sensor
-    has seen the room: its walls and furniture stand out of the noise.
-
-    Attributes:
-        share: of the places (see blocks.py) that seem black, 0 to 1.
-        signal: how far the typical one stands out of the noise: its level over its noise, times
-            its distance from the blackest over the noise of those.
-        quiet: the noise of the quietest, in [0, 1].
+    Args:
+        curve: without it.
+        source, output: see `curve_for`.
+        night: how surely there is one, 0 to 1.
     """
-
-    share: float
-    signal: float
-    quiet: float
-
-    @property
-    def telling(self) -> float:
-        """0 if there is nothing in them, 1 if there is."""
-        return between(self.signal, *SIGNAL, 0.0, 1.0)
-
-    def correct(self, predicted: float, lights: float) -> float:
-        """The predicted mean, brighter where the image is an underexposed one and no night.
-
-        That is one without lights (see `has_lights`) and with much that seems black and is not.
-        """
-        doubt = self.telling * (1 - lights) * between(self.quiet, *RECORDED, 0.0, 1.0)
-        doubt *= min(self.share / MUCH, 1.0)
-        return predicted + doubt * max(USUAL_MEAN - predicted, 0.0)
-
-    def darken(self, predicted: float) -> float:
-        """The predicted mean to hold black places by: that of a dark scene if there is nothing in
-        them."""
-        empty = (1 - self.telling) * min(self.share / DARKEST_SHARE, 1.0)
-        return min(predicted, DARK_SCENE[1] - empty * (DARK_SCENE[1] - NIGHT[0]))
-
-
-def shadows_of(source: Blocks) -> Shadows:
-    """Looks at the places of the input that seem black."""
-    grey, noise = source.means.mean(1), source.deviations.mean(1)
-    dark = (grey < SEEMS_BLACK) & (source.means.amax(1) < 2 * SEEMS_BLACK)  # red light is light
-    if not dark.any():
-        return Shadows(0.0, 0.0, 0.0)
-    share = dark.float().mean().item()
-    grey, noise = grey[dark], noise[dark]
-    some = grey[: 2**24]
-    level, blackest = grey.median(), torch.quantile(some, 0.05)
-    typical = noise.median() + ROUNDING
-    floor = noise[grey <= torch.quantile(some, 0.1)].median() + ROUNDING
-    signal = (level / typical * (level - blackest) / floor).item()
-    return Shadows(share, signal, torch.quantile(noise[: 2**24], 0.1).item())
+    sky, found = sky_of(source)
+    found *= night
+    if not found:
+        return curve
+    level = torch.quantile(output.means[sky][: 2**22], SKY_BLACK, dim=0).view(1, 3, 1, 1)
+    level = torch.maximum((curve.gain * level).clamp(max=MAX_BLACK), curve.black)
+    held = torch.full_like(level, BLACK) ** (1 / curve.exponent)
+    black = curve.black.lerp(level, found)
+    return curve._replace(black=black, held=torch.minimum(held, black), ease=found)
 
 
 def hold(black: Tensor, held: Tensor, predicted: float) -> Tensor:
@@ -256,7 +208,7 @@ def channel_gain(source: Tensor) -> Tensor:
 
 
 def black_limit(grey: Tensor, predicted: float) -> float:
-    """Level of the input up to which a place is black.
+    """Returns the level of the input up to which a place is black.
 
     In dark scenes all that is so dark that it holds no information; in others the darkest places.
     """
@@ -264,12 +216,6 @@ def black_limit(grey: Tensor, predicted: float) -> float:
     relative = min(SEEMS_BLACK, MEDIAN_SHARE * grey.median().item())
     limit = between(predicted, *NIGHT, SEEMS_BLACK, relative)
     return max(between(predicted, *DARK_SCENE, limit, darkest), darkest)
-
-
-def between(value: float, low: float, high: float, first: float, second: float) -> float:
-    """`first` up to `low`, `second` from `high` on, between them on a line."""
-    share = min(max((value - low) / (high - low), 0.0), 1.0)
-    return first + share * (second - first)
 
 
 def target_mean(predicted: float, lights: float, own: float) -> float:

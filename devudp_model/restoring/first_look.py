@@ -138,7 +138,7 @@ def glance_of(grey: Tensor, linear: Tensor, seen: Tensor | None, noise: float) -
 
 
 def lights_of(linear: Tensor) -> float:
-    """The level of the brightest places of 1,C,H,W."""
+    """Returns the level of the brightest places of 1,C,H,W."""
     margin = linear.shape[2] // MARGIN
     middle = linear[:, :, margin : linear.shape[2] - margin].mean(1, keepdim=True)
     return quantile(F.avg_pool2d(middle, 2, ceil_mode=True), BRIGHTEST)
@@ -179,13 +179,13 @@ def blocks_of(grey: Tensor) -> tuple[float, float]:
 
 
 def strokes_of(grey: Tensor, noise: float) -> float:
-    """The share of pixels of 1,1,H,W that stand out from its median."""
+    """Returns the share of pixels of 1,1,H,W that stand out from its median."""
     distance = (grey - quantile(grey, 0.5)).abs()
     return float((distance > max(STROKE_CONTRAST, 6 * noise)).float().mean())
 
 
 def same_share(image: Tensor) -> float:
-    """The share of pixels of 1,C,H,W that are exactly as the two right of them."""
+    """Returns the share of pixels of 1,C,H,W that are exactly as the two right of them."""
     step = max(1, image[0, 0].numel() // 2**20)
     rows = indexable(image[..., ::step, :])
     same = (rows[..., 1:] == rows[..., :-1]).all(1)

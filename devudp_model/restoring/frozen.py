@@ -175,7 +175,7 @@ def sampled(frames: int, pixels: int) -> list[int]:
 
 @torch.inference_mode()
 def frames_to_measure(sample: Tensor) -> list[Tensor]:
-    """The frames of B,C,H,W, 1,C,H,W each, that tell how bright their scene is.
+    """Returns the frames of B,C,H,W, 1,C,H,W each, that tell how bright their scene is.
 
     Frames without any contrast do not, nor faded ones (see `telling_frames`): with their
     statistics, a scene that fades to black would come out too bright. Of small frames, that cannot

@@ -57,7 +57,7 @@ FEW, BY_CHANCE = 10, 1
 
 
 def paths_of(light: Tensor) -> float:
-    """The share of lamps that are drawn as one and the same path, 0 to 1.
+    """Returns the share of lamps that are drawn as one and the same path, 0 to 1.
 
     Args:
         light: linear values of the brightest channel, 1,1,H,W, 0 where nothing is to be seen.
@@ -79,7 +79,7 @@ def paths_of(light: Tensor) -> float:
 
 
 def written(lamps: Lamps) -> float:
-    """The share of lamps that stand in a line with others."""
+    """Returns the share of lamps that stand in a line with others."""
     some = slice(0, len(lamps.last), -(-len(lamps.last) // MOST))
     low, right = lamps.last[some].unbind(1)
     level = (low[:, None] - low).abs() <= 1
@@ -134,7 +134,7 @@ def lamps_of(light: Tensor) -> Lamps:
 
 
 def around(light: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest value and the mean within some `REACH` pixels of each of 1,1,H,W."""
+    """Returns the largest value and the mean within some `REACH` pixels of each of 1,1,H,W."""
     coarse = [f(light, COARSE, ceil_mode=True) for f in (F.max_pool2d, F.avg_pool2d)]
     reach = REACH // COARSE
     most = F.max_pool2d(coarse[0], 2 * reach + 1, 1, reach)
@@ -145,7 +145,7 @@ def around(light: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def connected(found: Tensor) -> Tensor:
-    """The part, from 0 on, that each true pixel of H,W belongs to; corners connect, too."""
+    """Returns the part, from 0 on, that each true pixel of H,W belongs to; corners connect, too."""
     number = found.new_full(found.shape, -1, dtype=torch.long)
     count = int(found.sum())
     number[found] = torch.arange(count, device=found.device)

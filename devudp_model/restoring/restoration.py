@@ -138,7 +138,7 @@ def output_room(
 
 
 def make_network(generator: Generator, precision: Precision) -> Network[Generator]:
-    """The generator as a network, on its device."""
+    """Returns the generator as a network, on its device."""
     device = next(generator.parameters()).device
     return Network(generator, choose_dtype(precision, device, facts_of(generator).measured))
 

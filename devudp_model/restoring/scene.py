@@ -53,7 +53,7 @@ def features(image: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def squares(image: Tensor) -> Tensor:
-    """The means of `SIDE` x `SIDE` parts of 1,C,H,W, float32."""
+    """Returns the means of `SIDE` x `SIDE` parts of 1,C,H,W, float32."""
     if image.dtype == torch.float32:
         return F.adaptive_avg_pool2d(image, SIDE)
     height = image.shape[2]  # by rows of parts: never all of it in float32
@@ -86,7 +86,7 @@ class SceneModel:
         return ((features(image, seen) - center) / scale @ weights).item() + self.bias
 
     def predict_all(self, images: Tensor, seen: Tensor | None = None) -> float:
-        """The common mean of B,C,H,W, C = 1 or 3; `seen`: B,1,H,W."""
+        """Returns the common mean of B,C,H,W, C = 1 or 3; `seen`: B,1,H,W."""
         alphas = [None] * len(images) if seen is None else seen
         return sum(map(self.predict, images, alphas)) / len(images)
 

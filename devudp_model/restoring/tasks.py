@@ -61,11 +61,11 @@ class TaskSpec:
 
     @property
     def word(self) -> str:
-        """The name without spaces, for the command line and file names."""
+        """Returns the name without spaces, for the command line and file names."""
         return self.name.replace(" ", "-")
 
     def exposure_for(self, shortcut: bool) -> float:
-        """The exposure where the user asks for none.
+        """Returns the exposure where the user asks for none.
 
         A generator with the global shortcut keeps the input's exposure by itself. Matching it again
         would undo part of the restoration, since sharper images have a larger standard deviation.
@@ -73,11 +73,11 @@ class TaskSpec:
         return 1.0 if shortcut else self.exposure
 
     def detail_for(self, shortcut: bool) -> float:
-        """The share of the input's own detail."""
+        """Returns the share of the input's own detail."""
         return self.detail_with_shortcut if shortcut else self.detail
 
     def detail_at(self, denoise: float, shortcut: bool) -> float:
-        """The same for an `Options.denoise`: all at 0, this task's own at 1, none at 2.
+        """Returns the same for an `Options.denoise`: all at 0, this task's own at 1, none at 2.
 
         A task that takes all detail from the model has nothing to choose.
         """
@@ -135,7 +135,7 @@ def describe_tasks(separator: str = ". ", words: bool = False) -> str:
 
 
 def task_of_word(word: str) -> Task:
-    """The task of a `TaskSpec.word` (or of its name).
+    """Returns the task of a `TaskSpec.word` (or of its name).
 
     Raises:
         ValueError: there is none.
@@ -147,5 +147,5 @@ def task_of_word(word: str) -> Task:
 
 
 def bundled_variant(task: Task) -> Variant:
-    """The variant whose bundled weights serve a task best."""
+    """Returns the variant whose bundled weights serve a task best."""
     return TASK_SPECS[task].variant

@@ -90,8 +90,6 @@ def attack(seed: int, folder: Path) -> str:
     if trace.exists():
         raise Fault(f"{kinds}: code in the file was run")
     if "Traceback" in said:
-        if "crafted" in kinds:  # the numbers that somebody made up fail where they are first used
-            return "failed"
         raise Fault(f"{kinds}: {said[-1500:]}")
     if status:
         return check_refused(kinds, status, said, before, contents(run))

@@ -12,16 +12,15 @@ from devudp_model.ops.degrade import to_linear, to_srgb
 from devudp_model.ops.light import power
 from devudp_model.restoring.blocks import BLOCK, Blocks, blocks_of
 from devudp_model.restoring.curve import Curve
-from devudp_model.restoring.exposure import (
-    BLACK,
+from devudp_model.restoring.exposure import BLACK, black_limit, curve_for
+from devudp_model.restoring.shadows import (
     DARK_SCENE,
     NIGHT,
     USUAL_MEAN,
     Shadows,
     between,
-    black_limit,
-    curve_for,
     shadows_of,
+    sky_of,
 )
 
 from .engine_network import random_image
@@ -57,6 +56,58 @@ def test_black_places_of_a_dark_scene_come_down(predicted: float) -> None:
     assert sky > 0.25
     assert result[..., :64, :].median() == pytest.approx(BLACK, abs=0.005)
     assert result[..., 80:88, 8:16].min() > 0.9 * output[..., 80:88, 8:16].min()  # the lamp
+
+
+def seen_by_the_network(image: Tensor, noise: float = 0.0) -> Tensor:
+    """As it makes dark images, whose shadows it sees as half bright."""
+    rng = torch.Generator().manual_seed(1)
+    return (image**0.35 + noise * torch.randn(image.shape, generator=rng)).clamp(0, 1)
+
+
+def under_a_sky(level: float, noise: float = 0.0, clouds: float = 0.0) -> Tensor:
+    """A black wood, a sky that is a little brighter, and a city."""
+    image = night(sky=0.5 / 255)
+    rng = torch.Generator().manual_seed(2)
+    cloud = clouds * (torch.rand(1, 1, 3, 12, generator=rng) - 0.5)
+    image[..., :24, :] = level + cloud.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    return (image + noise * torch.randn(image.shape, generator=rng)).clamp(0, 1)
+
+
+@pytest.mark.parametrize(("level", "noise"), [(4.5, 0.0), (5.5, 1.0), (7.0, 2.0)])
+def test_a_sky_just_above_black_stays_nearly_black(level: float, noise: float) -> None:
+    """A monument before the night; clouds are no sky without anything in it."""
+    image = under_a_sky(level / 255, noise / 255)
+    clouds = under_a_sky(level / 255, noise / 255, clouds=6 / 255)
+    output = seen_by_the_network(under_a_sky(level / 255), noise=0.02)
+    result, cloudy = (curve_of(x, output, 0.2)(output) for x in (image, clouds))
+    assert result[..., :24, :].quantile(0.9) <= BLACK + 0.01
+    assert result[..., :24, :].std() < 0.02, "no grain"
+    assert cloudy[..., :24, :].median() > result[..., :24, :].median() + 0.02
+    lamp = (..., slice(80, 88), slice(8, 16))
+    assert result[lamp].min() > 0.9 * output[lamp].min()
+
+
+def test_what_is_no_sky_over_lamps_is_not_held_down() -> None:
+    image = under_a_sky(5.5 / 255)
+    blocks = blocks_of(image), blocks_of(seen_by_the_network(image))
+    lit, unlit = (curve_for(*blocks, 0.2, lights) for lights in (1.0, 0.0))
+    assert lit.black.mean() > unlit.black.mean() + 0.05
+    assert (lit.ease, unlit.ease, lit.exponent) == (1, 0, unlit.exponent)
+    assert sky_of(blocks_of(night(sky=9 / 255)))[1] == 0, "too bright"
+    assert sky_of(blocks_of(night(sky=2 / 255)))[1] == 0, "black already"
+
+
+def test_the_curve_that_eases_is_monotone_and_meets_its_lines() -> None:
+    one = torch.ones(1, 3, 1, 1)
+    x = torch.linspace(0, 1, 3000).view(1, 1, 1, -1).expand(1, 3, 1, -1)
+    for black, held in ((0.5, 0.06), (0.75, 0.05), (0.1, 0.099), (0.02, 0.001)):
+        straight, eased = (Curve(one, one * black, one * held, 1.3, ease) for ease in (0.0, 1.0))
+        values = eased(x)[0, 0, 0]
+        assert (values.diff() >= -1e-6).all() and values.diff().max() < 3 * 6 / 3000
+        dim = (x[0, 0, 0] > black) & (x[0, 0, 0] < black + 0.2 * (1 - black))
+        assert (values[dim] <= straight(x)[0, 0, 0][dim] + 1e-6).all()
+        ends = (x[0, 0, 0] < black) | (x[0, 0, 0] > 1 - 0.4 * (1 - black))
+        torch.testing.assert_close(values[ends], straight(x)[0, 0, 0][ends])
 
 
 def test_black_in_other_scenes_is_the_darkest_hundredth() -> None:
@@ -193,6 +244,9 @@ def test_blocks_are_means_and_deviations_of_complete_squares() -> None:
     torch.testing.assert_close(
         found.deviations, parts.std(4, correction=0).movedim(1, 3).reshape(-1, 3)
     )
+    grey = found.means.mean(1).view(2, 2, 3)
+    around = torch.stack([grey[0, y, x] for y in (0, 0, 1) for x in (0, 0, 1)])
+    torch.testing.assert_close(found.structure[0], around.std(correction=0))
     small = blocks_of((image[:, :1, :3, :5] * 255).byte())
     assert small.means.shape == (2, 3)
 
@@ -203,6 +257,7 @@ def test_blocks_that_are_hidden_do_not_count() -> None:
     seen[..., :8, 8:20] = 255
     found, all_of_it = blocks_of(image, seen), blocks_of(image)
     assert torch.equal(found.means, all_of_it.means[[1, 2]])
+    assert torch.equal(found.structure, all_of_it.structure[[1, 2]])
     assert isinstance(found, Blocks) and len(blocks_of(image, seen * 0).means) == 6
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.engine import int8_product, network, precision
+from devudp_model.engine import int8, int8_product, network, precision
 from devudp_model.engine.int8 import Columns, Convolution, Range, RangeStatistics
 from devudp_model.engine.int8_product import round_together
 from devudp_model.engine.kernels import quantize
@@ -32,6 +32,12 @@ ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 
 needs_int8 = pytest.mark.skipif(not int8_product.has_int8(), reason="no 8-bit convolutions here")
+
+
+@pytest.fixture(autouse=True)
+def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small images are computed in 8 bits, too."""
+    monkeypatch.setattr(int8, "LEAST_PIXELS", 0)
 
 
 def rows(*shape: int) -> Tensor:
@@ -172,6 +178,25 @@ def test_pieces_have_the_ranges_of_the_whole_image() -> None:
     top = frozen(x[:, :, :360], frozen.given[:, :, :360])
     least = 360 - frozen.overlap
     assert least > 0 and torch.equal(top[:, :, :least], whole[:, :, :least])
+
+
+@needs_int8
+def test_small_images_are_fp32_but_pieces_are_as_their_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rounding the weights takes longer than a small image."""
+    net, small = generator("devudp-dt"), random_image(1, 3, 40, 24)
+    exact = Network(net, torch.float32)
+    monkeypatch.setattr(int8, "LEAST_PIXELS", 40 * 24 + 1)
+    assert torch.equal(Network(net, torch.int8)(small), exact(small))
+    two = random_image(2, 3, 40, 24)
+    assert not torch.equal(Network(net, torch.int8)(two), exact(two))
+    large = Network(net, torch.int8)
+    large(random_image(1, 3, 48, 24), freeze=True)
+    assert not torch.equal(large(small), exact(small))
+    frozen = Network(net, torch.int8)
+    frozen(small, freeze=True)
+    assert torch.equal(frozen(random_image(1, 3, 48, 24)), exact(random_image(1, 3, 48, 24)))
 
 
 def test_without_8_bits_it_is_fp32(

@@ -11,11 +11,12 @@ from torch import Tensor
 from devudp_model.checkpoint import CheckpointError, bundled, load_checkpoint, save_checkpoint
 from devudp_model.network.generator import Generator
 from devudp_model.ops.degrade import darken, to_linear, to_srgb
-from devudp_model.restoring.exposure import USUAL_MEAN, has_lights, sampling_stride, target_mean
+from devudp_model.restoring.exposure import has_lights, sampling_stride, target_mean
 from devudp_model.restoring.facts import Facts
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.scene import SceneModel, features
+from devudp_model.restoring.shadows import USUAL_MEAN
 
 
 def night(height: int = 120, width: int = 160) -> Tensor:

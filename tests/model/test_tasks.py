@@ -23,7 +23,7 @@ from devudp_model.restoring.compose import (
     match,
     reach,
 )
-from devudp_model.restoring.exposure import Curve
+from devudp_model.restoring.curve import Curve
 from devudp_model.restoring.tasks import (
     DEFAULT_TASK,
     MAX_DENOISE,

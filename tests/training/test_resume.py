@@ -1,9 +1,11 @@
 """A run that was killed and resumed ends with the very bytes of one that was not."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.training.training_run import kill_after, launch, log_of, same, staged, unpaired
 from training.config.recipes import load_recipe
@@ -139,17 +141,28 @@ def test_other_images_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert any("images differ" in message for message in caplog.messages)
 
 
-def test_a_state_of_other_networks_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    """Its checksum is right; somebody made it. It is said in one line, and nothing changes."""
+def test_a_state_that_somebody_made_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Its checksum is right. It is said in one line, and nothing changes."""
     run = tmp_path / "run"
-    main([*unpaired(tmp_path), "--schedule.length", "1", "--out", str(run)])
+    main([*unpaired(tmp_path), "--schedule.length", "1", "--pool", "2", "--out", str(run)])
     [path] = list_states(run / "states")
-    state = read_checked(path)
-    state["D"].popitem()
-    write_checked(path, state)
-    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
-    with pytest.raises(SystemExit):
-        main(["resume", str(run), "--schedule.length", "2"])
-    said = caplog.messages[-1]
-    assert "does not hold what a state of this run holds" in said and "\n" not in said
-    assert before == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    for change in (
+        lambda state: state["D"].popitem(),
+        lambda state: next(iter(state["G"].values())).fill_(math.nan),
+        lambda state: state["opt_G"]["state"][0].update(exp_avg_sq=torch.zeros(2)),
+        lambda state: state["opt_D"]["state"][0]["exp_avg"].fill_(math.inf),
+        lambda state: state.update(sums={"D": torch.zeros(())}, counts={"D": 1, "G": 1}),
+        lambda state: state["processes"][0]["pool"]["images"].append(torch.zeros(3, 4, 4)),
+        lambda state: state.update(processes=[]),
+    ):
+        state = read_checked(path)
+        change(state)
+        whole = path.read_bytes()
+        write_checked(path, state)
+        before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+        with pytest.raises(SystemExit):
+            main(["resume", str(run), "--schedule.length", "2"])
+        said = caplog.messages[-1]
+        assert "does not hold what a state of this run holds" in said and "\n" not in said
+        assert before == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+        path.write_bytes(whole)

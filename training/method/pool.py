@@ -40,6 +40,12 @@ class ImagePool:
         return {"images": [image.cpu() for image in self.images], "rng": self.rng.get_state()}
 
     def load(self, state: dict, device: torch.device) -> None:
-        """Puts back what `state` returned."""
+        """Puts back what `state` returned.
+
+        Raises:
+            ValueError: its images are not of one kind.
+        """
         self.images = [image.to(device) for image in state["images"]]
+        if len({(image.shape, image.dtype) for image in self.images}) > 1:
+            raise ValueError("the pool's images are of several sizes or types")
         self.rng.set_state(state["rng"])

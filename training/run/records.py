@@ -237,8 +237,8 @@ class MeanLosses:
 
     def load(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Puts back what `state` returned."""
-        self.counts = state["counts"]
-        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.counts = {name: int(count) for name, count in state["counts"].items()}
+        self.sums = {name: state["sums"][name].reshape(()).to(device) for name in self.counts}
 
 
 class Log:

@@ -227,3 +227,26 @@ def check_architecture(path: Path, state: dict[str, Any], config: Config) -> Non
             "schedule.muon asks for the other. Leave that as it was, or start a new run from the "
             "weights (--model.init)"
         )
+
+
+def check_numbers(state: dict[str, Any], *optimizers: torch.optim.Optimizer) -> None:
+    """Checks what loading a state does not: that all numbers are finite, which training cannot
+    repair, and that the optimizers' averages are those of their weights.
+
+    Args:
+        state: that was loaded.
+        optimizers: that it was loaded into.
+
+    Raises:
+        ValueError: they are not.
+    """
+    numbers = [v for name in ("G", "G_inv", "D", "ema") for v in (state[name] or {}).values()]
+    for optimizer in optimizers:
+        adam: torch.optim.Optimizer = getattr(optimizer, "adam", optimizer)
+        for weight, averages in adam.state.items():
+            fit = all(averages[name].shape == weight.shape for name in ("exp_avg", "exp_avg_sq"))
+            if not fit or averages["step"].numel() != 1 or adam.param_groups[0]["amsgrad"]:
+                raise ValueError("an optimizer's averages are not those of its weights")
+            numbers += averages.values()
+    if not all(value.isfinite().all() for value in numbers):
+        raise ValueError("it has numbers that are not finite")

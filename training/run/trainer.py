@@ -42,7 +42,13 @@ from ..method.step import Networks, due, train_step
 from .distributed import average_buffers
 from .records import MeanLosses
 from .schedule import Schedule, StageSpan
-from .state import check_architecture, random_states, save_state, set_random_states
+from .state import (
+    check_architecture,
+    check_numbers,
+    random_states,
+    save_state,
+    set_random_states,
+)
 
 COARSER = ((), (2,), (4, 2))
 """With data.coarse_inputs, the scales at which a step's inputs are restored first, in turn."""
@@ -269,7 +275,7 @@ class Trainer:
 
         Raises:
             ConfigError: it is of another architecture or optimizer, or longer than the run.
-            RuntimeError: it does not hold such networks, or averages for other weights.
+            RuntimeError, ValueError: it holds other networks, or numbers that are not finite.
         """
         check_architecture(path, state, self.config)
         if state["step"] > self.schedule.steps:
@@ -285,10 +291,10 @@ class Trainer:
             self.ema.load_state_dict(state["ema"] or state["G"])
         self.nets.opt_G.load_state_dict(state["opt_G"])
         self.nets.opt_D.load_state_dict(state["opt_D"])
+        check_numbers(state, self.nets.opt_G, self.nets.opt_D)
         device = self.accelerator.device
         self.step = state["step"]
         self.losses.load(state, device)
-        rank = self.accelerator.process_index
-        own = state["processes"][rank % len(state["processes"])]
+        own = state["processes"][self.accelerator.process_index % len(state["processes"])]
         set_random_states(own["random"])
         self.pool.load(own["pool"], device)

@@ -1,0 +1,154 @@
+"""Deblurring by default settings, beside an earlier version of the project and other programs.
+
+python -m benchmarks versions --before FOLDER --onnx FILE ...
+python -m benchmarks.versions 720 1280 int8       # what one process measures, as JSON
+
+For processors of other kinds than this one, oneDNN is kept from instructions that they lack. All
+run in one process, in turns. What counts is processor time: other work on the machine changes it
+least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from devudp_model import Options, bundled, load_checkpoint, restore
+from devudp_model.engine.precision import PRECISIONS, Precision
+
+from .measure import in_new_process
+from .plan import Plan
+from .tables import Cell, Table
+
+KINDS: dict[str, Precision] = {
+    "": "auto",
+    "AVX512_CORE_VNNI": "int8",
+    "AVX2_VNNI": "int8",
+    "AVX2": "fp32",
+}
+"""Instructions that oneDNN may use (none named: all), and what `auto` takes on such a processor."""
+
+TURNS = 2
+"""The fastest one counts."""
+
+OWN = "this version"
+
+Run = Callable[[], object]
+
+
+def table_of_versions(plan: Plan) -> Table:
+    """Returns a row for each kind of processor and each program."""
+    size = plan.sizes([(720, 1280)], [(360, 640)])[0]
+    rows: list[list[Cell]] = []
+    for kind, precision in list(KINDS.items())[: 2 if plan.effort == "tiny" else None]:
+        arguments: list[object] = [*size, precision]
+        if plan.before is not None:
+            arguments += ["--before", plan.before]
+        if plan.onnx and not kind:  # they do not ask oneDNN, or one of their own
+            arguments += ["--onnx", *plan.onnx]
+        environment = {"ONEDNN_MAX_CPU_ISA": kind} if kind else {}
+        found = in_new_process("benchmarks.versions", *arguments, environment=environment)
+        for name, seconds in found.items():
+            rows.append([kind or "all", name, seconds, seconds / found[OWN]])
+    header = ["instructions", "program", "processor seconds", "times this version's"]
+    note = (
+        f"`deblur`, {size[1]}x{size[0]}, by default settings: {OWN} takes int8 with VNNI alone, "
+        "fp32 with neither that nor 16 bits. The other networks and programs do the full size "
+        f"alone, this project a half and a quarter of it before. The fastest of {TURNS} turns."
+    )
+    return Table("Deblurring, by the processor's instructions", header, rows, note)
+
+
+def runs(args: argparse.Namespace) -> Iterator[tuple[str, Run]]:
+    """Yields what to time, by name."""
+    torch.manual_seed(0)
+    coarse = torch.rand(1, 3, args.height // 8, args.width // 8)
+    image = torch.nn.functional.interpolate(coarse, (args.height, args.width), mode="bicubic")
+    image = image.clamp_(0, 1)
+    if args.before is not None:
+        before = other_version(args.before)
+        earlier = args.precision if args.precision in ("auto", "fp32") else "fp32"
+        options = before.Options("deblur", precision=earlier)
+        generator = before.load_checkpoint(before.bundled("devudp-dt")).generator
+        yield f"before, {earlier}", partial(before.restore, image, generator, options)
+    own = load_checkpoint(bundled("devudp-dt")).generator
+    yield OWN, partial(restore, image, own, Options("deblur", precision=args.precision))
+    with suppress(ImportError):
+        from .peers import networks
+
+        nafnet = networks()["NAFNet-32"]().eval().requires_grad_(False)
+        yield "NAFNet-32, PyTorch, fp32", partial(nafnet, image)
+    for path in args.onnx:
+        for program, make in {"onnxruntime": with_onnxruntime, "OpenVINO": with_openvino}.items():
+            with suppress(ImportError):
+                yield f"{path.name}, {program}", make(path, image)
+
+
+def other_version(folder: Path) -> ModuleType:
+    """Imports the package of another version's checkout, beside this one."""
+    package = folder / "devudp_model"
+    spec = importlib.util.spec_from_file_location(
+        "before", package / "__init__.py", submodule_search_locations=[str(package)]
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["before"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def with_onnxruntime(path: Path, image: Tensor) -> Run:
+    """Loads a file into onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return partial(session.run, None, {session.get_inputs()[0].name: image.numpy()})
+
+
+def with_openvino(path: Path, image: Tensor) -> Run:
+    """Loads a file into OpenVINO."""
+    import openvino  # pyright: ignore[reportMissingImports]
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    network = openvino.Core().compile_model(str(path), "CPU", settings)
+    return partial(network, image.numpy())
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.versions")
+    parser.add_argument("height", type=int, help="of the image, in pixels")
+    parser.add_argument("width", type=int, help="of the image, in pixels")
+    parser.add_argument("precision", choices=PRECISIONS, help="of this version")
+    parser.add_argument("--before", type=Path, help="a checkout of another version")
+    parser.add_argument("--onnx", type=Path, nargs="+", default=[], help="files to run beside")
+    args = parser.parse_args()
+    found = dict(runs(args))
+    seconds: dict[str, float] = {}
+    for _ in range(TURNS):
+        for name, run in found.items():
+            start = time.process_time()
+            run()
+            took = time.process_time() - start
+            seconds[name] = min(seconds.get(name, took), took)
+    print(json.dumps(seconds))
+
+
+if __name__ == "__main__":
+    main()
