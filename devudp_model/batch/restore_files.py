@@ -19,6 +19,7 @@ from ..images.reading import read_stored
 from ..images.writing import SAVE_OPTIONS, check_format, copy_file, to_pillow, write_image
 from ..ops.dtypes import to_unit
 from ..restorer import FrameRestorer, Restorer
+from ..restoring.alpha import with_alpha, without_alpha
 from ..restoring.auto import Choice
 from ..restoring.frozen import sampled
 from ..restoring.progress import ImageProgress
@@ -86,11 +87,12 @@ class ImageFiles:
         self, job: Job, read: RasterImage, progress: ImageProgress
     ) -> tuple[Result, Choice | None]:
         """Returns the images to write, and what `auto` found."""
+        given = with_alpha(read.pixels, read.alpha)
         if self.restorer.options.shared:
-            restore = self.restorer_of(job, read.pixels, progress)
-            pixels = restore(read.pixels, self.mask)
+            restored = self.restorer_of(job, given, progress)(given, self.mask)
         else:
-            pixels = self.restorer(read.pixels, self.mask, progress)
+            restored = self.restorer(given, self.mask, progress)
+        pixels = without_alpha(restored, read.pixels)
         found = self.restorer.choices[-1] if self.restorer.choices else None
         before, unchanged = read if job.sheet else None, found is not None and found.task is None
         return Result(dataclasses.replace(read, pixels=pixels), before, unchanged), found
@@ -141,21 +143,32 @@ def first_of(paths: Sequence[Path], own: Path, pixels: Tensor) -> Tensor:
         if path == own:
             break
         with contextlib.suppress(ImageError):  # reported when its turn comes
-            return read_stored(path).pixels
+            return given_of(path)
     return pixels
 
 
+def given_of(path: Path) -> Tensor:
+    """Reads an image of a folder, with its alpha."""
+    image = read_stored(path)
+    return with_alpha(image.pixels, image.alpha)
+
+
 def sample_of(paths: Sequence[Path], like: Tensor) -> Tensor:
-    """Images evenly spaced over a folder, as large as `like`: B,3,H,W, or one, 1,C,H,W."""
+    """Images evenly spaced over a folder, as large as `like`: B,3 or 4,H,W, or one, 1,C,H,W."""
     sample = []
     for path in (paths[i] for i in sampled(len(paths), like[0, 0].numel())):
         with contextlib.suppress(ImageError):  # reported when its turn comes
-            pixels = read_stored(path).pixels
+            pixels = given_of(path)
             if pixels.shape[-2:] == like.shape[-2:]:
                 sample.append(pixels)
     if len(sample) < 2:  # large images: as they are stored
         return sample[0] if sample else like
-    return torch.cat([to_unit(pixels).expand(-1, 3, -1, -1) for pixels in sample])
+    colours = torch.cat([to_unit(pixels[:, :3]).expand(-1, 3, -1, -1) for pixels in sample])
+    if all(pixels.shape[1] < 4 for pixels in sample):
+        return colours
+    opaque = torch.ones(1, 1, *like.shape[-2:])
+    alphas = [to_unit(pixels[:, 3:]) if pixels.shape[1] == 4 else opaque for pixels in sample]
+    return torch.cat([colours, torch.cat(alphas)], 1)
 
 
 def write_sheet(

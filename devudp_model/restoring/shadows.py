@@ -100,7 +100,7 @@ def shadows_of(source: Blocks) -> Shadows:
 
 
 def sky_of(source: Blocks) -> tuple[Tensor, float]:
-    """Finds places that are dark and even, and how surely they are more than black."""
+    """Finds places that are dark and even, and how surely some are brighter than black."""
     grey = source.means.mean(1)
     sky = (grey < SKY) & (source.structure < EVEN + UNEVEN * source.deviations.mean(1))
     share = (sky & (grey >= SEEMS_BLACK)).float().mean().item()

@@ -152,6 +152,32 @@ def test_grey_alpha_and_sixteen_bits(tmp_path: Path, devudp: Callable[..., int])
     assert torch.allclose(back.alpha, torch.round(deep.alpha * 65535) / 65535)  # pyright: ignore
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_hidden_pixels_of_a_file_change_nothing(
+    tmp_path: Path, devudp: Callable[..., int], mode: str, shared: bool
+) -> None:
+    """A cut-out comes out the same, whatever is behind it."""
+    subject = pixels_of(draw(tmp_path / "subject.png", mode=mode)).copy()
+    seen = np.zeros(subject.shape[:2], bool)
+    seen[4:, 5:] = True
+    subject[..., -1] = np.where(seen, 255, 0)
+    subject[6:9, 5:, -1] = 90
+    found = []
+    for colour in (0, 255, 77):
+        folder = tmp_path / f"in{colour}"
+        folder.mkdir()
+        subject[~seen, :-1] = colour
+        for name in "ab":
+            Image.fromarray(subject).save(folder / f"{name}.png")
+        how = ("--statistics", "shared") if shared else ()
+        assert devudp(folder, *how, "--out", tmp_path / f"out{colour}") == 0
+        found.append(pixels_of(tmp_path / f"out{colour}/b.png"))
+        assert np.array_equal(found[-1][..., -1], subject[..., -1])
+    assert all(np.array_equal(found[0], other) for other in found[1:])
+    assert not np.array_equal(found[0][seen], subject[seen])
+
+
 def test_strength_zero_and_mask(tmp_path: Path, devudp: Callable[..., int]) -> None:
     source = draw(tmp_path / "a.png")
     before = pixels_of(source)
