@@ -132,7 +132,8 @@ def rows(
     from ..cluster.run import choose_pool, restore_all
 
     pool = choose_pool(ray, args.workers, args.threads, args.device)
-    kind = "a GPU each" if pool.gpu else f"{pool.threads} processors each"
+    each = "1 processor" if pool.threads == 1 else f"{pool.threads} processors"
+    kind = "a GPU each" if pool.gpu else f"{each} each"
     log.info("%d files; %d workers with %s.", len(todo), pool.workers, kind)
     yield from settled(there, problems)
     yield from restore_all(ray, todo, orders(args, pool), pool)
@@ -189,7 +190,11 @@ def report_rows(args: argparse.Namespace, rows: Generator[Row], total: int) -> i
         finally:
             rows.close()
     if ended is not None:
-        log.info("What is known of %d files is in %s.", sum(tally.counts.values()), text_of(path))
+        log.info(
+            "What is known of %d files is in %s. The same command with --skip-existing does the "
+            "rest.",
+            *(sum(tally.counts.values()), text_of(path)),
+        )
         raise ended
     if not args.json:
         tally.print(args.out, path)

@@ -38,7 +38,8 @@ def read(file: BinaryIO, path: Path, image: Image.Image | None, tags: Tags) -> R
         metadata, space = eight_bit.with_chunks(metadata, file)
     if decoded.pixels.dtype.kind == "f":
         space = colour.linear_space()
-    return from_array(decoded.pixels, decoded.has_alpha, orientation, 16, metadata, space)
+    bits = 8 if decoded.pixels.dtype.itemsize == 1 else 16  # 8: a layout that Pillow cannot read
+    return from_array(decoded.pixels, decoded.has_alpha, orientation, bits, metadata, space)
 
 
 def read_avif(

@@ -110,7 +110,9 @@ class VideoReader:
     def missing_end(self) -> tuple[float, float]:
         """Seconds that are there, and that there should be; (0, 0) if all are."""
         length = (self.container.duration or 0) / 1e6
-        there = float(self.last_time) - max((self.container.start_time or 0) / 1e6, 0)
+        there = float(self.last_time)
+        if "matroska" not in self.container.format.name:  # which may count from 0
+            there -= max((self.container.start_time or 0) / 1e6, 0)
         least = max(SHORTEST_MISSING, 0.02 * length)
         return (there, length) if self.window == WHOLE and length - there > least else (0.0, 0.0)
 

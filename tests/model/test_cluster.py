@@ -152,16 +152,18 @@ def test_the_table_as_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_interrupted_run_leaves_its_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     def rows() -> Iterator[Row]:
         yield ROWS[0]
         raise KeyboardInterrupt
 
     args = argparse.Namespace(out=tmp_path, table=None, json=True)
+    caplog.set_level("INFO")
     with pytest.raises(KeyboardInterrupt):
         cluster_cli.report_rows(args, rows(), 2)  # pyright: ignore[reportArgumentType]
     assert len(table_of(tmp_path / TABLE)) == 1
+    assert "1 files" in caplog.text and "--skip-existing does the rest" in caplog.text
     assert json.loads(capsys.readouterr().out)["result"] == "/out/a.png"
 
 

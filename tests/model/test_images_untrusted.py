@@ -261,6 +261,16 @@ def test_exif_of_a_bigtiff(tmp_path: Path, dtype: type, target: str) -> None:
     assert again.metadata.exif
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_layout_that_pillow_cannot_read_keeps_its_bits(tmp_path: Path, dtype: type) -> None:
+    path, bits = tmp_path / "a.tif", np.dtype(dtype).itemsize * 8
+    tifffile.imwrite(path, smooth(16, dtype), photometric="rgb", bigtiff=True, byteorder=">")
+    image = read_image(path)
+    write_image(tmp_path / "out.tif", image, "tiff")
+    assert image.bits == bits and read_image(tmp_path / "out.tif").bits == bits
+    assert tifffile.imread(tmp_path / "out.tif").dtype == dtype
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_exif_of_sixteen_bits_in_tiff(tmp_path: Path, mode: str) -> None:
     """Tags, and the directories of the camera and of the place; the pixels stay as they are."""

@@ -108,6 +108,14 @@ def test_a_file_that_ends_early(tmp_path: Path) -> None:
     assert any(sentence.startswith("It ends early: 0.") for sentence in outcome.said)
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".ts", ".mp4"])
+def test_a_file_that_begins_late_is_whole(tmp_path: Path, suffix: str) -> None:
+    """Ten seconds after 0, as a part that was cut out of a longer video."""
+    clip = write(tmp_path / f"a{suffix}", frames_of("yuv420p", 30), offset=240)
+    times, outcome = restored(clip)
+    assert len(times) == 30 and not outcome.said
+
+
 def without_start(clip: Path, packets: int) -> Path:
     """The same packets without the first ones."""
     target = clip.with_name(f"cut{clip.suffix}")
