@@ -76,9 +76,9 @@ WHITE = (0.8, 0.98)
 COLOUR_SHARE = 0.5
 """`calm_colours` keeps this share of the network's change of chrominance."""
 
-SHARPEN, SHARPEN_RADIUS = 0.6, 3
+SHARPEN, SHARPEN_RADIUS, NEXT = 1.5, 3, 1
 """`sharpen` adds this share of what is left of the brightness beside its mean in windows of 2 r + 1
-pixels, ..."""
+pixels, as far as something at most the third number of pixels away is as dark or as bright, ..."""
 
 EDGE = 0.05
 """... half of it where its standard deviation is this: edges get nearly all, noise nothing."""
@@ -187,16 +187,19 @@ def calm_colours(image: Tensor, output: Tensor) -> Tensor:
 
 
 def sharpen(image: Tensor, output: Tensor) -> Tensor:
-    """Returns the model's image with stronger edges: an unsharp mask of its brightness.
+    """The model's image with steeper edges: an unsharp mask of its brightness, without halos.
+
+    Nothing becomes darker or brighter than what is next to it. A single channel may leave [0, 1].
 
     Args:
         image, output: B,C,H,W in [0, 1]; `image` does not count.
     """
     grey = output.mean(1, keepdim=True)
     mean, square = window_means((grey, grey * grey), SHARPEN_RADIUS)
-    variance = (square - mean * mean).clamp(min=0)
-    share = SHARPEN * variance / (variance + EDGE**2)
-    return (output + share * (grey - mean)).clamp(0, 1)
+    variance = square - mean * mean
+    sharper = grey + SHARPEN * variance / (variance + EDGE**2) * (grey - mean)
+    darkest, brightest = -window_max(-grey, NEXT), window_max(grey, NEXT)
+    return output + sharper.clamp(darkest, brightest) - grey
 
 
 def own_colours(image: Tensor, output: Tensor) -> Tensor:
@@ -216,7 +219,7 @@ def own_colours(image: Tensor, output: Tensor) -> Tensor:
     light = lights[1]
     own = light * before / after
     own = own * (light.mean(1, keepdim=True) / own.mean(1, keepdim=True))
-    return from_light(light + OWN_COLOUR * (own - light)).clamp(0, 1)
+    return from_light(light.lerp(own, OWN_COLOUR)).clamp(0, 1)
 
 
 def fill_rims(image: Tensor, output: Tensor) -> Tensor:
@@ -259,7 +262,7 @@ class Filter(NamedTuple):
 
 FILTERS: dict[FilterName, Filter] = {
     "fill_dots": Filter(fill_dots, 2 * DOT_RADIUS),
-    "sharpen": Filter(sharpen, SHARPEN_RADIUS),
+    "sharpen": Filter(sharpen, max(SHARPEN_RADIUS, NEXT)),
     "own_colours": Filter(own_colours, COLOUR_RADIUS),
     "fill_rims": Filter(fill_rims, AWAY + AWAY * AWAY_STEP + RIM_REACH // 2 + 1),
     "keep_white": Filter(keep_white, 0),

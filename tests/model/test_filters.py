@@ -201,11 +201,11 @@ def test_edges_become_steeper_and_noise_stays() -> None:
     def steepest(x: Tensor) -> float:
         return x.diff(dim=-1).max().item()
 
-    assert steepest(result) > 1.15 * steepest(soft)
-    assert (result - soft).abs().max() < 0.15, "no halos that are seen"
+    assert steepest(result) > 1.25 * steepest(soft)
+    assert soft.min() <= result.min() and result.max() <= soft.max(), "no halos"
     assert torch.equal(result[..., :10], soft[..., :10])
     noise = 0.5 + 0.01 * torch.randn(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    assert (sharpen(noise, noise) - noise).std() < 0.03 * (noise - 0.5).std()
+    assert (sharpen(noise, noise) - noise).std() < 0.05 * (noise - 0.5).std()
 
 
 def scene_in_colours() -> Tensor:
