@@ -199,7 +199,7 @@ def sharpen(image: Tensor, output: Tensor) -> Tensor:
     variance = square - mean * mean
     sharper = grey + SHARPEN * variance / (variance + EDGE**2) * (grey - mean)
     darkest, brightest = -window_max(-grey, NEXT), window_max(grey, NEXT)
-    return output + sharper.clamp(darkest, brightest) - grey
+    return output + sharper.clamp_(darkest, brightest).sub_(grey)
 
 
 def own_colours(image: Tensor, output: Tensor) -> Tensor:
@@ -211,15 +211,16 @@ def own_colours(image: Tensor, output: Tensor) -> Tensor:
     Args:
         image, output: B,3,H,W in [0, 1].
     """
-    lights = at_once(to_light, (image, output))
-    before, after = (
-        (mean + COLOUR_FLOOR) / (mean.mean(1, keepdim=True) + COLOUR_FLOOR)
-        for mean in window_means(lights, COLOUR_RADIUS)
-    )
-    light = lights[1]
-    own = light * before / after
-    own = own * (light.mean(1, keepdim=True) / own.mean(1, keepdim=True))
-    return from_light(light.lerp(own, OWN_COLOUR)).clamp(0, 1)
+    light = to_light(output)
+    own = colours(to_light(image)).div_(colours(light)).mul_(light)
+    own.mul_(light.mean(1, keepdim=True) / own.mean(1, keepdim=True))
+    return from_light(light.lerp_(own, OWN_COLOUR)).clamp_(0, 1)
+
+
+def colours(light: Tensor) -> Tensor:
+    """Returns each channel's light in the windows of B,3,H,W, over that of all three."""
+    mean = window_mean(light, COLOUR_RADIUS).add_(COLOUR_FLOOR)
+    return mean.div_(mean.mean(1, keepdim=True))
 
 
 def fill_rims(image: Tensor, output: Tensor) -> Tensor:

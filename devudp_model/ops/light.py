@@ -20,7 +20,7 @@ def to_light(x: Tensor) -> Tensor:
 
 def from_light(light: Tensor) -> Tensor:
     """Returns the values with this `to_light`, B,C,H,W."""
-    return power(light, 1 / GAMMA) - OFFSET
+    return power(light, 1 / GAMMA).sub_(OFFSET)
 
 
 def power(x: Tensor, exponent: float) -> Tensor:
