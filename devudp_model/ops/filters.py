@@ -133,12 +133,13 @@ def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
     """
     products = image, output, image * image, image * output
     mean, mean_out, square, product = window_means(products, DETAIL_RADIUS)
-    variance = square - mean * mean
-    covariance = product - mean * mean_out
-    gain = covariance / (variance + floor)
-    offset = mean_out - gain * mean
+    del products  # and in place, as all below: bands are large, and few copies shall be alive
+    variance = square.sub_(mean * mean)
+    covariance = product.sub_(mean * mean_out)
+    gain = covariance.div_(variance.add_(floor))
+    offset = mean_out.sub_(gain * mean)
     gain, offset = window_means((gain, offset), DETAIL_RADIUS)
-    return gain * image + offset
+    return gain.mul_(image).add_(offset)
 
 
 def fill_dots(image: Tensor, output: Tensor) -> Tensor:
@@ -237,16 +238,16 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     if output.is_cpu and lamps.max() <= 0:
         return output  # on a GPU this would be waited for
     weight = (1 - window_max(lamps, RIM_REACH // 2)).clamp(min=MIN_WEIGHT)
-    means = at_once(wide_mean, (weight, weight * image, weight * output))
-    total, surroundings, filled = means[0], means[1] / means[0], means[2]
-    share = (smooth / surroundings.clamp(min=GREY_LEVEL)).clamp(max=1)
-    filled = filled / total * share
-    around, whole = at_once(partial(closing, radius=RIM // 2), (image, output))
-    dip = ((around - image) / around.clamp(min=DIP_FLOOR)).clamp(0, 1)
-    filled = torch.maximum(filled, whole * (1 - dip))
+    total, around, filled = at_once(wide_mean, (weight, weight * image, weight * output))
+    surroundings, filled = around.div_(total), filled.div_(total)
+    filled.mul_(smooth.div_(surroundings.clamp(min=GREY_LEVEL)).clamp_(max=1))
     grey = surroundings.mean(1, keepdim=True)
     dark = ((RIM_DARK[1] - grey) / (RIM_DARK[1] - RIM_DARK[0])).clamp(0, 1)
-    return output + window_max(lamps, RIM_REACH) * dark * (filled - output).clamp(min=0)
+    del around, surroundings, smooth
+    around, whole = at_once(partial(closing, radius=RIM // 2), (image, output))
+    dip = (around - image).div_(around.clamp_(min=DIP_FLOOR)).clamp_(0, 1)
+    filled = torch.maximum(filled, whole.mul_(1 - dip))
+    return output + filled.sub_(output).clamp_(min=0).mul_(window_max(lamps, RIM_REACH) * dark)
 
 
 FilterName = Literal[

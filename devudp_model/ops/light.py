@@ -29,8 +29,9 @@ def power(x: Tensor, exponent: float) -> Tensor:
     On a CPU, PyTorch takes another power for the last values of a tensor, those that fill no
     vector: so results would depend on how an image is cut into bands.
     """
-    rest = -x.numel() % VECTORS
-    if x.device.type != "cpu" or not rest:
-        return x**exponent
-    flat = F.pad(x.reshape(-1), (0, rest), value=1.0) ** exponent
-    return flat[: x.numel()].view(x.shape)
+    x = x.contiguous()
+    powers, rest = x**exponent, x.numel() % VECTORS
+    if x.device.type == "cpu" and rest:
+        last = F.pad(x.view(-1)[-rest:], (0, VECTORS - rest), value=1.0)
+        powers.view(-1)[-rest:] = (last**exponent)[:rest]
+    return powers

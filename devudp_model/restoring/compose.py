@@ -138,7 +138,7 @@ def expose(
     """
     toned = output if matched.curve is None else matched.curve(output)
     if repair is not None:
-        toned = repair(toned.clamp(0, 1))
+        toned = repair(toned.clamp(0, 1) if matched.curve is None else toned)
     if matched.exposure is None:
         return toned
     return (1 - matched.share) * matched.exposure(output) + matched.share * toned
