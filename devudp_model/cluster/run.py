@@ -148,7 +148,29 @@ def parts_of(items: Sequence[Item], workers: int) -> list[dict[str, str]]:
 
 
 def restore_all(ray: Any, items: Sequence[Item], orders: Orders, pool: Pool) -> Iterator[Row]:
-    """Has files restored; gives what became of each as soon as it is known, in any order.
+    """Has files restored; gives what became of each once, as soon as it is known, in any order.
+
+    When a worker or a machine dies, Ray may give rows of its part twice, or not at all: what is
+    known already is not given again, and what is still unknown at the end is done again.
+
+    Raises:
+        ClusterError: workers could not begin, or Ray gave up.
+    """
+    unknown = {item.source: item for item in items}
+    while unknown:
+        before = len(unknown)
+        for row in rows_of(ray, list(unknown.values()), orders, pool):
+            if unknown.pop(row.input, None) is not None:
+                yield row
+        if len(unknown) == before:
+            raise ClusterError(
+                f"the workers gave no result for {before} files. What is written stays; "
+                "--skip-existing goes on."
+            )
+
+
+def rows_of(ray: Any, items: Sequence[Item], orders: Orders, pool: Pool) -> Iterator[Row]:
+    """Has Ray restore files; gives its rows.
 
     Only paths go out and only rows come back, so that memory does not grow with the images; a part
     whose worker died, or whose machine is gone, is done again by another.

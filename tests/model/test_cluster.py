@@ -74,6 +74,26 @@ def test_what_does_not_go_together(
     assert error.value.code == 2 and reason in capsys.readouterr().err
 
 
+def test_each_file_has_one_row_whatever_ray_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of a part whose worker died may come twice, or never."""
+    items = [Item(name, name + ".out") for name in "abcd"]
+    asked = []
+
+    def rows_of(_ray: Any, some: list[Item], *_: Any) -> Iterator[Row]:
+        asked.append([item.source for item in some])
+        names = "aab" if len(asked) == 1 else "bdc"
+        yield from (Row(name, None, "restored") for name in names)
+
+    monkeypatch.setattr(run, "rows_of", rows_of)
+    nothing: Any = None
+    rows = list(run.restore_all(nothing, items, nothing, nothing))
+    assert [row.input for row in rows] == ["a", "b", "d", "c"]
+    assert asked == [["a", "b", "c", "d"], ["c", "d"]]
+    monkeypatch.setattr(run, "rows_of", lambda *_: iter(()))
+    with pytest.raises(ClusterError, match="no result for 4 files"):
+        list(run.restore_all(nothing, items, nothing, nothing))
+
+
 def test_the_extra_is_not_installed(
     tmp_path: Path,
     devudp: Devudp,
