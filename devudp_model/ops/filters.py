@@ -68,7 +68,7 @@ DIP_FLOOR = 0.04
 the contrast that it would have here."""
 
 MIN_WEIGHT = 1e-6
-"""Nothing is divided by less; what is near lamps has this weight in their surroundings."""
+"""What is near lamps has this weight in their surroundings (see `wide_mean`)."""
 
 WHITE = (0.8, 0.98)
 """`keep_white` starts at the first value of the input and has its full effect at the second."""
