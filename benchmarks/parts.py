@@ -11,7 +11,7 @@ from functools import partial
 import torch
 
 from devudp_model.checkpoint import bundled, load_checkpoint
-from devudp_model.engine.precision import Precision
+from devudp_model.engine.precision import DTYPES, Precision
 from devudp_model.network.generator import VARIANTS
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
@@ -21,10 +21,9 @@ from .folders import table_of_folders, table_of_large_file, table_of_small_files
 from .frames import table_of_frames
 from .measure import best_time, in_new_process, in_turns
 from .networks import matrix_rate, multiply_adds, textbook, time_of_convolutions
-from .plan import DTYPES, Plan, Size
+from .plan import Plan, Size
 from .tables import Cell, Table
 from .versions import table_of_versions
-from .ways import table_of_ways
 
 
 def speed(plan: Plan) -> list[Table]:
@@ -115,11 +114,6 @@ def folders(plan: Plan) -> list[Table]:
     return tables
 
 
-def ways(plan: Plan) -> list[Table]:
-    """Measures what the ways to less work save."""
-    return [table_of_ways(plan)]
-
-
 def versions(plan: Plan) -> list[Table]:
     """Measures deblurring beside an earlier version and other programs."""
     return [table_of_versions(plan)]
@@ -204,7 +198,6 @@ PARTS: dict[str, Callable[[Plan], list[Table]]] = {
     "bounded": bounded,
     "frames": frames,
     "folders": folders,
-    "ways": ways,
     "versions": versions,
     "cluster": cluster,
     "precision": precision,
