@@ -45,7 +45,7 @@ def parse() -> argparse.Namespace:
     add("--images", type=Path, default=Path("samples"), metavar="DIR",
         help="what the part precision restores; default: %(default)s")  # fmt: skip
     add("--before", type=Path, metavar="DIR",
-        help="a checkout of another version, which the part versions compares with")  # fmt: skip
+        help="a checkout of another version, which folders and versions compare with")  # fmt: skip
     add("--onnx", type=Path, nargs="+", default=[], metavar="FILE",
         help="files of devudp-train onnx, which the part versions runs beside")  # fmt: skip
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", metavar="NAME",

@@ -8,16 +8,16 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import torch
 
 from .folders import make_folder, make_weights
-from .measure import ROOT
+from .measure import ROOT, restoring
 from .tables import Cell, Table
 
 RUNS = 2
@@ -31,10 +31,21 @@ SAME_PRIORITY = {**os.environ, "RAY_worker_niceness": "0"}
 
 def command(images: Path, out: Path, weights: Path, cluster: bool) -> list[str]:
     """Returns the command line."""
-    words = [sys.executable, "-m", "devudp_model.cli", "restore", str(images), "--out", str(out)]
-    words += ["--task", "joint", "--device", "cpu", "--checkpoint", str(weights)]
-    threads = str(torch.get_num_threads())
-    return words + (["--cluster", "--workers", "1", "--threads", threads] if cluster else [])
+    shared = ["--cluster", "--workers", 1, "--threads", torch.get_num_threads()] if cluster else []
+    return restoring(images, out, "--device", "cpu", "--checkpoint", weights, *shared)
+
+
+def watched(words: list[str], look: Callable[[list[psutil.Process]], None]) -> float:
+    """Runs a command; `look` is shown it and all that it has started. Returns its seconds."""
+    quiet, begun = subprocess.DEVNULL, time.perf_counter()
+    process = psutil.Popen(words, cwd=ROOT, stdout=quiet, stderr=quiet, env=SAME_PRIORITY)
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            look([process, *process.children(recursive=True)])
+        time.sleep(0.1)
+    if process.returncode:
+        raise RuntimeError(f"the command failed: {process.returncode}")
+    return time.perf_counter() - begun
 
 
 def table_of_overhead(
@@ -82,26 +93,13 @@ def timed(words: list[str]) -> tuple[float, float]:
     The latter are of all processes that it starts, as far as they were seen last.
     """
     spent: dict[int, float] = {}
-    begun = time.perf_counter()
-    process = psutil.Popen(
-        words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=SAME_PRIORITY
-    )
-    while process.poll() is None:
-        for each in family(process):
+
+    def look(processes: list[psutil.Process]) -> None:
+        for each in processes:
             with contextlib.suppress(psutil.Error):
                 spent[each.pid] = sum(each.cpu_times()[:2])
-        time.sleep(0.1)
-    if process.returncode:
-        raise RuntimeError(f"the command failed: {process.returncode}")
-    return time.perf_counter() - begun, sum(spent.values())
 
-
-def family(process: psutil.Process) -> list[psutil.Process]:
-    """Returns a process and all that it has started."""
-    try:
-        return [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return [process]
+    return watched(words, look), sum(spent.values())
 
 
 def table_of_memory(count: int, size: tuple[int, int]) -> Table:
@@ -116,18 +114,14 @@ def table_of_memory(count: int, size: tuple[int, int]) -> Table:
         folder = Path(place)
         weights = make_weights(folder / "w.safetensors", 1)
         images, out = make_folder(folder / "in", count, size), folder / "out"
-        words = command(images, out, weights, cluster=True)
-        process = psutil.Popen(
-            words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=SAME_PRIORITY
-        )
-        while process.poll() is None:
+
+        def look(processes: list[psutil.Process]) -> None:
             done = sum(1 for _ in out.iterdir()) if out.exists() else 0
-            third = min(3 * done // count, 2)
-            for name, nbytes in memory_of(process).items():
+            for name, nbytes in memory_of(processes).items():
+                third = min(3 * done // count, 2)
                 peaks[name][third] = max(peaks[name][third], nbytes)
-            time.sleep(0.5)
-        if process.returncode:
-            raise RuntimeError(f"the command failed: {process.returncode}")
+
+        watched(command(images, out, weights, cluster=True), look)
     rows: list[list[Cell]] = [
         [name, *(nbytes / 1e6 for nbytes in each)] for name, each in peaks.items()
     ]
@@ -136,13 +130,11 @@ def table_of_memory(count: int, size: tuple[int, int]) -> Table:
     return Table("Memory of --cluster", header, rows, note, labels=1)
 
 
-def memory_of(process: psutil.Process) -> dict[str, int]:
-    """Returns the resident memory of a command and of its worker."""
-    found = {"shares out": 0, "worker": 0}
-    for each in family(process):
+def memory_of(processes: list[psutil.Process]) -> dict[str, int]:
+    """Returns the resident memory of a command, the first of its processes, and of its worker."""
+    found = {"shares out": processes[0].memory_info().rss, "worker": 0}
+    for each in processes[1:]:
         with contextlib.suppress(psutil.Error):
-            if each.pid == process.pid:
-                found["shares out"] = each.memory_info().rss
-            elif WORKER in " ".join(each.cmdline()[:1]):
+            if WORKER in " ".join(each.cmdline()[:1]):
                 found["worker"] += each.memory_info().rss
     return found

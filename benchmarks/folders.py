@@ -1,7 +1,6 @@
 """Image files by the command line: how many a second, before and after; the peak of a large one.
 
 The network has one channel, so that nearly all is reading, writing and what a task does beside it.
-To compare with another version of the project: DEVUDP_BEFORE=FOLDER, a checkout of it.
 """
 
 from __future__ import annotations
@@ -20,25 +19,26 @@ from PIL import Image
 from devudp_model.checkpoint import save_checkpoint
 from devudp_model.network.generator import Generator
 
-from .measure import ROOT
+from .measure import ROOT, restoring
 from .tables import Cell, Table
-
-BEFORE = "DEVUDP_BEFORE"
-"""The environment variable with the folder of another version."""
 
 RUNS = 2
 """Of each version, in turn; the faster one counts."""
 
 
-def table_of_folders(size: tuple[int, int], few: int, many: int, width: int | None) -> Table:
+def table_of_folders(
+    size: tuple[int, int], few: int, many: int, width: int | None, before: Path | None
+) -> Table:
     """Files a second that the larger of two folders has more, so starting does not count.
 
     Args:
         size: height and width of the images.
         few, many: how many images.
         width: of the network; None for the shipped weights.
+        before: a checkout of another version, to compare with.
     """
-    versions = versions_here()
+    versions = {"before": before.resolve()} if before else {}
+    versions["this version"] = ROOT
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         weights = None if width is None else make_weights(folder / "narrow.safetensors", width)
@@ -60,46 +60,6 @@ def table_of_folders(size: tuple[int, int], few: int, many: int, width: int | No
     header = ["version", "files a second", "times the first", "MB a result"]
     note = f"`devudp restore FOLDER --task joint` with {network}, PNG to PNG."
     return Table(f"Folders of {size[1]}x{size[0]}, {network}", header, rows, note, labels=1)
-
-
-def versions_here() -> dict[str, Path]:
-    """Returns the folders of the versions to compare, the earlier one first."""
-    found = {"this version": ROOT}
-    if os.environ.get(BEFORE):
-        found = {"before": Path(os.environ[BEFORE]).resolve(), **found}
-    return found
-
-
-MIXED = ((256, 256), (240, 320), (480, 640), (384, 256), (360, 640), (512, 512), (300, 400))
-"""Heights and widths of small images of all kinds."""
-
-
-def table_of_small_files(count: int, width: int | None) -> Table:
-    """Files a second of a folder of mixed small images; starting counts, as for a user.
-
-    Args:
-        count: how many images.
-        width: of the network; None for the shipped weights.
-    """
-    versions = versions_here()
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        weights = None if width is None else make_weights(folder / "narrow.safetensors", width)
-        images = make_folder(folder / "mixed", count, *MIXED)
-        found: dict[str, list[float]] = {name: [] for name in versions}
-        for turn in range(RUNS):
-            for name, root in versions.items():
-                seconds = restore(root, images, folder / f"{turn} {name}", weights)
-                found[name].append(count / seconds)
-    first = max(found[next(iter(versions))])
-    rows: list[list[Cell]] = [
-        [name, max(rates), max(rates) / first] for name, rates in found.items()
-    ]
-    header = ["version", "files a second", "times the first"]
-    network = "the shipped weights" if width is None else f"a network of width {width}"
-    title = f"A folder of {count} mixed small images"
-    note = f"`devudp restore FOLDER --task joint`, 256x256 to 640x480, with {network}."
-    return Table(title, header, rows, note, labels=1)
 
 
 PEAK_OF_COMMAND = """
@@ -140,16 +100,15 @@ def make_weights(path: Path, width: int) -> Path:
     return path
 
 
-def make_folder(folder: Path, count: int, *sizes: tuple[int, int]) -> Path:
-    """Parts of a photograph, enlarged, with a little noise; of these sizes in turn."""
+def make_folder(folder: Path, count: int, size: tuple[int, int]) -> Path:
+    """Parts of a photograph, enlarged to height and width `size`, with a little noise."""
     folder.mkdir()
-    height, width = (max(side) for side in zip(*sizes, strict=True))
+    height, width = size
     with Image.open(ROOT / "samples" / "dark_coffee.jpg") as photograph:
         whole = photograph.convert("RGB").resize((width + count, height + count))
     rng = np.random.default_rng(0)
     for number in range(count):
-        size = sizes[number % len(sizes)]
-        part = whole.crop((number, number, number + size[1], number + size[0]))
+        part = whole.crop((number, number, number + width, number + height))
         noisy = np.asarray(part) + rng.normal(0, 2, (*size, 3))
         pixels = noisy.clip(0, 255).round().astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{number:04d}.png", compress_level=1)
@@ -158,9 +117,8 @@ def make_folder(folder: Path, count: int, *sizes: tuple[int, int]) -> Path:
 
 def restore(root: Path, images: Path, out: Path, weights: Path | None) -> float:
     """Seconds of the command line of the version in `root`."""
-    command = [sys.executable, "-m", "devudp_model.cli", "restore", str(images), "--out", str(out)]
-    command += ["--task", "joint", "--device", "cpu"]
-    command += [] if weights is None else ["--checkpoint", str(weights)]
+    own = [] if weights is None else ["--checkpoint", weights]
+    command = restoring(images, out, "--device", "cpu", *own)
     environment = {**os.environ, "PYTHONPATH": str(root)}
     quiet = subprocess.DEVNULL
     start = time.perf_counter()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from .measure import ROOT
+from .measure import ROOT, restoring
 from .tables import Cell, Table
 
 
@@ -49,9 +48,9 @@ def make_video(folder: Path, count: int, size: tuple[int, int]) -> Path:
 
 def restore_video(video: Path, precision: str, device: torch.device) -> tuple[float, int]:
     """Returns seconds, and the peak bytes of the process."""
-    command = [sys.executable, "-m", "devudp_model.cli", "restore", str(video), "--task", "joint"]
-    command += ["--statistics", "shared", "--precision", precision, "--device", device.type]
-    command += ["--out", str(video.with_name(f"{video.name}-restored"))]
+    out = video.with_name(f"{video.name}-restored")
+    how = "--statistics", "shared", "--precision", precision, "--device", device.type
+    command = restoring(video, out, *how)
     quiet = subprocess.DEVNULL
     start = time.perf_counter()
     child = subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=quiet)

@@ -10,7 +10,6 @@ networks are measured too. Close other programs that use the GPU first.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -30,11 +29,11 @@ from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import TASK_SPECS, Task
 from devudp_model.system.memory import is_out_of_memory
-from training.export.differences import measure_differences
 
 from .measure import ROOT, best_time, machine
 from .networks import matrix_rate, multiply_adds
-from .parts import table_of_differences
+from .parts import images_in, table_of_differences
+from .report import between
 from .tables import Cell, Table
 
 MARKS = "<!-- gpu: begin -->", "<!-- gpu: end -->"
@@ -135,16 +134,8 @@ def speed(plan: Plan) -> Table:
 
 def differences(plan: Plan) -> Table:
     """Measures how far results in 16 bits are from fp32, in the images that a user gets."""
-    from devudp_model.images.reading import read_image
-
-    paths = sorted(p for p in plan.images.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
-    images = [read_image(path).pixels[:, :3] for path in paths]
-    rows: list[list[Cell]] = []
-    for task in TASKS:
-        net = plan.load(task).requires_grad_(False).to(plan.device)
-        for name, found in measure_differences(net, {task: images}).items():
-            rows.append([task, name, *found, str(len(images))])
-    return table_of_differences("On a GPU: differences from fp32", rows)
+    nets = ((plan.load(t).requires_grad_(False).to(plan.device), [t]) for t in TASKS)
+    return table_of_differences("On a GPU: differences from fp32", nets, images_in(plan.images))
 
 
 def others(plan: Plan, networks: dict[str, Callable[[], nn.Module]]) -> Table:
@@ -198,12 +189,10 @@ def write(page: Path, device: torch.device, tables: Sequence[Table]) -> None:
     day = datetime.now(timezone.utc).date()
     origin = f"Measured on {day} by `python -m benchmarks.gpu`: {machine(device)}."
     numbers = "\n\n".join([tables[0].markdown(), origin, *(t.markdown() for t in tables[1:])])
-    block = f"{MARKS[0]}\n{numbers}\n{MARKS[1]}"
     text = page.read_text(encoding="utf-8") if page.exists() else "# Performance\n"
     if MARKS[0] not in text:
         text = f"{text}\n{MARKS[0]}\n{MARKS[1]}\n"
-    pattern = re.compile(f"{MARKS[0]}.*{MARKS[1]}", re.DOTALL)
-    page.write_text(pattern.sub(lambda _: block, text), encoding="utf-8")
+    page.write_text(between(text, MARKS, numbers), encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

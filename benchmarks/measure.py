@@ -68,12 +68,6 @@ def machine(device: torch.device) -> str:
     return f"{name}{kind}{threads}; torch {torch.__version__}, {platform.system()}"
 
 
-def resident_bytes() -> int:
-    """Memory of this process now. Linux only."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 def forget_peak() -> None:
     """Lets `peak_bytes` count from now on. Linux only."""
     Path("/proc/self/clear_refs").write_text("5")
@@ -83,6 +77,12 @@ def peak_bytes() -> int:
     """Peak memory of this process since `forget_peak`. Linux only."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def restoring(images: Path, out: Path, *options: object) -> list[str]:
+    """Returns the command line that restores a folder by the task joint."""
+    command = [sys.executable, "-m", "devudp_model.cli", "restore", str(images), "--out", str(out)]
+    return [*command, "--task", "joint", *map(str, options)]
 
 
 def in_new_process(

@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 
+import psutil
 import torch
 
 from devudp_model.engine.precision import Precision
@@ -17,7 +18,7 @@ from devudp_model.network.generator import Generator
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
 
-from .measure import forget_peak, peak_bytes, resident_bytes
+from .measure import forget_peak, peak_bytes
 
 
 def measure(
@@ -37,7 +38,7 @@ def measure(
         torch.cuda.reset_peak_memory_stats(device)
     else:
         forget_peak()
-    before = torch.cuda.memory_allocated(device) if cuda else resident_bytes()
+    before = torch.cuda.memory_allocated(device) if cuda else psutil.Process().memory_info().rss
     start = time.perf_counter()
     result = restore(image, net, options)
     if cuda:

@@ -5,19 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.engine.precision import DTYPES, Precision
-from devudp_model.network.generator import VARIANTS
+from devudp_model.images.reading import read_image
+from devudp_model.network.generator import VARIANTS, Generator
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
+from devudp_model.restoring.tasks import Task
 from training.export.differences import measure_differences, tasks_of
 
-from .folders import table_of_folders, table_of_large_file, table_of_small_files
+from .folders import table_of_folders, table_of_large_file
 from .frames import table_of_frames
 from .measure import best_time, in_new_process, in_turns
 from .networks import matrix_rate, multiply_adds, textbook, time_of_convolutions
@@ -106,11 +110,9 @@ def folders(plan: Plan) -> list[Table]:
     """Folders of image files by the command line: what there is beside the network, and all."""
     size = plan.sizes([(720, 1280)], [(360, 640)])[0]
     few, many = (1, 3) if plan.effort == "tiny" else (5, 65)
-    tables = [table_of_folders(size, few, many, 1)]
+    tables = [table_of_folders(size, few, many, 1, plan.before)]
     if plan.effort == "full":
-        tables.append(table_of_folders(size, 1, 5, None))
-    count = {"full": 200, "quick": 20, "tiny": 3}[plan.effort]
-    tables.append(table_of_small_files(count, None if plan.effort == "full" else 1))
+        tables.append(table_of_folders(size, 1, 5, None, plan.before))
     return tables
 
 
@@ -121,24 +123,28 @@ def versions(plan: Plan) -> list[Table]:
 
 def precision(plan: Plan) -> list[Table]:
     """Measures how far 16 bits are from fp32 in restored images, with the bundled weights."""
-    from devudp_model.images.reading import read_image
-
-    paths = sorted(p for p in plan.images.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
-    images = [read_image(path).pixels[:, :3] for path in paths]
+    images = images_in(plan.images)
     if plan.effort == "tiny":
         images = [x[:, :, :64, :64] for x in images[:1]]
-    rows: list[list[Cell]] = []
-    for variant in VARIANTS:
-        if bundled(variant).exists():
-            net = load_checkpoint(bundled(variant)).generator.to(plan.device)
-            tasks = tasks_of(net)
-            for name, found in measure_differences(net, {t: images for t in tasks}).items():
-                rows.append([", ".join(tasks), name, *found, str(len(images))])
-    return [table_of_differences("Precision", rows)]
+    nets = [load_checkpoint(bundled(v)).generator.to(plan.device) for v in VARIANTS]
+    return [table_of_differences("Precision", [(net, tasks_of(net)) for net in nets], images)]
 
 
-def table_of_differences(title: str, rows: list[list[Cell]]) -> Table:
-    """Makes a table of what `measure_differences` found."""
+def images_in(folder: Path) -> list[Tensor]:
+    """Reads the images below a folder, 1,C,H,W each."""
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg"))
+    return [read_image(path).pixels[:, :3] for path in paths]
+
+
+def table_of_differences(
+    title: str, nets: Iterable[tuple[Generator, list[Task]]], images: list[Tensor]
+) -> Table:
+    """Makes a table of what `measure_differences` finds: of networks, for some tasks each."""
+    rows: list[list[Cell]] = [
+        [", ".join(tasks), name, *found, str(len(images))]
+        for net, tasks in nets
+        for name, found in measure_differences(net, {t: images for t in tasks}).items()
+    ]
     header = ["task", "precision", "mean", "99.9 % below", "largest", "images"]
     note = (
         'Absolute differences of the restored images from those in fp32, of 255; "below" in the '

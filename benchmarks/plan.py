@@ -26,7 +26,7 @@ class Plan:
         effort: `full`; `quick` with small images; `tiny` with a narrow network too, which only
             shows that everything runs.
         images: a folder, for the part precision.
-        before: a checkout of another version, for the part versions.
+        before: a checkout of another version, for the parts folders and versions.
         onnx: files of `devudp-train onnx`, for the part versions.
     """
 

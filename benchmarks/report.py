@@ -25,15 +25,16 @@ def write_report(path: Path, parts: Sequence[Part]) -> None:
             pieces.append(part.origin)
             origin = part.origin
         pieces += [table.markdown() for table in part.tables]
-    numbers = "\n\n".join(pieces)
-    block = f"{MARKS[0]}\n{numbers}\n{MARKS[1]}"
-    before, begin, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not begin or not end:
-        raise ValueError(
-            f"{path} needs the lines {MARKS[0]} and {MARKS[1]}, between which to write"
-        )
-    path.write_text(before + block + after, encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    if not all(mark in text for mark in MARKS):
+        raise ValueError(f"{path} needs the lines {' and '.join(MARKS)}, between which to write")
+    path.write_text(between(text, MARKS, "\n\n".join(pieces)), encoding="utf-8")
+
+
+def between(text: str, marks: tuple[str, str], inside: str) -> str:
+    """Returns a page with what is between two markers replaced."""
+    before, rest = text.split(marks[0], 1)
+    return f"{before}{marks[0]}\n{inside}\n{marks[1]}{rest.split(marks[1], 1)[1]}"
 
 
 def write_chart(path: Path, tables: Sequence[Table]) -> None:
