@@ -5,6 +5,7 @@ python -m tools.make_architecture          # needs the extra "train" (matplotlib
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,20 +21,6 @@ from devudp_model.network.generator import Generator
 from devudp_model.network.topology import Operation
 
 FIGURE = Path(__file__).parents[1] / "docs" / "architecture.png"
-STAGES = (
-    "stem",
-    "encode1",
-    "down1",
-    "encode2",
-    "down2",
-    "encode3",
-    "decode3",
-    "up2",
-    "decode2",
-    "up1",
-    "decode1",
-    "head",
-)
 
 PLACES: dict[str, tuple[int, int]] = {
     "input": (0, 0),
@@ -53,7 +40,8 @@ PLACES: dict[str, tuple[int, int]] = {
 }
 """Column and row of each box; the rows are the three scales."""
 
-ARROWS = list(zip(["input", *STAGES], [*STAGES, "output"], strict=True))
+STAGES = list(PLACES)[1:-1]
+ARROWS = list(itertools.pairwise(PLACES))
 SKIPS = [("encode1", "decode1"), ("encode2", "decode2")]
 
 BOX_W, BOX_H = 122, 94
@@ -149,6 +137,10 @@ def fill(name: str) -> str:
     return FILLS["scale" if name.startswith(("down", "up")) else "conv"]
 
 
+def write(ax: Any, x: float, y: float, text: str, pixels: int, **style: Any) -> None:
+    ax.text(x, y, text, fontsize=pixels * POINTS, **{"va": "center", "color": INK, **style})
+
+
 def draw_box(ax: Any, name: str, lines: list[str]) -> None:
     x, y = centre(name)
     ax.add_patch(
@@ -162,14 +154,11 @@ def draw_box(ax: Any, name: str, lines: list[str]) -> None:
             lw=1,
         )
     )
-    ax.text(
-        x, y - 34, name, ha="center", va="center", fontsize=15 * POINTS, weight="bold", color=INK
-    )
+    write(ax, x, y - 34, name, 15, ha="center", weight="bold")
     for number, line in enumerate(lines):
         last = number == len(lines) - 1
         height = y + 35 if last else y - 14 + 15 * number
-        style = {"fontsize": 12 * POINTS, "color": QUIET if last else INK}
-        ax.text(x, height, line, ha="center", va="center", **style)
+        write(ax, x, height, line, 12, ha="center", color=QUIET if last else INK)
 
 
 def arrow(ax: Any, start: tuple[float, float], end: tuple[float, float], **style: Any) -> None:
@@ -200,9 +189,7 @@ def draw_detour(
 
 def draw_plus(ax: Any, x: float, y: float, color: str) -> None:
     ax.plot(x, y, "o", ms=13, mfc="white", mec=color, mew=1.3, zorder=5)
-    ax.text(
-        x, y, "+", ha="center", va="center_baseline", fontsize=15 * POINTS, color=color, zorder=6
-    )
+    write(ax, x, y, "+", 15, ha="center", va="center_baseline", color=color, zorder=6)
 
 
 def draw_shortcut(ax: Any) -> None:
@@ -211,15 +198,8 @@ def draw_shortcut(ax: Any) -> None:
     x1 = centre("output")[0] - STEP_X / 2
     draw_detour(ax, x0, x1, y0 - BOX_H / 2, y0, y0 - 96, ACCENT, (0, (5, 3)))
     draw_plus(ax, x1, y0, ACCENT)
-    ax.text(
-        (x0 + x1) / 2,
-        y0 - 103,
-        "devudp-dt only: the input is added before the output activation",
-        ha="center",
-        va="bottom",
-        fontsize=14 * POINTS,
-        color=ACCENT,
-    )
+    text = "devudp-dt only: the input is added before the output activation"
+    write(ax, (x0 + x1) / 2, y0 - 103, text, 14, ha="center", va="bottom", color=ACCENT)
 
 
 def draw_table(ax: Any, rows: list[list[str]]) -> None:
@@ -229,15 +209,7 @@ def draw_table(ax: Any, rows: list[list[str]]) -> None:
         y = top + 27 * number
         for x, text in zip(columns, row, strict=True):
             bold = number == 0 or x == left
-            ax.text(
-                x,
-                y,
-                text,
-                fontsize=14 * POINTS,
-                va="center",
-                color=INK,
-                weight="bold" if bold else "normal",
-            )
+            write(ax, x, y, text, 14, weight="bold" if bold else "normal")
         ax.plot([left - 8, left + 534], [y + 14, y + 14], color="#cbd2d9", lw=0.8)
 
 
@@ -249,15 +221,10 @@ def draw(path: Path) -> None:
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0))
     ax.axis("off")
-    ax.text(20, 28, "The generator G", fontsize=22 * POINTS, weight="bold", va="center", color=INK)
-    ax.text(
-        20,
-        56,
-        "In each box: what it does, and the shape of what comes out. A residual block: "
-        "conv 3x3, norm, ReLU, conv 3x3, norm; plus its input.",
-        fontsize=14 * POINTS,
-        va="center",
-        color=QUIET,
+    write(ax, 20, 28, "The generator G", 22, weight="bold")
+    text = "In each box: what it does, and the shape of what comes out. A residual block: "
+    write(
+        ax, 20, 56, f"{text}conv 3x3, norm, ReLU, conv 3x3, norm; plus its input.", 14, color=QUIET
     )
     draw_shortcut(ax)
     draw_arrows(ax)

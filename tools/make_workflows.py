@@ -185,24 +185,9 @@ def measure() -> Graph:
     truth = load(graph, GOOD, (0, 540), "Reference: the good photo")
     restored = graph.add("DEvUDPRestore", (400, 0), "Restore", ["joint", *RESTORE], (photo, 0))
     graph.add("SaveImage", (800, 0), "Fixed photo", ["devudp/measured"], (restored, 0), size=LARGE)
-    graph.add(
-        "DEvUDPMeasure",
-        (800, 540),
-        "Measure after",
-        [],
-        (restored, 0),
-        (truth, 0),
-        size=NUMBERS,
-    )
-    graph.add(
-        "DEvUDPMeasure",
-        (400, 740),
-        "Measure before",
-        [],
-        (photo, 0),
-        (truth, 0),
-        size=NUMBERS,
-    )
+    for image, at, when in ((restored, (800, 540), "after"), (photo, (400, 740), "before")):
+        links = (image, 0), (truth, 0)
+        graph.add("DEvUDPMeasure", at, f"Measure {when}", [], *links, size=NUMBERS)
     demonstration(graph, (800, 840))
     return graph
 
