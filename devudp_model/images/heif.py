@@ -7,27 +7,14 @@ for whatever else runs in the process.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from . import colour
 from .isobmff import Container
 from .metadata import Metadata
-from .raster import MissingPackage, RasterImage, from_array
-
-
-def load() -> Any:
-    """Returns the module pillow_heif.
-
-    Raises:
-        MissingPackage: it is not installed.
-    """
-    try:
-        import pillow_heif
-    except ImportError as error:
-        raise MissingPackage("heic") from error
-    return pillow_heif
+from .raster import RasterImage, decoder, from_array
 
 
 def described(container: Container) -> tuple[Metadata, colour.Space | None]:
@@ -67,7 +54,7 @@ def read(file: BinaryIO, container: Container) -> RasterImage:
     """
     metadata, space = described(container)
     file.seek(0)
-    opened = load().open_heif(file, convert_hdr_to_8bit=False)
+    opened = decoder("heic").open_heif(file, convert_hdr_to_8bit=False)
     pixels = np.asarray(opened)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     bits = opened.info.get("bit_depth", 8)

@@ -17,7 +17,7 @@ from PIL import Image
 from . import segments
 from .isobmff import boxes
 from .metadata import Metadata
-from .raster import MissingPackage, RasterImage, Unreadable, from_array
+from .raster import RasterImage, Unreadable, decoder, from_array
 
 STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
@@ -47,19 +47,6 @@ class Bits:
         """One of four: a constant and so many bits to add to it."""
         constant, count = choices[self.take(2)]
         return constant + self.take(count)
-
-
-def load() -> Any:
-    """Returns the module pillow_jxl.
-
-    Raises:
-        MissingPackage: it is not installed.
-    """
-    try:
-        import pillow_jxl
-    except ImportError as error:
-        raise MissingPackage("jxl") from error
-    return pillow_jxl
 
 
 def header(content: bytes) -> Header:
@@ -115,7 +102,7 @@ def read(content: bytes, header: Header) -> RasterImage | bytes:
         MissingPackage: the plugin is not installed.
         ValueError: its pixels are of a kind that cannot be restored.
     """
-    is_jpeg, info, data, icc, parts = load().Decoder()(content)
+    is_jpeg, info, data, icc, parts = decoder("jxl").Decoder()(content)
     if is_jpeg:
         return bytes(data)
     exif, xmp = _described(parts)

@@ -10,7 +10,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import io
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +43,18 @@ class MissingPackage(Unreadable):
         found = BY_NAME[format]
         kind = found.label.split(":")[0].split(",")[0]
         super().__init__(f"is of a kind ({kind}) that needs one more package. {advice(found)}")
+
+
+def decoder(format: str) -> Any:
+    """Returns the module that decodes a format, imported when the first such file comes.
+
+    Raises:
+        MissingPackage: it is not installed.
+    """
+    try:
+        return importlib.import_module(BY_NAME[format].package)
+    except ImportError as error:
+        raise MissingPackage(format) from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

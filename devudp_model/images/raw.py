@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -16,7 +16,7 @@ from PIL import Image
 from . import exif, iptc, isobmff, tiff
 from .formats import RAW_SUFFIXES
 from .metadata import XMP_IN_TIFF, Metadata, exif_bytes, laid_out_anew
-from .raster import MissingPackage, RasterImage, Unreadable, from_array
+from .raster import RasterImage, Unreadable, decoder, from_array
 
 CFA, LINEAR_RAW = 32803, 34892
 """Photometric interpretations of pixels as a sensor gives them."""
@@ -57,19 +57,6 @@ def is_raw(start: bytes, suffix: str, tags: Mapping[int, tuple[int, ...]]) -> bo
     return tiff.DNG_VERSION in tags or photometric in (CFA, LINEAR_RAW) or preview
 
 
-def load() -> Any:
-    """Returns the module rawpy.
-
-    Raises:
-        MissingPackage: it is not installed.
-    """
-    try:
-        import rawpy
-    except ImportError as error:
-        raise MissingPackage("raw") from error
-    return rawpy
-
-
 def read(file: BinaryIO, check_size: Callable[[int, int], None]) -> RasterImage:
     """Develops a raw file.
 
@@ -81,7 +68,7 @@ def read(file: BinaryIO, check_size: Callable[[int, int], None]) -> RasterImage:
         MissingPackage: rawpy is not installed.
         Unreadable: LibRaw cannot read it.
     """
-    rawpy = load()
+    rawpy = decoder("raw")
     file.seek(0)
     try:
         with rawpy.imread(file) as raw:

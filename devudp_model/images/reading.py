@@ -199,7 +199,7 @@ def _read_isobmff(
     check_size(*container.image.size, 4, 8, size, on_size_known)
     if not any(brand in isobmff.AVIF_BRANDS for brand in brands):
         return _named("heic", heif.read(file, container))
-    decoded = sixteen_bit.read_avif(file, path, container, on_size_known)
+    decoded = sixteen_bit.read_avif(path, container)
     if decoded is not None:
         return _named("avif", decoded)
     if not features.check("avif"):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
 
 from . import colour, eight_bit, heif, high_bit_depth, tiff
-from .checks import OnSizeKnown, Tags, check_size, refuse_several
+from .checks import Tags, refuse_several
 from .isobmff import Container
 from .metadata import ORIENTATION, Metadata, exif_of_tiff
 from .raster import RasterImage, from_array
@@ -42,9 +41,7 @@ def read(file: BinaryIO, path: Path, image: Image.Image | None, tags: Tags) -> R
     return from_array(decoded.pixels, decoded.has_alpha, orientation, bits, metadata, space)
 
 
-def read_avif(
-    file: BinaryIO, path: Path, container: Container, on_size_known: OnSizeKnown
-) -> RasterImage | None:
+def read_avif(path: Path, container: Container) -> RasterImage | None:
     """Decodes one of more than 8 bits; None where that is Pillow's task, as libvips is missing.
 
     Raises:
@@ -56,7 +53,6 @@ def read_avif(
         high_bit_depth.load_vips()
     except high_bit_depth.HighBitDepthError:
         return None
-    check_size(*container.image.size, 4, 8, os.fstat(file.fileno()).st_size, on_size_known)
     decoded = high_bit_depth.read(path, "AVIF")
     refuse_several(decoded.pages, path)
     metadata, space = heif.described(container)

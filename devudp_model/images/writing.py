@@ -16,9 +16,9 @@ from PIL import Image, features
 
 from ..bands.rows import bands_of
 from ..system.atomic import replacing
-from . import colour, exif, gain_map, high_bit_depth, jpeg_xl, png, tiff_exif
+from . import colour, exif, gain_map, high_bit_depth, png, tiff_exif
 from .formats import BY_NAME, WRITABLE, advice, is_installed
-from .raster import ImageError, RasterImage, to_array
+from .raster import ImageError, RasterImage, decoder, to_array
 
 log = logging.getLogger("devudp")
 
@@ -36,9 +36,6 @@ SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 
 COPY_BYTES = 2**20
 """That are copied at a time."""
-
-PILLOW_NAMES = {"jxl": "JXL"}
-"""Pillow's names of formats, where they are not ours."""
 
 
 def check_format(image: RasterImage, format: str) -> None:
@@ -160,11 +157,11 @@ def _write(
         return int.from_bytes(content[4:8], "little") + max(start - 8, 0)
     pillow = to_pillow(image)
     if format == "jxl":
-        jpeg_xl.load()  # which registers it
+        decoder("jxl")  # which registers it
     options = {**SAVE_OPTIONS[format], **image.metadata.save_options(format)}
     chunks = png.as_bytes(image.metadata.chunks) if format == "png" else b""
     target: Any = png.WithChunks(file, chunks) if chunks else file
-    pillow.save(target, PILLOW_NAMES.get(format, format), **options)
+    pillow.save(target, format, **options)
     if BY_NAME[format].gain_map and image.metadata.gain_map is not None:
         gain_map.append(file, image.metadata.gain_map)
     return start
