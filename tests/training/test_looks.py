@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import send_to_device
 from PIL import Image
 from torch import Tensor
 
@@ -117,7 +118,7 @@ def test_the_target_of_a_blurred_crop_has_its_light_and_border():
 def test_looks_can_be_sent_to_a_device():
     look = Look(True, (1.0, 0.1, 0.1), (1.2, 1.0, 0.9), (4, 4, 0, 0), 0.5, 2.0)
     crops = stack_plans([CropPlan(scene(32), None, None, False, look=look)])
-    there = crops.to(CPU)
+    there = send_to_device(crops, CPU)
     assert crops.looks is not None and there.looks is not None
     for one, other in zip(crops.looks, there.looks, strict=True):
         assert torch.equal(one, other)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate.utils import send_to_device
 from torch import Tensor
 
 from devudp_model.ops.degrade import Shake, apply_shake, draw_shake
@@ -250,7 +251,7 @@ def test_jpeg_is_in_the_inputs_that_ask_for_it():
 def test_plans_can_be_sent_to_a_device():
     shake = draw_shake(seeded(1), extent=3.0)
     crops = stack_plans([plan_of(detailed(1), blur=shake), plan_of(detailed(2))])
-    there = crops.to(CPU)
+    there = send_to_device(crops, CPU)
     assert torch.equal(there.pixels, crops.pixels) and there.seeds == crops.seeds
     assert there.motion is not None and there.second_motion is None
     assert there.moved.tolist() == [True, False]

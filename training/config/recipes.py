@@ -22,7 +22,7 @@ import tyro
 from ..console import showing_help
 from .ranges import ConfigError
 from .settings import Config, Stage
-from .stages import check, override
+from .stages import check, override, with_changes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -82,10 +82,10 @@ def build_recipe(content: Mapping[str, Any]) -> Config:
     """Returns a config from a recipe's tables.
 
     Raises:
-        ConfigError: see `build`.
+        ConfigError: see `flatten`.
     """
     plain = {key: value for key, value in content.items() if key != "stages"}
-    config = build(Config, plain)
+    config = with_changes(Config(), dict(flatten(Config, plain)))
     tables = content.get("stages", [])
     if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
         raise ConfigError("stages are written as [[stages]] tables")
@@ -100,39 +100,27 @@ def build_stage(table: Mapping[str, Any]) -> Stage:
     if not isinstance(name, str) or type(length) is not int:
         raise ConfigError("every [[stages]] table needs a name and a length (an integer)")
     try:
-        build(Config, table)  # for its messages about unknown keys and wrong types
+        return Stage(name, length, dict(flatten(Config, table)))
     except ConfigError as error:
         raise ConfigError(f"stage {name!r}: {error}") from error
-    return Stage(name, length, dict(flatten(Config, table)))
 
 
 def flatten(kind: type, table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings in nested tables, by their dotted names, with the types of their fields."""
-    hints = get_type_hints(kind)
-    for key, value in table.items():
-        if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
-            yield from flatten(hints[key], value, f"{prefix}{key}.")  # pyright: ignore
-        else:
-            yield prefix + key, convert(hints[key], value, prefix + key)
-
-
-def build(kind: type, content: Mapping[str, Any], prefix: str = "") -> Any:
-    """Returns a config dataclass from nested tables.
+    """The settings in nested tables, by their dotted names, with the types of their fields.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), or a value of a wrong type.
     """
-    hints, values = get_type_hints(kind), {}
-    for key, value in content.items():
+    hints = get_type_hints(kind)
+    for key, value in table.items():
         if key not in hints:
             raise ConfigError(f"unknown key {prefix}{key!r}: {nearest(key, hints)}")
-        if dataclasses.is_dataclass(hints[key]):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{prefix}{key} is a table of settings, not {value!r}")
-            values[key] = build(hints[key], value, f"{prefix}{key}.")
+        if not dataclasses.is_dataclass(hints[key]):
+            yield prefix + key, convert(hints[key], value, prefix + key)
+        elif isinstance(value, Mapping):
+            yield from flatten(hints[key], value, f"{prefix}{key}.")  # pyright: ignore
         else:
-            values[key] = convert(hints[key], value, prefix + key)
-    return kind(**values)
+            raise ConfigError(f"{prefix}{key} is a table of settings, not {value!r}")
 
 
 def nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:

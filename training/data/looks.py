@@ -74,10 +74,6 @@ class Looks(NamedTuple):
     level: Tensor
     boost: Tensor
 
-    def to(self, device: torch.device) -> Looks:
-        """On another device."""
-        return Looks(*(x.to(device, non_blocking=True) for x in self))
-
 
 def is_night(pixels: np.ndarray, below: float) -> bool:
     """True if a photograph (H,W,3 uint8) is dark on purpose: dark on average, with black places.

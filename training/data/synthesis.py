@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import send_to_device
 from torch import Tensor
 
 from devudp_model.ops.degrade import DARKEST, Shake, to_linear, to_srgb
@@ -90,20 +91,6 @@ class Crops(NamedTuple):
     has_jpeg: bool
     looks: Looks | None
 
-    def to(self, device: torch.device) -> Crops:
-        """On another device."""
-        motions = [
-            m and Motion(*(x.to(device, non_blocking=True) for x in m))
-            for m in (self.motion, self.second_motion)
-        ]
-        moved = {
-            name: value.to(device, non_blocking=True)
-            for name, value in self._asdict().items()
-            if isinstance(value, Tensor)
-        }
-        looks = self.looks and self.looks.to(device)
-        return self._replace(motion=motions[0], second_motion=motions[1], looks=looks, **moved)
-
 
 def cut_sides(config: DataConfig) -> tuple[int, int]:
     """Sides of what is cut for A and for B, pixels: the crop and its margins, before downsizing."""
@@ -174,7 +161,7 @@ def apply_motion(image: Tensor, motion: Motion) -> Tensor:
 
 def render_batch(A: Crops, B: Crops, config: DataConfig, device: torch.device) -> Batch:
     """Returns the images of both domains as the losses and G see them, on `device`."""
-    A, B = A.to(device), B.to(device)
+    A, B = send_to_device((A, B), device, non_blocking=True)
     clean_A, target = render_A(A, config)
     clean_B = render_B(B, config)
     if config.exposure == "common":

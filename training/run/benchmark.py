@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 from collections.abc import Callable, Sequence
 
 import torch
 from accelerate.state import AcceleratorState, PartialState
+from torch.utils.benchmark import Timer
 
 from ..config import Config
 from ..config.recipes import load_recipe, parse_overrides
@@ -26,8 +26,6 @@ from .distributed import make_accelerator
 from .trainer import Trainer
 
 logger = logging.getLogger("devudp")
-
-WARM_UP = 2
 
 PLAIN = {"precision": "fp32", "compile": False, "channels_last": False}
 
@@ -42,20 +40,9 @@ LADDER: tuple[tuple[str, dict], ...] = (
 
 def seconds_each(action: Callable[[], object], limit: float) -> float:
     """Returns the mean time of an action, repeated for `limit` seconds after a warm-up."""
-
-    def wait() -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-
-    for _ in range(WARM_UP):
-        action()
-    wait()
-    start, count = time.perf_counter(), 0
-    while count == 0 or time.perf_counter() - start < limit:
-        action()
-        wait()
-        count += 1
-    return (time.perf_counter() - start) / count
+    action()  # the first time it may be compiled; the timer warms up once more
+    timer = Timer("action()", globals={"action": action}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=limit).mean
 
 
 def fresh_trainer(config: Config, images: UnpairedImages, **speed: object) -> Trainer:

@@ -11,8 +11,8 @@ import dataclasses
 import hashlib
 import logging
 import os
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -32,20 +32,15 @@ BLOCK = bytes(2**20)
 
 def free_share(threads: int, seconds: float = SECONDS) -> float:
     """Measures which share of their time so many threads really run: 1 where nothing else does."""
-    found: list[float] = []
 
-    def work() -> None:
+    def work(_: int) -> float:
         start, begun = time.perf_counter(), time.thread_time()
         while (passed := time.perf_counter() - start) < seconds:
             hashlib.sha256(BLOCK).digest()
-        found.append((time.thread_time() - begun) / max(passed, 1e-9))
+        return (time.thread_time() - begun) / max(passed, 1e-9)
 
-    workers = [threading.Thread(target=work) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return min(sum(found) / threads, 1.0)
+    with ThreadPoolExecutor(threads) as pool:
+        return min(sum(pool.map(work, range(threads))) / threads, 1.0)
 
 
 def free_threads(threads: int) -> int:
