@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..batch.shard import Shard
 from ..images.formats import WRITABLE
-from ..restoring.tasks import ROWS, describe_tasks
+from ..restoring.tasks import MAX_DENOISE, ROWS, describe_tasks
 from ..system.untrusted import MEMORY_OPTION
 from ..system.version import version
 from .cluster import add_cluster_arguments
 from .values import (
-    denoise_share,
     given_path,
     given_place,
     memory_size,
@@ -152,7 +152,7 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--denoise",
-        type=denoise_share,
+        type=partial(share, most=MAX_DENOISE),
         default=1.0,
         metavar="0..2",
         help="0 keeps grain, 1 = the task's default, 2 = smoothest; default 1",

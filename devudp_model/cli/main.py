@@ -123,21 +123,11 @@ def run_restore(args: argparse.Namespace) -> int:
 
 def report_json(outcome: Outcome, results: dict[Path, Path]) -> None:
     """One JSON object a line for each file that was given, to standard output."""
-    for source, target in results.items():
-        choice = outcome.choices.get(source)
-        failure = outcome.failed.get(source)
-        print(
-            json.dumps(
-                {
-                    "file": str(source),
-                    "result": str(target) if failure is None and target.exists() else None,
-                    "error": failure,
-                    **({"auto": choice.as_dict()} if choice else {}),
-                }
-            )
-        )
-    for path in outcome.failed.keys() - results.keys():
-        print(json.dumps({"file": str(path), "result": None, "error": outcome.failed[path]}))
+    for source in {**results, **outcome.failed}:
+        choice, failure = outcome.choices.get(source), outcome.failed.get(source)
+        result = str(results[source]) if failure is None and results[source].exists() else None
+        auto = {"auto": choice.as_dict()} if choice else {}
+        print(json.dumps({"file": str(source), "result": result, "error": failure, **auto}))
 
 
 def report(outcome: Outcome, out: Path) -> None:

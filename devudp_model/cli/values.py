@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ..batch.shard import Shard
 from ..cluster.stores import is_address, stand_in
-from ..restoring.tasks import MAX_DENOISE
 
 MIN_MEMORY = 10**6
 """A smaller limit is a number whose unit was forgotten."""
@@ -55,11 +54,6 @@ def share(text: str, most: float = 1.0) -> float:
     if not 0 <= value <= most:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to {most:g}")
     return value
-
-
-def denoise_share(text: str) -> float:
-    """Returns a number from 0 to the largest `Options.denoise`."""
-    return share(text, MAX_DENOISE)
 
 
 def shard(text: str) -> Shard:

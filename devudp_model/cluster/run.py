@@ -90,7 +90,7 @@ def connect(ray: Any) -> None:
         ray.init(address=named, **quiet)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         raise ClusterError(
-            f"no Ray cluster answers at {named} ({ADDRESS}): {first_line(error)} Check it with "
+            f"no Ray cluster answers at {named} ({ADDRESS}): {line_of(error, 0)} Check it with "
             f"`ray status`, or unset {ADDRESS} to work on this machine alone."
         ) from error
 
@@ -195,18 +195,12 @@ def rows_of(ray: Any, items: Sequence[Item], orders: Orders, pool: Pool) -> Iter
                 yield Row(**json.loads(text))
     except ray.exceptions.RayError as error:
         raise ClusterError(
-            f"the workers failed: {last_line(error)} All machines need the same devudp, and have "
+            f"the workers failed: {line_of(error, -1)} All machines need the same devudp, and have "
             "to see the files under the same paths. What is written stays; --skip-existing goes on."
         ) from error
 
 
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an error, as a sentence."""
+def line_of(error: BaseException, index: int) -> str:
+    """Returns a line of an error, as a sentence; the last one (-1) ends a traceback in it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return printable(lines[0].rstrip(".:") if lines else type(error).__name__) + "."
-
-
-def last_line(error: BaseException) -> str:
-    """Returns the last line of an error, where a traceback in it tells the reason."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return printable(lines[-1].rstrip(".") if lines else type(error).__name__) + "."
+    return printable(lines[index].rstrip(".:") if lines else type(error).__name__) + "."

@@ -158,8 +158,14 @@ class Session:
         photo = self.photos.setdefault(source, Photo(source))
         photo.error, photo.reason = "", ""
         cache = self.cache_of(source)
-        weights = CachedWeights(self.weights, cache)
-        restorer = Restorer(weights, settings.task, settings.options())
+        kept = len(cache.outputs)
+
+        def cached_weights(task: Task) -> Model:
+            """Returns a network that does not run where its output is kept."""
+            generator = generator_of(self.weights(task))
+            return cache.network(generator, make_network(generator, "auto").dtype)
+
+        restorer = Restorer(cached_weights, settings.task, settings.options())
         files = ImageFiles(restorer, overwrite=photo.result is not None)
         said: list[str] = []
         try:
@@ -177,7 +183,7 @@ class Session:
         texts = (text.removeprefix(f"{job.target}: ").replace(str(source), "It") for text in said)
         sentences = (f"{text[:1].upper()}{text[1:]}" for text in texts)
         photo.reason = " ".join(filter(None, (restorer.reason, *sentences)))
-        photo.result, photo.ran = job.target, weights.ran
+        photo.result, photo.ran = job.target, len(cache.outputs) - kept
         return photo
 
     def cache_of(self, source: Path) -> OutputCache:
@@ -251,26 +257,3 @@ def named(error: Exception, source: Path) -> str:
     if text.startswith(f"{source} "):
         return f"It {text.removeprefix(f'{source} ')}"
     return text.replace(str(source), source.name)
-
-
-class CachedWeights:
-    """Weights behind a cache of outputs.
-
-    Args:
-        weights: of each task.
-        cache: is used and filled.
-    """
-
-    def __init__(self, weights: Weights, cache: OutputCache):
-        self.weights, self.cache = weights, cache
-        self.before = len(cache.outputs)
-
-    def __call__(self, task: Task) -> Model:
-        """Returns a network that does not run where its output is kept."""
-        generator = generator_of(self.weights(task))
-        return self.cache.network(generator, make_network(generator, "auto").dtype)
-
-    @property
-    def ran(self) -> int:
-        """Counts the new outputs."""
-        return len(self.cache.outputs) - self.before
