@@ -13,6 +13,7 @@ All functions are pure and give the same numbers whatever the number of threads.
 
 from __future__ import annotations
 
+from operator import add
 from typing import NamedTuple
 
 import torch
@@ -67,6 +68,10 @@ class Region(NamedTuple):
         """True if nothing of ...,H,W lies outside."""
         return self == (0, x.shape[-2], 0, x.shape[-1])
 
+    def within(self, outer: Region) -> Region:
+        """Returns where in an image this region of its region `outer` is."""
+        return Region._make(map(add, self, (outer.top, outer.top, outer.left, outer.left)))
+
 
 class Content(NamedTuple):
     """Holds what counts of a batch.
@@ -105,16 +110,11 @@ def content_of(image: Tensor) -> Content | None:
         if seen is None:
             return None
         region, weights = seen, seen.of(image[:, 3:])
-        colour = fill_hidden(seen.of(colour), weights)
+        colour = fill_in_place(seen.of(colour).clone(), weights)
     inner = within_frames(colour)
     if weights is not None:
         weights = inner.of(weights)
-    region = Region(
-        region.top + inner.top,
-        region.top + inner.bottom,
-        region.left + inner.left,
-        region.left + inner.right,
-    )
+    region = inner.within(region)
     return Content(inner.of(colour), weights, region)
 
 
@@ -173,13 +173,8 @@ def visible_mean(colour: Tensor, alpha: Tensor) -> Tensor:
     return mean.float().view(1, -1, 1, 1).to(colour.device)
 
 
-def fill_hidden(colour: Tensor, alpha: Tensor) -> Tensor:
-    """B,C,H,W with the mean of each image's visible pixels where B,1,H,W is 0: a copy."""
-    return fill_in_place(colour.clone(), alpha)
-
-
 def fill_in_place(colour: Tensor, alpha: Tensor) -> Tensor:
-    """`fill_hidden` of B,C,H,W itself, which is returned."""
+    """Gives B,C,H,W the mean of each image's visible pixels where B,1,H,W is 0; returns it."""
     for frame in range(len(colour)):
         one = slice(frame, frame + 1)
         mean = from_unit(visible_mean(colour[one], alpha[one]), colour.dtype)
@@ -197,12 +192,7 @@ def within_frames(colour: Tensor) -> Region:
         inner = within_frame(region.of(colour))
         if inner.is_whole(region.of(colour)):
             break
-        region = Region(
-            region.top + inner.top,
-            region.top + inner.bottom,
-            region.left + inner.left,
-            region.left + inner.right,
-        )
+        region = inner.within(region)
     return region
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -182,7 +183,7 @@ def enlarge_into(
         top, bottom = max(start - around, 0), min(stop + around, height)
 
         def wide(each: AnyImage, first: int, last: int) -> Tensor:
-            rows = resample(reader(each, frame), each.shape[2], height, first, last)
+            rows = resample(partial(read_rows, each, frame), each.shape[2], height, first, last)
             return F.interpolate(rows, (last - first, width), mode="bilinear")
 
         rows = to_colour(read_rows(image, frame, top, bottom), out.device)
@@ -199,11 +200,6 @@ def without_noise(lost: Tensor, noise: Tensor) -> Tensor:
     """Returns detail, B,C,H,W, less where it varies hardly more than noise (Wiener's filter)."""
     variance = window_mean(lost * lost, NOISE_RADIUS)
     return lost * (1 - noise / variance.clamp(min=1e-12)).clamp(min=0)
-
-
-def reader(image: AnyImage, frame: int) -> Callable[[int, int], Tensor]:
-    """Returns what reads rows of a frame."""
-    return lambda first, last: read_rows(image, frame, first, last)
 
 
 def resample(
