@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from .measure import machine
+from .measure import machine, make_parser
 from .parts import PARTS
 from .plan import EFFORTS, Plan
 from .report import write_chart, write_report
@@ -32,13 +32,8 @@ log = logging.getLogger("benchmarks")
 
 
 def parse() -> argparse.Namespace:
-    assert __doc__
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="The part peers needs the package spandrel: see benchmarks/peers.py.",
-    )
+    parser = make_parser("benchmarks", __doc__)
+    parser.epilog = "The part peers needs the package spandrel: see benchmarks/peers.py."
     add = parser.add_argument
     add("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
     add("--effort", choices=EFFORTS, default="full", help="sizes and repetitions; default: full")

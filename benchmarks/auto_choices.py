@@ -28,6 +28,7 @@ from devudp_model.ops.metrics import psnr
 from devudp_model.restorer import Restorer
 from devudp_model.restoring.auto import choose
 
+from .measure import make_parser
 from .shaken import KINDS, held_out, made_worse, names_in, photographs
 
 NOTHING = "nothing"
@@ -37,10 +38,7 @@ BESIDE = {"deblur": ("joint",), "low light": ("joint",)}
 
 
 def parse() -> argparse.Namespace:
-    assert __doc__
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("benchmarks.auto_choices", __doc__)
     parser.add_argument("needs", nargs="+", metavar="NEEDS=[KIND:]FOLDER")
     parser.add_argument("--held-out", action="store_true")
     parser.add_argument("--without", type=Path, metavar="TABLE")

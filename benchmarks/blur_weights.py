@@ -9,7 +9,6 @@ weigh the same. Prints the weights, and how many it gets right at the threshold 
 
 from __future__ import annotations
 
-import argparse
 import math
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from devudp_model.ops.dtypes import to_unit
 from devudp_model.restoring.auto import BLURRED, MIN_SHARE
 from devudp_model.restoring.first_look import Look, look_at
 
+from .measure import make_parser
 from .shaken import held_out, made_worse, names_in, photographs, shaken_ones
 
 RIDGE = 1e-4
@@ -31,10 +31,7 @@ STEPS = 40
 
 
 def main() -> None:
-    assert __doc__
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("benchmarks.blur_weights", __doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="SHARP")
     parser.add_argument("--without", type=Path, metavar="TABLE", help="names to leave out")
     args = parser.parse_args()

@@ -35,7 +35,7 @@ from training.method.lpips import AlexLpips, load_lpips
 
 from .compared_methods import METHODS, Method
 from .comparison_page import PARTS, page
-from .measure import ROOT, machine
+from .measure import ROOT, machine, make_parser
 
 log = logging.getLogger("benchmarks")
 
@@ -54,12 +54,7 @@ PART = 384, 256
 
 
 def parse() -> argparse.Namespace:
-    assert __doc__
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.comparison",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.comparison", __doc__)
     add = parser.add_argument
     add("--set", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"),
         help="two folders with images of the same names; may be given several times")  # fmt: skip

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from PIL import Image
 from devudp_model.checkpoint import save_checkpoint
 from devudp_model.network.generator import Generator
 
-from .measure import ROOT, restoring
+from .measure import ROOT, restoring, time_and_peak
 from .tables import Cell, Table
 
 RUNS = 2
@@ -62,30 +61,17 @@ def table_of_folders(
     return Table(f"Folders of {size[1]}x{size[0]}, {network}", header, rows, note, labels=1)
 
 
-PEAK_OF_COMMAND = """
-import sys
-from benchmarks.measure import peak_bytes
-from devudp_model.cli.main import main
-sys.argv[0] = "devudp"
-code = main(sys.argv[1:])
-print(peak_bytes())
-sys.exit(code)
-"""
-
-
 def table_of_large_file(size: tuple[int, int], bound: str) -> Table:
     """Returns the whole process's peak memory for one image file, of height and width `size`."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         weights = make_weights(folder / "narrow.safetensors", 1)
         images = make_folder(folder / "in", 1, size)
-        arguments = ["--out", str(folder / "out"), "--memory", bound, "--device", "cpu"]
-        arguments += ["--task", "joint", "--checkpoint", str(weights), "--file-memory", "8GB"]
-        command = [sys.executable, "-c", PEAK_OF_COMMAND, "restore", str(images), *arguments]
-        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        how = "--memory", bound, "--device", "cpu", "--checkpoint", weights, "--file-memory", "8GB"
+        _, peak = time_and_peak(restoring(images, folder / "out", *how))
     copies = 2 * 3 * size[0] * size[1]
     row: list[Cell] = [f"{size[1]}x{size[0]}", bound, copies / 1e9]
-    row.append(int(done.stdout.split()[-1]) / 1e9)
+    row.append(peak / 1e9)
     header = ["image", "--memory", "two copies of the image, GB", "peak, GB"]
     note = "`devudp restore`, a network of width 1, a PNG file; peak of the whole process."
     return Table("Bounded memory of the command line", header, [row], note)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 from PIL import Image
 
-from .measure import ROOT, restoring
+from .measure import restoring, time_and_peak
 from .tables import Cell, Table
 
 
@@ -50,12 +47,4 @@ def restore_video(video: Path, precision: str, device: torch.device) -> tuple[fl
     """Returns seconds, and the peak bytes of the process."""
     out = video.with_name(f"{video.name}-restored")
     how = "--statistics", "shared", "--precision", precision, "--device", device.type
-    command = restoring(video, out, *how)
-    quiet = subprocess.DEVNULL
-    start = time.perf_counter()
-    child = subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=quiet)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
-    if child.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}")
-    return time.perf_counter() - start, usage.ru_maxrss * 1024
+    return time_and_peak(restoring(video, out, *how))

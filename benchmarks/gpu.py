@@ -9,7 +9,6 @@ networks are measured too. Close other programs that use the GPU first.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -30,7 +29,7 @@ from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import TASK_SPECS, Task
 from devudp_model.system.memory import is_out_of_memory
 
-from .measure import ROOT, best_time, machine
+from .measure import ROOT, best_time, machine, make_parser
 from .networks import matrix_rate, multiply_adds
 from .parts import images_in, table_of_differences
 from .report import between
@@ -201,11 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: there is no CUDA.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.gpu", __doc__)
     parser.add_argument(
         "--page",
         type=Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -39,6 +40,12 @@ def best_time(run: Callable[[], object], device: torch.device, *, share: float =
 
 
 ROUNDS = 2
+
+
+def make_parser(module: str, about: str | None) -> argparse.ArgumentParser:
+    """Returns the parser of a module's command line, whose help begins with its docstring."""
+    raw = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(f"python -m {module}", None, about, formatter_class=raw)
 
 
 def in_turns(*measures: Callable[[], float]) -> list[float]:
@@ -83,6 +90,28 @@ def restoring(images: Path, out: Path, *options: object) -> list[str]:
     """Returns the command line that restores a folder by the task joint."""
     command = [sys.executable, "-m", "devudp_model.cli", "restore", str(images), "--out", str(out)]
     return [*command, "--task", "joint", *map(str, options)]
+
+
+PEAK_OF_COMMAND = """
+import sys
+from benchmarks.measure import peak_bytes
+from devudp_model.cli.main import main
+sys.argv[0] = "devudp"
+code = main(sys.argv[1:])
+print(peak_bytes())
+sys.exit(code)
+"""
+
+
+def time_and_peak(command: list[str]) -> tuple[float, int]:
+    """Returns the seconds of a command line of `restoring`, and its process's peak bytes.
+
+    Linux only.
+    """
+    words = [sys.executable, "-c", PEAK_OF_COMMAND, *command[3:]]
+    start = perf_counter()
+    done = subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return perf_counter() - start, int(done.stdout.split()[-1])
 
 
 def in_new_process(

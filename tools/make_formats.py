@@ -5,7 +5,7 @@ python -m tools.make_formats
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from devudp_model.images.formats import TABLE, Format
@@ -95,11 +95,11 @@ def page() -> str:
     return with_table(text, VIDEO_START, VIDEO_END, video_table())
 
 
-def with_table(text: str, start: str, end: str, lines: Iterator[str]) -> str:
+def with_table(text: str, start: str, end: str, lines: Iterable[str]) -> str:
     """Returns a text with what is between two markers made anew."""
     before, found, rest = text.partition(start)
     _, ended, after = rest.partition(end)
-    assert found and ended, f"{PAGE} has no markers"
+    assert found and ended, f"no markers: {start}"
     rows = "\n".join(lines)
     return f"{before}{start}\n\n{rows}\n\n{end}{after}"
 

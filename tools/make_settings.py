@@ -17,6 +17,8 @@ from training.config import Config, Stage
 from training.config.check import RANGES
 from training.config.recipes import toml_line
 
+from .make_formats import with_table
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "training.md"
 START = "<!-- settings: made by tools/make_settings.py from training/config/ -->"
@@ -69,23 +71,20 @@ def table(kind: type, prefix: str = "") -> Iterator[str]:
         yield f"| {option(name, default)} | {shown(default)} | {limits} | {meaning} |"
 
 
-def settings() -> str:
-    """Returns all sections, as Markdown."""
+def settings() -> list[str]:
+    """Returns the lines of all sections, as Markdown."""
     lines = ["### The whole run", "", *table(Config)]
     for name, hint in get_type_hints(Config).items():
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             lines += ["", f"### {name}", "", heading(hint), "", *table(hint, f"{name}.")]
     lines += ["", "### stages", "", f"{heading(Stage)} In a recipe only:", ""]
     lines += [f"- `{name}`: {meaning}" for name, meaning in meanings(Stage).items()]
-    return "\n".join(lines)
+    return lines
 
 
 def page() -> str:
     """docs/training.md with its tables made anew."""
-    before, start, rest = PAGE.read_text(encoding="utf-8").partition(START)
-    _, end, after = rest.partition(END)
-    assert start and end, f"{PAGE} has no markers"
-    return f"{before}{START}\n\n{settings()}\n\n{END}{after}"
+    return with_table(PAGE.read_text(encoding="utf-8"), START, END, settings())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,8 @@ def weights_table(content: Content) -> str:
 
 
 TABLES: dict[str, Callable[[Content], str]] = {
-    "all": lambda content: noted_table(content, METRICS),
-    "psnr": lambda content: noted_table(content, ["psnr"]),
-    "ssim": lambda content: noted_table(content, ["ssim"]),
-    "mae": lambda content: noted_table(content, ["mae"]),
-    "lpips": lambda content: noted_table(content, ["lpips"]),
+    "all": partial(noted_table, metrics=METRICS),
+    **{metric: partial(noted_table, metrics=[metric]) for metric in METRICS},
     "weights": weights_table,
 }
 """By NAME: all four means in a cell (PSNR / SSIM / MAE / LPIPS), one of them, or checkpoints."""
