@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import skimage.data
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tests.host.browser import find_chromium, look
 from tests.host.environment import ROOT, prepare
@@ -80,14 +80,8 @@ def main(only: Sequence[str] = ()) -> int:
 def photograph(pixels: np.ndarray) -> Image.Image:
     """Returns a 4:3 image of 640 pixels at most."""
     image = Image.fromarray(pixels)
-    width, height = (
-        min(image.width, image.height * 4 // 3),
-        min(image.height, image.width * 3 // 4),
-    )
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    image = image.crop((left, top, left + width, top + height))
-    image.thumbnail((640, 480))
-    return image
+    width = min(640, image.width, image.height * 4 // 3)
+    return ImageOps.fit(image, (width, round(width * 3 / 4)))
 
 
 def spoil(server: Server, target: Path) -> None:
