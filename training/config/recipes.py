@@ -177,11 +177,11 @@ def named_settings(arguments: Sequence[str]) -> set[str]:
 def to_toml(config: Config) -> str:
     """Returns the config as TOML; `load_recipe` reads it back as an equal one."""
     lines, tables = [], []
-    for name, value in shallow(config).items():
+    for name, value in vars(config).items():
         if name == "stages":
             continue
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            rows = [toml_line(k, v) for k, v in shallow(value).items() if v is not None]
+            rows = [toml_line(k, v) for k, v in vars(value).items() if v is not None]
             tables += ["", f"[{name}]", *rows]
         else:
             lines.append(toml_line(name, value))
@@ -195,11 +195,6 @@ def to_toml(config: Config) -> str:
             *rows,
         ]
     return "\n".join([*lines, *tables, ""])
-
-
-def shallow(config: Any) -> dict[str, Any]:
-    """Returns a dataclass's fields by name, in order."""
-    return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
 
 
 def toml_line(name: str, value: Any) -> str:

@@ -8,14 +8,14 @@ with sensor noise. The same photograph always gets the same camera path and the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.benchmark import set_torch_threads
 
 from devudp_model.ops.degrade import degrade
 from devudp_model.ops.dtypes import from_unit
@@ -74,20 +74,10 @@ class UntunedSet(TestSet):
         seed = hashlib.sha256(f"{self.name}/{pair.name}".encode()).digest()[:6]
         rng = torch.Generator().manual_seed(int.from_bytes(seed, "big"))
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
-        with single_thread():
+        # How many threads share an operation changes its last digit, and so a pixel or two.
+        with set_torch_threads(1):
             worse = degrade(image, rng, **self.damage._asdict())
         return from_unit(worse[0], torch.uint8).permute(1, 2, 0).numpy(), pixels
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """One CPU thread: how many share an operation changes its last digit, and so a pixel or two."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def untuned_sets(

@@ -128,7 +128,7 @@ def images_of_folders(folders: Sequence[Path], generator: Generator) -> Images:
     return {task: images for task in tasks_of(generator)}
 
 
-def spread(paths: Sequence[Path]) -> list[Path]:
-    """At most `IMAGES` of them, at even distances."""
-    count = min(IMAGES, len(paths))
+def spread(paths: Sequence[Path], most: int = IMAGES) -> list[Path]:
+    """At most so many of them, at even distances."""
+    count = min(most, len(paths))
     return [paths[k * len(paths) // count] for k in range(count)]

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,8 @@ from devudp_model.network.generator import Generator
 from ..config import ConfigError
 from ..data.image_cache import decode
 from ..data.layouts import list_images
+from .agreement import run_onnxruntime
+from .differences import spread
 
 CALIBRATION_SIDE = 256
 """Pixels: of each photo the middle of this side is run."""
@@ -35,9 +39,8 @@ def calibration_images(folder: Path) -> list[np.ndarray]:
         FileNotFoundError: the folder is missing or empty.
         UnreadableImage: a photo cannot be read.
     """
-    paths = list_images([folder])
-    count = min(CALIBRATION_IMAGES, len(paths))
-    return [middle(decode(paths[k * len(paths) // count])) for k in range(count)]
+    paths = spread(list_images([folder]), CALIBRATION_IMAGES)
+    return [middle(decode(path)) for path in paths]
 
 
 def middle(pixels: np.ndarray) -> np.ndarray:
@@ -70,6 +73,8 @@ def quantize(generator: Generator, path: Path, images: Sequence[np.ndarray]) -> 
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     quantized = path.with_stem(f"{path.stem}-int8")
+    inputs = iter([{"image": image} for image in images])
+    reader: Any = SimpleNamespace(get_next=lambda: next(inputs, None))  # all that is asked of one
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder, path.name)
         quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
@@ -82,7 +87,7 @@ def quantize(generator: Generator, path: Path, images: Sequence[np.ndarray]) -> 
             quantize_static(
                 str(prepared),
                 str(quantized),
-                make_reader(images),
+                reader,
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=["Conv"],
                 nodes_to_exclude=[convolutions[0], convolutions[-1]],
@@ -96,31 +101,10 @@ def quantize(generator: Generator, path: Path, images: Sequence[np.ndarray]) -> 
     return quantized
 
 
-def make_reader(images: Iterable[np.ndarray]):
-    """The images as onnxruntime's calibration asks for them."""
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Images(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.left: Iterator[np.ndarray] = iter(images)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:  # pyright: ignore
-            image = next(self.left, None)
-            return None if image is None else {"image": image}
-
-    return Images()
-
-
 def decibels(exact: Path, quantized: Path, images: Sequence[np.ndarray]) -> float:
     """The PSNR of the quantized file's results against the float32 file's; the worst image's."""
-    import onnxruntime
-
-    sessions = [
-        onnxruntime.InferenceSession(each.read_bytes(), providers=["CPUExecutionProvider"])
-        for each in (exact, quantized)
-    ]
     found = []
     for image in images:
-        a, b = (np.asarray(session.run(None, {"image": image})[0]) for session in sessions)
+        a, b = (run_onnxruntime(path, image) for path in (exact, quantized))
         found.append(-10 * np.log10(max(float(np.square(a - b, dtype=np.float64).mean()), 1e-20)))
     return min(found)

@@ -39,7 +39,7 @@ def make_accelerator(config: Config) -> Accelerator:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # Imported later, it would keep the group alive: see `shutdown_distributed`.
         importlib.import_module("torch._dynamo")
-    accelerator = Accelerator(
+    return Accelerator(
         cpu=speed.device == "cpu",
         mixed_precision="no",  # the loop's own autocast, so that fp32 is fp32 everywhere
         kwargs_handlers=[
@@ -47,7 +47,6 @@ def make_accelerator(config: Config) -> Accelerator:
             InitProcessGroupKwargs(timeout=PEER_TIMEOUT),
         ],
     )
-    return accelerator
 
 
 @torch.no_grad()
