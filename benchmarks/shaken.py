@@ -23,23 +23,17 @@ from devudp_model.ops.degrade import (
     shake_path,
     uniform,
 )
-
-SUFFIXES = {".png", ".jpg", ".jpeg"}
+from training.data.domains import excluded_names
+from training.data.layouts import list_images
 
 HELD_OUT = 6
 """One in so many photographs is held out when weights are fitted."""
 
 
-def photographs(folder: Path, without: frozenset[str] = frozenset()) -> list[Path]:
-    """Returns the images of a folder, sorted, but for some names."""
-    files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in files if path.name not in without)
-
-
-def names_in(table: Path) -> frozenset[str]:
-    """Returns the first column of a table with tabs and a heading."""
-    rows = table.read_text(encoding="utf-8").splitlines()[1:]
-    return frozenset(row.split("\t")[0] for row in rows if row.strip())
+def photographs(folder: Path, without: str) -> list[Path]:
+    """Returns the images of a folder, sorted, but for those that a table names (empty: none)."""
+    names = excluded_names(without)
+    return [path for path in list_images([folder]) if path.name not in names]
 
 
 def held_out(files: list[Path]) -> list[Path]:
