@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from .tables import Part, Table
@@ -15,12 +16,9 @@ MARKS = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 
 def write_report(path: Path, parts: Sequence[Part]) -> None:
     """Replaces the numbers of a page by those of parts; see `fill`."""
-    pieces, origin = [], ""
-    for part in parts:
-        if part.origin != origin:
-            pieces.append(part.origin)
-            origin = part.origin
-        pieces += [table.markdown() for table in part.tables]
+    pieces = []
+    for origin, those in groupby(parts, lambda part: part.origin):
+        pieces += [origin, *(table.markdown() for part in those for table in part.tables)]
     fill(path, "\n\n".join(pieces))
 
 

@@ -21,7 +21,7 @@ from ..batch.plan import (
 from ..images.formats import SUFFIXES
 from ..system.untrusted import printable
 from ..videos.video import SUFFIXES as VIDEO_SUFFIXES
-from .stores import is_safe, is_stand_in, list_files, names_in, path_in, text_of
+from .stores import is_safe, is_stand_in, list_files, names_in, opened, text_of
 
 log = logging.getLogger("devudp")
 
@@ -115,7 +115,7 @@ def without_existing(
     in_store = names_in(text_of(out)) if is_stand_in(out) else None
 
     def exists(target: str) -> bool:
-        return os.path.lexists(target) if in_store is None else path_in(target) in in_store
+        return os.path.lexists(target) if in_store is None else opened(target)[1] in in_store
 
     todo: list[Item] = []
     there: list[Item] = []

@@ -44,11 +44,6 @@ def text_of(path: Path) -> str:
     return f"{scheme}://{'/'.join(names)}"
 
 
-def join(address: str, *names: str) -> str:
-    """Returns the address of a file below another address."""
-    return "/".join([address.rstrip("/"), *names])
-
-
 def opened(address: str) -> tuple[Any, str]:
     """Returns fsspec's file system for an address, and the path in it.
 
@@ -106,16 +101,11 @@ def list_files(address: str, recursive: bool) -> list[str] | None:
 
 
 def names_in(address: str) -> set[str]:
-    """Returns the addresses' paths of all files below an address; empty if there is nothing."""
+    """Returns the paths (see `opened`) of all files below an address; empty if there is nothing."""
     with explained(address):
         store, path = opened(address)
         store.invalidate_cache()
         return set(store.find(path.rstrip("/")))
-
-
-def path_in(address: str) -> str:
-    """Returns the path as `names_in` has it."""
-    return opened(address)[1]
 
 
 def fetch(address: str, file: Path) -> None:
@@ -147,7 +137,7 @@ def check_writable(address: str) -> None:
         StoreError: that does not work.
     """
     with explained(address):
-        store, path = opened(join(address, ".devudp-probe"))
+        store, path = opened(f"{address.rstrip('/')}/.devudp-probe")
         store.pipe_file(path, b"")
         store.rm_file(path)
 

@@ -15,11 +15,6 @@ LARGEST = {torch.uint8: 255, torch.uint16: 65535}
 """The integers that stand for 1."""
 
 
-def is_image_type(dtype: torch.dtype) -> bool:
-    """True if an image may have this type."""
-    return dtype.is_floating_point or dtype in LARGEST
-
-
 def to_unit(x: Tensor) -> Tensor:
     """Any image to float32; integers come out in [0, 1] and contiguous."""
     if x.dtype not in LARGEST:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..bands.rows import bands_of, read_rows
 from ..engine.statistics import channel_moments, moments_of
-from ..ops.dtypes import LARGEST, is_image_type, to_unit
+from ..ops.dtypes import LARGEST, to_unit
 from .blocks import BLOCK, blocks_of
 
 FLAT = 0.2 / 255
@@ -61,7 +61,7 @@ def check_image(image: Tensor) -> None:
             f"image has shape {tuple(image.shape)}: give B,C,H,W with C = 1, 3 or 4 and at least "
             "one pixel"
         )
-    if not is_image_type(image.dtype):
+    if not image.is_floating_point() and image.dtype not in LARGEST:
         raise ValueError(
             f"image is {image.dtype}: give floating point numbers in [0, 1], uint8 or uint16"
         )

@@ -8,7 +8,6 @@ ahead to the end of the scene, the other restores it. Needs PyAV: the extra `vid
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from ..images.writing import copy_file
 from ..restoring.scenes import THUMBNAIL, find_scenes
 from ..system.atomic import replacing
 from .carried import left_out, sentences
@@ -223,9 +223,8 @@ def is_mp4(source: Source) -> bool:
 
 def copy(source: Source, target: Path, overwrite: bool) -> None:
     """Writes the same bytes."""
+    if not isinstance(source, io.BytesIO):
+        copy_file(source, target, overwrite=overwrite)
+        return
     with replacing(target, overwrite=overwrite) as file:
-        if isinstance(source, io.BytesIO):
-            file.write(source.getvalue())
-            return
-        with Path(source).open("rb") as original:
-            shutil.copyfileobj(original, file, 2**20)
+        file.write(source.getvalue())

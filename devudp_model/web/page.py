@@ -108,7 +108,8 @@ class Page:
         restored = [photo for photo in photos if photo.result]
         shown = next((p for p in restored if str(p.source) == chosen), None)
         shown = shown or (restored[0] if restored else None)
-        several = gr.update(value=gallery(restored), visible=len(restored) > 1)
+        named = [(str(photo.after), photo.source.name) for photo in restored]
+        several = gr.update(value=named, visible=len(restored) > 1)
         yield self.shown(shown, size), several, text + summary(photos), name_of(shown)
 
     def change(
@@ -190,11 +191,6 @@ def plain(text: str) -> str:
     """Text in which Markdown finds no markup."""
     return "".join(f"&#{ord(char)};" if char in "\\`*_{}[]()#+!|<>&~" else char
                    for char in printable(text).strip())  # fmt: skip
-
-
-def gallery(photos: list[Photo]) -> list[tuple[str, str]]:
-    """Images and their names, for the gallery."""
-    return [(str(photo.after), photo.source.name) for photo in photos]
 
 
 def name_of(photo: Photo | None) -> str | None:

@@ -43,8 +43,7 @@ def draw_sheet(rows: Sequence[Row], max_side: int = 0) -> Image.Image:
         rows: at least one; cells may differ in size.
         max_side: larger images are reduced to this width and height, pixels; 0: none are.
     """
-    strips = [draw_row(row, max_side) for row in rows]
-    return stack(strips)
+    return stack([draw_row(row, max_side) for row in rows])
 
 
 def draw_row(row: Row, max_side: int) -> Image.Image:

@@ -24,9 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from devudp_model.checkpoint import CheckpointError
 from devudp_model.system.version import version
@@ -130,16 +128,12 @@ def measure(
     """
     values: dict[str, dict[str, float | None]] = {}
     for name in names:
-        a, b = (as_tensor(decode(side / f"{name}.png")) for side in (folder, references))
+        pixels = (decode(side / f"{name}.png").copy() for side in (folder, references))
+        a, b = (torch.from_numpy(each).permute(2, 0, 1) for each in pixels)
         found = values[name] = {**protocol.compare(a, b)}
         if "lpips" in protocol.columns:
             found["lpips"] = lpips.of_images(a, b) if lpips else None
     return values
-
-
-def as_tensor(pixels: np.ndarray) -> Tensor:
-    """H,W,3 uint8 to 3,H,W."""
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 
 def evaluate_set(

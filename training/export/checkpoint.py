@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import hashlib
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -235,4 +234,4 @@ def main(arguments: Sequence[str]) -> None:
         logger.info("%s agrees to %.1e", target, check_onnx(generator, target))
         files.append(target)
     for file in files:
-        logger.info("%s (%.1f MB)", re.sub(r"\\", "/", str(file)), file.stat().st_size / 1e6)
+        logger.info("%s (%.1f MB)", file.as_posix(), file.stat().st_size / 1e6)

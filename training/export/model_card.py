@@ -53,11 +53,7 @@ def last_validation(out: Path) -> str:
     lines = [line for line in read_log(out) if any(k.startswith("validation ") for k in line)]
     if not lines:
         return ""
-    return describe_validation(lines[-1])
-
-
-def describe_validation(line: Mapping[str, object]) -> str:
-    """Returns a line of log.jsonl with a validation, as Markdown."""
+    line = lines[-1]
     rows = [
         f"| {name.removeprefix('validation ')} | {value:.3f} |"
         for name, value in line.items()

@@ -29,7 +29,7 @@ LOSSES = {
 }  # fmt: skip
 
 MARKED = 12
-"""A line through fewer points than this shows each of them."""
+"""A line through fewer points than this shows each of them: one alone would not be seen."""
 
 
 def draw_curve(out: Path) -> Path:
@@ -60,8 +60,7 @@ def plot(axis, lines: Sequence[dict], name: str, label: str) -> None:
     """One value over the steps, where it was logged."""
     points = [(line["step"], line[name]) for line in lines if line.get(name)]
     if points:
-        few = len(points) < MARKED  # a line through one point is not to be seen
-        marker = "o" if few else None
+        marker = "o" if len(points) < MARKED else None
         axis.plot(*zip(*points, strict=True), label=label, linewidth=1, marker=marker, markersize=4)
 
 
