@@ -2,7 +2,7 @@
 
 python -m benchmarks.comparison --set "low light" LOW HIGH --set "dark and blurred" DARK SHARP
     --set blurred BLURRY SHARP --lpips-weights FILE      # measures what is missing, keeps results
-python -m benchmarks.comparison --report docs             # writes the page and the sheet of them
+python -m benchmarks.comparison --report docs             # writes the numbers and the sheet of them
 
 Results are kept in benchmarks/out/comparison.json. A method whose package is missing is left out;
 each runs in a process of its own. Classical methods: pip install scikit-image
