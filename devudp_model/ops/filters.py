@@ -224,6 +224,13 @@ def colours(light: Tensor) -> Tensor:
     return mean.div_(mean.mean(1, keepdim=True))
 
 
+def without_lamps(image: Tensor) -> bool:
+    """True if there are certainly no lamps in B,C,H,W; on a GPU this would be waited for."""
+    return image.is_cpu and bool(
+        window_mean(image.mean(1, keepdim=True), 1).amax() < 0.99 * LAMP[0]
+    )
+
+
 def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     """Returns the result without the dark rims that networks and exposure make round lamps.
 
@@ -235,8 +242,6 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     """
     smooth = window_mean(image, 1)
     lamps = ((smooth.mean(1, keepdim=True) - LAMP[0]) / (LAMP[1] - LAMP[0])).clamp(0, 1)
-    if output.is_cpu and lamps.max() <= 0:
-        return output  # on a GPU this would be waited for
     weight = (1 - window_max(lamps, RIM_REACH // 2)).clamp(min=MIN_WEIGHT)
     total, around, filled = at_once(wide_mean, (weight, weight * image, weight * output))
     surroundings, filled = around.div_(total), filled.div_(total)
@@ -255,18 +260,24 @@ FilterName = Literal[
 ]
 
 
+def never(image: Tensor) -> bool:
+    """False: most filters change something of every image."""
+    return False
+
+
 class Filter(NamedTuple):
-    """A filter, and how many pixels around a pixel it looks at."""
+    """A filter, how many pixels around a pixel it looks at, and for which input it does nothing."""
 
     function: Callable[[Tensor, Tensor], Tensor]
     reach: int
+    idle: Callable[[Tensor], bool] = never
 
 
 FILTERS: dict[FilterName, Filter] = {
     "fill_dots": Filter(fill_dots, 2 * DOT_RADIUS),
     "sharpen": Filter(sharpen, max(SHARPEN_RADIUS, NEXT)),
     "own_colours": Filter(own_colours, COLOUR_RADIUS),
-    "fill_rims": Filter(fill_rims, AWAY + AWAY * AWAY_STEP + RIM_REACH // 2 + 1),
+    "fill_rims": Filter(fill_rims, AWAY + AWAY * AWAY_STEP + RIM_REACH // 2 + 1, without_lamps),
     "keep_white": Filter(keep_white, 0),
     "calm_colours": Filter(calm_colours, 0),
 }

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,106 +24,13 @@ from torch import Tensor
 from ..bands.rows import AnyImage, bands_of, read_rows
 from ..bands.workers import Order, in_parallel, worker_count
 from ..engine.hooks import Finished
-from ..engine.statistics import Moments, moments_of
 from ..ops.dtypes import from_colour, from_unit, to_colour, to_unit
-from ..ops.filters import DETAIL_REACH, FILTERS, GREY_LEVEL, FilterName, detail_transfer
-from .curve import Curve
+from ..ops.filters import DETAIL_REACH, FILTERS, Filter, detail_transfer
+from .image_stats import ImageStats
 from .tasks import TASK_SPECS, Task
 
 MIN_ROWS = 64
 """Of a band where there are several workers: some rows around it have to be worked on, too."""
-
-MAX_GAIN = 8.0
-"""No exposure match amplifies the model's image by more, however flat it is."""
-
-DETAIL_FLOOR = 0.05
-"""Own detail: a window's variance counts as detail above this share of the image's variance, ..."""
-
-NOISE_FLOOR = 4.0
-"""... and this many times the variance of its noise: what is noise is amplified least."""
-
-
-class Affine(NamedTuple):
-    """x -> gain x + offset, one of each for every channel (1,C,1,1)."""
-
-    gain: Tensor
-    offset: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x * self.gain + self.offset
-
-
-class ImageStats(NamedTuple):
-    """Holds what a task takes from whole images; with it, everything else is local.
-
-    Attributes:
-        exposure: from the model's exposure to the one asked for; None where it is the model's.
-        floor: variance of the input below which there is no detail in it (1,C,1,1).
-        detail: how much of the detail is to be the input's own (0..1).
-        bounded: whether the input bounds the model's image, which then has the input's exposure.
-        curve: gives the result the scene's brightness (see exposure.py); None for the model's.
-        share: how much of the new exposure is taken: 0 for the input's, 1 for the scene's.
-    """
-
-    exposure: Affine | None
-    floor: Tensor
-    detail: float = 0.0
-    bounded: bool = False
-    curve: Curve | None = None
-    share: float = 1.0
-
-
-def match(
-    image: Moments,
-    output: Moments,
-    exposure: float,
-    detail: float = 0.0,
-    *,
-    noise: Tensor | float = 0.0,
-    curve: Curve | None = None,
-) -> ImageStats:
-    """Measures what the tasks take from whole images.
-
-    Args:
-        image, output: mean and variance of the input and of the model's image (1,C,1,1), over
-            the pixels of one image, or of all images of a batch that share their statistics.
-        exposure: 0 for the input's exposure, 1 for the model's, or between.
-        detail, curve: see `ImageStats`.
-        noise: variance of the input's noise (1,C,1,1).
-    """
-    floor = (DETAIL_FLOOR * image.var + NOISE_FLOOR * noise).clamp(min=GREY_LEVEL**2)
-    exposed = None if exposure == 1 else exposure_match(image, output)
-    return ImageStats(exposed, floor, detail, curve=curve, share=exposure)
-
-
-def both_moments(
-    image: Tensor, output: AnyImage, weights: Tensor | None = None
-) -> tuple[Moments, Moments]:
-    """Measures the input, B,C,H,W, and the model's image of it, B,3,H,W, with these weights."""
-    bands, device = list(bands_of(image)), output.device
-
-    def before(number: int) -> Tensor:
-        return to_colour(read_rows(image, *bands[number]), device)
-
-    def after(number: int) -> Tensor:
-        return read_rows(output, *bands[number])
-
-    def weigh(number: int) -> Tensor:
-        assert weights is not None
-        return to_unit(read_rows(weights, *bands[number]).to(device))
-
-    count = None if weights is None else weigh
-    return moments_of(before, len(bands), count), moments_of(after, len(bands), count)
-
-
-def exposure_match(image: Moments, output: Moments) -> Affine:
-    """Returns the gain and offset, for each channel, that give `output` the exposure of `image`.
-
-    They make mean and standard deviation over the pixels the same. A flat `image` gives a gain near
-    0 and a flat `output` one of at most `MAX_GAIN`. Arguments: see `match`.
-    """
-    gain = (image.var.sqrt() / output.var.sqrt().clamp(min=GREY_LEVEL)).clamp(max=MAX_GAIN)
-    return Affine(gain, image.mean - gain * output.mean)
 
 
 def expose(
@@ -157,11 +63,52 @@ def reach(task: Task) -> int:
     return detail + sum(FILTERS[name].reach for name in filters)
 
 
-def run_filters(names: Sequence[FilterName], image: Tensor, output: Tensor) -> Tensor:
-    """One filter after the other, in the order of the task's row."""
-    for name in names:
-        output = FILTERS[name].function(image, output)
-    return output
+def steps_of(task: Task, matched: ImageStats) -> list[Filter]:
+    """Returns what a task does with the model's images, one step after the other."""
+    spec, clamp = TASK_SPECS[task], of_output(partial(torch.clamp, min=0, max=1))
+    before, bounds, exposed, after = (
+        [FILTERS[name] for name in names]
+        for names in (spec.before, spec.bounds, spec.exposed, spec.after)
+    )
+    steps = [clamp, *before] if before else []
+    if matched.bounded:
+        steps += bounds
+    if matched.detail:
+        steps.append(Filter(partial(own_detail, matched=matched), DETAIL_REACH))
+    if matched.exposure is None:
+        if matched.curve is not None:
+            steps.append(of_output(matched.curve))
+        elif exposed:
+            steps.append(clamp)
+        steps += exposed
+    else:
+        far = sum(step.reach for step in exposed)
+        steps.append(Filter(partial(both_exposures, matched=matched, filters=exposed), far))
+    return [*steps, clamp, *after]
+
+
+def of_output(function: Callable[[Tensor], Tensor]) -> Filter:
+    """Returns the step that does this with each value of the model's image."""
+    return Filter(lambda image, output: function(output), 0)
+
+
+def own_detail(image: Tensor, output: Tensor, matched: ImageStats) -> Tensor:
+    """Returns the model's image with a share of the input's own detail."""
+    own = detail_transfer(image, output, matched.floor)
+    return own if matched.detail == 1 else output.lerp(own, matched.detail)
+
+
+def both_exposures(
+    image: Tensor, output: Tensor, matched: ImageStats, filters: Sequence[Filter]
+) -> Tensor:
+    """Returns an exposure between the input's and the scene's; filters are of the latter."""
+
+    def repair(toned: Tensor) -> Tensor:
+        for each in filters:
+            toned = each.function(image, toned)
+        return toned
+
+    return expose(output, matched, repair if filters else None)
 
 
 def apply_task(
@@ -172,6 +119,8 @@ def apply_task(
     *,
     strength: float = 1.0,
     mask: Tensor | None = None,
+    above: int = 0,
+    below: int = 0,
 ) -> Tensor:
     """Returns the image that the user asked for.
 
@@ -182,24 +131,30 @@ def apply_task(
         matched: from `match` of the whole images.
         strength: 0 for the input as it was, 1 for the task's full effect.
         mask: B or 1,1,H,W in [0, 1], multiplied with the strength.
+        above, below: so many rows of these are only looked at, and not returned.
 
     Returns:
-        B,C,H,W in [0, 1].
+        B,C,H - above - below,W in [0, 1].
     """
-    spec = TASK_SPECS[task]
-    if spec.before:
-        output = run_filters(spec.before, image, output.clamp(0, 1))
-    if matched.bounded:
-        output = run_filters(spec.bounds, image, output)
-    if matched.detail:
-        own = detail_transfer(image, output, matched.floor)
-        output = own if matched.detail == 1 else output.lerp(own, matched.detail)
-    repair = partial(run_filters, spec.exposed, image) if spec.exposed else None
-    output = run_filters(spec.after, image, expose(output, matched, repair).clamp(0, 1))
+    steps = [step for step in steps_of(task, matched) if not step.idle(image)]
+    around = sum(step.reach for step in steps)
+    mask = None if mask is None else inner_rows(mask, above, below)
+    for step in (None, *steps):
+        if step is not None:
+            output, around = step.function(image, output), around - step.reach
+        # What no later step looks at is left out: it would be most of the rows of a wide image.
+        surplus = max(above - around, 0), max(below - around, 0)
+        image, output = inner_rows(image, *surplus), inner_rows(output, *surplus)
+        above, below = min(above, around), min(below, around)
     share = strength if mask is None else strength * mask
     if isinstance(share, float) and share == 1.0:
         return output
     return image + share * (output - image)
+
+
+def inner_rows(x: Tensor, above: int, below: int) -> Tensor:
+    """Returns B,C,H,W without so many rows."""
+    return x[:, :, above : x.shape[2] - below] if above or below else x
 
 
 class RowsToReplace:
@@ -267,10 +222,10 @@ def compose_in_bands(
             share = to_unit(mask[min(frame, len(mask) - 1), None, :, top:bottom]).to(device)
         source = to_colour(read_rows(image, frame, top, bottom), device)
         output_rows = model.read(index)
-        restored = apply_task(source, output_rows, task, matched, strength=strength, mask=share)
+        extra = {"above": start - top, "below": bottom - stop, "strength": strength, "mask": share}
+        restored = apply_task(source, output_rows, task, matched, **extra)
         out = read_rows(result, frame, start, stop)[:, :3]
-        restored = from_colour(restored[:, :, start - top : stop - top], out.shape[1])
-        out.copy_(from_unit(restored, out.dtype))
+        out.copy_(from_unit(from_colour(restored, out.shape[1]), out.dtype))
         done.add(index)
         return 0.0
 

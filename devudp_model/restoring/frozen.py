@@ -17,9 +17,10 @@ from ..bands.workers import working
 from ..engine.network import Network
 from ..network.generator import STRIDE, Generator
 from ..ops.dtypes import from_unit, to_unit
-from .compose import Affine, ImageStats, compose_in_bands, reach
+from .compose import compose_in_bands, reach
 from .content import Region, content_of, fill_in_place, is_opaque, whole
 from .first_look import MIN_PIXELS, glance_at, telling_frames
+from .image_stats import Affine, ImageStats
 from .options import Options
 from .restoration import make_network, match_images, output_room, restore
 from .run_network import network_input, run_network

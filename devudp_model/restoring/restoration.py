@@ -23,10 +23,11 @@ from ..engine.whole import fits_whole
 from ..network.generator import Generator
 from ..ops.dtypes import to_colour
 from ..ops.filters import noise_variance
-from .compose import ImageStats, both_moments, compose_in_bands, is_bounded, match
+from .compose import compose_in_bands, is_bounded
 from .content import Content, content_of, fill_in_place, keep_hidden, show_whole
 from .exposure import scene_curve
 from .facts import Model, facts_of, generator_of
+from .image_stats import ImageStats, both_moments, match
 from .options import Options
 from .run_network import run_network
 from .tasks import TASK_SPECS

@@ -14,8 +14,9 @@ from devudp_model.ops.dtypes import from_unit, to_unit
 from devudp_model.ops.filters import calm_colours, noise_variance
 from devudp_model.restoring import coarse_to_fine as coarse
 from devudp_model.restoring import restoration
-from devudp_model.restoring.compose import apply_task, match
+from devudp_model.restoring.compose import apply_task
 from devudp_model.restoring.frozen import FrozenRestorer, VideoRestorer
+from devudp_model.restoring.image_stats import match
 from devudp_model.restoring.options import Options, Statistics
 from devudp_model.restoring.tasks import TASK_SPECS, TASKS, Task
 from devudp_model.restoring.validate import is_flat

@@ -8,22 +8,11 @@ import torch
 from torch import Tensor
 
 from devudp_model.engine.statistics import Moments, channel_moments
-from devudp_model.ops.filters import (
-    GREY_LEVEL,
-    fill_dots,
-    keep_white,
-)
-from devudp_model.ops.windows import window_mean
-from devudp_model.restoring.compose import (
-    Affine,
-    ImageStats,
-    apply_task,
-    expose,
-    is_bounded,
-    match,
-    reach,
-)
+from devudp_model.ops.filters import FILTERS, GREY_LEVEL, fill_dots, fill_rims, keep_white
+from devudp_model.ops.windows import window_max, window_mean
+from devudp_model.restoring.compose import apply_task, expose, is_bounded, reach
 from devudp_model.restoring.curve import Curve
+from devudp_model.restoring.image_stats import Affine, ImageStats, match
 from devudp_model.restoring.tasks import (
     DEFAULT_TASK,
     MAX_DENOISE,
@@ -224,19 +213,71 @@ def test_low_light_leaves_faint_noise_behind() -> None:
     assert left < 0.6  # 0.9 with windows of 17 pixels and a floor of 0.02
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_a_task_looks_no_further_than_it_says(task: Task) -> None:
-    image = random_image(1, 3, 90, 90)
-    output = (random_image(1, 3, 90, 90, seed=1) + 0.7).clamp(max=1)  # white with dark spots
+def image_with_lamps(*shape: int) -> Tensor:
+    """Dark, with small bright places of which the last rows have none."""
+    lamps = random_image(*shape) > 0.797
+    lamps[..., -shape[-2] // 2 :, :] = False
+    return (random_image(*shape) * 0.3).maximum(window_max(lamps.float(), 2))
+
+
+def stats_for(task: Task, image: Tensor, output: Tensor, exposure: float = 1.0) -> ImageStats:
     shortcut = task == "deblur"
-    found = matched(image, output, 1.0, TASK_SPECS[task].detail_for(shortcut=shortcut))
-    found = found._replace(bounded=is_bounded(task, shortcut))
-    whole = apply_task(image, output, task, found)
+    detail = TASK_SPECS[task].detail_for(shortcut=shortcut)
+    found = matched(image, output, exposure, detail)
+    return found._replace(bounded=is_bounded(task, shortcut))
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("exposure", [1.0, 0.5])
+def test_a_task_looks_no_further_than_it_says(task: Task, exposure: float) -> None:
     r = reach(task)
-    part = apply_task(image[..., 20:70, 20:70], output[..., 20:70, 20:70], task, found)
-    inside = part[..., r : 50 - r, r : 50 - r]
-    torch.testing.assert_close(inside, whole[..., 20 + r : 70 - r, 20 + r : 70 - r])
+    side = 2 * r + 12
+    image = image_with_lamps(1, 3, side + 40, side + 40)
+    output = random_image(1, 3, side + 40, side + 40, seed=1) + 0.7
+    output = output.clamp(max=1)  # white with dark spots
+    found = stats_for(task, image, output, exposure)
+    whole = apply_task(image, output, task, found)
+    part = (..., slice(20, 20 + side), slice(20, 20 + side))
+    cut = apply_task(image[part], output[part], task, found)
+    inside = cut[..., r : side - r, r : side - r]
+    assert inside.shape[-1] == 12
+    expected = whole[..., 20 + r : 20 + side - r, 20 + r : 20 + side - r]
+    torch.testing.assert_close(inside, expected)
     assert 0 == reach("deblur") < reach("low light") < reach("joint")
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("exposure", [1.0, 0.5])
+def test_rows_that_are_only_looked_at_are_left_out_step_by_step(
+    task: Task, exposure: float
+) -> None:
+    """To the last bit what the whole image gives, with lamps, without, and at its borders."""
+    image = image_with_lamps(1, 3, 300, 40)
+    output = random_image(1, 3, 300, 40, seed=1) * 1.3
+    found = stats_for(task, image, output, exposure)
+    mask = random_image(1, 1, 300, 40, seed=2)
+    whole = apply_task(image, output, task, found, strength=0.9, mask=mask)
+    r = reach(task)
+    for start, stop in ((0, 20), (30, 31), (100, 170), (240, 300)):
+        top, bottom = max(start - r, 0), min(stop + r, 300)
+        rows = slice(top, bottom)
+        result = apply_task(
+            image[:, :, rows], output[:, :, rows], task, found,
+            strength=0.9, mask=mask[:, :, rows], above=start - top, below=bottom - stop,
+        )  # fmt: skip
+        assert torch.equal(result, whole[:, :, start:stop]), (start, stop)
+
+
+def test_an_idle_filter_would_change_nothing() -> None:
+    """No lamps in the input: `fill_rims` and its 43 rows around are left out."""
+    dark = random_image(1, 3, 60, 60) * 0.4
+    lamp = dark.clone()
+    lamp[..., 30:40, 30:40] = 0.9
+    output = random_image(1, 3, 60, 60, seed=1)
+    _, _, idle = FILTERS["fill_rims"]
+    assert idle(dark) and not idle(lamp)
+    assert torch.equal(fill_rims(dark, output), output)
+    assert not torch.equal(fill_rims(lamp, output), output)
 
 
 def test_joint_has_a_part_of_the_inputs_own_detail(plain: Task) -> None:
