@@ -7,7 +7,8 @@ It is looked at, shrunk to at most 1280 pixels a side (first_look.py, blur.py), 
 - Blurred or shaken: by `blur_score`, by an echo, or by lamps that are drawn as paths (lamps.py).
 - Dark: by the mean of the linear values. Mean, not median: a bright subject before a black
   background is well exposed. A sharp image with bright lights is a night as it should be, and
-  stays one, unless all else is black; a shaken one was taken in too little light.
+  stays one, unless all else is black; a shaken one was taken in too little light. So does a starry
+  sky (stars.py).
 
 A pure function of tensors, used above `restore` by the nodes and the command line.
 """
@@ -28,7 +29,7 @@ from ..ops.dtypes import to_unit
 from .blur import blur_score, is_moved
 from .content import content_of
 from .exposure import sampling_stride
-from .first_look import MIN_PIXELS, Look, look_at, telling_frames
+from .first_look import MIN_PIXELS, Look, look_at, plain_look, telling_frames
 from .options import Options
 from .tasks import Task
 from .validate import is_flat, is_one_colour
@@ -89,6 +90,7 @@ class Choice:
         lights: linear level of its brightest places, 0 to 1.
         echo: how much all of it is there twice; see blur.py.
         paths: the share of lamps that are drawn as one and the same path; see lamps.py.
+        stars: how surely it is a starry sky, 0 to 1; see stars.py.
     """
 
     task: Task | None
@@ -105,6 +107,7 @@ class Choice:
     lights: float = 0.0
     echo: float = 0.0
     paths: float = 0.0
+    stars: float = 0.0
 
     def options(self, options: Options) -> Options:
         """Returns the options with this task; strength and exposure asked for go on top.
@@ -141,16 +144,14 @@ def choose(image: Tensor) -> Choice:
     with working(image.device):
         content = content_of(image)
         if content is None:
-            return unchanged(
-                "nothing is to be seen", Look(0, 0, 0, 1, 1, 0, 0, 1, 0, 0, False, False)
-            )
+            return unchanged("nothing is to be seen", plain_look(0.0))
         image, weights = content.image, content.weights
         shown = [i for i, frame in enumerate(image.split(1)) if not is_flat(frame)]
         if not shown or is_flat(image):  # also frames of one colour each, such as of a fade
             light = float(
                 to_linear(to_unit(sampled(image, sampling_stride(*image.shape[2:])))).mean()
             )
-            look = Look(light, light, 0, 1, 1, 0, 0, 1, 0, 0, False, False)
+            look = plain_look(light)
             plain = is_one_colour(image)
             return unchanged("a single colour" if plain else without_information(look), look)
         every_weight = [None] * len(image) if weights is None else weights.split(1)
@@ -186,10 +187,10 @@ def share_above(value: float, none: float, full: float) -> float:
 def darkness_of(look: Look, blurred: bool) -> float:
     """Returns how certainly an image is dark, 0 to 1."""
     dark = share_below(look.light, *DARK, logarithmic=True)
-    if blurred:
-        return dark
-    without_lights = share_below(look.lights, *LIGHTS, logarithmic=True)
-    return max(dark * without_lights, share_below(look.light, *BLACK, logarithmic=True))
+    if not blurred:
+        without_lights = share_below(look.lights, *LIGHTS, logarithmic=True)
+        dark = max(dark * without_lights, share_below(look.light, *BLACK, logarithmic=True))
+    return dark * (1 - look.stars)
 
 
 def is_dim(look: Look) -> bool:
@@ -246,7 +247,7 @@ def chosen(
     look: Look,
 ) -> Choice:
     """Returns a choice with what was seen beside it."""
-    seen = (look.steepness, look.direction, look.lights, look.echo, look.paths)
+    seen = (look.steepness, look.direction, look.lights, look.echo, look.paths, look.stars)
     return Choice(task, strength, exposure, *numbers, reason, *seen)
 
 
@@ -270,7 +271,7 @@ def in_words(look: Look, dark: bool, darkness: float) -> str:
     if dark:
         return "very dark" if look.light < VERY else "dark" if darkness > 0.5 else "rather dark"
     if is_dim(look):
-        return "dark with bright lights"
+        return "a starry sky" if look.stars > 0.5 else "dark with bright lights"
     return "bright enough"
 
 

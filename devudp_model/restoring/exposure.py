@@ -29,8 +29,10 @@ from torch import Tensor
 from ..bands.rows import AnyImage, bands_of, read_rows
 from ..ops.degrade import to_linear
 from ..ops.dtypes import to_unit
+from ..ops.filters import noise_variance
 from .blocks import Blocks, blocks_of
 from .curve import Curve
+from .first_look import made_small
 from .scene import SceneModel
 from .shadows import (
     DARK_SCENE,
@@ -43,6 +45,7 @@ from .shadows import (
     shadows_of,
     sky_of,
 )
+from .stars import stars_of
 
 CALM, TRUST_DOWN, TRUST_UP = 0.03, 0.9, 1.0
 """Predictions that near to `USUAL_MEAN` change nothing; beyond, the result's mean follows them by
@@ -54,6 +57,13 @@ nor above the third."""
 
 LIGHTS, LIGHTS_FULL = 0.6, 0.9
 """Brightness of the brightest 0.2 % from which an image has lights, and surely has."""
+
+STARRY_LIGHT, STARRY_MEAN = 0.09, 0.2
+"""Darker images than the first (mean linear light) are searched for stars. A starry sky's mean is
+predicted to be at most the second."""
+
+STARRY_FRAMES = 4
+"""Of a batch, so many frames are searched."""
 
 LAMP, LAMPS = 3, 4
 """Of small lamps and stars, so many squares of so many pixels are that bright. (A hot pixel alone
@@ -133,7 +143,18 @@ def scene_curve(
     colour = image[:, :3]
     blocks = blocks_of(colour, weights), blocks_of(output, weights, fetch)
     predicted, lights = scene.predict_all(colour, weights), has_lights(colour, weights)
+    if float(to_linear(blocks[0].means).mean()) < STARRY_LIGHT:
+        starry = starriness(colour)
+        predicted -= starry * max(predicted - STARRY_MEAN, 0.0)
+        lights = max(lights, starry)
     return curve_for(*blocks, predicted, lights).to(lambda x: x.to(output.device))
+
+
+def starriness(image: Tensor) -> float:
+    """Returns how surely B,C,H,W are starry skies, 0 to 1: of the frame that is least one."""
+    some = image[:: max(len(image) // STARRY_FRAMES, 1)].split(1)
+    small = [made_small(frame).mean(1, keepdim=True) for frame in some]
+    return min(stars_of(grey, noise_variance(grey).sqrt().item()) for grey in small)
 
 
 def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -> Curve:

@@ -16,9 +16,10 @@ from ..bands.rows import in_bands, write_rows
 from ..ops.degrade import to_linear
 from ..ops.dtypes import indexable, to_unit
 from ..ops.filters import noise_variance
-from .blur import FAR, measure_blur, quantile
+from .blur import FAR, BlurMeasures, measure_blur, quantile
 from .coarse_to_fine import shrink
 from .lamps import paths_of
+from .stars import stars_of
 
 MAX_PIXELS = 1280
 """Of the long side. Blur that cannot be seen at this size need not be removed, and the finest
@@ -65,6 +66,7 @@ class Look(NamedTuple):
         noise: its standard deviation, from 0 (none) to 1 (white).
         steepness, usual, direction, echo, sharpness: see blur.py.
         paths: the share of lamps that are drawn as one and the same path; see lamps.py.
+        stars: how surely it is a starry sky, 0 to 1; see stars.py.
         spread: range of the grey values of its blocks, 0 to 1.
         telling: there is more in it than noise.
         drawn: a screenshot or the like.
@@ -79,6 +81,7 @@ class Look(NamedTuple):
     echo: float
     sharpness: float
     paths: float
+    stars: float
     spread: float
     telling: bool
     drawn: bool
@@ -107,12 +110,19 @@ def look_at(image: Tensor, weights: Tensor | None = None) -> Look:
     noise = noise_variance(grey).sqrt().item()
     light, spread, telling = glance_of(grey, linear, seen, noise)
     if min(grey.shape[-2:]) <= FAR:
-        return Look(light, lights, noise, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0, True, False)
+        return plain_look(light, telling=True)._replace(lights=lights, noise=noise, spread=1.0)
     hidden = None if seen is None else (seen < 1).float()
     blur = measure_blur(grey, hidden)
     drawn = blur.steepness >= DRAWN_STEEPNESS and same_share(image) >= DRAWN_SHARE
     paths = paths_of(shown.amax(1, keepdim=True))
-    return Look(light, lights, noise, *blur, paths, spread, telling, drawn)
+    stars = stars_of(grey, noise)
+    return Look(light, lights, noise, *blur, paths, stars, spread, telling, drawn)
+
+
+def plain_look(light: float, telling: bool = False) -> Look:
+    """Returns the look of an image of one colour, with this mean of the linear values."""
+    blur = BlurMeasures(steepness=1.0, usual=1.0, direction=0.0, echo=0.0, sharpness=1.0)
+    return Look(light, light, 0.0, *blur, 0.0, 0.0, 0.0, telling, drawn=False)
 
 
 def glance_at(image: Tensor, weights: Tensor | None = None) -> Glance:

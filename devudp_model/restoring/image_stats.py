@@ -1,4 +1,4 @@
-"""What a task takes from whole images: exposure, noise and detail; with it, all else is local."""
+"""Measures what a task takes from whole images: exposure, noise, detail; all else is local."""
 
 from __future__ import annotations
 

@@ -1,0 +1,88 @@
+"""Finds starry skies: they are as dark as they should be, whatever their mean says.
+
+By its mean a starry sky is an underexposed photograph, and its brightest places are too small to
+be lamps. But its stars are points that stand far out of even surroundings, each by itself, all
+over the sky. In an underexposed photograph what glitters lies among other things, and noise does
+not stand out of noise.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..ops.windows import mean_along, window_max, window_mean
+from .shadows import between
+
+SMALL = 3
+"""A point is smaller than 2 r + 1 pixels."""
+
+TALL, RISE = 4 / 255, 0.35
+"""Its 3x3 pixels are so much brighter than what is around it, twice the noise, and this share of
+what is around it."""
+
+ALONE, FILLED, LINE, LONG = 4, 0.38, 6, 0.5
+"""In a window of 2 r + 1 pixels around it, the mean of what is brighter than its surroundings is at
+most this share of it, and in rows and columns of 2 r + 1 pixels (`LINE`) the last: it is in no
+cluster, and no part of a line."""
+
+NEAR, EVEN, ROUGH, GRAIN = 12, 1 / 255, 0.06, 0.35
+"""Its surroundings are even: in a window of 2 r + 1 pixels their standard deviation is at most the
+second, with this share of their level and this share of the noise."""
+
+CELLS = 12
+"""The shorter side has so many cells, which are looked at for points."""
+
+BRIGHT = 20
+"""So many points are looked at for how bright they are."""
+
+BY_THEMSELVES, OUT_OF_NOISE, CONTRAST, SPREAD, SKY = (
+    (0.55, 0.7),
+    (11.0, 17.0),
+    (1.0, 1.6),
+    (0.2, 0.35),
+    (0.4, 0.6),
+)
+"""Not stars, and surely stars: the share of all points that lie by themselves in even surroundings;
+of the least of the `BRIGHT` ones, by how often the noise and its surroundings it stands out; the
+share of cells with such points; and the share of even surroundings."""
+
+
+def stars_of(grey: Tensor, noise: float) -> float:
+    """Returns how surely 1,1,H,W in [0, 1] is a starry sky, 0 to 1.
+
+    Args:
+        noise: its standard deviation.
+    """
+    if min(grey.shape[-2:]) < 2 * NEAR + 1:
+        return 0.0
+    smooth = window_mean(grey, 1)  # of a hot pixel little is left
+    around = window_max(-window_max(-smooth, SMALL), SMALL)  # without all that is small
+    rise = smooth - around
+    points = (smooth >= window_max(smooth, SMALL)) & (rise > max(TALL, 2 * noise))
+    points &= rise > RISE * around
+    mean = window_mean(around, NEAR)
+    rough = (window_mean(around * around, NEAR) - mean * mean).clamp(min=0).sqrt()
+    even = rough < EVEN + ROUGH * mean + GRAIN * noise
+    stars = points & even & ends(rise)
+    tall = rise[stars]
+    if len(tall) < BRIGHT:
+        return 0.0
+    cell = max(min(grey.shape[-2:]) // CELLS, SMALL)
+    spread = F.max_pool2d(stars.float(), cell, ceil_mode=True).mean()
+    contrast = (tall / (around[stars] + 2 / 255)).topk(BRIGHT).values[-1]
+    signs = (
+        (stars.sum() / points.sum(), BY_THEMSELVES),
+        (tall.topk(BRIGHT).values[-1] / max(noise, 0.5 / 255), OUT_OF_NOISE),
+        (contrast, CONTRAST),
+        (spread, SPREAD),
+        (even.float().mean(), SKY),
+    )
+    return min(between(float(value), *limits, 0.0, 1.0) for value, limits in signs)
+
+
+def ends(rise: Tensor) -> Tensor:
+    """Tells which pixels of 1,1,H,W are by themselves: see `ALONE`."""
+    line = torch.maximum(mean_along(rise, LINE, 2), mean_along(rise, LINE, 3))
+    return (window_mean(rise, ALONE) < FILLED * rise) & (line < LONG * rise)
