@@ -1,4 +1,4 @@
-"""Measures speed, memory and precision on the CPU: Markdown tables and a chart.
+"""Measures speed, memory and precision: Markdown tables and a chart.
 
 python -m benchmarks                             # all parts, half an hour on two cores
 python -m benchmarks speed precision             # some parts, one after the other
@@ -43,6 +43,8 @@ def parse() -> argparse.Namespace:
         help="a checkout of another version, which folders and versions compare with")  # fmt: skip
     add("--onnx", type=Path, nargs="+", default=[], metavar="FILE",
         help="files of devudp-train onnx, which the part versions runs beside")  # fmt: skip
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", metavar="NAME",
+        help="cpu, cuda, ...; default: %(default)s")  # fmt: skip
     add("--out", type=Path, default=Path("benchmarks/out"), metavar="DIR",
         help="where the parts' tables are kept; default: %(default)s")  # fmt: skip
     add("--report", type=Path, metavar="DIR",
@@ -59,7 +61,7 @@ def main() -> None:
     args = parse()
     if args.report is None:
         paths = args.images, args.before, tuple(args.onnx)
-        plan = Plan(torch.device("cpu"), args.effort, *paths)
+        plan = Plan(torch.device(args.device), args.effort, *paths)
         for name in args.parts or PARTS:
             run_part(name, plan, args.out / f"{name}.json")
     if args.report is not None:

@@ -22,19 +22,30 @@ from .measure import forget_peak, peak_bytes
 
 
 def measure(
-    size: tuple[int, int], net: Generator, precision: Precision, memory: int | None
+    size: tuple[int, int],
+    net: Generator,
+    precision: Precision,
+    memory: int | None,
+    device: torch.device,
 ) -> tuple[dict[str, float], torch.Tensor]:
     """Seconds, peak bytes, and the restored image."""
     torch.manual_seed(0)
     options = Options(precision=precision, memory=memory)
-    restore(torch.rand(1, 3, 64, 64), net, options)  # loads kernels, starts threads
-    image = torch.rand(1, 3, *size)
-    forget_peak()
-    before = psutil.Process().memory_info().rss
+    restore(torch.rand(1, 3, 64, 64, device=device), net, options)  # loads kernels, starts threads
+    image = torch.rand(1, 3, *size, device=device)
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        forget_peak()
+    before = torch.cuda.memory_allocated(device) if cuda else psutil.Process().memory_info().rss
     start = time.perf_counter()
     result = restore(image, net, options)
+    if cuda:
+        torch.cuda.synchronize(device)
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "peak": max(peak_bytes() - before - result.nbytes, 0)}, result
+    peak = torch.cuda.max_memory_allocated(device) if cuda else peak_bytes()
+    return {"seconds": seconds, "peak": max(peak - before - result.nbytes, 0)}, result
 
 
 def main() -> None:
@@ -44,15 +55,16 @@ def main() -> None:
     parser.add_argument("precision", choices=["fp32", "bf16", "fp16"], help="of the network")
     parser.add_argument("--memory", type=float, help="the bound, in bytes; default: none")
     parser.add_argument("--check", action="store_true", help="compare with the unbounded result")
+    parser.add_argument("--device", default="cpu", help="default: cpu")
     parser.add_argument("--channels", type=int, default=64, help="the network's width")
     args = parser.parse_args()
     memory = None if args.memory is None else int(args.memory)
-    size = args.height, args.width
+    size, device = (args.height, args.width), torch.device(args.device)
     torch.manual_seed(0)
-    net = Generator(width=args.channels).eval().requires_grad_(False)
-    found, result = measure(size, net, args.precision, memory)
+    net = Generator(width=args.channels).eval().requires_grad_(False).to(device)
+    found, result = measure(size, net, args.precision, memory, device)
     if args.check:
-        whole, expected = measure(size, net, args.precision, None)
+        whole, expected = measure(size, net, args.precision, None, device)
         found["difference"] = (result - expected).abs().max().item()
         found["seconds_whole"] = whole["seconds"]
     print(json.dumps(found))

@@ -29,11 +29,6 @@ from .plan import Plan, Size
 from .tables import Cell, Table
 from .versions import table_of_versions
 
-HALF: Precision = "bf16"
-"""The 16-bit type that processors do fast."""
-
-PRECISIONS: tuple[Precision, ...] = ("fp32", HALF)
-
 
 def speed(plan: Plan) -> list[Table]:
     """Small images, compared with a textbook version too, which takes minutes for large ones."""
@@ -52,22 +47,27 @@ def speed_table(title: str, plan: Plan, sizes: list[Size], *, with_textbook: boo
     net, device = plan.net(), plan.device
     rows: list[list[Cell]] = []
     for height, width in sizes:
-        image = torch.rand(1, 3, height, width, device=device)
-        simple: dict[Precision, float] = {}
-        for precision in PRECISIONS if with_textbook else ():
-            run = textbook(net, DTYPES[precision])
-            simple[precision] = best_time(partial(run, image), device)
-        # In fp32 the largest convolution's input and output alone take 9 GB at 12 MP.
-        for precision in PRECISIONS[1:] if height * width > 8e6 else PRECISIONS:
-            options, dtype = Options(precision=precision), DTYPES[precision]
-            own, alone = in_turns(
-                partial(best_time, partial(restore, image, net, options), device),
-                partial(time_of_convolutions, plan.width, height, width, dtype, device),
-            )
-            rate = 2 * multiply_adds(plan.width, height, width) / own
-            share = 100 * rate / matrix_rate(dtype, device)
-            row = [f"{width}x{height}", precision, own, rate / 1e12, f"{share:.0f} %", own / alone]
-            rows.append([*row, *(simple[p] / own for p in (precision, "fp32") if with_textbook)])
+        for batch in (1, 16) if plan.cuda and height == 720 else (1,):
+            images = torch.rand(batch, 3, height, width, device=device)
+            simple: dict[Precision, float] = {}
+            for precision in plan.precisions if with_textbook and batch == 1 else []:
+                run = textbook(net, DTYPES[precision])
+                simple[precision] = best_time(lambda run=run, x=images: run(x), device)
+            # In fp32 the largest convolution's input and output alone take 9 GB at 12 MP.
+            large: list[Precision] = [plan.half]
+            for precision in large if height * width > 8e6 else plan.precisions:
+                options, dtype = Options(precision=precision), DTYPES[precision]
+                own, alone = in_turns(
+                    partial(best_time, partial(restore, images, net, options), device),
+                    partial(time_of_convolutions, plan.width, height, width, dtype, device),
+                )
+                own /= batch
+                rate = 2 * multiply_adds(plan.width, height, width) / own
+                share = 100 * rate / matrix_rate(dtype, device)
+                row = [f"{width}x{height}" + (f", {batch} at once" if batch > 1 else ""), precision]
+                rows.append([*row, own, rate / 1e12, f"{share:.0f} %", own / alone])
+                if with_textbook:
+                    rows[-1] += [simple[p] / own if simple else "" for p in (precision, "fp32")]
     header = ["image", "precision", "seconds", "TFLOP/s", "of the matrix rate"]
     header.append("overhead against bare convolutions")
     note = (
@@ -88,9 +88,9 @@ def bounded(plan: Plan) -> list[Table]:
     """An image that exceeds its memory bound, compared with the same one without a bound."""
     bounds = {"full": ((4000, 6000), 1.5e9), "quick": ((600, 840), 120e6), "tiny": ((96, 64), 60e6)}
     (height, width), bound = bounds[plan.effort]
-    found = one(plan, (height, width), HALF, "--memory", bound, "--check")
+    found = one(plan, (height, width), plan.half, "--memory", bound, "--check")
     ratio = found["seconds"] / found["seconds_whole"]
-    row: list[Cell] = [f"{height * width / 1e6:.2g} MP", HALF, bound / 1e9]
+    row: list[Cell] = [f"{height * width / 1e6:.2g} MP", plan.half, bound / 1e9]
     row += [found["peak"] / 1e9, ratio, 255 * found["difference"]]
     header = ["image", "precision", "bound, GB", "peak, GB", "time over unbounded"]
     header.append("largest difference, of 255")
@@ -102,7 +102,8 @@ def bounded(plan: Plan) -> list[Table]:
 
 def one(plan: Plan, size: Size, precision: Precision, *arguments: object) -> dict[str, float]:
     """See one.py."""
-    return in_new_process("benchmarks.one", *size, precision, "--channels", plan.width, *arguments)
+    options = ("--device", plan.device, "--channels", plan.width)
+    return in_new_process("benchmarks.one", *size, precision, *options, *arguments)
 
 
 def folders(plan: Plan) -> list[Table]:
@@ -156,14 +157,14 @@ def frames(plan: Plan) -> list[Table]:
     """Videos by the command line."""
     size = plan.sizes([(360, 640)], [(128, 128)])[0]
     few, many = (2, 4) if plan.effort == "tiny" else (8, 24)
-    return [table_of_frames(size, few, many, HALF, plan.device)]
+    return [table_of_frames(size, few, many, plan.half, plan.device)]
 
 
 def peers(plan: Plan) -> list[Table]:
     """Other networks at the same input."""
     from .peers import networks
 
-    side = {"full": 256, "quick": 128, "tiny": 128}[plan.effort]
+    side = {"full": 512 if plan.cuda else 256, "quick": 128, "tiny": 128}[plan.effort]
     image, device = torch.rand(1, 3, side, side, device=plan.device), plan.device
     net = plan.net()
     own = best_time(lambda: restore(image, net, Options(precision="fp32")), device)

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import torch
 
+from devudp_model.engine.precision import Precision
 from devudp_model.network.generator import Generator
 
 Effort = Literal["full", "quick", "tiny"]
@@ -22,7 +23,6 @@ class Plan:
     """Says where to measure, and how much of it.
 
     Attributes:
-        device: the CPU; gpu.py measures a GPU.
         effort: `full`; `quick` with small images; `tiny` with a narrow network too, which only
             shows that everything runs.
         images: a folder, for the part precision.
@@ -35,6 +35,20 @@ class Plan:
     images: Path
     before: Path | None = None
     onnx: tuple[Path, ...] = ()
+
+    @property
+    def cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def half(self) -> Precision:
+        """Returns the 16-bit type that is fast here."""
+        return "fp16" if self.cuda else "bf16"
+
+    @property
+    def precisions(self) -> list[Precision]:
+        """fp32 and what the device does fast."""
+        return ["fp32", "bf16", "fp16"] if self.cuda else ["fp32", "bf16"]
 
     @property
     def width(self) -> int:
