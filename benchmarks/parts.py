@@ -25,9 +25,10 @@ from .folders import table_of_folders, table_of_large_file
 from .frames import table_of_frames
 from .measure import best_time, in_new_process, in_turns
 from .networks import matrix_rate, multiply_adds, textbook, time_of_convolutions
-from .plan import Plan, Size
+from .plan import DTYPES, Plan, Size
 from .tables import Cell, Table
 from .versions import table_of_versions
+from .ways import table_of_ways
 
 
 def speed(plan: Plan) -> list[Table]:
@@ -114,6 +115,11 @@ def folders(plan: Plan) -> list[Table]:
     if plan.effort == "full":
         tables.append(table_of_folders(size, 1, 5, None, plan.before))
     return tables
+
+
+def ways(plan: Plan) -> list[Table]:
+    """Measures what the ways to less work save."""
+    return [table_of_ways(plan)]
 
 
 def versions(plan: Plan) -> list[Table]:
@@ -204,6 +210,7 @@ PARTS: dict[str, Callable[[Plan], list[Table]]] = {
     "bounded": bounded,
     "frames": frames,
     "folders": folders,
+    "ways": ways,
     "versions": versions,
     "cluster": cluster,
     "precision": precision,

@@ -9,7 +9,14 @@ from typing import Literal, get_args
 import torch
 
 from devudp_model.engine.precision import Precision
-from devudp_model.network.generator import Generator
+from devudp_model.network.generator import Generator, Variant
+
+DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "int8": torch.int8,
+}
 
 Effort = Literal["full", "quick", "tiny"]
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
@@ -55,9 +62,9 @@ class Plan:
         """Returns the network's width."""
         return 8 if self.effort == "tiny" else 64
 
-    def net(self) -> Generator:
+    def net(self, variant: Variant = "devudp") -> Generator:
         """With random weights."""
-        return Generator(width=self.width).eval().requires_grad_(False).to(self.device)
+        return Generator(variant, self.width).eval().requires_grad_(False).to(self.device)
 
     def sizes(self, full: list[Size], quick: list[Size]) -> list[Size]:
         """Returns the sizes for this effort."""

@@ -32,6 +32,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read 
         "speed-large",
         "precision",
         "folders",
+        "ways",
         "versions",
         pytest.param("frames", marks=LINUX),
     ],
