@@ -25,6 +25,40 @@ RUNS = 2
 """Of each version, in turn; the faster one counts."""
 
 
+MIXED = ((256, 256), (240, 320), (480, 640), (384, 256), (360, 640), (512, 512), (300, 400))
+"""Heights and widths of small images of all kinds."""
+
+
+def table_of_small_files(count: int, width: int | None, before: Path | None) -> Table:
+    """Files a second of a folder of mixed small images; starting counts, as for a user.
+
+    Args:
+        count: how many images.
+        width, before: see `table_of_folders`.
+    """
+    versions = versions_with(before)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        weights = None if width is None else make_weights(folder / "narrow.safetensors", width)
+        images = make_folder(folder / "mixed", count, *MIXED)
+        found: dict[str, list[float]] = {name: [] for name in versions}
+        for turn in range(RUNS):
+            for name, root in versions.items():
+                seconds = restore(root, images, folder / f"{turn} {name}", weights)
+                found[name].append(count / seconds)
+    first = max(found[next(iter(versions))])
+    rows: list[list[Cell]] = [[name, max(r), max(r) / first] for name, r in found.items()]
+    network = "the shipped weights" if width is None else f"a network of width {width}"
+    note = f"`devudp restore FOLDER --task joint`, 256x256 to 640x480, with {network}."
+    header = ["version", "files a second", "times the first"]
+    return Table(f"A folder of {count} mixed small images", header, rows, note, labels=1)
+
+
+def versions_with(before: Path | None) -> dict[str, Path]:
+    """Returns the folders of the versions to compare, the earlier one first."""
+    return {**({"before": before.resolve()} if before else {}), "this version": ROOT}
+
+
 def table_of_folders(
     size: tuple[int, int], few: int, many: int, width: int | None, before: Path | None
 ) -> Table:
@@ -36,8 +70,7 @@ def table_of_folders(
         width: of the network; None for the shipped weights.
         before: a checkout of another version, to compare with.
     """
-    versions = {"before": before.resolve()} if before else {}
-    versions["this version"] = ROOT
+    versions = versions_with(before)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         weights = None if width is None else make_weights(folder / "narrow.safetensors", width)
@@ -86,15 +119,16 @@ def make_weights(path: Path, width: int) -> Path:
     return path
 
 
-def make_folder(folder: Path, count: int, size: tuple[int, int]) -> Path:
-    """Parts of a photograph, enlarged to height and width `size`, with a little noise."""
+def make_folder(folder: Path, count: int, *sizes: tuple[int, int]) -> Path:
+    """Parts of a photograph, enlarged, with a little noise; of these heights and widths in turn."""
     folder.mkdir()
-    height, width = size
+    height, width = (max(side) for side in zip(*sizes, strict=True))
     with Image.open(ROOT / "samples" / "dark_coffee.jpg") as photograph:
         whole = photograph.convert("RGB").resize((width + count, height + count))
     rng = np.random.default_rng(0)
     for number in range(count):
-        part = whole.crop((number, number, number + width, number + height))
+        size = sizes[number % len(sizes)]
+        part = whole.crop((number, number, number + size[1], number + size[0]))
         noisy = np.asarray(part) + rng.normal(0, 2, (*size, 3))
         pixels = noisy.clip(0, 255).round().astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{number:04d}.png", compress_level=1)

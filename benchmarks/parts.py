@@ -21,11 +21,11 @@ from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import Task
 from training.export.differences import measure_differences, tasks_of
 
-from .folders import table_of_folders, table_of_large_file
+from .folders import table_of_folders, table_of_large_file, table_of_small_files
 from .frames import table_of_frames
 from .measure import best_time, in_new_process, in_turns
 from .networks import matrix_rate, multiply_adds, textbook, time_of_convolutions
-from .plan import DTYPES, Plan, Size
+from .plan import Plan, Size
 from .tables import Cell, Table
 from .versions import table_of_versions
 from .ways import table_of_ways
@@ -114,6 +114,9 @@ def folders(plan: Plan) -> list[Table]:
     tables = [table_of_folders(size, few, many, 1, plan.before)]
     if plan.effort == "full":
         tables.append(table_of_folders(size, 1, 5, None, plan.before))
+    count = {"full": 200, "quick": 20, "tiny": 3}[plan.effort]
+    narrow = None if plan.effort == "full" else 1
+    tables.append(table_of_small_files(count, narrow, plan.before))
     return tables
 
 

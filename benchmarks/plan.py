@@ -11,13 +11,6 @@ import torch
 from devudp_model.engine.precision import Precision
 from devudp_model.network.generator import Generator, Variant
 
-DTYPES: dict[Precision, torch.dtype] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-    "int8": torch.int8,
-}
-
 Effort = Literal["full", "quick", "tiny"]
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
@@ -30,6 +23,7 @@ class Plan:
     """Says where to measure, and how much of it.
 
     Attributes:
+        device: "cpu" or an accelerator.
         effort: `full`; `quick` with small images; `tiny` with a narrow network too, which only
             shows that everything runs.
         images: a folder, for the part precision.
