@@ -9,7 +9,7 @@ and frames. It does three things:
   brightness: how bright its lights are beside the rest, where it is bright, its colours. A ridge
   regression on such numbers, none of which depends on the exposure, predicts the mean of a good
   photograph of the scene (see scene.py). It is not believed where most of what seems black is an
-  underexposed room: see shadows.py.
+  underexposed room: see shadows.py. The darker half of the image does not get darker by it.
 - It holds black places down, and their noise with them. In a scene that is predicted to be dark,
   and where they do not stand out of the noise, these are all that are as dark as `SEEMS_BLACK`;
   else the darkest hundredth. A sky over lamps that is a little brighter is held down as well.
@@ -181,10 +181,12 @@ def curve_for(source: Blocks, output: Blocks, predicted: float, lights: float) -
         held = torch.full_like(black, BLACK) ** (1 / exponent)
         return Curve(gain, black, hold(black, held, dark), exponent)
 
-    pixels = output.means.T[None, :, :, None]
+    pixels, dim = output.means.T[None, :, :, None], grey <= grey.median()
+    own = grey[dim].mean().item()
     for _ in range(20):
         middle = math.sqrt(low * high)
-        if curve(middle)(pixels).mean().item() > mean:
+        made = curve(middle)(pixels)[0, :, :, 0]
+        if made.mean().item() > mean and made[:, dim].mean().item() > own:
             low = middle
         else:
             high = middle

@@ -11,7 +11,7 @@ from torch import Tensor
 from devudp_model.checkpoint import CheckpointError, bundled, load_checkpoint, save_checkpoint
 from devudp_model.network.generator import Generator
 from devudp_model.ops.degrade import darken, to_linear, to_srgb
-from devudp_model.restoring.exposure import has_lights, sampling_stride, target_mean
+from devudp_model.restoring.exposure import has_lights, sampling_stride, scene_curve, target_mean
 from devudp_model.restoring.facts import Facts
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
@@ -85,6 +85,21 @@ def test_the_mean_follows_the_prediction_within_limits(predicted: float, mean: f
 def test_no_result_gets_darker_than_its_input_or_an_average_photograph() -> None:
     assert target_mean(0.1, 1.0, 0.3) == 0.3
     assert target_mean(0.1, 1.0, 0.9) == USUAL_MEAN
+
+
+def test_the_darker_half_of_an_image_does_not_get_darker() -> None:
+    """A night that is bright enough: its windows get brighter, and would take it from its walls."""
+    torch.manual_seed(0)
+    image = 0.1 + 0.03 * torch.rand(1, 3, 128, 160)
+    image[..., 20:100, 20:90] = 0.5
+    image[..., 112:, :] = 0.005
+    dim = image.mean(1, keepdim=True) < 0.2
+    output = torch.where(dim, 2 * image, image + 0.45)
+    curve = scene_curve(constant(0.0), image, output, None, lambda x: x)
+    result = curve(output).mean(1, keepdim=True)
+    assert result.mean() > image.mean()
+    own = image.mean(1, keepdim=True)[dim].mean().item()
+    assert result[dim].mean().item() == pytest.approx(own, rel=0.05)
 
 
 def test_results_follow_the_scene_and_exposure_0_does_not() -> None:

@@ -47,7 +47,7 @@ def test_the_table_of_tasks() -> None:
         for task, spec in TASK_SPECS.items()
     }
     assert found == {
-        "joint": ("joint", "devudp", 1.0, 0.62, 62),
+        "joint": ("joint", "devudp", 1.0, 0.58, 62),
         "deblur": ("deblur", "devudp-dt", 0.0, 0.0, 0),
         "low light": ("low-light", "devudp", 1.0, 0.7, 59),
     }
