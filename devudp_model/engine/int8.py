@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..bands.rows import AnyImage
 from .int8_product import Part
 from .kernels import kernels_for
 from .layers import Layer, Layers
 from .state import NetworkState
+from .statistics import Frozen, Range
 
 FIRST, LAST = 6, 9
 """Inner layers at the beginning and at the end that take their inputs in two terms: there an error
@@ -36,36 +36,6 @@ MIN_RANGE = 1e-12
 
 Convolve = Callable[[Tensor], Tensor]
 """From the rows that a layer needs to its output rows."""
-
-
-class Range(NamedTuple):
-    """Bounds of each channel of a feature: vectors of C, float32."""
-
-    low: Tensor
-    high: Tensor
-
-
-class FrozenRange(nn.Module):
-    """The range of one layer's input in a network whose statistics are frozen; moves with it."""
-
-    low: Tensor | None
-    high: Tensor | None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("low", None)
-        self.register_buffer("high", None)
-
-    def freeze(self, found: Range) -> None:
-        """From now on, this is the range."""
-        self.low, self.high = found
-
-    @property
-    def range(self) -> Range | None:
-        """Returns it; None until it is frozen."""
-        if self.low is None or self.high is None:
-            return None
-        return Range(self.low, self.high)
 
 
 class RangeStatistics:
@@ -178,7 +148,7 @@ def pays(network: NetworkState, image: AnyImage) -> bool:
     if not network.in_int8 or network.device.type != "cpu":  # it may have been moved since
         return False
     if network.local:
-        return any(x.range is not None for x in network.frozen_ranges if isinstance(x, FrozenRange))
+        return any(x.range is not None for x in network.frozen_ranges if isinstance(x, Frozen))
     frames, _, height, width = image.shape
     return frames * height * width >= LEAST_PIXELS
 

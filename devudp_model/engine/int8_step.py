@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .int8 import Convolve, Range, RangeStatistics
+from .int8 import Convolve, RangeStatistics
 from .kernels import kernels_for
 from .layers import Layer
 from .row_io import BaseReader, Reader
+from .statistics import Range
 
 
 class Int8Step:

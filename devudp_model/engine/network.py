@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from ..bands.rows import AnyImage
 from ..bands.workers import working
 from ..network.topology import Architecture, SomeNetwork
-from .int8 import FrozenRange, Range, can_quantize
+from .int8 import can_quantize
 from .int8_product import has_int8
 from .layers import layers_of
 from .precision import Attempt, attempts_in_fp32_too
-from .statistics import FrozenMoments, Moments
+from .statistics import Frozen, Moments, Range
 from .strips import StripExecution
 from .whole import WholeExecution, fits_whole
 
@@ -74,9 +74,9 @@ class Network(nn.Module, Generic[SomeNetwork]):
         if self.in_int8 and not (can_quantize(self.layers) and has_int8()):
             self.in_int8 = False
             say_fp32(generator)
-        self.frozen = nn.ModuleList(FrozenMoments() for _ in self.layers)
-        self.frozen_ranges = nn.ModuleList(FrozenRange() for _ in self.layers)
-        self.frozen_image = FrozenMoments()
+        self.frozen = nn.ModuleList(Frozen() for _ in self.layers)
+        self.frozen_ranges = nn.ModuleList(Frozen() for _ in self.layers)
+        self.frozen_image = Frozen()
         self.local = False
         self.unchecked: list[Tensor] = []
         self.warned = False  # of a memory limit that cannot be kept
@@ -150,8 +150,7 @@ class Network(nn.Module, Generic[SomeNetwork]):
             out = torch.empty(shape, dtype=torch.float32, device=self.device)
         freeze = freeze and not self.local
         again = freeze or (check and not self.local)
-        found: list[tuple[FrozenMoments, Moments]] = []
-        ranges: list[tuple[FrozenRange, Range]] = []
+        to_freeze: list[tuple[Frozen, Moments | Range]] = []
         for attempt in self.checked() if again else (nullcontext(),):
             with attempt:
                 if fits_whole(self, image, memory):
@@ -161,11 +160,9 @@ class Network(nn.Module, Generic[SomeNetwork]):
                 with working(self.device):
                     execution.run(out)
                 self.unchecked += execution.seen
-                found, ranges = execution.to_freeze, execution.ranges_to_freeze
-        for own, moments in found:
-            own.freeze(moments)
-        for owner, range_found in ranges:
-            owner.freeze(range_found)
+                to_freeze = execution.to_freeze
+        for own, found in to_freeze:
+            own.freeze(found)
         self.local |= freeze
         if check and not again:
             self.check()

@@ -14,10 +14,9 @@ from ..bands.rows import AnyImage, read_rows, write_rows
 from ..bands.workers import AHEAD, Order, worker_count
 from ..network.generator import NORM_EPS
 from .buffers import BufferPool, RowBuffer, empty_strip
-from .int8 import Range
 from .kernels import kernels_for, signed
 from .padded_image import PaddedImage, stem_input
-from .statistics import Moments
+from .statistics import Moments, Range
 
 
 class Span(NamedTuple):

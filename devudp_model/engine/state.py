@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .layers import Layers
-from .statistics import FrozenMoments
+from .statistics import Frozen
 
 
 class NetworkState(Protocol):
@@ -34,7 +34,7 @@ class NetworkState(Protocol):
     has_droplets: bool
     frozen: nn.ModuleList
     frozen_ranges: nn.ModuleList
-    frozen_image: FrozenMoments
+    frozen_image: Frozen
     local: bool
     warned: bool
 

@@ -39,27 +39,41 @@ class Moments(NamedTuple):
     var: Tensor
 
 
-class FrozenMoments(nn.Module):
-    """One normalisation's moments in a network whose statistics are frozen; moves with it."""
+class Range(NamedTuple):
+    """Bounds of each channel of a feature: vectors of C, float32."""
 
-    mean: Tensor | None
-    var: Tensor | None
+    low: Tensor
+    high: Tensor
+
+
+class Frozen(nn.Module):
+    """One layer's moments, or its input's range, in a network whose statistics are frozen; moves
+    with it."""
+
+    first: Tensor | None
+    second: Tensor | None
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", None)
-        self.register_buffer("var", None)
+        self.register_buffer("first", None)
+        self.register_buffer("second", None)
 
-    def freeze(self, found: Moments) -> None:
-        """From now on, these are the moments."""
-        self.mean, self.var = found.mean, found.var
+    def freeze(self, found: Moments | Range) -> None:
+        """From now on, this is what counts, but for the size of moments."""
+        *_, self.first, self.second = found
 
     @property
     def moments(self) -> Moments | None:
         """Returns them; None until they are frozen."""
-        if self.mean is None or self.var is None:
+        known = self.range
+        return None if known is None else Moments(0, *known)
+
+    @property
+    def range(self) -> Range | None:
+        """Returns it; None until it is frozen."""
+        if self.first is None or self.second is None:
             return None
-        return Moments(0, self.mean, self.var)
+        return Range(self.first, self.second)
 
 
 def group_rows(numbers: int) -> int:

@@ -14,7 +14,7 @@ from ..bands.workers import in_parallel, worker_count
 from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
 from .hooks import current_hooks
-from .int8 import Columns, Convolution, Convolve, FrozenRange, Range, pays, terms_of
+from .int8 import Columns, Convolution, Convolve, pays, terms_of
 from .int8_reader import QuantizedReader
 from .int8_step import Int8Step
 from .layers import Layer
@@ -31,7 +31,7 @@ from .row_io import (
     Writer,
 )
 from .state import NetworkState
-from .statistics import FeatureStatistics, FrozenMoments, ImageStatistics, Moments, group_rows
+from .statistics import FeatureStatistics, Frozen, ImageStatistics, Moments, Range, group_rows
 
 log = logging.getLogger("devudp")
 
@@ -63,8 +63,7 @@ class StripExecution:
         self.weights = None if weights is None else Weights(network, weights)
         self.frames = image.shape[0]
         self.seen: list[Tensor] = []
-        self.to_freeze: list[tuple[FrozenMoments, Moments]] = []
-        self.ranges_to_freeze: list[tuple[FrozenRange, Range]] = []
+        self.to_freeze: list[tuple[Frozen, Moments | Range]] = []
         self.in_int8 = pays(network, image)
         self.threads, self.strip_bytes = 1, GPU_STRIP_BYTES
         if network.device.type == "cpu":
@@ -190,9 +189,9 @@ class StripExecution:
         if given is None:
             return layer
         own = self.network.frozen_ranges[layer.index]
-        assert isinstance(own, FrozenRange)
+        assert isinstance(own, Frozen)
         if self.freeze:
-            self.ranges_to_freeze.append((own, given))
+            self.to_freeze.append((own, given))
         return Convolution(layer, own.range or given, terms_of(layer, self.layers))
 
     def stream(
@@ -207,7 +206,7 @@ class StripExecution:
         spans, scale = self.spans(layer, size), layer.scale
         reader.expect([Span(frame, *layer.needs(i, j)) for frame, i, j in spans])
         own = self.network.frozen[layer.index]
-        assert isinstance(own, FrozenMoments)
+        assert isinstance(own, Frozen)
         statistics = None
         if layer.normalized and own.moments is None:
             statistics = FeatureStatistics(self.group_of(layer, size))

@@ -15,11 +15,10 @@ from ..network.instance_norm import NORM_EPS
 from ..system.memory import first_limit, free_bytes
 from .droplets import excess, heal
 from .hooks import current_hooks
-from .int8 import FrozenRange, Range
 from .layers import Layer
 from .padded_image import PaddedImage, Weights, stem_input
 from .state import NetworkState
-from .statistics import FrozenMoments, Moments, strip_moments, to_float64, weighted_moments
+from .statistics import Frozen, Moments, Range, strip_moments, to_float64, weighted_moments
 
 FEATURES = 5
 """Full-size features that are alive at a time, at most, with what kernels take for themselves."""
@@ -48,8 +47,7 @@ class WholeExecution:
         self.image = PaddedImage(network, image)
         self.weights = None if weights is None else Weights(network, weights)
         self.seen: list[Tensor] = []
-        self.to_freeze: list[tuple[FrozenMoments, Moments]] = []
-        self.ranges_to_freeze: list[tuple[FrozenRange, Range]] = []  # there are 8 bits on CPUs only
+        self.to_freeze: list[tuple[Frozen, Moments | Range]] = []
         self.advance = current_hooks().advance
         sizes = [layer.work / layer.scale**2 for layer in network.layers]
         self.pixels_per_work = image.shape.numel() // image.shape[1] / sum(sizes)
@@ -90,7 +88,7 @@ class WholeExecution:
         if not layer.normalized:
             return x
         own = self.network.frozen[layer.index]
-        assert isinstance(own, FrozenMoments)
+        assert isinstance(own, Frozen)
         frozen = own.moments
         if frozen is not None:
             return F.batch_norm(x, frozen.mean, frozen.var, training=False, eps=NORM_EPS)

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.engine import int8, int8_product, network, precision
-from devudp_model.engine.int8 import Columns, Convolution, Range, RangeStatistics
+from devudp_model.engine.int8 import Columns, Convolution, RangeStatistics
 from devudp_model.engine.int8_product import round_together
 from devudp_model.engine.kernels import quantize
 from devudp_model.engine.layers import layers_of
 from devudp_model.engine.measured import BUNDLED, measured_later
 from devudp_model.engine.network import Network
 from devudp_model.engine.precision import Difference, choose_dtype
-from devudp_model.engine.statistics import GROUP_NUMBERS
+from devudp_model.engine.statistics import GROUP_NUMBERS, Range
 from devudp_model.images.reading import read_image
 from devudp_model.restoring.frozen import FrozenRestorer
 from devudp_model.restoring.options import Options

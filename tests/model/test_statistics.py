@@ -13,7 +13,7 @@ from devudp_model.engine import statistics
 from devudp_model.engine.statistics import (
     GROUP_NUMBERS,
     FeatureStatistics,
-    FrozenMoments,
+    Frozen,
     ImageStatistics,
     Moments,
     channel_moments,
@@ -186,12 +186,12 @@ def test_moments_of_a_strip(
 
 
 def test_kept_moments_move_with_their_module() -> None:
-    own = FrozenMoments()
+    own = Frozen()
     assert own.moments is None
     own.freeze(Moments(12, torch.tensor([1.0]), torch.tensor([2.0])))
     assert own.moments is not None
     assert (own.moments.size, own.moments.mean, own.moments.var) == (0, 1.0, 2.0)
     own.double()
     assert own.moments.mean.dtype == own.moments.var.dtype == torch.float64
-    own.var = None
+    own.second = None
     assert own.moments is None
