@@ -49,44 +49,16 @@ class InputFile(NamedTuple):
     relative: Path
 
 
-def plan(
-    paths: Sequence[Path],
-    out: Path,
-    *,
-    format: str = SAME,
-    recursive: bool = False,
-    sheets: bool = False,
-    protected: Iterable[Path] = (),
-    elsewhere: Collection[Path] = (),
-) -> tuple[list[Job], dict[Path, str]]:
-    """One job for each image, none twice, and why some of `paths` give none.
-
-    An image keeps its name, and its place in the folder that was given. Where two would get the
-    same name, all keep their path from the folder they have in common.
-
-    Args:
-        paths: files and folders.
-        out: the folder for the results.
-        format: one of `WRITABLE` or `SAME`.
-        recursive: take subfolders too.
-        sheets: give each job a before|after sheet.
-        protected: further files that are read and so must not be written.
-        elsewhere: files in the folders that are restored by another kind of job.
-
-    Raises:
-        PlanError: a result would replace an input or another result.
-    """
-    inputs, problems = find_images(paths, out, recursive=recursive, elsewhere=elsewhere)
-    jobs, unnamed = jobs_for(inputs, out, format=format, sheets=sheets, protected=protected)
-    return jobs, {**problems, **unnamed}
-
-
 def find_images(
     paths: Sequence[Path], out: Path, *, recursive: bool = False, elsewhere: Collection[Path] = ()
 ) -> tuple[dict[Path, InputFile], dict[Path, str]]:
     """Images by their full path, so that none comes twice, and why some of `paths` give none.
 
-    Arguments as of `plan`.
+    Args:
+        paths: files and folders.
+        out: the folder for the results.
+        recursive: take subfolders too.
+        elsewhere: files in the folders that are restored by another kind of job.
     """
     problems: dict[Path, str] = {}
     inputs: dict[Path, InputFile] = {}
@@ -121,9 +93,15 @@ def jobs_for(
 ) -> tuple[list[Job], dict[Path, str]]:
     """Names the results of images; returns a job for each, and why some can have no name.
 
+    An image keeps its name, and its place in the folder that was given. Where two would get the
+    same name, all keep their path from the folder they have in common.
+
     Args:
-        inputs: by their full path.
-        out, format, sheets, protected: see `plan`.
+        inputs: by their full path, see `find_images`.
+        out: the folder for the results.
+        format: one of `WRITABLE` or `SAME`.
+        sheets: give each job a before|after sheet.
+        protected: further files that are read and so must not be written.
 
     Raises:
         PlanError: a result would replace an input or another result.

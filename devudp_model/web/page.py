@@ -14,11 +14,12 @@ import gradio as gr
 
 from ..images.formats import SUFFIXES
 from ..restoring.auto import AUTO
+from ..restoring.options import Options
 from ..restoring.tasks import MAX_DENOISE, ROWS
 from ..system.untrusted import printable
 from ..task_weights import Weights
 from .compare import FITTED, FULL, view
-from .session import Cancelled, Photo, Session, Settings
+from .session import Cancelled, Photo, Session
 from .style import CSS, theme
 
 TITLE = "DEvUDP"
@@ -92,7 +93,8 @@ class Page:
         if not files:
             raise gr.Error("There are no photos yet. Drop some, or take a sample.", duration=8)
         session, sources = self.session(request), [Path(name) for name in files]
-        settings = Settings(task, strength, None if own_exposure else exposure, denoise)
+        wanted = None if own_exposure else exposure
+        options = Options(strength=strength, exposure=wanted, denoise=denoise)
         total = len(sources)
 
         def report(done: float, name: str) -> None:
@@ -100,7 +102,7 @@ class Page:
 
         text = ""
         try:
-            session.restore_all(sources, settings, report)
+            session.restore_all(sources, task, options, report)
         except Cancelled:
             text = "Stopped. What was finished is saved.\n\n"
         photos = [session.photos[path] for path in sources if path in session.photos]
@@ -128,8 +130,9 @@ class Page:
         photo = session.photos.get(Path(chosen)) if chosen else None
         if photo is None or photo.result is None:
             return gr.skip(), gr.skip()
-        settings = Settings(task, strength, None if own_exposure else exposure, denoise)
-        photo = session.restore(photo.source, settings)
+        wanted = None if own_exposure else exposure
+        options = Options(strength=strength, exposure=wanted, denoise=denoise)
+        photo = session.restore(photo.source, task, options)
         return self.shown(photo, size), summary(session.listed)
 
     def choose(

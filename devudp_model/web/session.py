@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..batch.plan import SAME, Job, plan
+from ..batch.plan import Job, find_images, jobs_for
 from ..batch.restore_files import ImageFiles
 from ..engine.output_cache import OutputCache
 from ..images.raster import RasterImage
@@ -45,26 +45,6 @@ PREVIEW = {"quality": 95, "subsampling": 0}
 
 class Cancelled(Exception):
     """The user does not want the result any more, or has closed the page."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Holds what the page's controls say.
-
-    Attributes:
-        task: `auto` or one of `TASKS`.
-        strength, denoise: see `Options`.
-        exposure: see `Options`; None for the task's own.
-    """
-
-    task: Task
-    strength: float = 1.0
-    exposure: float | None = None
-    denoise: float = 1.0
-
-    def options(self) -> Options:
-        """Returns the options; their task does not count."""
-        return Options(strength=self.strength, exposure=self.exposure, denoise=self.denoise)
 
 
 @dataclass
@@ -116,12 +96,14 @@ class Session:
     def restore_all(
         self,
         sources: Iterable[Path],
-        settings: Settings,
+        task: Task,
+        options: Options,
         report: Callable[[float, str], None] = lambda done, name: None,
     ) -> list[Photo]:
         """Restores photographs one after the other; one that fails does not stop the others.
 
         Args:
+            task, options: as of `Restorer`.
             report: gets the number of photographs done, with a fraction, and the name of the next.
 
         Raises:
@@ -137,22 +119,27 @@ class Session:
                 report(number + min(images, 1.0), name)
 
             report_image(0.0)
-            done.append(self.restore(source, settings, report_image))
+            done.append(self.restore(source, task, options, report_image))
         return done
 
     def restore(
-        self, source: Path, settings: Settings, report: Callable[[float], None] = lambda done: None
+        self,
+        source: Path,
+        task: Task,
+        options: Options,
+        report: Callable[[float], None] = lambda done: None,
     ) -> Photo:
         """Restores one photograph; what is wrong with it is its `error`.
 
         Args:
+            task, options: as of `Restorer`.
             report: gets how much of it is done, 0 to 1; what it raises goes through.
         """
         with self.working:  # also while a control is moved: two would take the same name
-            return self.restore_alone(source, settings, report)
+            return self.restore_alone(source, task, options, report)
 
     def restore_alone(
-        self, source: Path, settings: Settings, report: Callable[[float], None]
+        self, source: Path, task: Task, options: Options, report: Callable[[float], None]
     ) -> Photo:
         """Does the work of `restore`."""
         photo = self.photos.setdefault(source, Photo(source))
@@ -165,7 +152,7 @@ class Session:
             generator = generator_of(self.weights(task))
             return cache.network(generator, make_network(generator, "auto").dtype)
 
-        restorer = Restorer(cached_weights, settings.task, settings.options())
+        restorer = Restorer(cached_weights, task, options)
         files = ImageFiles(restorer, overwrite=photo.result is not None)
         said: list[str] = []
         try:
@@ -200,7 +187,8 @@ class Session:
         Raises:
             ValueError: it is no image.
         """
-        jobs, problems = plan([photo.source], self.out, format=SAME)
+        found, _ = find_images([photo.source], self.out)
+        jobs, problems = jobs_for(found, self.out)
         if not jobs:
             raise ValueError(next(iter(problems.values()), "It is no image."))
         if photo.result:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from devudp_model.batch.plan import plan
+from devudp_model.batch.plan import find_images, jobs_for
 from devudp_model.images import formats
 from tests.model.cli_files import draw, names, pixels_of
 from tests.model.image_files import camera_exif
@@ -23,17 +23,19 @@ ROOT = Path(__file__).parents[2]
 def test_no_two_results_get_one_name(tmp_path: Path, format: str) -> None:
     """Nor one that another result has, nor one that differs in case only, nor one sheet."""
     files = [tmp_path / name for name in ("a.png", "a.bmp", "a_bmp.png", "B.jpg", "b.JPG", "b.jpg")]
-    jobs, problems = plan(files, tmp_path / "out", format=format, sheets=True)
-    assert not problems and len(jobs) == len(files)
+    out = tmp_path / "out"
+    found, problems = find_images(files, out)
+    jobs, unnamed = jobs_for(found, out, format=format, sheets=True)
+    assert not problems and not unnamed and len(jobs) == len(files)
     written = [str(path).casefold() for job in jobs for path in (job.target, job.sheet)]
     assert len(set(written)) == len(written)
-    again, _ = plan(files[::-1], tmp_path / "out", format=format, sheets=True)
+    again, _ = jobs_for(find_images(files[::-1], out)[0], out, format=format, sheets=True)
     assert again == jobs, "whatever their order"
 
 
 def test_accents_are_no_difference(tmp_path: Path) -> None:
     files = [tmp_path / "e\u0301.jpg", tmp_path / "\u00e9.jpg"]
-    jobs, _ = plan(files, tmp_path / "out")
+    jobs, _ = jobs_for(find_images(files, tmp_path / "out")[0], tmp_path / "out")
     assert len({unicodedata.normalize("NFC", job.target.name) for job in jobs}) == 2
 
 
@@ -104,7 +106,7 @@ def test_results_of_what_is_only_read_are_announced(
 ) -> None:
     files = [tmp_path / name for name in ("a.heic", "b.HEIC", "c.dng", "d.jpg")]
     with caplog.at_level("INFO"):
-        jobs, _ = plan(files, tmp_path / "out")
+        jobs, _ = jobs_for(find_images(files, tmp_path / "out")[0], tmp_path / "out")
     assert [job.target.name for job in jobs] == ["a.png", "b.png", "c.png", "d.jpg"]
     said = [message for message in caplog.messages if "results are PNG" in message]
     assert [message.split(":")[0] for message in said] == ["1 .dng file", "2 .heic files"]

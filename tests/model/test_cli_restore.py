@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from devudp_model.batch.plan import PlanError, plan
+from devudp_model.batch.plan import PlanError, find_images, jobs_for
 from devudp_model.checkpoint import load_checkpoint
 from devudp_model.images import raster as images
 from devudp_model.images.raster import to_array
@@ -102,7 +102,7 @@ def test_an_input_is_never_overwritten(
 
 def test_a_result_over_an_input_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="which is an input"):
-        plan([draw(tmp_path / "a.png")], tmp_path)
+        jobs_for(find_images([draw(tmp_path / "a.png")], tmp_path)[0], tmp_path)
 
 
 def test_existing_results(

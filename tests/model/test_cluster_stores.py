@@ -13,7 +13,7 @@ import fsspec
 import pytest
 
 from devudp_model.batch import restore_files
-from devudp_model.batch.plan import jobs_for, plan
+from devudp_model.batch.plan import find_images, jobs_for
 from devudp_model.cli import main as cli
 from devudp_model.cluster import items
 from devudp_model.cluster.items import Item, find_in_store, items_of, without_existing
@@ -89,7 +89,8 @@ def test_images_of_a_store_are_named_as_those_of_a_folder(
     found, problems = find_in_store(stand_in("memory://in"), out, recursive=True)
     assert not problems
     jobs, _ = jobs_for(found, out, format="png", sheets=True)
-    here, _ = plan([tmp_path / "in"], tmp_path / "o", format="png", recursive=True, sheets=True)
+    on_disk, _ = find_images([tmp_path / "in"], tmp_path / "o", recursive=True)
+    here, _ = jobs_for(on_disk, tmp_path / "o", format="png", sheets=True)
     assert [item.target.removeprefix("memory://out/") for item in items_of(jobs)] == [
         job.target.relative_to(tmp_path / "o").as_posix() for job in here
     ]

@@ -17,11 +17,12 @@ from PIL import Image
 from devudp_model.checkpoint import save_checkpoint
 from devudp_model.cli import main as cli
 from devudp_model.network.generator import Generator
+from devudp_model.restoring.options import Options
 from devudp_model.task_weights import weights_of
 from devudp_model.web.compare import FITTED, FULL, view
-from devudp_model.web.session import Cancelled, Photo, Session, Settings
+from devudp_model.web.session import Cancelled, Photo, Session
 
-JOINT = Settings("joint")
+JOINT = "joint", Options()
 
 
 @pytest.fixture
@@ -55,8 +56,8 @@ def test_the_same_bytes_as_the_command_line(
     name: str, tmp_path: Path, weights: Path, session: Session
 ) -> None:
     source = photo(tmp_path / "in" / name)
-    settings = Settings("low light", strength=0.7, exposure=0.5, denoise=1.5)
-    (done,) = session.restore_all([source], settings)
+    options = Options(strength=0.7, exposure=0.5, denoise=1.5)
+    (done,) = session.restore_all([source], "low light", options)
     words = ["restore", str(source), "--out", str(tmp_path / "cli"), "--format", "same"]
     words += ["--task", "low-light", "--strength", "0.7", "--exposure", "0.5", "--denoise", "1.5"]
     assert cli.main([*words, "--checkpoint", str(weights), "--device", "cpu"]) == 0
@@ -68,18 +69,18 @@ def test_strength_and_exposure_do_not_run_the_network_again(
     task: str, tmp_path: Path, session: Session
 ) -> None:
     source = photo(tmp_path / "a.png")
-    first = session.restore(source, Settings(task))
+    first = session.restore(source, task, Options())
     assert first.ran == 1 and first.result
     before, name = digest(first.result), first.result
-    again = session.restore(source, Settings(task, strength=0.4, exposure=0.3))
+    again = session.restore(source, task, Options(strength=0.4, exposure=0.3))
     assert again.ran == 0 and again.result == name and digest(name) != before
-    assert session.restore(source, Settings(task)).ran == 0 and digest(name) == before
+    assert session.restore(source, task, Options()).ran == 0 and digest(name) == before
 
 
 def test_a_result_never_replaces_a_file_that_was_there(tmp_path: Path, session: Session) -> None:
     (session.out / "a.png").write_text("mine")
-    first = session.restore(photo(tmp_path / "one" / "a.png", 1), JOINT)
-    second = session.restore(photo(tmp_path / "two" / "a.png", 2), JOINT)
+    first = session.restore(photo(tmp_path / "one" / "a.png", 1), *JOINT)
+    second = session.restore(photo(tmp_path / "two" / "a.png", 2), *JOINT)
     assert first.result and first.result.name == "a (2).png"
     assert second.result and second.result.name == "a (3).png"
     assert (session.out / "a.png").read_text() == "mine"
@@ -91,7 +92,7 @@ def test_a_photo_that_cannot_be_read_does_not_stop_the_others(
     bad, text = tmp_path / "bad.jpg", tmp_path / "notes.txt"
     bad.write_bytes(b"no image")
     text.write_text("no image")
-    done = session.restore_all([bad, text, photo(tmp_path / "a.png")], JOINT)
+    done = session.restore_all([bad, text, photo(tmp_path / "a.png")], *JOINT)
     assert [bool(each.result) for each in done] == [False, False, True]
     assert done[0].error.startswith("It is not an image of a kind that can be read")
     assert done[1].error and not any(str(tmp_path) in each.error for each in done)
@@ -103,10 +104,10 @@ def test_what_is_converted_is_said_on_the_page(
 ) -> None:
     """Whoever looks at a page does not look at the terminal, where it stands too."""
     Image.new("CMYK", (40, 56), (0, 99, 99, 0)).save(tmp_path / "a.jpg")
-    done = session.restore(tmp_path / "a.jpg", JOINT)
+    done = session.restore(tmp_path / "a.jpg", *JOINT)
     assert done.reason == "Its colours (CMYK) are converted to sRGB."
     assert "a.jpg: its colours (CMYK) are converted" in caplog.text
-    assert session.restore(photo(tmp_path / "b.jpg"), JOINT).reason == ""
+    assert session.restore(photo(tmp_path / "b.jpg"), *JOINT).reason == ""
 
 
 def test_cancelling_keeps_what_is_finished(tmp_path: Path, session: Session) -> None:
@@ -117,31 +118,31 @@ def test_cancelling_keeps_what_is_finished(tmp_path: Path, session: Session) -> 
             session.cancel()
 
     with pytest.raises(Cancelled):
-        session.restore_all(sources, JOINT, report)
+        session.restore_all(sources, *JOINT, report)
     assert sorted(path.name for path in session.out.iterdir()) == ["0.png", "1.png"]
-    assert len(session.restore_all(sources, JOINT)) == 5  # and it can begin again
+    assert len(session.restore_all(sources, *JOINT)) == 5  # and it can begin again
 
 
 def test_a_control_that_is_moved_meanwhile(tmp_path: Path, session: Session) -> None:
     """Waits for the photograph that is being restored, also if it is the same one."""
     source = photo(tmp_path / "a.png")
     with ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda task: session.restore(source, Settings(task)), ["joint"] * 4))
+        done = list(pool.map(lambda task: session.restore(source, task, Options()), ["joint"] * 4))
     assert not any(each.error for each in done)
     assert [path.name for path in session.out.iterdir()] == ["a.png"]
 
 
 def test_only_the_last_photos_keep_the_networks_outputs(tmp_path: Path, session: Session) -> None:
     sources = [photo(tmp_path / f"{number}.png", number) for number in range(6)]
-    session.restore_all(sources, JOINT)
+    session.restore_all(sources, *JOINT)
     assert list(session.caches) == sources[-4:]
-    assert session.restore(sources[0], JOINT).ran == 1
+    assert session.restore(sources[0], *JOINT).ran == 1
 
 
 def test_all_results_in_one_file(tmp_path: Path, session: Session) -> None:
     with pytest.raises(ValueError, match="no results yet"):
         session.zip_all()
-    session.restore_all([photo(tmp_path / "a.png"), photo(tmp_path / "b.jpg")], JOINT)
+    session.restore_all([photo(tmp_path / "a.png"), photo(tmp_path / "b.jpg")], *JOINT)
     with zipfile.ZipFile(session.zip_all()) as archive:
         assert archive.read("a.png") == (session.out / "a.png").read_bytes()
         assert sorted(archive.namelist()) == ["a.png", "b.jpg"]
