@@ -1,4 +1,4 @@
-"""Jobs of image files, and names of results: none twice, none too long."""
+"""Jobs, and names of results: none twice, none too long."""
 
 from __future__ import annotations
 
@@ -33,6 +33,30 @@ class Job:
     target: Path
     format: str
     sheet: Path | None = None
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """A video to restore, and the file to write.
+
+    Attributes:
+        source, target: the one to read, and the one to write.
+        copy: the one to write if nothing is to be done, and the source is not of the kind that
+            results are; None where that name is an input's.
+    """
+
+    source: Path
+    target: Path
+    copy: Path | None = None
+
+    @property
+    def result(self) -> Path | None:
+        """Returns the one that is there; of two, the newer one."""
+        names = [path for path in (self.target, self.copy) if path is not None and path.exists()]
+        return max(names, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+AnyJob = Job | VideoJob
 
 
 def key(path: Path) -> str:

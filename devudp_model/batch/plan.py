@@ -7,11 +7,12 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from ..images.formats import NOT_IN_FOLDERS, SUFFIXES, WRITABLE, advice, is_installed, of_suffix
 from ..system.untrusted import printable
 from ..videos.video import SUFFIXES as VIDEO_SUFFIXES
+from .names import AnyJob as AnyJob
 from .names import Job as Job
 from .names import distinct, key, sheet_beside, without_long_names
 from .paths import expand_wildcards, files_in, real
@@ -30,16 +31,6 @@ SAME = "same"
 
 class PlanError(ValueError):
     """The command as given would lose an image; the message says which and what to do."""
-
-
-class AnyJob(Protocol):
-    """A job: what is restored, and where the result goes."""
-
-    @property
-    def source(self) -> Path: ...
-
-    @property
-    def target(self) -> Path: ...
 
 
 class InputFile(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,32 +18,12 @@ from ..system.untrusted import printable
 from ..videos.video import SUFFIXES, restore_video
 from ..videos.video_writer import FORMAT
 from .names import Job, distinct, key, without_long_names
+from .names import VideoJob as VideoJob
 from .outcome import refuse_existing
 from .paths import expand_wildcards, files_in, real
 from .plan import InputFile, check, collide, from_common_folder
 
 log = logging.getLogger("devudp")
-
-
-@dataclass(frozen=True)
-class VideoJob:
-    """A video to restore, and the file to write.
-
-    Attributes:
-        source, target: the one to read, and the one to write.
-        copy: the one to write if nothing is to be done, and the source is not of the kind that
-            results are; None where that name is an input's.
-    """
-
-    source: Path
-    target: Path
-    copy: Path | None = None
-
-    @property
-    def result(self) -> Path | None:
-        """Returns the one that is there; of two, the newer one."""
-        names = [path for path in (self.target, self.copy) if path is not None and path.exists()]
-        return max(names, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 class Split(NamedTuple):
