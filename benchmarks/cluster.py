@@ -48,16 +48,13 @@ def watched(words: list[str], look: Callable[[list[psutil.Process]], None]) -> f
     return time.perf_counter() - begun
 
 
-def table_of_overhead(
-    size: tuple[int, int], few: int, many: int, width: int, runs: int = RUNS
-) -> Table:
+def table_of_overhead(size: tuple[int, int], few: int, many: int, width: int) -> Table:
     """Seconds for each image that the larger of two folders has more, so starting does not count.
 
     Args:
         size: height and width of the images.
         few, many: how many images.
         width: of the network.
-        runs: of each way, in turns.
     """
     ways = {"one process": False, "--cluster, one worker": True}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
@@ -65,7 +62,7 @@ def table_of_overhead(
         folder = Path(place)
         weights = make_weights(folder / "w.safetensors", width)
         inputs = [make_folder(folder / f"{count}", count, size) for count in (few, many)]
-        for turn in range(runs):
+        for turn in range(RUNS):
             for name, cluster in ways.items():
                 took = []
                 for images in inputs:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from devudp_model.checkpoint import save_checkpoint
 from devudp_model.network.generator import Generator
 
 from .measure import ROOT, restoring, time_and_peak
+from .plan import Size
 from .tables import Cell, Table
 
 RUNS = 2
@@ -29,69 +31,41 @@ MIXED = ((256, 256), (240, 320), (480, 640), (384, 256), (360, 640), (512, 512),
 """Heights and widths of small images of all kinds."""
 
 
-def table_of_small_files(count: int, width: int | None, before: Path | None) -> Table:
-    """Files a second of a folder of mixed small images; starting counts, as for a user.
-
-    Args:
-        count: how many images.
-        width, before: see `table_of_folders`.
-    """
-    versions = versions_with(before)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        weights = None if width is None else make_weights(folder / "narrow.safetensors", width)
-        images = make_folder(folder / "mixed", count, *MIXED)
-        found: dict[str, list[float]] = {name: [] for name in versions}
-        for turn in range(RUNS):
-            for name, root in versions.items():
-                seconds = restore(root, images, folder / f"{turn} {name}", weights)
-                found[name].append(count / seconds)
-    first = max(found[next(iter(versions))])
-    rows: list[list[Cell]] = [[name, max(r), max(r) / first] for name, r in found.items()]
-    network = "the shipped weights" if width is None else f"a network of width {width}"
-    note = f"`devudp restore FOLDER --task joint`, 256x256 to 640x480, with {network}."
-    header = ["version", "files a second", "times the first"]
-    return Table(f"A folder of {count} mixed small images", header, rows, note, labels=1)
-
-
-def versions_with(before: Path | None) -> dict[str, Path]:
-    """Returns the folders of the versions to compare, the earlier one first."""
-    return {**({"before": before.resolve()} if before else {}), "this version": ROOT}
-
-
 def table_of_folders(
-    size: tuple[int, int], few: int, many: int, width: int | None, before: Path | None
+    sizes: Sequence[Size], few: int, many: int, width: int | None, before: Path | None
 ) -> Table:
     """Files a second that the larger of two folders has more, so starting does not count.
 
     Args:
-        size: height and width of the images.
-        few, many: how many images.
+        sizes: heights and widths of the images, in turns.
+        few, many: how many images; with no `few`, starting counts, as for a user.
         width: of the network; None for the shipped weights.
         before: a checkout of another version, to compare with.
     """
-    versions = versions_with(before)
+    versions = {**({"before": before.resolve()} if before else {}), "this version": ROOT}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         weights = None if width is None else make_weights(folder / "narrow.safetensors", width)
-        inputs = [make_folder(folder / f"{count}", count, size) for count in (few, many)]
+        inputs = [make_folder(folder / f"{count}", count, *sizes) for count in (few, many) if count]
         found: dict[str, list[float]] = {name: [] for name in versions}
-        sizes: dict[str, float] = {}
+        megabytes: dict[str, float] = {}
         for turn in range(RUNS):
             for name, root in versions.items():
                 out = folder / f"{turn} {name}"
                 seconds = [restore(root, each, out / each.name, weights) for each in inputs]
-                found[name].append((many - few) / (seconds[1] - seconds[0]))
+                found[name].append((many - few) / (seconds[-1] - sum(seconds[:-1])))
                 files = [path.stat().st_size for path in (out / str(many)).iterdir()]
-                sizes[name] = sum(files) / len(files) / 1e6
+                megabytes[name] = sum(files) / len(files) / 1e6
     first = max(found[next(iter(versions))])
     rows: list[list[Cell]] = [
-        [name, max(rates), max(rates) / first, sizes[name]] for name, rates in found.items()
+        [name, max(rates), max(rates) / first, megabytes[name]] for name, rates in found.items()
     ]
     network = "the shipped weights" if width is None else f"a network of width {width}"
     header = ["version", "files a second", "times the first", "MB a result"]
-    note = f"`devudp restore FOLDER --task joint` with {network}, PNG to PNG."
-    return Table(f"Folders of {size[1]}x{size[0]}, {network}", header, rows, note, labels=1)
+    what = "mixed small images" if len(sizes) > 1 else f"{sizes[0][1]}x{sizes[0][0]}"
+    note = f"`devudp restore FOLDER --task joint` with {network}, PNG to PNG, {many} files"
+    note += "." if few else ", starting included."
+    return Table(f"Folders of {what}, {network}", header, rows, note, labels=1)
 
 
 def table_of_large_file(size: tuple[int, int], bound: str) -> Table:

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 import torch
-from PIL import Image
 
+from .folders import make_folder
 from .measure import restoring, time_and_peak
 from .tables import Cell, Table
 
@@ -20,7 +20,7 @@ def table_of_frames(
     Frames per second are those that the longer video has more: start-up does not count.
     """
     with tempfile.TemporaryDirectory() as folder:
-        videos = [make_video(Path(folder) / str(count), count, size) for count in (few, many)]
+        videos = [make_folder(Path(folder) / str(count), count, size) for count in (few, many)]
         found = [restore_video(each, precision, device) for each in videos]
     seconds, peaks = zip(*found, strict=True)
     rate = (many - few) / (seconds[1] - seconds[0])
@@ -32,15 +32,6 @@ def table_of_frames(
         "of the process, Python and torch included."
     )
     return Table(f"Videos of {size[1]}x{size[0]}", header, [row], note, labels=1)
-
-
-def make_video(folder: Path, count: int, size: tuple[int, int]) -> Path:
-    """Returns a folder of random frames."""
-    folder.mkdir()
-    for number in range(count):
-        frame = (torch.rand(*size, 3) * 255).byte().numpy()
-        Image.fromarray(frame).save(folder / f"{number:04d}.png")
-    return folder
 
 
 def restore_video(video: Path, precision: str, device: torch.device) -> tuple[float, int]:

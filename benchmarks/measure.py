@@ -65,12 +65,12 @@ def processor() -> str:
 
 def machine(device: torch.device) -> str:
     """One line that says where numbers come from."""
-    cpu = device.type == "cpu"
-    name = processor() if cpu else torch.get_device_module(device).get_device_name(device)
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    able = torch.backends.cpu.get_cpu_capability()
-    kind = f" ({able})" if device.type == "cpu" else ""
-    return f"{name}{kind}{threads}; torch {torch.__version__}, {platform.system()}"
+    if device.type == "cpu":
+        able, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+        name = f"{processor()} ({able}), {threads} threads"
+    else:
+        name = torch.get_device_module(device).get_device_name(device)
+    return f"{name}; torch {torch.__version__}, {platform.system()}"
 
 
 def forget_peak() -> None:

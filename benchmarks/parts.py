@@ -21,14 +21,14 @@ from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import Task
 from training.export.differences import measure_differences, tasks_of
 
-from .folders import table_of_folders, table_of_large_file, table_of_small_files
+from .folders import MIXED, table_of_folders, table_of_large_file
 from .frames import table_of_frames
 from .measure import best_time, in_new_process, in_turns
 from .networks import matrix_rate, multiply_adds, textbook, time_of_convolutions
 from .plan import Plan, Size
 from .tables import Cell, Table
-from .versions import table_of_versions
-from .ways import table_of_ways
+from .versions import versions
+from .ways import ways
 
 
 def speed(plan: Plan) -> list[Table]:
@@ -111,23 +111,12 @@ def folders(plan: Plan) -> list[Table]:
     """Folders of image files by the command line: what there is beside the network, and all."""
     size = plan.sizes([(720, 1280)], [(360, 640)])[0]
     few, many = (1, 3) if plan.effort == "tiny" else (5, 65)
-    tables = [table_of_folders(size, few, many, 1, plan.before)]
+    tables = [table_of_folders([size], few, many, 1, plan.before)]
     if plan.effort == "full":
-        tables.append(table_of_folders(size, 1, 5, None, plan.before))
+        tables.append(table_of_folders([size], 1, 5, None, plan.before))
     count = {"full": 200, "quick": 20, "tiny": 3}[plan.effort]
     narrow = None if plan.effort == "full" else 1
-    tables.append(table_of_small_files(count, narrow, plan.before))
-    return tables
-
-
-def ways(plan: Plan) -> list[Table]:
-    """Measures what the ways to less work save."""
-    return [table_of_ways(plan)]
-
-
-def versions(plan: Plan) -> list[Table]:
-    """Measures deblurring beside an earlier version and other programs."""
-    return [table_of_versions(plan)]
+    return [*tables, table_of_folders(MIXED, 0, count, narrow, plan.before)]
 
 
 def precision(plan: Plan) -> list[Table]:

@@ -22,10 +22,10 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from torch import Tensor
 
 from devudp_model import Options, bundled, load_checkpoint, restore
 from devudp_model.engine.precision import PRECISIONS, Precision
+from training.export.agreement import load_onnxruntime, load_openvino
 
 from .measure import in_new_process
 from .plan import Plan
@@ -47,8 +47,8 @@ OWN = "this version"
 Run = Callable[[], object]
 
 
-def table_of_versions(plan: Plan) -> Table:
-    """Returns a row for each kind of processor and each program."""
+def versions(plan: Plan) -> list[Table]:
+    """Makes a row for each kind of processor and each program."""
     size = plan.sizes([(720, 1280)], [(360, 640)])[0]
     rows: list[list[Cell]] = []
     for kind, precision in list(KINDS.items())[: 2 if plan.effort == "tiny" else None]:
@@ -67,7 +67,7 @@ def table_of_versions(plan: Plan) -> Table:
         "fp32 with neither that nor 16 bits. The other networks and programs do the full size "
         f"alone, this project a half and a quarter of it before. The fastest of {TURNS} turns."
     )
-    return Table("Deblurring, by the processor's instructions", header, rows, note)
+    return [Table("Deblurring, by the processor's instructions", header, rows, note)]
 
 
 def runs(args: argparse.Namespace) -> Iterator[tuple[str, Run]]:
@@ -90,9 +90,9 @@ def runs(args: argparse.Namespace) -> Iterator[tuple[str, Run]]:
         nafnet = networks()["NAFNet-32"]().eval().requires_grad_(False)
         yield "NAFNet-32, PyTorch, fp32", partial(nafnet, image)
     for path in args.onnx:
-        for program, make in {"onnxruntime": with_onnxruntime, "OpenVINO": with_openvino}.items():
+        for program, load in {"onnxruntime": load_onnxruntime, "OpenVINO": load_openvino}.items():
             with suppress(ImportError):
-                yield f"{path.name}, {program}", make(path, image)
+                yield f"{path.name}, {program}", partial(load(path), image.numpy())
 
 
 def other_version(folder: Path) -> ModuleType:
@@ -106,28 +106,6 @@ def other_version(folder: Path) -> ModuleType:
     sys.modules["before"] = module
     spec.loader.exec_module(module)
     return module
-
-
-def with_onnxruntime(path: Path, image: Tensor) -> Run:
-    """Loads a file into onnxruntime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return partial(session.run, None, {session.get_inputs()[0].name: image.numpy()})
-
-
-def with_openvino(path: Path, image: Tensor) -> Run:
-    """Loads a file into OpenVINO."""
-    import openvino  # pyright: ignore[reportMissingImports]
-
-    settings = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-    }
-    network = openvino.Core().compile_model(str(path), "CPU", settings)
-    return partial(network, image.numpy())
 
 
 @torch.inference_mode()

@@ -18,8 +18,8 @@ from .plan import Plan
 from .tables import Cell, Table
 
 
-def table_of_ways(plan: Plan) -> Table:
-    """Returns a row for each way: its seconds, and how many times those of the other way."""
+def ways(plan: Plan) -> list[Table]:
+    """Makes a row for each way: its seconds, and how many times those of the other way."""
     small, large = plan.sizes([(720, 1280), (4000, 6000)], [(360, 640), (1000, 1500)])
     pixels = {"full": 2_000_000, "quick": 250_000, "tiny": 1000}[plan.effort]
     rows: list[list[Cell]] = []
@@ -49,4 +49,4 @@ def table_of_ways(plan: Plan) -> Table:
     row(what, large, working, whole)
     note = "With random weights. In turns, the least of several runs of each."
     header = ["what", "image", "precision", "seconds", "times the other"]
-    return Table("Ways to less work", header, rows, note)
+    return [Table("Ways to less work", header, rows, note)]

@@ -92,12 +92,13 @@ def test_a_file_that_drifts_is_refused(monkeypatch: pytest.MonkeyPatch):
     generator = make_generator("devudp-dt")
     monkeypatch.setattr(onnx_export, "LARGE_MEGAPIXELS", 0.02)
     assert check_large(generator) < 0.05
-    exact = onnx_export.run_onnxruntime
+    load = onnx_export.load_onnxruntime
 
-    def drifting(path: Path, image: np.ndarray) -> np.ndarray:
-        return exact(path, image) + np.float32(0.06 / 255)
+    def drifting(path: Path) -> agreement.Restore:
+        exact = load(path)
+        return lambda image: exact(image) + np.float32(0.06 / 255)
 
-    monkeypatch.setattr(onnx_export, "run_onnxruntime", drifting)
+    monkeypatch.setattr(onnx_export, "load_onnxruntime", drifting)
     with pytest.raises(ArithmeticError, match="grey levels at"):
         check_large(generator)
 
@@ -150,11 +151,11 @@ def test_onnxruntime_web_is_run_by_node(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("subprocess.run", node)
     image = agreement.made_image(31, 21)
-    assert np.array_equal(web.run(tmp_path / "n.onnx", image), image * 2)
+    assert np.array_equal(web.load(tmp_path / "n.onnx")(image), image * 2)
     failed = SimpleNamespace(returncode=1, stderr="out of memory")
     monkeypatch.setattr("subprocess.run", lambda *_, **__: failed)
     with pytest.raises(ConfigError, match="out of memory"):
-        web.run(tmp_path / "n.onnx", image)
+        web.load(tmp_path / "n.onnx")(image)
 
 
 @NEEDS_EXPORTER

@@ -35,15 +35,15 @@ WAVES, GRAIN = (97.0, 131.0), 0.03
 
 WEB_SCRIPT = Path(__file__).with_name("onnx_web.mjs")
 
-Run = Callable[[Path, np.ndarray], np.ndarray]
-"""An ONNX file and 1,3,H,W in [0, 1] to the restored image."""
+Restore = Callable[[np.ndarray], np.ndarray]
+"""1,3,H,W in [0, 1] to the restored image."""
 
 
 class Runtime(NamedTuple):
-    """A program that runs ONNX files: its name with its version, and how to run one."""
+    """A program that runs ONNX files: its name with its version, and how to load one."""
 
     name: str
-    run: Run
+    load: Callable[[Path], Restore]
 
 
 class Agreement(NamedTuple):
@@ -56,20 +56,27 @@ class Agreement(NamedTuple):
     mean: float
 
 
-def run_onnxruntime(path: Path, image: np.ndarray) -> np.ndarray:
-    """Returns the image as onnxruntime restores it on the CPU."""
+def load_onnxruntime(path: Path) -> Restore:
+    """Loads a file into onnxruntime, on the CPU with as many threads as PyTorch has."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {"image": image})[0])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    content, providers = path.read_bytes(), ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(content, options, providers=providers)
+    return lambda image: np.asarray(session.run(None, {"image": image})[0])
 
 
-def run_openvino(path: Path, image: np.ndarray) -> np.ndarray:
-    """Returns the image as OpenVINO restores it on the CPU in float32, which it has to be told."""
+def load_openvino(path: Path) -> Restore:
+    """Does the same with OpenVINO, in float32, which it has to be told."""
     import openvino  # pyright: ignore[reportMissingImports]
 
-    network = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return np.asarray(network({"image": image})[0])
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    network = openvino.Core().compile_model(str(path), "CPU", settings)
+    return lambda image: np.asarray(network({"image": image})[0])
 
 
 def run_web(modules: Path, path: Path, image: np.ndarray) -> np.ndarray:
@@ -108,13 +115,13 @@ def find_runtimes(web: Path | None) -> list[Runtime]:
     """
     import onnxruntime
 
-    found = [Runtime(f"onnxruntime {onnxruntime.__version__}", run_onnxruntime)]
+    found = [Runtime(f"onnxruntime {onnxruntime.__version__}", load_onnxruntime)]
     try:
         import openvino  # pyright: ignore[reportMissingImports]
     except ImportError:
         pass
     else:
-        found.append(Runtime(f"OpenVINO {openvino.__version__.split('-')[0]}", run_openvino))
+        found.append(Runtime(f"OpenVINO {openvino.__version__.split('-')[0]}", load_openvino))
     if web is not None:
         package = web / "node_modules/onnxruntime-web/package.json"
         if not package.is_file():
@@ -122,7 +129,9 @@ def find_runtimes(web: Path | None) -> list[Runtime]:
                 f"no onnxruntime-web in {web}: run 'npm install onnxruntime-web' in that folder"
             )
         version = json.loads(package.read_text(encoding="utf-8"))["version"]
-        found.append(Runtime(f"onnxruntime-web {version}", partial(run_web, web)))
+        found.append(
+            Runtime(f"onnxruntime-web {version}", lambda path: partial(run_web, web, path))
+        )
     return found
 
 
@@ -155,14 +164,15 @@ def measure_agreement(
     """
     network = make_network(generator, "fp32")
     network.has_droplets = False
+    loaded = [(runtime.name, runtime.load(path)) for runtime in runtimes]
     for size in tqdm(megapixels, desc=path.name, disable=None, leave=False):
         width, height = size_of(size)
         image = made_image(width, height)
         expected = network(torch.from_numpy(image)).numpy()
-        for runtime in runtimes:
-            apart = np.abs(runtime.run(path, image) - expected) * LEVELS
+        for name, restore in loaded:
+            apart = np.abs(restore(image) - expected) * LEVELS
             yield Agreement(
-                runtime.name, width, height, float(apart.max()), float(apart.mean(dtype=np.float64))
+                name, width, height, float(apart.max()), float(apart.mean(dtype=np.float64))
             )
 
 

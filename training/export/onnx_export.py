@@ -16,7 +16,7 @@ from devudp_model.network.generator import MIN_SIDE, Generator
 from devudp_model.system.atomic import replacing
 
 from ..config import ConfigError
-from .agreement import Runtime, measure_agreement, run_onnxruntime
+from .agreement import Runtime, load_onnxruntime, measure_agreement
 from .onnx_networks import ImageNetwork, StatisticsNetwork, TileNetwork
 
 TOLERANCE = 1e-4
@@ -110,12 +110,12 @@ def check_onnx(generator: Generator, path: str | os.PathLike[str]) -> float:
         ArithmeticError: it is above `TOLERANCE`, or the large one's above `LARGE_LEVELS`.
     """
     rng, worst = torch.Generator().manual_seed(0), 0.0
+    restore = load_onnxruntime(Path(path))
     for batch, height, width in CHECKED_SIZES:
         image = torch.rand(batch, 3, height, width, generator=rng)
         with torch.no_grad():
             expected = (generator(image * 2 - 1) + 1) / 2
-        restored = run_onnxruntime(Path(path), image.numpy())
-        worst = max(worst, float(np.abs(restored - expected.numpy()).max()))
+        worst = max(worst, float(np.abs(restore(image.numpy()) - expected.numpy()).max()))
     if not worst <= TOLERANCE:
         raise ArithmeticError(
             f"{path} differs from PyTorch by {worst:.1e}; it was not exported well"
@@ -137,7 +137,7 @@ def check_large(generator: Generator) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "narrow.onnx")
         export_onnx(narrow, path)
-        runtime = Runtime("onnxruntime", run_onnxruntime)
+        runtime = Runtime("onnxruntime", load_onnxruntime)
         (found,) = measure_agreement(narrow, path, [LARGE_MEGAPIXELS], [runtime])
     if not found.largest <= LARGE_LEVELS:
         raise ArithmeticError(

@@ -23,7 +23,7 @@ from devudp_model.network.generator import Generator
 from ..config import ConfigError
 from ..data.image_cache import decode
 from ..data.layouts import list_images
-from .agreement import run_onnxruntime
+from .agreement import load_onnxruntime
 from .differences import spread
 
 CALIBRATION_SIDE = 256
@@ -103,8 +103,8 @@ def quantize(generator: Generator, path: Path, images: Sequence[np.ndarray]) -> 
 
 def decibels(exact: Path, quantized: Path, images: Sequence[np.ndarray]) -> float:
     """The PSNR of the quantized file's results against the float32 file's; the worst image's."""
-    found = []
+    found, networks = [], [load_onnxruntime(path) for path in (exact, quantized)]
     for image in images:
-        a, b = (run_onnxruntime(path, image) for path in (exact, quantized))
+        a, b = (network(image) for network in networks)
         found.append(-10 * np.log10(max(float(np.square(a - b, dtype=np.float64).mean()), 1e-20)))
     return min(found)
