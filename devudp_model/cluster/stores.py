@@ -62,13 +62,13 @@ def opened(address: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def explained(address: str) -> Iterator[None]:
-    """Within it, what goes wrong with a store is told as StoreError.
+def using(address: str) -> Iterator[tuple[Any, str]]:
+    """Gives what `opened` returns; within it, what goes wrong with the store is told as StoreError.
 
     Its libraries raise errors of many classes.
     """
     try:
-        yield
+        yield opened(address)
     except StoreError:
         raise
     except FileNotFoundError as error:
@@ -89,8 +89,7 @@ def list_files(address: str, recursive: bool) -> list[str] | None:
     Raises:
         StoreError: it cannot be reached, or there is nothing.
     """
-    with explained(address):
-        store, path = opened(address)
+    with using(address) as (store, path):
         if store.isfile(path):
             return None
         root = path.rstrip("/")
@@ -102,8 +101,7 @@ def list_files(address: str, recursive: bool) -> list[str] | None:
 
 def names_in(address: str) -> set[str]:
     """Returns the paths (see `opened`) of all files below an address; empty if there is nothing."""
-    with explained(address):
-        store, path = opened(address)
+    with using(address) as (store, path):
         store.invalidate_cache()
         return set(store.find(path.rstrip("/")))
 
@@ -114,8 +112,7 @@ def fetch(address: str, file: Path) -> None:
     Raises:
         StoreError: it cannot be read.
     """
-    with explained(address):
-        store, path = opened(address)
+    with using(address) as (store, path):
         store.get_file(path, str(file))
 
 
@@ -125,8 +122,7 @@ def send(file: Path, address: str) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    with explained(address):
-        store, path = opened(address)
+    with using(address) as (store, path):
         store.put_file(str(file), path)
 
 
@@ -136,10 +132,10 @@ def check_writable(address: str) -> None:
     Raises:
         StoreError: that does not work.
     """
-    with explained(address):
-        store, path = opened(f"{address.rstrip('/')}/.devudp-probe")
-        store.pipe_file(path, b"")
-        store.rm_file(path)
+    with using(address) as (store, path):
+        probe = f"{path.rstrip('/')}/.devudp-probe"
+        store.pipe_file(probe, b"")
+        store.rm_file(probe)
 
 
 def is_safe(name: str) -> bool:
