@@ -31,6 +31,7 @@ from .content import content_of
 from .exposure import sampling_stride
 from .first_look import MIN_PIXELS, Look, look_at, plain_look, telling_frames
 from .options import Options
+from .shadows import between
 from .tasks import Task
 from .validate import is_flat, is_one_colour
 
@@ -179,11 +180,6 @@ def share_below(value: float, full: float, none: float, logarithmic: bool = Fals
     return min(max((none - value) / (none - full), 0.0), 1.0)
 
 
-def share_above(value: float, none: float, full: float) -> float:
-    """0 below `none`, 1 above `full`, between on a line."""
-    return min(max((value - none) / (full - none), 0.0), 1.0)
-
-
 def darkness_of(look: Look, blurred: bool) -> float:
     """Returns how certainly an image is dark, 0 to 1."""
     dark = share_below(look.light, *DARK, logarithmic=True)
@@ -202,9 +198,9 @@ def blur_of(look: Look) -> float:
     """Returns how certainly an image is blurred, 0 to 1."""
     among_lamps = is_dim(look) and look.lights >= LIGHTS[0]
     steepness = look.usual if among_lamps else look.steepness
-    score = share_above(blur_score(steepness, look.direction), *BLURRED)
-    ghosts = share_above(look.echo, *ECHO) if look.steepness <= HALF else 0.0
-    return max(score, ghosts, share_above(look.paths, *PATHS))
+    score = between(blur_score(steepness, look.direction), *BLURRED, 0.0, 1.0)
+    ghosts = between(look.echo, *ECHO, 0.0, 1.0) if look.steepness <= HALF else 0.0
+    return max(score, ghosts, between(look.paths, *PATHS, 0.0, 1.0))
 
 
 def decide(look: Look, telling: bool = True, small: bool = False) -> Choice:
