@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from . import colour, exif, gain_map, png, segments, tiff
+from .formats import Unreadable
 from .metadata import ORIENTATION, Metadata
-from .raster import RasterImage, Unreadable, from_array
+from .raster import RasterImage, from_array
 
 log = logging.getLogger("devudp")
 

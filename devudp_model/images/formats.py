@@ -14,6 +14,10 @@ ICC, CICP, GAMMA, FLOAT, DCF = "ICC", "cICP", "gAMA/cHRM", "float", "EXIF"
 camera's mark of Adobe RGB."""
 
 
+class Unreadable(ValueError):
+    """Why a file is not read or written; the message goes on after the file's name."""
+
+
 @dataclass(frozen=True)
 class Format:
     """A kind of image file.

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from . import iptc, png, tiff
+from .formats import Unreadable
 from .metadata import Metadata
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -26,10 +27,6 @@ BITS_PER_SAMPLE = 258
 
 INTERPRETATIONS = ("grey16", "rgb16", "b-w", "rgb", "srgb", "scrgb", "multiband")
 """libvips' names of what can be restored: grey, RGB, and what says nothing of its colours."""
-
-
-class HighBitDepthError(ValueError):
-    """Why such a file cannot be read or written; the message goes on after the file's name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +53,7 @@ def load_vips() -> Any:
     try:
         import pyvips
     except (ImportError, OSError) as error:
-        raise HighBitDepthError(
+        raise Unreadable(
             "has 16 bits a channel, and the library that keeps them is missing. Install it with "
             "'pip install \"pyvips[binary]\"', or convert the image to 8 bits."
         ) from error
@@ -112,7 +109,7 @@ def read(path: Path, kind: str, layout: str = "") -> HighBitDepthPixels:
         layout: of the pixels in the file, in words, for the messages.
 
     Raises:
-        HighBitDepthError: pyvips is missing, the file is damaged, or its pixel type is not
+        Unreadable: pyvips is missing, the file is damaged, or its pixel type is not
             supported.
     """
     pyvips = load_vips()
@@ -122,7 +119,7 @@ def read(path: Path, kind: str, layout: str = "") -> HighBitDepthPixels:
     try:
         image = getattr(pyvips.Image, loaders[kind])(source_of(path), **strict)
         if image.interpretation not in INTERPRETATIONS or image.bands > 4:
-            raise HighBitDepthError(
+            raise Unreadable(
                 f"has {image.bands} channels of a kind ({image.interpretation}) that cannot be "
                 "restored. Convert it to RGB."
             )
@@ -130,23 +127,19 @@ def read(path: Path, kind: str, layout: str = "") -> HighBitDepthPixels:
     except pyvips.Error as error:
         reason = " ".join(str(error).split()).replace(f"{path}: ", "")
         if any(words in reason for words in UNSUPPORTED):
-            raise HighBitDepthError(
+            raise Unreadable(
                 f"is stored in a way that is not supported ({layout or reason}). Save it again, "
                 "for instance as TIFF without compression."
             ) from error
-        raise HighBitDepthError(
-            f"is damaged and cannot be read: {reason}. Copy it again."
-        ) from error
+        raise Unreadable(f"is damaged and cannot be read: {reason}. Copy it again.") from error
     if pixels.dtype.kind == "f":
         if not np.isfinite(pixels).all():
-            raise HighBitDepthError(
+            raise Unreadable(
                 "has pixels that are NaN or infinite. Replace them, for instance by 0."
             )
         pixels = pixels.astype(np.float32, copy=False)
     elif pixels.dtype not in (np.uint8, np.uint16):
-        raise HighBitDepthError(
-            f"has an unsupported pixel type ({pixels.dtype}). Convert it to 16 bits."
-        )
+        raise Unreadable(f"has an unsupported pixel type ({pixels.dtype}). Convert it to 16 bits.")
 
     def field(name: str, default: Any) -> Any:
         return image.get(name) if image.get_typeof(name) else default
@@ -170,7 +163,7 @@ def encode(pixels: np.ndarray, metadata: Metadata, format: str) -> bytes:
     PNG and TIFF hold the colour profile, EXIF, XMP, IPTC and the resolution; PNG also the text.
 
     Raises:
-        HighBitDepthError: the library is missing.
+        Unreadable: the library is missing.
     """
     pyvips = load_vips()
     grey = pixels.shape[2] < 3
@@ -210,7 +203,7 @@ def decoder_warning(path: Path) -> str:
     """
     try:
         pyvips = load_vips()
-    except HighBitDepthError:
+    except Unreadable:
         return ""
     try:
         strict = {"access": "sequential", "fail_on": "warning"}

@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image
 
 from . import segments
+from .formats import Unreadable
 from .isobmff import boxes
 from .metadata import Metadata
-from .raster import RasterImage, Unreadable, decoder, from_array
+from .raster import RasterImage, decoder, from_array
 
 STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))

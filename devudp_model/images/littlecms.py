@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
+from .formats import Unreadable
 
-class ColourError(ValueError):
+
+class ColourError(Unreadable):
     """Why colours cannot be converted; the message goes on after the file's name."""
 
 

@@ -23,17 +23,13 @@ from ..bands.rows import bands_of
 from ..ops.dtypes import from_unit, to_unit
 from . import colour
 from . import icc as profiles
-from .formats import BY_NAME, advice
+from .formats import BY_NAME, Unreadable, advice
 from .metadata import Metadata
 from .orientation import upright
 
 
 class ImageError(ValueError):
     """A file cannot be read or written as an image; the message says why and what to do."""
-
-
-class Unreadable(ValueError):
-    """Why a file is not read; the message goes on after the file's name."""
 
 
 class MissingPackage(Unreadable):

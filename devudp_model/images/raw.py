@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from . import exif, iptc, isobmff, tiff
-from .formats import RAW_SUFFIXES
+from .formats import RAW_SUFFIXES, Unreadable
 from .metadata import XMP_IN_TIFF, Metadata, exif_bytes, laid_out_anew
-from .raster import RasterImage, Unreadable, decoder, from_array
+from .raster import RasterImage, decoder, from_array
 
 CFA, LINEAR_RAW = 32803, 34892
 """Photometric interpretations of pixels as a sensor gives them."""

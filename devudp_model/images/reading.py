@@ -15,10 +15,10 @@ from PIL import Image, UnidentifiedImageError, features
 from ..system.interrupts import Cancelled
 from ..system.thread_logging import warnings_of_this_thread
 from ..system.untrusted import UntrustedFileError, check_regular
-from . import colour, eight_bit, heif, high_bit_depth, isobmff, jpeg_xl, raw, sixteen_bit, tiff
+from . import eight_bit, heif, high_bit_depth, isobmff, jpeg_xl, raw, sixteen_bit, tiff
 from .checks import OnSizeKnown, Tags, check_size, check_tiff, count_pages, refuse_several
-from .formats import readable_names
-from .raster import ImageError, RasterImage, Unreadable, as_numbers
+from .formats import Unreadable, readable_names
+from .raster import ImageError, RasterImage, as_numbers
 
 log = logging.getLogger("devudp")
 
@@ -47,12 +47,6 @@ ABOUT_TAGS = "Metadata Warning"
 
 TOO_LARGE_TEXT = "MAX_TEXT"
 """In Pillow's message on a profile or text beyond its limits."""
-
-FOR_NAME = (
-    UntrustedFileError, tiff.TiffError, high_bit_depth.HighBitDepthError, Unreadable,
-    colour.ColourError,
-)  # fmt: skip
-"""Errors whose message goes on after the file's name."""
 
 
 def read_image(path: str | os.PathLike[str]) -> RasterImage:
@@ -115,7 +109,7 @@ def once(on_size_known: OnSizeKnown) -> OnSizeKnown:
 
 def _explain(error: Exception) -> str:
     """Why a file is not read; goes on after its name."""
-    if isinstance(error, FOR_NAME):
+    if isinstance(error, (Unreadable, UntrustedFileError)):
         return str(error)
     if isinstance(error, FileNotFoundError):
         return "does not exist."

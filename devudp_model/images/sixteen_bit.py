@@ -10,6 +10,7 @@ from PIL import Image
 
 from . import colour, eight_bit, heif, high_bit_depth, tiff
 from .checks import Tags, refuse_several
+from .formats import Unreadable
 from .isobmff import Container
 from .metadata import ORIENTATION, Metadata, exif_of_tiff
 from .raster import RasterImage, from_array
@@ -51,7 +52,7 @@ def read_avif(path: Path, container: Container) -> RasterImage | None:
         return None
     try:
         high_bit_depth.load_vips()
-    except high_bit_depth.HighBitDepthError:
+    except Unreadable:
         return None
     decoded = high_bit_depth.read(path, "AVIF")
     refuse_several(decoded.pages, path)

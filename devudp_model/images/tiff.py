@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from .formats import Unreadable
+
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_SIZES, PLANAR = 273, 277, 278, 279, 284
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
@@ -51,10 +53,6 @@ COMPRESSIONS = {
 }  # fmt: skip
 
 
-class TiffError(ValueError):
-    """Says what is wrong with the file; the message goes on after the file's name."""
-
-
 def count_pages(file: BinaryIO) -> int:
     """Counts the full images in the file, up to `MAX_PAGES`; small versions do not count."""
     seen: set[int] = set()
@@ -86,7 +84,7 @@ def check_not_cut_off(file: BinaryIO, size: int) -> None:
     Cameras' layouts differ, so nothing else is compared.
 
     Raises:
-        TiffError: the end is missing.
+        Unreadable: the end is missing.
     """
     for _, tags in itertools.islice(_directories(file, _LAYOUT), MAX_RAW_IMAGES):
         for directory in (0, *tags.get(SUB_DIRECTORIES, ())[:MAX_RAW_IMAGES]):
@@ -94,7 +92,7 @@ def check_not_cut_off(file: BinaryIO, size: int) -> None:
             for starts, sizes in ((STRIP_OFFSETS, STRIP_SIZES), (TILE_OFFSETS, TILE_SIZES)):
                 pairs = zip(inner.get(starts, ()), inner.get(sizes, ()), strict=False)
                 if any(start + count > size for start, count in pairs):
-                    raise TiffError(
+                    raise Unreadable(
                         "is damaged (cut off?): the end is missing. Copy or download it again."
                     )
 
@@ -164,7 +162,7 @@ def check_complete(tags: dict[int, tuple[int, ...]], size: int) -> None:
     """Checks that all strips or tiles that the tags promise lie within `size` bytes.
 
     Raises:
-        TiffError: some are missing.
+        Unreadable: some are missing.
     """
     layout = _parts(tags)
     compression = tags.get(COMPRESSION, (UNCOMPRESSED,))[0]
@@ -173,7 +171,7 @@ def check_complete(tags: dict[int, tuple[int, ...]], size: int) -> None:
     needed, part_bytes, offsets, sizes = layout
     found = min(len(offsets), len(sizes))
     if found < needed:
-        raise TiffError(
+        raise Unreadable(
             f"is damaged: it holds {found:,} of {needed:,} parts of the image. Copy or download "
             "it again."
         )
@@ -185,7 +183,7 @@ def check_complete(tags: dict[int, tuple[int, ...]], size: int) -> None:
     short = plain and sum(sizes[:needed]) < part_bytes
     if missing or short:
         what = f"{missing:,} of {needed:,} parts of the image are" if missing else "the end is"
-        raise TiffError(f"is damaged (cut off?): {what} missing. Copy or download it again.")
+        raise Unreadable(f"is damaged (cut off?): {what} missing. Copy or download it again.")
 
 
 def _parts(

@@ -17,7 +17,7 @@ from PIL import Image, features
 from ..bands.rows import bands_of
 from ..system.atomic import replacing
 from . import colour, exif, gain_map, high_bit_depth, png, tiff_exif
-from .formats import BY_NAME, WRITABLE, advice, is_installed
+from .formats import BY_NAME, WRITABLE, Unreadable, advice, is_installed
 from .raster import ImageError, RasterImage, decoder, to_array
 
 log = logging.getLogger("devudp")
@@ -151,7 +151,7 @@ def _write(
         kind = np.float32 if of_floats and image.pixels.dtype == torch.float32 else np.uint16
         try:
             content = high_bit_depth.encode(to_array(image, kind), image.metadata, format)
-        except high_bit_depth.HighBitDepthError as error:
+        except Unreadable as error:
             raise ImageError(f"{path} {error}") from error
         file.write(tiff_exif.moved(content, start) if start else content)
         return int.from_bytes(content[4:8], "little") + max(start - 8, 0)
