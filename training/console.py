@@ -51,6 +51,20 @@ def showing_help() -> Iterator[None]:
         raise SystemExit(0) from None
 
 
+def help_in(docstring: str | None) -> tuple[str, str, str]:
+    """Returns a command's name, description and examples, as its module's docstring has them."""
+    first, examples, more = str(docstring).split("\n\n", 2)
+    program, _, what = first.partition(": ")
+    return program, f"{what[0].upper()}{what[1:]}\n\n{more.strip()}", examples
+
+
+def plain_parser(docstring: str | None) -> argparse.ArgumentParser:
+    """Returns the parser of a command without settings; see `help_in`."""
+    program, description, examples = help_in(docstring)
+    raw, epilog = argparse.RawDescriptionHelpFormatter, f"examples:\n{examples}"
+    return argparse.ArgumentParser(program, None, description, epilog, formatter_class=raw)
+
+
 def make_parser(
     program: str, named: str, description: str, examples: str
 ) -> argparse.ArgumentParser:

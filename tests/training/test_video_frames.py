@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from devudp_model.videos.pyav import VideoError
 from training.config import ConfigError
 from training.data.video_frames import extract
 
@@ -20,6 +21,6 @@ def test_a_file_that_names_other_files_is_refused(tmp_path: Path):
     from tests.model.video_files import playlists
 
     for path in playlists(tmp_path):
-        with pytest.raises(ConfigError, match="no video that can be read"):
+        with pytest.raises(VideoError, match="no video that can be read"):
             extract(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -26,7 +26,7 @@ from PIL import Image
 from ..config import Config
 from ..config.recipes import load_recipe, parse_overrides
 from ..config.stages import stage_configs
-from ..console import make_parser, parse
+from ..console import help_in, make_parser, parse
 from .dataset import UNUSED_FROM, Key, UnpairedImages
 from .domains import find_domains
 from .image_cache import UnreadableImage, decode
@@ -254,9 +254,8 @@ def list_files(config: Config) -> list[Path]:
 
 def own_options() -> argparse.ArgumentParser:
     """Returns the command's own options; the others are settings of the recipe."""
-    _, examples, more = str(__doc__).split("\n\n", 2)
-    about = f"Lists the images that a run would use and reports what is wrong.\n\n{more.strip()}"
-    parser = make_parser("devudp-train check-data", "RECIPE", about, examples)
+    program, *about = help_in(__doc__)
+    parser = make_parser(program, "RECIPE", *about)
     add = parser.add_argument
     add("--sheet", type=Path, default=Path("check-data.png"), metavar="FILE",
         help="an image of crops as the training sees them; default: %(default)s")  # fmt: skip

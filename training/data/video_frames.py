@@ -1,7 +1,7 @@
-"""devudp-train frames: extracts the frames of videos, to be averaged into blur.
+"""devudp-train frames: writes the frames of videos as images, to be averaged into blur.
 
-    devudp-train frames clip1.mp4 clip2.mov --out my/frames
-    devudp-train unpaired --data.frames my/frames --data.frames-share 0.5 ...
+  devudp-train frames clip1.mp4 clip2.mov --out my/frames
+  devudp-train unpaired --data.frames my/frames --data.frames-share 0.5 ...
 
 Use clips with a high frame rate (GoPro: 240 frames per second) whose single frames are sharp. Needs
 the extra "video" (PyAV).
@@ -9,7 +9,6 @@ the extra "video" (PyAV).
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from devudp_model.videos.pyav import VideoError, load_av, open_video, video_stream
 
 from ..config import ConfigError
+from ..console import plain_parser
 
 logger = logging.getLogger("devudp")
 
@@ -31,7 +31,8 @@ def extract(video: Path, folder: Path, every: int = 1, limit: int = 0) -> int:
         limit: keep at most this many frames; 0: all.
 
     Raises:
-        ConfigError: PyAV is missing, the file is not a video, or `every` is below 1.
+        ConfigError: PyAV is missing, the video is damaged, or `every` is below 1.
+        VideoError: the file is not a video.
     """
     if every < 1:
         raise ConfigError(f"--every {every}: it must be at least 1, which keeps every frame")
@@ -42,10 +43,7 @@ def extract(video: Path, folder: Path, every: int = 1, limit: int = 0) -> int:
             "Reading videos needs PyAV: pip install av. Or extract the frames "
             f"yourself: ffmpeg -i {video} {folder / '%06d.png'}"
         ) from error
-    try:
-        opened = open_video(video)
-    except VideoError as error:
-        raise ConfigError(str(error)) from error
+    opened = open_video(video)
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
     try:
@@ -63,14 +61,7 @@ def extract(video: Path, folder: Path, every: int = 1, limit: int = 0) -> int:
 
 def main(arguments: Sequence[str]) -> None:
     """``devudp-train frames``; see the top of this file."""
-    parser = argparse.ArgumentParser(
-        prog="devudp-train frames",
-        description="Writes the frames of videos as images, to be averaged into blur. Use clips\n"
-        "with a high frame rate, whose single frames are sharp.",
-        epilog="examples:\n  devudp-train frames clip1.mp4 clip2.mov --out my/frames\n"
-        "  devudp-train unpaired --data.frames my/frames --data.frames-share 0.5 ...",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = plain_parser(__doc__)
     add = parser.add_argument
     add("videos", nargs="+", type=Path, metavar="VIDEO", help="a video file; needs PyAV")
     add("--out", type=Path, required=True, metavar="DIR", help="gets a folder for each video")

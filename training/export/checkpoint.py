@@ -1,6 +1,12 @@
-"""From a run to a checkpoint: safetensors, SHA-256, model card; ONNX where asked for.
+"""devudp-train export: writes a run's weights as a checkpoint for the node and the command line.
 
-devudp-train export runs/mine --out ComfyUI/models/devudp/mine.safetensors --onnx
+  devudp-train export runs/mine --out ComfyUI/models/devudp/mine.safetensors
+  devudp-train export runs/mine/states/state-00004000.pt --out early.safetensors
+  devudp-train export mine.safetensors --images my/dark --licence CC-BY-4.0
+
+The weights are those of the last state. Beside them come their SHA-256 and a model card. Where the
+run averaged its weights, they are taken, and the plain ones go to NAME-raw.safetensors.
+A .safetensors file keeps its weights and gets what the options below add to it.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ from devudp_model.network.tensor_files import PREFIXES
 
 from ..config import Config, ConfigError
 from ..config.recipes import load_recipe, parse_recipe
+from ..console import plain_parser
 from ..data.domains import find_domains
 from ..run.sheets import draw_curve
 from ..run.state import load_state
@@ -186,18 +193,7 @@ def complete_checkpoint(
 
 def make_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="devudp-train export",
-        description="Writes the weights of a run's last state as a checkpoint that the node and\n"
-        "the command line load, with its SHA-256 and a model card beside it. Where the run\n"
-        "averaged its weights, they are taken, and the plain ones go to NAME-raw.safetensors.\n"
-        "A .safetensors file keeps its weights and gets what the options below add to it.",
-        epilog="examples:\n"
-        "  devudp-train export runs/mine --out ComfyUI/models/devudp/mine.safetensors\n"
-        "  devudp-train export runs/mine/states/state-00004000.pt --out early.safetensors\n"
-        "  devudp-train export mine.safetensors --images my/dark --licence CC-BY-4.0",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = plain_parser(__doc__)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="a run, one of its states, or a .safetensors file")
     add("--out", type=Path, metavar="FILE",

@@ -1,11 +1,15 @@
-"""devudp-train onnx: the generator as ONNX, images in [0, 1] in, images in [0, 1] out.
+"""devudp-train onnx: writes networks as ONNX files, images in [0, 1] in, images in [0, 1] out.
 
-    devudp-train onnx devudp devudp-dt mine.safetensors --out onnx
+  devudp-train onnx devudp devudp-dt mine.safetensors --out onnx
+  devudp-train onnx devudp --out onnx --agreement 0.5 2 --web node
+  devudp-train onnx devudp-dt --out onnx --int8 my/photos
 
-writes NAME.onnx, the network on whole images. For a network that normalises over the whole image it
-also writes what restores an image tile by tile: NAME-statistics.onnx measures the image, and
-NAME-tile.onnx restores a tile with what was measured. `onnx_restore.py` runs them all; see
-docs/onnx.md. Needs the extra "onnx" (onnx, onnxscript, onnxruntime).
+NAME.onnx is the network on whole images. For a network that normalises over the whole image there
+is also what restores an image tile by tile: NAME-statistics.onnx measures the image, and
+NAME-tile.onnx restores a tile with what was measured. They are checked against PyTorch; if asked
+to, it measures how closely the installed programs agree with this one at larger sizes.
+`onnx_restore.py` runs them all; see docs/onnx.md. Needs the extra "onnx" (onnx, onnxscript,
+onnxruntime).
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from pathlib import Path
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.network.generator import VARIANTS
 
+from ..console import plain_parser
 from .agreement import find_runtimes, measure_agreement, table
 from .onnx_export import check_onnx, export_onnx, export_tiles, narrow_like
 from .quantize import calibration_images, decibels, quantize
@@ -27,17 +32,7 @@ logger = logging.getLogger("devudp")
 
 def make_parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="devudp-train onnx",
-        description="Writes networks as ONNX files, checks them against PyTorch, and measures, if\n"
-        "asked to, how closely the installed programs agree with this one at larger sizes.\n"
-        'See docs/onnx.md. Needs the extra "onnx".',
-        epilog="examples:\n"
-        "  devudp-train onnx devudp devudp-dt mine.safetensors --out onnx\n"
-        "  devudp-train onnx devudp --out onnx --agreement 0.5 2 --web node\n"
-        "  devudp-train onnx devudp-dt --out onnx --int8 my/photos",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = plain_parser(__doc__)
     add = parser.add_argument
     add("checkpoints", nargs="+", metavar="CHECKPOINT",
         help="devudp, devudp-dt or a .safetensors file")  # fmt: skip

@@ -1,7 +1,7 @@
-"""Measures how long a step takes, and if the loader keeps up.
+"""devudp-train benchmark: measures how long a step takes, and if the loader keeps up.
 
-    devudp-train benchmark unpaired --data.sharp my/sharp --data.blurry my/blurry
-    devudp-train benchmark paper-gopro --data.root GOPRO_Large --seconds 30
+  devudp-train benchmark unpaired --data.sharp my/sharp --data.blurry my/blurry
+  devudp-train benchmark paper-gopro --data.root GOPRO_Large --seconds 30
 
 Times the recipe's step on one fixed batch, with each speed setting in turn, then the loader
 alone, then both. Each is timed for some seconds. Compare ratios within one output; times depend on
@@ -20,7 +20,7 @@ from torch.utils.benchmark import Timer
 
 from ..config import Config
 from ..config.recipes import load_recipe, parse_overrides
-from ..console import make_parser, parse
+from ..console import help_in, make_parser, parse
 from ..data.dataset import UnpairedImages
 from .distributed import make_accelerator
 from .trainer import Trainer
@@ -81,15 +81,8 @@ def run(config: Config, seconds: float) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """``devudp-train benchmark``; see the top of this file."""
-    program = "devudp-train benchmark"
-    parser = make_parser(
-        program,
-        "RECIPE",
-        "Times a recipe's step with each speed setting in turn, then the loader alone, then both.\n"
-        "Compare ratios within one output: times depend on what else the machine does.",
-        f"  {program} unpaired --data.sharp my/sharp --data.blurry my/blurry\n"
-        f"  {program} paper-gopro --data.root GOPRO_Large --seconds 30",
-    )
+    program, *about = help_in(__doc__)
+    parser = make_parser(program, "RECIPE", *about)
     parser.add_argument(
         "--seconds", type=float, default=10, metavar="N", help="how long each is timed; default: 10"
     )
