@@ -1,13 +1,17 @@
 """DEvUDP: one generator that deblurs photographs and corrects their exposure.
 
-    from devudp_model import Restorer, read_image
+    from devudp_model import Restorer as Restorer
+    from devudp_model import read_image as read_image
     restorer = Restorer()
     restored = restorer(read_image("photo.jpg").pixels)
     print(restorer.reason)
 
 `restore` does one task with weights of your choice, without looking for what an image needs:
 
-    from devudp_model import Options, bundled, load_checkpoint, restore
+    from devudp_model import Options as Options
+    from devudp_model import bundled as bundled
+    from devudp_model import load_checkpoint as load_checkpoint
+    from devudp_model import restore as restore
     sharp = restore(image, load_checkpoint(bundled("devudp")), Options("joint", strength=0.8))
 
 The public names are loaded when they are first used: importing the package imports no torch.
@@ -19,28 +23,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checkpoint import bundled, load_checkpoint
-    from .images.reading import read_image
-    from .images.writing import write_image
-    from .restorer import Restorer
-    from .restoring.auto import Choice, choose
-    from .restoring.options import Options
-    from .restoring.restoration import restore
+    from .checkpoint import bundled as bundled
+    from .checkpoint import load_checkpoint as load_checkpoint
+    from .images.reading import read_image as read_image
+    from .images.writing import write_image as write_image
+    from .restorer import Restorer as Restorer
+    from .restoring.auto import Choice as Choice
+    from .restoring.auto import choose as choose
+    from .restoring.options import Options as Options
+    from .restoring.restoration import restore as restore
 
     __version__: str
-
-__all__ = [
-    "Choice",
-    "Options",
-    "Restorer",
-    "__version__",
-    "bundled",
-    "choose",
-    "load_checkpoint",
-    "read_image",
-    "restore",
-    "write_image",
-]
 
 MODULES = {
     "Choice": "restoring.auto",
@@ -54,6 +47,8 @@ MODULES = {
     "write_image": "images.writing",
 }
 """Where each public name is defined."""
+
+__all__ = ["__version__", *MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
