@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -35,7 +36,7 @@ Work = Callable[[InFlight], None]
 """Does the work of an item, and leaves in it what comes of it."""
 
 
-class SideBySide:
+class SideBySide(AbstractContextManager["SideBySide"]):
     """Threads that do the work of items, which come back in their order.
 
     Args:
@@ -48,9 +49,6 @@ class SideBySide:
         self.count = threads_for(restorer, self.usual)
         self.pool: ThreadPoolExecutor | None = None
         self.begun: deque[tuple[InFlight, Future[None]]] = deque()
-
-    def __enter__(self) -> SideBySide:
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self.pool is not None:

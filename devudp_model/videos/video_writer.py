@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from fractions import Fraction
 from typing import Any
 
@@ -30,7 +30,7 @@ SMALLEST_DEEP = 64
 """Sides of a block of H.265: what is smaller is H.264."""
 
 
-class VideoWriter:
+class VideoWriter(AbstractContextManager["VideoWriter"]):
     """An MP4 file with the frames' times, the colours' meaning and all tracks of another video.
 
     Args:
@@ -60,9 +60,6 @@ class VideoWriter:
         self.waiting: list[tuple[Track, Any]] = []  # sound before the first image
         self.tracks, self.said = add_tracks(self.container, reader, base)
         copy_chapters(reader, self.container, base, window.seconds)
-
-    def __enter__(self) -> VideoWriter:
-        return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         if kind is None and self.video is not None:

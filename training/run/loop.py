@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ from .validation import Validation
 logger = logging.getLogger("devudp")
 
 
-class Run:
+class Run(AbstractContextManager["Run"]):
     """A training run: `with Run(config, out) as run: run.train()`.
 
     Args:
@@ -58,9 +59,6 @@ class Run:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Run:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
