@@ -13,11 +13,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from typing import Any, Generic
+from typing import Any
 from weakref import WeakSet
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..bands.rows import AnyImage
 from ..bands.workers import working
@@ -26,6 +26,7 @@ from .int8 import can_quantize
 from .int8_product import has_int8
 from .layers import layers_of
 from .precision import Attempt, attempts_in_fp32_too
+from .state import NetworkState
 from .statistics import Frozen, Moments, Range
 from .strips import StripExecution
 from .whole import WholeExecution, fits_whole
@@ -42,7 +43,7 @@ def say_fp32(generator: Architecture) -> None:
         log.info("int8 is not available for this network or processor: computing in fp32.")
 
 
-class Network(nn.Module, Generic[SomeNetwork]):
+class Network(NetworkState[SomeNetwork]):
     """A generator (or another `Architecture`), ready to run on images.
 
     Where 16 bits overflow, it goes on in fp32. Where 8 bits cannot be had, it is in fp32 at once.
@@ -53,48 +54,16 @@ class Network(nn.Module, Generic[SomeNetwork]):
         dtype: of the convolutions and of the features between them; statistics are float32. With
             int8 the features are float32, too (see int8.py).
 
-    Attributes:
-        local: True once its statistics are frozen, so that only nearby pixels count.
-        has_droplets: True if they are to be looked for and healed (see droplets.py).
-
     Raises:
         ValueError, TypeError: it has operations or modules that cannot be run.
     """
 
     def __init__(self, generator: SomeNetwork, dtype: torch.dtype):
-        super().__init__()
-        self.in_int8 = dtype == torch.int8
-        self.dtype = torch.float32 if self.in_int8 else dtype
-        self.stride, self.min_side = generator.stride, generator.min_side
-        self.standardized = generator.standardized
-        self.has_droplets = generator.has_droplets
-        self.activate = generator.activate
-        self.source = (generator,)  # not a submodule: the host would count its weights twice
-        self.layers = layers_of(generator, self.dtype)
+        super().__init__(generator, dtype)
         if self.in_int8 and not (can_quantize(self.layers) and has_int8()):
             self.in_int8 = False
             say_fp32(generator)
-        self.frozen = nn.ModuleList(Frozen() for _ in self.layers)
-        self.frozen_ranges = nn.ModuleList(Frozen() for _ in self.layers)
-        self.frozen_image = Frozen()
-        self.local = False
         self.unchecked: list[Tensor] = []
-        self.warned = False  # of a memory limit that cannot be kept
-
-    @property
-    def generator(self) -> SomeNetwork:
-        """Returns the network with the weights."""
-        return self.source[0]
-
-    @property
-    def device(self) -> torch.device:
-        """Returns the device that it runs on."""
-        return self.layers.stem.weight.device
-
-    @property
-    def nbytes(self) -> int:
-        """Returns the size of all its tensors."""
-        return sum(buffer.nbytes for buffer in self.buffers())
 
     def switch_to_fp32(self) -> None:
         """From now on in fp32. Statistics that are frozen stay those of the old dtype."""

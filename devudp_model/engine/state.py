@@ -1,18 +1,19 @@
-"""The side of a network that the executions see: types only, so that these import no `Network`."""
+"""The side of a network that the executions see; they import no `Network`, which runs them."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Generic
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .layers import Layers
+from ..network.topology import SomeNetwork
+from .layers import layers_of
 from .statistics import Frozen
 
 
-class NetworkState(Protocol):
-    """A network that is ready to run; see `Network`.
+class NetworkState(nn.Module, Generic[SomeNetwork]):
+    """A network that is ready to run; arguments as of `Network`.
 
     Attributes:
         dtype: of the features between convolutions, and of these unless `in_int8`.
@@ -20,28 +21,36 @@ class NetworkState(Protocol):
         stride, min_side, standardized, has_droplets: see `network.topology.Architecture`.
         frozen, frozen_ranges, frozen_image: for each layer, and for the image, the moments to
             normalise with and the ranges of inputs, where they are frozen already.
-        nbytes: of all its tensors.
-        local: True once its statistics are frozen.
+        local: True once its statistics are frozen, so that only nearby pixels count.
         warned: True once it was said that the memory limit cannot be kept.
     """
 
-    dtype: torch.dtype
-    in_int8: bool
-    layers: Layers
-    stride: int
-    min_side: int
-    standardized: bool
-    has_droplets: bool
-    frozen: nn.ModuleList
-    frozen_ranges: nn.ModuleList
-    frozen_image: Frozen
-    local: bool
-    warned: bool
+    def __init__(self, generator: SomeNetwork, dtype: torch.dtype):
+        super().__init__()
+        self.in_int8 = dtype == torch.int8
+        self.dtype = torch.float32 if self.in_int8 else dtype
+        self.stride, self.min_side = generator.stride, generator.min_side
+        self.standardized = generator.standardized
+        self.has_droplets = generator.has_droplets
+        self.activate = generator.activate
+        self.source = (generator,)  # not a submodule: the host would count its weights twice
+        self.layers = layers_of(generator, self.dtype)
+        self.frozen = nn.ModuleList(Frozen() for _ in self.layers)
+        self.frozen_ranges = nn.ModuleList(Frozen() for _ in self.layers)
+        self.frozen_image = Frozen()
+        self.local = self.warned = False
 
     @property
-    def device(self) -> torch.device: ...
-
-    def activate(self, out: Tensor, x: Tensor) -> Tensor: ...
+    def generator(self) -> SomeNetwork:
+        """Returns the network with the weights."""
+        return self.source[0]
 
     @property
-    def nbytes(self) -> int: ...
+    def device(self) -> torch.device:
+        """Returns the device that it runs on."""
+        return self.layers.stem.weight.device
+
+    @property
+    def nbytes(self) -> int:
+        """Returns the size of all its tensors."""
+        return sum(buffer.nbytes for buffer in self.buffers())
