@@ -15,8 +15,7 @@ from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
 from .hooks import current_hooks
 from .int8 import Columns, Convolution, Convolve, pays, terms_of
-from .int8_reader import QuantizedReader
-from .int8_step import Int8Step
+from .int8_strips import Int8Step, QuantizedReader
 from .layers import Layer
 from .padded_image import PaddedImage, Weights
 from .row_io import (

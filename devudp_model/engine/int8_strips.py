@@ -1,4 +1,4 @@
-"""Reads features as 8-bit integers, in strips of rows."""
+"""Reads features as 8-bit integers, and works on strips where convolutions are in 8 bits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from .buffers import BufferPool, MemoryBuffer, RowBuffer, empty_strip
-from .int8 import Convolution
+from .int8 import Convolution, Convolve, RangeStatistics
 from .kernels import kernels_for
-from .row_io import Feature, FeatureReader, Span
+from .layers import Layer
+from .row_io import BaseReader, Feature, FeatureReader, Reader, Span
+from .statistics import Range
 
 
 class QuantizedReader(FeatureReader):
@@ -55,3 +57,39 @@ class QuantizedReader(FeatureReader):
         own, integers = self.convolution, numbers.view(torch.int32)
         kernels = kernels_for(out.device)
         kernels.quantize(out, pieces, numbers, integers, own.gain, own.zero, own.most)
+
+
+class Int8Step:
+    """Convolves a layer's strips, adds what is to be added, and finds the range of what comes out.
+
+    Args:
+        layer: whose ReLU and sum it is.
+        convolve: its convolution.
+        channels: of its output.
+        base: what is to be added; None for nothing.
+    """
+
+    def __init__(self, layer: Layer, convolve: Convolve, channels: int, base: BaseReader | None):
+        self.convolve, self.base = convolve, base
+        self.relu = layer.operation.relu and convolve is layer  # a `Convolution` has done it
+        self.statistics = RangeStatistics(channels, layer.operation.relu and base is None)
+
+    def __call__(self, index: int, reader: Reader, rows: int) -> Tensor:
+        """Returns the strip with this number, of so many rows: 1,C,rows,W."""
+        pieces = [] if self.base is None else self.base.rows(index, rows)
+        out = self.convolve(reader.strip(index))
+        if pieces or self.relu:
+            rectified = out if self.relu else None
+            kernels_for(out.device).compute_rows(out, [], pieces, None, None, 0.0, rectified)
+        self.statistics.add(out)
+        return out
+
+    @property
+    def range(self) -> Range:
+        """Returns the range of the whole feature, once all strips are done."""
+        return self.statistics.range
+
+    def stop(self) -> None:
+        """Lets nobody wait for a strip that will not come."""
+        if self.base is not None:
+            self.base.stop()
