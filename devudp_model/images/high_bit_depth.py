@@ -6,18 +6,21 @@ loaded when the first such image comes.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from . import iptc, png, tiff
+from . import colour, eight_bit, heif, iptc, png, tiff
+from .checks import Tags, refuse_several
 from .formats import Unreadable
-from .metadata import Metadata
+from .isobmff import Container
+from .metadata import ORIENTATION, Metadata, exif_of_tiff
+from .raster import RasterImage, from_array
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Either byte order; the last two are BigTIFF's."""
@@ -29,7 +32,7 @@ INTERPRETATIONS = ("grey16", "rgb16", "b-w", "rgb", "srgb", "scrgb", "multiband"
 """libvips' names of what can be restored: grey, RGB, and what says nothing of its colours."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class HighBitDepthPixels:
     """Holds what libvips finds in a file.
 
@@ -100,8 +103,8 @@ def source_of(path: Path) -> Any:
     return load_vips().Source.new_from_file(name)
 
 
-def read(path: Path, kind: str, layout: str = "") -> HighBitDepthPixels:
-    """Reads a PNG, TIFF or AVIF file.
+def decode(path: Path, kind: str, layout: str = "") -> HighBitDepthPixels:
+    """Decodes a PNG, TIFF or AVIF file.
 
     Args:
         path: the file.
@@ -155,6 +158,51 @@ def read(path: Path, kind: str, layout: str = "") -> HighBitDepthPixels:
             iptc=iptc.of_tiff_tags(bytes(field("iptc-data", b"")), None),
         ),
     )
+
+
+def read(file: BinaryIO, path: Path, image: Image.Image | None, tags: Tags) -> RasterImage:
+    """PNG and TIFF; `image` is None where Pillow cannot open it."""
+    kind = "PNG" if image is not None and image.format == "PNG" else "TIFF"
+    decoded = decode(path, kind, tiff.describe_layout(tags))
+    metadata, space = decoded.metadata, None
+    orientation = decoded.orientation
+    if image is None:
+        refuse_several(tiff.count_pages(file), path)
+        if not tiff.is_big(file):  # Pillow reads no EXIF of such files
+            metadata = dataclasses.replace(metadata, exif=exif_of_tiff(file))
+        elif any(tag in tags for tag in tiff.EXIF_DIRECTORIES):
+            lost = (*metadata.lost, "the EXIF data of such a BigTIFF file are not kept")
+            metadata = dataclasses.replace(metadata, lost=lost)
+    else:
+        orientation = image.getexif().get(ORIENTATION, 1)
+        if kind == "PNG":
+            image.load()  # text may come after the pixels
+        metadata = Metadata.of(image, file)
+    if kind == "PNG":
+        metadata, space = eight_bit.with_chunks(metadata, file)
+    if decoded.pixels.dtype.kind == "f":
+        space = colour.linear_space()
+    bits = 8 if decoded.pixels.dtype.itemsize == 1 else 16  # 8: a layout that Pillow cannot read
+    return from_array(decoded.pixels, decoded.has_alpha, orientation, bits, metadata, space)
+
+
+def read_avif(path: Path, container: Container) -> RasterImage | None:
+    """Decodes one of more than 8 bits; None where that is Pillow's task, as libvips is missing.
+
+    Raises:
+        Unreadable, ColourError: it cannot be.
+    """
+    if container.image.bits <= 8:
+        return None
+    try:
+        load_vips()
+    except Unreadable:
+        return None
+    decoded = decode(path, "AVIF")
+    refuse_several(decoded.pages, path)
+    metadata, space = heif.described(container)
+    pixels = heif.scaled(decoded.pixels, container.image.bits)
+    return from_array(pixels, decoded.has_alpha, 1, 16, metadata, space)
 
 
 def encode(pixels: np.ndarray, metadata: Metadata, format: str) -> bytes:

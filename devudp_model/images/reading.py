@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError, features
 from ..system.interrupts import Cancelled
 from ..system.thread_logging import warnings_of_this_thread
 from ..system.untrusted import UntrustedFileError, check_regular
-from . import eight_bit, heif, high_bit_depth, isobmff, jpeg_xl, raw, sixteen_bit, tiff
+from . import eight_bit, heif, high_bit_depth, isobmff, jpeg_xl, raw, tiff
 from .checks import OnSizeKnown, Tags, check_size, check_tiff, count_pages, refuse_several
 from .formats import Unreadable, readable_names
 from .raster import ImageError, RasterImage, as_numbers
@@ -154,7 +154,7 @@ def _read(
         check_tiff(tags, size, on_size_known)
         _refuse_ycbcr(tags, by_pillow=not tiff.is_big(file, "big"))
         if tiff.is_big(file, "big"):  # which Pillow takes for something else
-            return _named("tiff", sixteen_bit.read(file, path, None, tags))
+            return _named("tiff", high_bit_depth.read(file, path, None, tags))
     file.seek(0)
     return _read_by_pillow(file, path, size, tags, on_size_known, warn)
 
@@ -193,7 +193,7 @@ def _read_isobmff(
     check_size(*container.image.size, 4, 8, size, on_size_known)
     if not any(brand in isobmff.AVIF_BRANDS for brand in brands):
         return _named("heic", heif.read(file, container))
-    decoded = sixteen_bit.read_avif(path, container)
+    decoded = high_bit_depth.read_avif(path, container)
     if decoded is not None:
         return _named("avif", decoded)
     if not features.check("avif"):
@@ -225,14 +225,14 @@ def _read_by_pillow(
         if not high_bit_depth.is_tiff(file):
             raise
         _refuse_ycbcr(tags, by_pillow=False)
-        return _named("tiff", sixteen_bit.read(file, path, None, tags))
+        return _named("tiff", high_bit_depth.read(file, path, None, tags))
     with image:
         name = NAMES[image.format or ""]
         channels = max(len(image.getbands()), 3 if image.mode in ("P", "PA", "CMYK") else 1)
         check_size(*image.size, channels, channels, size, on_size_known)
         refuse_several(count_pages(image, file), path)
         if high_bit_depth.is_high_bit_depth(file, image):
-            return _named(name, sixteen_bit.read(file, path, image, tags))
+            return _named(name, high_bit_depth.read(file, path, image, tags))
         if image.format == "JPEG" and MAX_PIXELS * size < image.width * image.height:
             raise ImageError(
                 f"{path} is damaged (cut off?): {size:,} bytes cannot hold "
