@@ -36,13 +36,13 @@ def run(method: Method, source: Path, target: Path) -> dict[str, float]:
         Image.fromarray(to_8_bits(result)).save(target / path.name, compress_level=1)
     return {
         "seconds": min(seconds),
-        "peak": peak(),
+        "peak": peak_bytes(),
         "installed": installed(method.packages) + method.weights(),
     }
 
 
-def peak() -> int:
-    """Peak memory of this process. (`getrusage` would include the process that started it.)"""
+def peak_bytes() -> int:
+    """Peak memory of this process, on Linux. (`getrusage` would include what started it.)"""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) * 1024
 

@@ -1,4 +1,5 @@
-"""Image files by the command line: how many a second, before and after; the peak of a large one.
+"""Image files by the command line: how many a second, before and after; the peak of a large one;
+and videos, as folders of their frames.
 
 The network has one channel, so that nearly all is reading, writing and what a task does beside it.
 """
@@ -82,6 +83,35 @@ def table_of_large_file(size: tuple[int, int], bound: str) -> Table:
     header = ["image", "--memory", "two copies of the image, GB", "peak, GB"]
     note = "`devudp restore`, a network of width 1, a PNG file; peak of the whole process."
     return Table("Bounded memory of the command line", header, [row], note)
+
+
+def table_of_frames(
+    size: tuple[int, int], few: int, many: int, precision: str, device: torch.device
+) -> Table:
+    """Two videos, `few` and `many` frames long.
+
+    Frames per second are those that the longer video has more: start-up does not count.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        videos = [make_folder(Path(folder) / str(count), count, size) for count in (few, many)]
+        found = [restore_video(each, precision, device) for each in videos]
+    seconds, peaks = zip(*found, strict=True)
+    rate = (many - few) / (seconds[1] - seconds[0])
+    row: list[Cell] = [precision, rate, *(peak / 1e6 for peak in peaks)]
+    header = ["precision", "frames a second"]
+    header += [f"peak MB, {count} frames" for count in (few, many)]
+    note = (
+        "`devudp restore FOLDER --task joint --statistics shared`, reading and writing PNG. Peak "
+        "of the process, Python and torch included."
+    )
+    return Table(f"Videos of {size[1]}x{size[0]}", header, [row], note, labels=1)
+
+
+def restore_video(video: Path, precision: str, device: torch.device) -> tuple[float, int]:
+    """Returns seconds, and the peak bytes of the process."""
+    out = video.with_name(f"{video.name}-restored")
+    how = "--statistics", "shared", "--precision", precision, "--device", device.type
+    return time_and_peak(restoring(video, out, *how))
 
 
 def make_weights(path: Path, width: int) -> Path:

@@ -74,14 +74,8 @@ def machine(device: torch.device) -> str:
 
 
 def forget_peak() -> None:
-    """Lets `peak_bytes` count from now on. Linux only."""
+    """Lets `compare_one.peak_bytes` count from now on. Linux only."""
     Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_bytes() -> int:
-    """Peak memory of this process since `forget_peak`. Linux only."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def restoring(images: Path, out: Path, *options: object) -> list[str]:
@@ -92,7 +86,7 @@ def restoring(images: Path, out: Path, *options: object) -> list[str]:
 
 PEAK_OF_COMMAND = """
 import sys
-from benchmarks.measure import peak_bytes
+from benchmarks.compare_one import peak_bytes
 from devudp_model.cli.main import main
 sys.argv[0] = "devudp"
 code = main(sys.argv[1:])

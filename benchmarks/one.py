@@ -18,7 +18,8 @@ from devudp_model.network.generator import Generator
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
 
-from .measure import forget_peak, peak_bytes
+from .compare_one import peak_bytes
+from .measure import forget_peak
 
 
 def measure(

@@ -21,8 +21,7 @@ from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.tasks import Task
 from training.export.differences import measure_differences, tasks_of
 
-from .folders import MIXED, table_of_folders, table_of_large_file
-from .frames import table_of_frames
+from .folders import MIXED, table_of_folders, table_of_frames, table_of_large_file
 from .measure import best_time, in_new_process, in_turns
 from .networks import matrix_rate, multiply_adds, textbook, time_of_convolutions
 from .plan import Plan, Size

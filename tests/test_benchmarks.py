@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import __main__, frames, measure, parts
-from benchmarks.folders import make_folder
+from benchmarks import __main__, measure, parts
+from benchmarks.folders import make_folder, restore_video
 from benchmarks.networks import textbook, time_of_convolutions
 from benchmarks.parts import PARTS
 from benchmarks.plan import Plan
@@ -50,7 +50,7 @@ def test_a_part_makes_tables(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 def test_frames_of_a_video_are_restored_and_not_left_as_they_are(tmp_path: Path) -> None:
     """`auto` once left these as they are, and the benchmark timed the copying of files."""
     video = make_folder(tmp_path / "1", 1, (64, 64))
-    frames.restore_video(video, "fp32", PLAN.device)
+    restore_video(video, "fp32", PLAN.device)
     before, after = (read_image(f / "0000.png").pixels for f in (video, tmp_path / "1-restored"))
     assert (before - after).abs().mean() > 0.01
 
