@@ -175,10 +175,10 @@ def report_rows(args: argparse.Namespace, rows: Generator[Row], total: int) -> i
     tally, ended = Tally(), None
     path = args.table or args.out / TABLE
     bar = tqdm(total=total, unit="file", disable=None)
-    with table(path) as written, logging_redirect_tqdm(), bar:
+    with table(path) as add, logging_redirect_tqdm(), bar:
         try:
             for row in rows:
-                written.add(row)
+                add(row)
                 tally.add(row)
                 if args.json:
                     print_json(row)

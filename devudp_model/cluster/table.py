@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,57 +23,49 @@ ROWS_AT_ONCE = 1000
 """Rows of a Parquet file that are written together; memory holds no more of it."""
 
 
-class JsonLines:
+Add = Callable[[Row], object]
+"""Adds a row."""
+
+
+@contextmanager
+def json_lines(file: BinaryIO) -> Iterator[Add]:
     """A JSON object a line."""
-
-    def __init__(self, file: BinaryIO):
-        self.file = file
-
-    def add(self, row: Row) -> None:
-        """Adds a row."""
-        self.file.write(json.dumps(asdict(row)).encode() + b"\n")
-
-    def end(self) -> None:
-        """Nothing is left to do."""
+    yield lambda row: file.write(json.dumps(asdict(row)).encode() + b"\n")
 
 
-class Parquet:
+@contextmanager
+def parquet(file: BinaryIO) -> Iterator[Add]:
     """A Parquet file; `auto` is JSON in it."""
+    import pyarrow
+    import pyarrow.parquet
 
-    def __init__(self, file: BinaryIO):
-        import pyarrow
-        import pyarrow.parquet
+    text = pyarrow.string()
+    names = ("input", "output", "status", "auto", "message", "seconds", "worker")
+    kinds = {"seconds": pyarrow.float64()}
+    schema = pyarrow.schema([(name, kinds.get(name, text)) for name in names])
+    rows: list[dict[str, Any]] = []
 
-        text = pyarrow.string()
-        names = ("input", "output", "status", "auto", "message", "seconds", "worker")
-        kinds = {"seconds": pyarrow.float64()}
-        self.schema = pyarrow.schema([(name, kinds.get(name, text)) for name in names])
-        self.make_table = pyarrow.Table.from_pylist
-        self.writer = pyarrow.parquet.ParquetWriter(file, self.schema)
-        self.rows: list[dict[str, Any]] = []
+    def write() -> None:
+        writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+        rows.clear()
 
-    def add(self, row: Row) -> None:
+    def add(row: Row) -> None:
         cells = {**asdict(row), "auto": None if row.auto is None else json.dumps(row.auto)}
         for name, cell in cells.items():
             if isinstance(cell, str):  # a name on a disk may be no Unicode
                 cells[name] = cell.encode(errors="backslashreplace").decode()
-        self.rows.append(cells)
-        if len(self.rows) >= ROWS_AT_ONCE:
-            self.write()
+        rows.append(cells)
+        if len(rows) >= ROWS_AT_ONCE:
+            write()
 
-    def write(self) -> None:
-        """Writes the rows that are waiting."""
-        self.writer.write_table(self.make_table(self.rows, schema=self.schema))
-        self.rows.clear()
-
-    def end(self) -> None:
-        self.write()
-        self.writer.close()
+    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
+        yield add
+        write()
 
 
 @contextmanager
-def table(path: Path) -> Iterator[JsonLines | Parquet]:
-    """Gives a table that takes its name once it is complete; an earlier one is replaced.
+def table(path: Path) -> Iterator[Add]:
+    """Gives what adds rows to a table, which replaces an earlier one once it is complete.
 
     Args:
         path: ends in `.jsonl` or `.parquet`; may stand for an address in a store.
@@ -84,9 +76,8 @@ def table(path: Path) -> Iterator[JsonLines | Parquet]:
     with tempfile.TemporaryDirectory(prefix="devudp-") as folder:
         local = Path(folder) / path.name if is_stand_in(path) else path
         local.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(local) as file:
-            rows = Parquet(file) if path.suffix == PARQUET else JsonLines(file)
-            yield rows
-            rows.end()
+        kind = parquet if path.suffix == PARQUET else json_lines
+        with replacing(local) as file, kind(file) as add:
+            yield add
         if local != path:
             send(local, text_of(path))

@@ -156,7 +156,7 @@ ROWS = [
 def test_the_table_as_json_lines(tmp_path: Path) -> None:
     with table(tmp_path / "new/t.jsonl") as made:
         for row in ROWS:
-            made.add(row)
+            made(row)
     assert [Row(**line) for line in table_of(tmp_path / "new/t.jsonl")] == ROWS
 
 
@@ -165,7 +165,7 @@ def test_the_table_as_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("devudp_model.cluster.table.ROWS_AT_ONCE", 1)
     with table(tmp_path / "t.parquet") as made:
         for row in ROWS:
-            made.add(row)
+            made(row)
     lines = parquet.read_table(tmp_path / "t.parquet").to_pylist()
     assert [line["status"] for line in lines] == ["restored", "failed"]
     assert json.loads(lines[0]["auto"]) == {"task": "deblur"} and lines[1]["output"] is None
