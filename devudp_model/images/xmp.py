@@ -12,15 +12,12 @@ PARTS = {
     b"hdrgm": "gain map",
     b"HDRGainMap": "gain map",
     b"Container": "list of further parts",
-    b"Item": "",
-    b"GCamera": "",
     b"GDepth": "depth map",
     b"GImage": "second image",
     b"GAudio": "sound",
-    b"apdi": "",
 }
-"""Namespaces' usual prefixes, and what a file with them holds beside the image. "": nothing by
-itself."""
+"""Prefixes of namespaces of which everything goes, and what a file with them holds beside the
+image."""
 
 ADDRESSES = {
     b"http://ns.adobe.com/hdr-gain-map/1.0/": b"hdrgm",
@@ -42,9 +39,6 @@ VIDEO = rb"\w+:(?:MotionPhoto|MicroVideo|OLivePhoto)\w*"
 
 SINGLE = {VIDEO: "video", rb"xmpNote:HasExtendedXMP": "extended XMP"}
 """Properties that go; others of their namespaces stay."""
-
-WHOLE = (b"hdrgm", b"HDRGainMap", b"Container", b"GDepth", b"GImage", b"GAudio")
-"""Namespaces of which everything goes."""
 
 REGIONS = (b"mwg-rs:", b"MPReg:", b"apple-fi:")
 """Places in the image, such as faces."""
@@ -78,7 +72,7 @@ def without_parts(xmp: bytes, keep: tuple[bytes, ...] = ()) -> tuple[bytes, list
     """
     parts: list[str] = []
     xmp = _with_usual_prefixes(xmp)
-    for prefix in (each for each in WHOLE if each not in keep):
+    for prefix in (each for each in PARTS if each not in keep):
         if re.search(rb"[<\s]" + prefix + rb":", xmp):
             parts.append(PARTS[prefix])
             xmp = _without(xmp, re.escape(prefix) + rb":" + NAME)
@@ -87,7 +81,7 @@ def without_parts(xmp: bytes, keep: tuple[bytes, ...] = ()) -> tuple[bytes, list
         if re.search(rb"[<\s]" + name + rb"\b", xmp):
             parts.append(part)
             xmp = _without(xmp, name)
-    found = [part for part in dict.fromkeys(parts) if part]
+    found = list(dict.fromkeys(parts))
     if len(found) > 1 and PARTS[b"Container"] in found:
         found.remove(PARTS[b"Container"])
     return xmp, found
