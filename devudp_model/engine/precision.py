@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -113,7 +114,7 @@ def has_bf16_instructions() -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in questions)
 
 
-class Attempt:
+class Attempt(AbstractContextManager["Attempt"]):
     """A run whose numbers may overflow, as a context: see `attempts_in_fp32_too`.
 
     Attributes:
@@ -122,9 +123,6 @@ class Attempt:
 
     def __init__(self, check: Callable[[], None], is_last: bool):
         self.check, self.is_last, self.failed = check, is_last, False
-
-    def __enter__(self) -> None:
-        pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         try:

@@ -103,16 +103,15 @@ def noise_variance(image: Tensor, weights: Tensor | None = None) -> Tensor:
     if not height or not width:
         return torch.zeros(1, image.shape[1], 1, 1, device=image.device)
     step = 2 * max(math.isqrt(height * width // 4 // NOISE_SQUARES), 1)
-    a, b, c, d = (
-        to_unit(image[..., y:height:step, x:width:step])
+    corners = [
+        (..., slice(y, height, step), slice(x, width, step))
         for y, x in ((0, 0), (0, 1), (1, 0), (1, 1))
-    )
+    ]
+    a, b, c, d = (to_unit(image[corner]) for corner in corners)
     detail = ((a - b - c + d) / 2).abs().transpose(0, 1).flatten(1)
     if weights is not None:
-        seen = torch.stack([
-            to_unit(weights[:, 0, y:height:step, x:width:step]) > 0
-            for y, x in ((0, 0), (0, 1), (1, 0), (1, 1))
-        ]).all(0).flatten()  # fmt: skip
+        parts = [to_unit(weights[:, 0][corner]) > 0 for corner in corners]
+        seen = torch.stack(parts).all(0).flatten()
         if not seen.any():
             return torch.zeros(1, image.shape[1], 1, 1, device=image.device)
         detail = detail[:, seen]

@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -51,12 +50,8 @@ FLOOR = (GREY_LEVEL / 4) ** 2
 """Windows with less variance have no contrast that could tell the gain."""
 
 
-class Run(Protocol):
-    """Runs the network on the small copy."""
-
-    def __call__(self, small: AnyImage, memory: int | None, out: AnyImage) -> object:
-        """Writes what it makes of B,3,h,w in [0, 1] to `out`, within so many bytes."""
-        ...
+Run = Callable[[AnyImage, int | None, AnyImage], object]
+"""Runs the network on the small copy, B,3,h,w in [0, 1], in so many bytes; writes to the last."""
 
 
 def working_shape(height: int, width: int, pixels: int | None) -> tuple[int, int] | None:

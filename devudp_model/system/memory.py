@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def first_limit(free: int) -> int:
     return max(int(SHARE * free), MIN_BYTES)
 
 
-class Attempt:
+class Attempt(AbstractContextManager["Attempt"]):
     """One attempt within a memory limit, as a context: see `attempts`.
 
     Attributes:
@@ -129,9 +130,6 @@ class Attempt:
 
     def __init__(self, limit: int | None, api: MemoryApi):
         self.limit, self.api, self.failed = limit, api, False
-
-    def __enter__(self) -> Attempt:
-        return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         self.failed = isinstance(error, Exception) and self.api.is_out_of_memory(error)

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..images.colour import ColourError, Space, space_of_cicp
+from ..images.colour import HDR, UNSPECIFIED, ColourError, Space, space_of_cicp
 from .hdr import from_view, to_view
 from .planes import FULL, Layout, make_frame, read_planes, subsample, upsample
 from .pyav import VideoError
 from .turns import Turn
 
-UNSPECIFIED, BT709, BT601, YCGCO = 2, 1, 6, 8
+BT709, BT601, YCGCO = 1, 6, 8
 
 WEIGHTS = {  # ITU-T H.273, table 4: of red and blue in luma
     1: (0.2126, 0.0722),
@@ -42,8 +42,6 @@ UNKNOWN_MATRICES = {
 
 USUAL_PRIMARIES = {0, 1, 2, 3, 5, 6, 7}
 """Too near to sRGB's for a difference to be seen."""
-
-HDR = {16: "PQ", 18: "HLG"}
 
 
 def rgb_to_yuv(weights: tuple[float, float]) -> Tensor:

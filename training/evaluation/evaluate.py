@@ -257,7 +257,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ConfigError, CheckpointError, OSError, ValueError) as error:
         logger.error("Error: %s", error)
         raise SystemExit(1) from error
-
-
-if __name__ == "__main__":
-    main()
