@@ -32,12 +32,8 @@ TABLE = "devudp-results.jsonl"
 SHOWN = 20
 """Failures that are printed; the table has all."""
 
-STATUSES = {
-    "restored": "restored",
-    "unchanged": "left as they are",
-    "skipped": "were there already",
-}
-"""The counts that are printed, in words."""
+STATUSES = {"unchanged": "left as they are", "skipped": "were there already"}
+"""The counts that are printed beside that of the restored, in words."""
 
 
 def add_cluster_arguments(
@@ -223,7 +219,7 @@ class Tally:
 
     def print(self, out: Path, table: Path) -> None:
         """Prints the counts to standard output, failures to standard error."""
-        others = (f"{self.counts[key]} {words}" for key, words in list(STATUSES.items())[1:]
+        others = (f"{self.counts[key]} {words}" for key, words in STATUSES.items()
                   if self.counts[key])  # fmt: skip
         done = f"{self.counts['restored']} restored into {printable(text_of(out))}"
         print(f"{', '.join((done, *others))}. Table: {printable(text_of(table))}")

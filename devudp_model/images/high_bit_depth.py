@@ -155,7 +155,7 @@ def decode(path: Path, kind: str, layout: str = "") -> HighBitDepthPixels:
         metadata=Metadata(
             icc=bytes(field("icc-profile-data", b"")),
             xmp=bytes(field("xmp-data", b"")),
-            iptc=iptc.of_tiff_tags(bytes(field("iptc-data", b"")), None),
+            iptc=iptc.of_tiff_tags(bytes(field("iptc-data", b"")), b""),
         ),
     )
 

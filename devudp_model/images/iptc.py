@@ -56,21 +56,13 @@ def of_image(image: Image.Image, file: BinaryIO | None = None) -> bytes:
     return b""
 
 
-def of_tiff_tags(own: Any, resources: Any) -> bytes:
-    """Returns what the two tags hold, as Pillow gives their values."""
-    if isinstance(own, tuple) and own and all(isinstance(n, int) for n in own):
-        # Data sets as integers: in the byte order in which they then begin rightly.
-        for order in ("little", "big"):
-            content = b"".join(n.to_bytes(4, order) for n in own if 0 <= n < 2**32)
-            if content[:1] == bytes([DATA_SET]):
-                return content
-    if isinstance(own, bytes):
-        swapped = b"".join(own[at : at + 4][::-1] for at in range(0, len(own), 4))
-        for content in (own, swapped):
-            if content[:1] == bytes([DATA_SET]):
-                return content
-    content = bytes(resources) if isinstance(resources, (bytes, tuple)) else b""
-    return dict(_resources(content)).get(RESOURCE, b"")
+def of_tiff_tags(own: bytes, resources: bytes) -> bytes:
+    """Returns what the two tags hold; `own` may be integers, with their bytes in either order."""
+    swapped = b"".join(own[at : at + 4][::-1] for at in range(0, len(own), 4))
+    for content in (own, swapped):
+        if content[:1] == bytes([DATA_SET]):
+            return content
+    return dict(_resources(resources)).get(RESOURCE, b"")
 
 
 def _resources(content: bytes) -> Iterator[tuple[int, bytes]]:

@@ -125,8 +125,8 @@ def test_iptc_of_tiff() -> None:
     whole = IPTC + bytes(-len(IPTC) % 4)
     for order in ("<", ">"):
         longs = struct.unpack(f"{order}{len(whole) // 4}I", whole)
-        assert iptc.of_tiff_tags(longs, None) == whole
-    assert iptc.of_tiff_tags(None, resources((1005, b"x"), (0x0404, IPTC))) == IPTC
+        assert iptc.of_tiff_tags(struct.pack(f"<{len(longs)}I", *longs), b"") == whole
+    assert iptc.of_tiff_tags(b"", resources((1005, b"x"), (0x0404, IPTC))) == IPTC
     assert iptc.of_tiff_tags(b"nothing", b"nothing") == b""
     assert iptc.of_png_text(iptc.as_png_text(IPTC)) == IPTC
     assert iptc.of_png_text("\niptc\n 9\nzz") == b""

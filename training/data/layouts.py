@@ -167,8 +167,10 @@ def lol_blur_pairs(root: Path, split: Split, blur: str = "low_blur") -> list[Pai
 
 
 class Layout(NamedTuple):
-    """An official tree: how to find its pairs; its kinds of blurry images, the default first."""
+    """An official tree: its name for people, how to find its pairs, and its kinds of blurry images,
+    the default first."""
 
+    label: str
     pairs: Callable[[Path, Split, str], list[Pair]]
     blurs: tuple[str, ...] = ("",)
 
@@ -176,10 +178,10 @@ class Layout(NamedTuple):
 LayoutName = Literal["gopro", "realblur-j", "lol", "lol-blur"]
 
 LAYOUTS: dict[LayoutName, Layout] = {
-    "gopro": Layout(gopro_pairs, ("blur_gamma", "blur")),
-    "realblur-j": Layout(realblur_pairs),
-    "lol": Layout(lol_pairs),
-    "lol-blur": Layout(lol_blur_pairs, ("low_blur", "low_blur_noise")),
+    "gopro": Layout("GoPro", gopro_pairs, ("blur_gamma", "blur")),
+    "realblur-j": Layout("RealBlur-J", realblur_pairs),
+    "lol": Layout("LOL", lol_pairs),
+    "lol-blur": Layout("LOL-Blur", lol_blur_pairs, ("low_blur", "low_blur_noise")),
 }
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 from devudp_model.checkpoint import bundled
 from devudp_model.engine.precision import PRECISIONS
@@ -21,7 +20,7 @@ from devudp_model.restoring.tasks import DEFAULT_TASK, TASKS, Task
 from devudp_model.task_weights import LoadedOnce, fastest_device
 
 from ..config import ConfigError
-from ..data.layouts import LAYOUTS, LayoutName, folder_pairs
+from ..data.layouts import LAYOUTS, folder_pairs
 from .methods import (
     Method,
     cascade_method,
@@ -43,13 +42,6 @@ METHOD_WORDS = [*TASK_WORDS, AUTO, MODEL]
 
 INPUT, REFERENCE = "input", "reference"
 """Folders of a set's own images, next to those of the methods."""
-
-NAMES: dict[LayoutName, str] = {
-    "gopro": "GoPro",
-    "realblur-j": "RealBlur-J",
-    "lol": "LOL",
-    "lol-blur": "LOL-Blur",
-}
 
 KINDS = [kind for layout in LAYOUTS.values() if len(layout.blurs) > 1 for kind in layout.blurs]
 """Of the blurry images of the data sets that have several."""
@@ -74,8 +66,8 @@ def make_parser(description: str | None = None) -> argparse.ArgumentParser:
     add("--task", nargs="*", choices=METHOD_WORDS, default=["joint"],
         help="one row each; auto: what each image needs; model: the network's plain output, as the "
         "paper measures")  # fmt: skip
-    for layout in get_args(LayoutName):
-        add(f"--{layout}", metavar="ROOT", help=f"the folder of {NAMES[layout]}, as unpacked")
+    for name, layout in LAYOUTS.items():
+        add(f"--{name}", metavar="ROOT", help=f"the folder of {layout.label}, as unpacked")
     add("--pairs", nargs=3, action="append", metavar=("NAME", "DEGRADED", "REFERENCE"),
         help="two folders with images of the same names; may be given several times")  # fmt: skip
     add("--kind", nargs="+", default=[], choices=KINDS, metavar="KIND",
@@ -210,7 +202,7 @@ def make_sets(options: argparse.Namespace) -> list[TestSet]:
     """
     sets: list[TestSet] = []
     unused = set(options.kind)
-    for layout in get_args(LayoutName):
+    for layout in LAYOUTS:
         root = getattr(options, layout.replace("-", "_"))
         if root:
             kinds = [kind for kind in options.kind if kind in LAYOUTS[layout].blurs]
