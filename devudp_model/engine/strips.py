@@ -123,7 +123,9 @@ class StripExecution:
         for layer in others:
             before, same = feature, self.shape_of(layer) == feature.buffer.shape
             target = before.buffer if same else self.allocate(layer)
-            copy = self.buffer_to_keep(before) if layer.operation.keep else None
+            copy = None
+            if layer.operation.keep:  # in its own base, if it has one: that is free once it is read
+                copy = before.base or self.space.allocate(before.buffer.shape)
             base = skips.pop() if layer.operation.add else None
             convolve = self.convolution(layer, before.range)
             reader = self.read(before, convolve, copy)
@@ -154,10 +156,6 @@ class StripExecution:
         if isinstance(convolve, Convolution):
             return QuantizedReader(feature, keep, self.space, convolve)
         return FeatureReader(feature, keep, self.space)
-
-    def buffer_to_keep(self, feature: Feature) -> RowBuffer:
-        """Returns the buffer to keep a feature in: its own base, which is free once it is read."""
-        return feature.base or self.space.allocate(feature.buffer.shape)
 
     def convolve(
         self,

@@ -7,12 +7,10 @@ more by imagecodecs, where that is installed.
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from . import segments
 from .formats import Unreadable
@@ -153,8 +151,3 @@ def _described(parts: Any) -> tuple[bytes, bytes]:
         elif part.box_type == b"xml ":
             xmp = data
     return exif, xmp
-
-
-def as_jpeg(content: bytes) -> Image.Image:
-    """Opens the JPEG file that a JPEG XL file was made from."""
-    return Image.open(io.BytesIO(content), formats=["JPEG"])

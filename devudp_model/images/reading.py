@@ -4,6 +4,7 @@ raw files, HEIC and JPEG XL through packages of their own: `formats.py` has the 
 from __future__ import annotations
 
 import dataclasses
+import io
 import logging
 import os
 from functools import partial
@@ -180,7 +181,7 @@ def _read_jpeg_xl(file: BinaryIO, size: int, on_size_known: OnSizeKnown) -> Rast
     decoded = jpeg_xl.read(content, header)
     if isinstance(decoded, RasterImage):
         return decoded
-    with jpeg_xl.as_jpeg(decoded) as image:
+    with Image.open(io.BytesIO(decoded), formats=["JPEG"]) as image:
         return eight_bit.read(image)
 
 

@@ -33,11 +33,6 @@ class Clock:
     late: Fraction = Fraction(0)
     last: Fraction | None = None
 
-    @property
-    def started(self) -> bool:
-        """True once there was a time."""
-        return self.last is not None
-
     @classmethod
     def of(cls, stream: Any, base: Fraction) -> Clock:
         """For a stream of a container."""

@@ -152,12 +152,6 @@ class ConvertedText(Track):
         self.container.mux(encoded)
 
 
-def sound_name(stream: Any) -> str:
-    """Returns a name of the codec that people know."""
-    name = codec_name(stream.codec_context)
-    return "PCM" if name.startswith("pcm_") else name
-
-
 def codec_name(coding: Any) -> str:
     """Returns the codec's name, and not that of one of its decoders, such as mp3float."""
     codec = getattr(coding, "codec", None)
@@ -193,7 +187,7 @@ def add_track(container: Any, stream: Any, base: Fraction) -> tuple[Track | None
             return None, "A sound track is left out: there is no decoder for it."
         if name in COPIED_SOUND:
             return Track(container, stream, base), ""
-        kind = sound_name(stream)
+        kind = "PCM" if name.startswith("pcm_") else name
         return ConvertedSound(container, stream, base), f"Its sound ({kind}) is converted to AAC."
     if stream.type == "subtitle":
         return add_subtitles(container, stream, base, name)

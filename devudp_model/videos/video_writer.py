@@ -154,7 +154,7 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
                 track.write(packet)
         result = image.with_change(restored, self.video.pix_fmt, self.steps)
         unit = frame.time_base or self.source.time_base
-        if not self.clock.started:
+        if self.clock.last is None:
             self.begin(frame, unit)
         result.pts, result.time_base = self.clock.shift(frame.pts, unit), unit
         if getattr(frame, "duration", None):
