@@ -1,17 +1,13 @@
 """DEvUDP: one generator that deblurs photographs and corrects their exposure.
 
-    from devudp_model import Restorer as Restorer
-    from devudp_model import read_image as read_image
+    from devudp_model import Restorer, read_image
     restorer = Restorer()
     restored = restorer(read_image("photo.jpg").pixels)
     print(restorer.reason)
 
 `restore` does one task with weights of your choice, without looking for what an image needs:
 
-    from devudp_model import Options as Options
-    from devudp_model import bundled as bundled
-    from devudp_model import load_checkpoint as load_checkpoint
-    from devudp_model import restore as restore
+    from devudp_model import Options, bundled, load_checkpoint, restore
     sharp = restore(image, load_checkpoint(bundled("devudp")), Options("joint", strength=0.8))
 
 The public names are loaded when they are first used: importing the package imports no torch.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,7 +101,7 @@ def jobs_for(
         inputs = from_common_folder(inputs)
     jobs = [make_job(each, out, format, sheets) for each in inputs.values()]
     if format == SAME:
-        report_conversions(jobs)
+        report_kinds(jobs, conversion_of)
     check(jobs := distinct(jobs), [*inputs, *protected])
     jobs, too_long = without_long_names(jobs)
     return sorted(jobs, key=lambda job: job.source), too_long
@@ -165,16 +165,20 @@ def report_others(folder: Path | str, others: Counter[str]) -> None:
         log.info("%s: %d other files skipped", printable(folder), rest)
 
 
-def report_conversions(jobs: Iterable[Job]) -> None:
-    """Says which kinds of files get results of another format than their own."""
-    suffixes = (job.source.suffix.lower() for job in jobs)
-    for suffix, count in sorted(Counter(suffixes).items()):
-        format = of_suffix(suffix)
-        if format is not None and not format.writes:
-            files = "file" if count == 1 else "files"
-            lost = ", and what only a raw file holds is not in them" if format.name == "raw" else ""
-            what = f"results are PNG{lost}; --format chooses another"
-            log.info("%d %s %s: %s", count, suffix, files, what)
+def conversion_of(suffix: str) -> str | None:
+    """Says what becomes of a kind of image file whose results have another format than its own."""
+    format = of_suffix(suffix)
+    if format is None or format.writes:
+        return None
+    lost = ", and what only a raw file holds is not in them" if format.name == "raw" else ""
+    return f"results are PNG{lost}; --format chooses another"
+
+
+def report_kinds(jobs: Iterable[Job], what_of: Callable[[str], str | None]) -> None:
+    """Says what becomes of the kinds of files, by their suffix, of which `what_of` knows that."""
+    for suffix, count in sorted(Counter(job.source.suffix.lower() for job in jobs).items()):
+        if what := what_of(suffix):
+            log.info("%d %s %s: %s", count, suffix, "file" if count == 1 else "files", what)
 
 
 def collide(paths: Iterable[Path]) -> bool:

@@ -46,6 +46,7 @@ class Result:
     unchanged: bool = False
 
 
+@dataclasses.dataclass(eq=False)
 class ImageFiles:
     """The kind of job that is an image file; see `run.Kind`.
 
@@ -58,18 +59,13 @@ class ImageFiles:
             interrupted run.
     """
 
-    def __init__(
-        self,
-        restorer: Restorer,
-        folders: Mapping[Path, Sequence[Path]] | None = None,
-        mask: Tensor | None = None,
-        *,
-        overwrite: bool = False,
-        skip_existing: bool = False,
-    ):
-        self.restorer, self.folders, self.mask = restorer, folders or {}, mask
-        self.overwrite, self.skip_existing = overwrite, skip_existing
-        self.folder: tuple[Path, FrameRestorer] | None = None  # the last one
+    restorer: Restorer
+    folders: Mapping[Path, Sequence[Path]] = dataclasses.field(default_factory=dict)
+    mask: Tensor | None = None
+    overwrite: bool = False
+    skip_existing: bool = False
+    folder: tuple[Path, FrameRestorer] | None = dataclasses.field(default=None, init=False)
+    """The last one, and what restores its images."""
 
     def read(self, job: Job, on_size_known: Callable[[int], None]) -> RasterImage | None:
         """Returns the image; None if its result is there already."""

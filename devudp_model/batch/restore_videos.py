@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from .names import Job, distinct, key, without_long_names
 from .names import VideoJob as VideoJob
 from .outcome import refuse_existing
 from .paths import expand_wildcards, files_in, real
-from .plan import InputFile, check, collide, from_common_folder
+from .plan import InputFile, check, collide, from_common_folder, report_kinds
 
 log = logging.getLogger("devudp")
 
@@ -74,7 +74,8 @@ def split_videos(
     jobs = distinct(jobs)
     check(jobs, [*inputs, *protected])
     jobs, problems = without_long_names(jobs)
-    report_container(job.source for job in jobs)
+    becomes = "what is restored becomes MP4; what needs nothing is copied as it is"
+    report_kinds(jobs, lambda suffix: None if suffix == f".{FORMAT}" else becomes)
     taken = {key(real(path)) for path in (*inputs, *protected)}
     return Split(others, [with_copy(job, taken) for job in jobs], problems)
 
@@ -86,17 +87,7 @@ def with_copy(job: Job, taken: Collection[str]) -> VideoJob:
     return VideoJob(job.source, job.target, name if free else None)
 
 
-def report_container(sources: Iterable[Path]) -> None:
-    """Says what becomes of the kinds of files that results are not."""
-    counts = Counter(path.suffix.lower() for path in sources)
-    for suffix, count in sorted(counts.items()):
-        if suffix != f".{FORMAT}":
-            log.info(
-                "%d %s file%s: what is restored becomes MP4; what needs nothing is copied as it is",
-                *(count, suffix, "" if count == 1 else "s"),
-            )
-
-
+@dataclass(eq=False)
 class VideoFiles:
     """The kind of job that is a video file; see `run.Kind`.
 
@@ -108,16 +99,10 @@ class VideoFiles:
         overwrite, skip_existing: what happens to results that are there already.
     """
 
-    def __init__(
-        self,
-        restorer: Restorer,
-        mask: Tensor | None = None,
-        *,
-        overwrite: bool = False,
-        skip_existing: bool = False,
-    ):
-        self.restorer, self.mask = restorer, mask
-        self.overwrite, self.skip_existing = overwrite, skip_existing
+    restorer: Restorer
+    mask: Tensor | None = None
+    overwrite: bool = False
+    skip_existing: bool = False
 
     def read(self, job: VideoJob, on_size_known: Callable[[int], None]) -> Path | None:
         """Returns the file; None if its result is there already."""

@@ -111,7 +111,7 @@ class Worker:
         share_memory(self.restorer, orders.threads)
         mask = read_mask(orders.mask) if orders.mask else None
         # What is there was looked up before; what has come since is of a worker that died.
-        images = ImageFiles(self.restorer, None, mask, overwrite=True)
+        images = ImageFiles(self.restorer, mask=mask, overwrite=True)
         videos = VideoFiles(self.restorer, mask, overwrite=True)
         self.kinds: dict[type, Kind] = {Job: images, VideoJob: videos}
 

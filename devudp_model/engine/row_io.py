@@ -254,6 +254,7 @@ class BaseReader:
         self.turns.stop()
 
 
+@dataclass
 class OutputWriter:
     """The writer behind the head: output activation, cropping, [-1, 1] to [0, 1].
 
@@ -264,14 +265,10 @@ class OutputWriter:
         look: is shown a frame's number, the first row and the rows, before the activation.
     """
 
-    def __init__(
-        self,
-        activate: Callable[[Tensor, Tensor], Tensor],
-        image: PaddedImage,
-        out: AnyImage,
-        look: Callable[[int, int, Tensor], None] | None = None,
-    ):
-        self.activate, self.image, self.out, self.look = activate, image, out, look
+    activate: Callable[[Tensor, Tensor], Tensor]
+    image: PaddedImage
+    out: AnyImage
+    look: Callable[[int, int, Tensor], None] | None = None
 
     def write(self, index: int, span: Span, strip: Tensor) -> None:
         frame, start, stop = span
