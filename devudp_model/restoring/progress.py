@@ -32,18 +32,12 @@ class ImageProgress:
 
     Args:
         report: gets the number of images done, with a fraction. What it raises goes through.
-        first: images done before.
         forecast: is told how long an image will take, by the rate of its first strips.
     """
 
-    def __init__(
-        self,
-        report: Callable[[float], None],
-        first: int = 0,
-        forecast: Forecast | None = None,
-    ):
+    def __init__(self, report: Report, forecast: Forecast | None = None):
         self.report, self.forecast = report, forecast
-        self.images = first
+        self.images = 0
         self.pixels, self.of = 0.0, 1.0
         self.last_report = self.begun = time.monotonic()
 

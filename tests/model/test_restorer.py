@@ -194,7 +194,8 @@ def test_progress_tells_of_parts_of_images_and_of_those_left_alone(
     restorer(torch.cat([dark(), dark(), good()]), progress=told.append)
     assert told == sorted(told) and told[-1] == 3 and {1, 2} <= set(told)
     assert sum(0 < done < 1 for done in told) > 3
-    progress = ImageProgress(told.append, first=5)
+    progress = ImageProgress(told.append)
+    progress.images = 5
     restorer(good(), progress=progress)
     assert told[-1] == 6 == progress.images
 
