@@ -27,7 +27,7 @@ def arguments_for(recipe: str, folder: Path) -> list[str]:
         return unpaired(folder)
     if recipe.startswith("paper-"):
         return [recipe, "--data.layout", "folders", *make_both(folder), *TINY, *NARROW]
-    return staged(recipe, folder, 0.0025)
+    return staged(recipe, folder, 0.005)
 
 
 def train(recipe: str, folder: Path) -> Trainer:

@@ -65,6 +65,7 @@ def staged(recipe: str, folder: Path, scale: float) -> list[str]:
         *(recipe, "--data.sharp", str(folder / "sharp"), *TINY),
         *("--data.held-out", "2", "--loss.lpips-weights", str(folder / "lpips.safetensors")),
         *("--schedule.scale", str(scale), "--validation.every", "3", "--data.reblur-scale", "0.75"),
+        *("--model.init", ""),  # not from another run
     ]
 
 

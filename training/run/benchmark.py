@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 import torch
@@ -41,8 +42,16 @@ LADDER: tuple[tuple[str, dict], ...] = (
 def seconds_each(action: Callable[[], object], limit: float) -> float:
     """Returns the mean time of an action, repeated for `limit` seconds after a warm-up."""
     action()  # the first time it may be compiled; the timer warms up once more
-    timer = Timer("action()", globals={"action": action}, num_threads=torch.get_num_threads())
+    threads = torch.get_num_threads()
+    timer = Timer("action()", globals={"action": action}, timer=now, num_threads=threads)
     return timer.blocked_autorange(min_run_time=limit).mean
+
+
+def now() -> float:
+    """Returns the time in seconds when a GPU is done with what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def fresh_trainer(config: Config, images: UnpairedImages, **speed: object) -> Trainer:
