@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from training.data.looks import BRIGHTER, PLAIN, WEAK, WIDEST, Look, draw_look, 
 from training.data.synthesis import (
     MARGIN,
     CropPlan,
+    Crops,
     NoisePlan,
     cut_sides,
     render_batch,
@@ -118,7 +120,7 @@ def test_the_target_of_a_blurred_crop_has_its_light_and_border():
 def test_looks_can_be_sent_to_a_device():
     look = Look(True, (1.0, 0.1, 0.1), (1.2, 1.0, 0.9), (4, 4, 0, 0), 0.5, 2.0)
     crops = stack_plans([CropPlan(scene(32), None, None, False, look=look)])
-    there = send_to_device(crops, CPU)
+    there = cast(Crops, send_to_device(crops, CPU))
     assert crops.looks is not None and there.looks is not None
     for one, other in zip(crops.looks, there.looks, strict=True):
         assert torch.equal(one, other)

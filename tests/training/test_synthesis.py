@@ -1,6 +1,7 @@
 """The arithmetic half of the data: movements, noise, exposure, what a batch is made of."""
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from training.data.synthesis import (
     MARGIN,
     NO_NOISE,
     CropPlan,
+    Crops,
     NoisePlan,
     add_noise,
     apply_motion,
@@ -251,7 +253,7 @@ def test_jpeg_is_in_the_inputs_that_ask_for_it():
 def test_plans_can_be_sent_to_a_device():
     shake = draw_shake(seeded(1), extent=3.0)
     crops = stack_plans([plan_of(detailed(1), blur=shake), plan_of(detailed(2))])
-    there = send_to_device(crops, CPU)
+    there = cast(Crops, send_to_device(crops, CPU))
     assert torch.equal(there.pixels, crops.pixels) and there.seeds == crops.seeds
     assert there.motion is not None and there.second_motion is None
     assert there.moved.tolist() == [True, False]
