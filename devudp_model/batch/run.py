@@ -123,7 +123,7 @@ def worked_on(
     """Gives every job in its turn, once it is worked on: small images beside each other.
 
     Args:
-        apart: kinds that have such images.
+        parallel: kinds that have such images.
     """
 
     def work_in_parallel(each: InFlight[Any]) -> None:
