@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,13 @@ from devudp_model.restoring.options import Options
 from devudp_model.restoring.progress import ImageProgress
 from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.run_network import pixels_to_do
-from devudp_model.restoring.working_size import resample, run_smaller, working_shape
+from devudp_model.restoring.working_size import (
+    Kernel,
+    resample,
+    run_smaller,
+    without_noise,
+    working_shape,
+)
 from tests.model.cli_files import draw, pixels_of
 from tests.model.restore_network import FP32, generator, random_image
 
@@ -129,6 +137,49 @@ def test_noise_is_taken_from_what_is_added_where_the_network_takes_it() -> None:
     assert taken < 0.6 * kept
 
 
+def test_texture_that_is_hardly_above_the_noise_is_not_lost() -> None:
+    """Wiener's filter would leave nothing of the first and a third of the last."""
+    noise, texture = torch.full((1, 3, 1, 1), 1e-4), random_image(1, 3, 40, 40) - 0.5
+    for times, share in ((0.25, 0.2), (1.0, 0.5), (4.0, 0.8)):
+        lost = texture * math.sqrt(1e-4 * times / texture.square().mean())
+        kept = without_noise(lost, noise).std() / lost.std()
+        assert share - 0.05 < kept < share + 0.05
+    assert torch.equal(without_noise(texture, torch.zeros(1, 3, 1, 1)), texture)
+
+
+def test_a_share_of_what_no_affine_model_holds_is_there() -> None:
+    """Of dots on an even image: not none, as of the fit, and not all with the network's noise."""
+    dots = 0.05 * torch.randn(1, 3, 30, 40, generator=torch.Generator().manual_seed(2))
+    flat = torch.full((1, 3, 90, 120), 0.3)
+    made = brought_to_full_size(flat, lambda x: x + dots, 1200)
+    enlarged = F.interpolate(dots, (90, 120), mode="bilinear")
+    share = ((made - flat) * enlarged).sum() / enlarged.square().sum()
+    assert 0.25 < share < 0.4
+
+
+def test_a_network_with_the_shortcut_looks_twice_at_much_smaller_copies() -> None:
+    image, seen = random_image(1, 3, 60, 80), list[str]()
+
+    def look(name: str, given: AnyImage, memory: int | None, out: AnyImage) -> None:
+        assert isinstance(given, Tensor) and isinstance(out, Tensor)
+        seen.append(name)
+        out.copy_(given * 0.5)
+
+    first, second = partial(look, "first"), partial(look, "second")
+    for pixels, looks in ((1000, 2), (1599, 2), (1700, 1)):
+        size = working_shape(60, 80, pixels)
+        assert size is not None
+        for keeps in (True, False):
+            seen.clear()
+            out = torch.empty(1, 3, 60, 80)
+            run_smaller(first, image, size, out, None, keeps_exposure=keeps, again=second)
+            assert seen == ["first", "second"][: looks if keeps else 1]
+        options = Options("deblur", working_size=pixels)
+        pixels_at_once = size[0] * size[1]
+        assert pixels_to_do(60, 80, generator("devudp-dt"), options) == looks * pixels_at_once
+        assert pixels_to_do(60, 80, generator(), options) == pixels_at_once
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 70, 90), (2, 4, 70, 90), (1, 3, 7, 3000)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.uint16])
 def test_any_kind_of_image(shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -172,17 +223,25 @@ def test_bits_do_not_depend_on_threads(variant: Variant) -> None:
     assert all(torch.equal(result, results[0]) for result in results)
 
 
-def test_rows_are_those_that_pytorch_gives() -> None:
+@pytest.mark.parametrize("kernel", ["bilinear", "bicubic"])
+def test_rows_are_those_that_pytorch_gives(kernel: Kernel) -> None:
     image = random_image(1, 3, 50, 20)
     for height in (13, 50, 49, 128):
         ours = torch.cat(
             [
-                resample(lambda a, b: image[:, :, a:b], 50, height, start, min(start + 9, height))
+                resample(
+                    lambda a, b: image[:, :, a:b],
+                    50,
+                    height,
+                    start,
+                    min(start + 9, height),
+                    kernel,
+                )
                 for start in range(0, height, 9)
             ],
             2,
         )
-        theirs = F.interpolate(image, (height, 20), mode="bilinear", antialias=True)
+        theirs = F.interpolate(image, (height, 20), mode=kernel, antialias=height < 50)
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
