@@ -14,7 +14,7 @@ from ..network.generator import Generator
 from ..ops.dtypes import to_colour, to_unit
 from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
 from .tasks import TASK_SPECS
-from .working_size import looks_again, run_smaller, working_shape
+from .working_size import run_smaller, working_shape
 
 if TYPE_CHECKING:
     from .options import Options
@@ -40,9 +40,6 @@ def run_network(
 
     def run(small: AnyImage, memory: int | None, out: AnyImage) -> None:
         given, memory = network_input(network, small, options, memory)
-        again(given, memory, out)
-
-    def again(given: AnyImage, memory: int | None, out: AnyImage) -> None:
         network(given, memory=memory, out=out, check=check, freeze=freeze, weights=counted)
 
     height, width = image.shape[2:]
@@ -54,18 +51,14 @@ def run_network(
         if weights is not None:
             counted = F.interpolate(to_unit(weights), size, mode="bilinear", antialias=True)
         shortcut = network.generator.shortcut
-        run_smaller(
-            run, image, size, out, memory, keeps_exposure=shortcut, weights=weights, again=again
-        )
+        run_smaller(run, image, size, out, memory, keeps_exposure=shortcut, weights=weights)
 
 
 def pixels_to_do(height: int, width: int, generator: Generator, options: Options) -> float:
     """Returns the pixels that the network works through for an image, smaller versions included."""
-    size = working_shape(height, width, options.working_size)
-    looks = 1 + (size is not None and looks_again(height, width, size, generator.shortcut))
-    height, width = size or (height, width)
+    height, width = working_shape(height, width, options.working_size) or (height, width)
     scales = coarse_scales(generator.norm == "instance", height, width, options)
-    return height * width * (looks + sum(1 / scale**2 for scale in scales))
+    return height * width * (1 + sum(1 / scale**2 for scale in scales))
 
 
 def coarse_scales(standardized: bool, height: int, width: int, options: Options) -> tuple[int, ...]:

@@ -8,11 +8,10 @@ change of exposure leaves edges as sharp as they were, without halos.
 
 Part of the model's image itself is taken beside its fit (`OWN`), for what no affine model holds. A
 generator with the global shortcut keeps the exposure and changes details alone: there it is all of
-it, the copy is made and enlarged as sharp as can be, and the network looks at it a second time, as
-it would look at the finer scales.
+it, and the copy is made and enlarged as sharp as can be.
 
-What the copy has lost is detail and noise. A generator without the shortcut would have taken part
-of the noise away, and so much is taken from what is added.
+What the copy has lost is detail and noise. At the full size the network would have taken part of
+the noise away, and so much is taken from what is added.
 """
 
 from __future__ import annotations
@@ -47,10 +46,6 @@ with the global shortcut. (In small windows, detail that the network takes for n
 OWN = 0.3
 """The share of the model's image itself, beside its fit."""
 
-SECOND_LOOK = 3.0
-"""A generator with the shortcut looks twice at copies of images with so many times the pixels. At
-the full size it would look at this scale, and then at finer ones."""
-
 MAX_GAIN = 8.0
 """Detail is amplified by no more."""
 
@@ -82,11 +77,6 @@ def working_shape(height: int, width: int, pixels: int | None) -> tuple[int, int
     return max(math.floor(height * scale), 1), max(math.floor(width * scale), 1)
 
 
-def looks_again(height: int, width: int, size: tuple[int, int], keeps_exposure: bool) -> bool:
-    """Whether the network looks twice at a copy of this size; see `SECOND_LOOK`."""
-    return keeps_exposure and height * width >= SECOND_LOOK * size[0] * size[1]
-
-
 def run_smaller(
     run: Run,
     image: Tensor,
@@ -96,7 +86,6 @@ def run_smaller(
     *,
     keeps_exposure: bool,
     weights: Tensor | None = None,
-    again: Run | None = None,
 ) -> None:
     """Runs the network on smaller copies of images and brings the result to their size.
 
@@ -108,7 +97,6 @@ def run_smaller(
         memory: limit in bytes; None for none.
         keeps_exposure: whether the network has the global shortcut.
         weights: B,1,H,W, how much each pixel counts; None: all alike.
-        again: runs the network on what `run` made, if it looks twice.
     """
     shape, device = torch.Size((len(image), 3, *size)), out.device
     kernel: Kernel = "bicubic" if keeps_exposure else "bilinear"
@@ -117,13 +105,9 @@ def run_smaller(
     restored, memory = new_image(shape, device, memory)
     gain, memory = new_image(shape, device, memory)
     fit, memory = (None, memory) if keeps_exposure else new_image(shape, device, memory)
-    if again is not None and looks_again(*image.shape[2:], size, keeps_exposure):
-        run(small, memory, gain)
-        again(gain, memory, restored)
-    else:
-        run(small, memory, restored)
+    run(small, memory, restored)
     fit_affine(gain, fit, small, restored)
-    noise = None if keeps_exposure else noise_variance(image[:, :3], weights).to(device)
+    noise = noise_variance(image[:, :3], weights).to(device)
     enlarge_into(out, image, small, restored if fit is None else fit, gain, noise, kernel)
 
 
@@ -194,7 +178,7 @@ def enlarge_into(
     small: AnyImage,
     made: AnyImage,
     gain: AnyImage,
-    noise: Tensor | None,
+    noise: Tensor,
     kernel: Kernel = "bilinear",
 ) -> None:
     """Writes `made`, enlarged, with the image's detail, in bands.
@@ -203,14 +187,13 @@ def enlarge_into(
         out: B,3,H,W.
         image: B,C,H,W.
         small, made, gain: B,3,h,w.
-        noise: its variance in the image (1,C,1,1); None to keep all detail.
+        noise: its variance in the image (1,C,1,1).
         kernel: of what is enlarged.
     """
     height, width = image.shape[2:]
-    around = NOISE_RADIUS if noise is not None else 0
 
     def work(frame: int, start: int, stop: int) -> None:
-        top, bottom = max(start - around, 0), min(stop + around, height)
+        top, bottom = max(start - NOISE_RADIUS, 0), min(stop + NOISE_RADIUS, height)
 
         def wide(each: AnyImage, first: int, last: int) -> Tensor:
             read = partial(read_rows, each, frame)
@@ -219,8 +202,7 @@ def enlarge_into(
 
         rows = to_colour(read_rows(image, frame, top, bottom), out.device)
         lost = rows - wide(small, top, bottom)
-        if noise is not None:
-            lost = without_noise(lost, noise)[:, :, start - top : stop - top]
+        lost = without_noise(lost, noise)[:, :, start - top : stop - top]
         detailed = wide(made, start, stop).addcmul_(wide(gain, start, stop), lost)
         write_rows(out, frame, start, detailed.clamp_(0, 1))
 

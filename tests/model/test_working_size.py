@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -118,7 +117,8 @@ def sharpen(x: Tensor) -> Tensor:
 
 
 def test_detail_that_the_copy_lost_is_there_with_the_new_exposure() -> None:
-    image = random_image(1, 3, 96, 120) * 0.2
+    columns = random_image(1, 3, 1, 120) * 0.2  # no diagonals, which would be taken for noise
+    image = columns.expand(-1, -1, 96, -1)
     made = brought_to_full_size(image, lambda x: 3 * x, keeps_exposure=True)
     small = F.interpolate(image, (28, 35), mode="bilinear", antialias=True)
     enlarged = 3 * F.interpolate(small, (96, 120), mode="bilinear")
@@ -126,15 +126,27 @@ def test_detail_that_the_copy_lost_is_there_with_the_new_exposure() -> None:
     assert (enlarged - 3 * image).abs().mean() > 10 * (made - 3 * image).abs().mean()
 
 
-def test_noise_is_taken_from_what_is_added_where_the_network_takes_it() -> None:
+@pytest.mark.parametrize("keeps_exposure", [False, True])
+def test_noise_is_taken_from_what_is_added(keeps_exposure: bool) -> None:
     flat = torch.full((1, 3, 120, 160), 0.3)
     noisy = flat + 0.02 * torch.randn(flat.shape, generator=torch.Generator().manual_seed(1))
-    kept, taken = (
-        (brought_to_full_size(noisy, lambda x: x, keeps_exposure=keeps) - flat).std()
-        for keeps in (True, False)
-    )
-    assert 0.9 < kept / 0.02 < 1.1
-    assert taken < 0.6 * kept
+    made = brought_to_full_size(noisy, lambda x: x, keeps_exposure=keeps_exposure)
+    assert (made - flat).std() < 0.6 * 0.02
+
+
+def test_deblurring_makes_and_enlarges_the_copy_as_sharp_as_can_be() -> None:
+    """Bilinear interpolation would lose a fifth of what is made at half of what the copy holds."""
+    wave = 0.1 * torch.sin(torch.arange(240.0) * 2 * torch.pi / 12)
+    image = (0.5 + 0.2 * wave).expand(1, 3, 180, -1)
+
+    def more(x: Tensor) -> Tensor:
+        return 0.5 + 5 * (x - 0.5)
+
+    made = brought_to_full_size(image, more, 60 * 80, keeps_exposure=True)
+    ideal = 0.5 + wave
+    inner = (..., slice(20, -20), slice(24, -24))
+    share = ((made - 0.5) * wave)[inner].sum() / ((ideal - 0.5) * wave).expand_as(made)[inner].sum()
+    assert 0.97 < share < 1.03
 
 
 def test_texture_that_is_hardly_above_the_noise_is_not_lost() -> None:
@@ -155,29 +167,6 @@ def test_a_share_of_what_no_affine_model_holds_is_there() -> None:
     enlarged = F.interpolate(dots, (90, 120), mode="bilinear")
     share = ((made - flat) * enlarged).sum() / enlarged.square().sum()
     assert 0.25 < share < 0.4
-
-
-def test_a_network_with_the_shortcut_looks_twice_at_much_smaller_copies() -> None:
-    image, seen = random_image(1, 3, 60, 80), list[str]()
-
-    def look(name: str, given: AnyImage, memory: int | None, out: AnyImage) -> None:
-        assert isinstance(given, Tensor) and isinstance(out, Tensor)
-        seen.append(name)
-        out.copy_(given * 0.5)
-
-    first, second = partial(look, "first"), partial(look, "second")
-    for pixels, looks in ((1000, 2), (1599, 2), (1700, 1)):
-        size = working_shape(60, 80, pixels)
-        assert size is not None
-        for keeps in (True, False):
-            seen.clear()
-            out = torch.empty(1, 3, 60, 80)
-            run_smaller(first, image, size, out, None, keeps_exposure=keeps, again=second)
-            assert seen == ["first", "second"][: looks if keeps else 1]
-        options = Options("deblur", working_size=pixels)
-        pixels_at_once = size[0] * size[1]
-        assert pixels_to_do(60, 80, generator("devudp-dt"), options) == looks * pixels_at_once
-        assert pixels_to_do(60, 80, generator(), options) == pixels_at_once
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 70, 90), (2, 4, 70, 90), (1, 3, 7, 3000)])
