@@ -1,7 +1,7 @@
-"""Deblurring by default settings, beside an earlier version of the project and other programs.
+"""Tasks by default settings, beside an earlier version of the project and other programs.
 
 python -m benchmarks versions --before FOLDER --onnx FILE ...
-python -m benchmarks.versions 720 1280 int8       # what one process measures, as JSON
+python -m benchmarks.versions 720 1280 deblur int8       # what one process measures, as JSON
 
 For processors of other kinds than this one, oneDNN is kept from instructions that they lack. All
 run in one process, in turns. What counts is processor time: other work on the machine changes it
@@ -25,6 +25,7 @@ import torch
 
 from devudp_model import Options, bundled, load_checkpoint, restore
 from devudp_model.engine.precision import PRECISIONS, Precision
+from devudp_model.network.generator import Variant
 from training.export.agreement import load_onnxruntime, load_openvino
 
 from .measure import in_new_process
@@ -37,7 +38,11 @@ KINDS: dict[str, Precision] = {
     "AVX2_VNNI": "int8",
     "AVX2": "fp32",
 }
-"""Instructions that oneDNN may use (none named: all), and what `auto` takes on such a processor."""
+"""Instructions that oneDNN may use (none named: all), and what `auto` takes for `deblur` on such a
+processor. `joint` is in fp32 on all of them."""
+
+TASKS: dict[str, Variant] = {"deblur": "devudp-dt", "joint": "devudp"}
+"""The tasks to time, and the weights of each."""
 
 TURNS = 2
 """The fastest one counts."""
@@ -52,22 +57,26 @@ def versions(plan: Plan) -> list[Table]:
     size = plan.sizes([(720, 1280)], [(360, 640)])[0]
     rows: list[list[Cell]] = []
     for kind, precision in list(KINDS.items())[: 2 if plan.effort == "tiny" else None]:
-        arguments: list[object] = [*size, precision]
-        if plan.before is not None:
-            arguments += ["--before", plan.before]
-        if plan.onnx and not kind:  # they do not ask oneDNN, or one of their own
-            arguments += ["--onnx", *plan.onnx]
-        environment = {"ONEDNN_MAX_CPU_ISA": kind} if kind else {}
-        found = in_new_process("benchmarks.versions", *arguments, environment=environment)
-        for name, seconds in found.items():
-            rows.append([kind or "all", name, seconds, seconds / found[OWN]])
-    header = ["instructions", "program", "processor seconds", "times this version's"]
+        for task in TASKS:
+            arguments: list[object] = [*size, task, "auto" if task == "joint" else precision]
+            if plan.before is not None:
+                arguments += ["--before", plan.before]
+            if plan.onnx and not kind:  # they do not ask oneDNN, or one of their own
+                arguments += ["--onnx", *plan.onnx]
+            environment = {"ONEDNN_MAX_CPU_ISA": kind} if kind else {}
+            if kind.startswith("AVX2"):
+                environment["ATEN_CPU_CAPABILITY"] = "avx2"
+            found = in_new_process("benchmarks.versions", *arguments, environment=environment)
+            for name, seconds in found.items():
+                rows.append([kind or "all", task, name, seconds, seconds / found[OWN]])
+    header = ["instructions", "task", "program", "processor seconds", "times this version's"]
     note = (
-        f"`deblur`, {size[1]}x{size[0]}, by default settings: {OWN} takes int8 with VNNI alone, "
-        "fp32 with neither that nor 16 bits. The other networks and programs do the full size "
-        f"alone, this project a half and a quarter of it before. The fastest of {TURNS} turns."
+        f"{size[1]}x{size[0]}, by default settings: {OWN} takes int8 for `deblur` with VNNI alone, "
+        "fp32 with neither that nor 16 bits, and for `joint` always. The other networks and "
+        "programs do the full size alone; `deblur` does a half and a quarter of it before, `joint` "
+        f"what follows the network. The fastest of {TURNS} turns."
     )
-    return [Table("Deblurring, by the processor's instructions", header, rows, note)]
+    return [Table("Tasks, by the processor's instructions", header, rows, note)]
 
 
 def runs(args: argparse.Namespace) -> Iterator[tuple[str, Run]]:
@@ -79,11 +88,11 @@ def runs(args: argparse.Namespace) -> Iterator[tuple[str, Run]]:
     if args.before is not None:
         before = other_version(args.before)
         earlier = args.precision if args.precision in ("auto", "fp32") else "fp32"
-        options = before.Options("deblur", precision=earlier)
-        generator = before.load_checkpoint(before.bundled("devudp-dt")).generator
+        options = before.Options(args.task, precision=earlier)
+        generator = before.load_checkpoint(before.bundled(TASKS[args.task])).generator
         yield f"before, {earlier}", partial(before.restore, image, generator, options)
-    own = load_checkpoint(bundled("devudp-dt")).generator
-    yield OWN, partial(restore, image, own, Options("deblur", precision=args.precision))
+    own = load_checkpoint(bundled(TASKS[args.task])).generator
+    yield OWN, partial(restore, image, own, Options(args.task, precision=args.precision))
     with suppress(ImportError):
         from .peers import networks
 
@@ -113,6 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.versions")
     parser.add_argument("height", type=int, help="of the image, in pixels")
     parser.add_argument("width", type=int, help="of the image, in pixels")
+    parser.add_argument("task", choices=list(TASKS), help="what to do")
     parser.add_argument("precision", choices=PRECISIONS, help="of this version")
     parser.add_argument("--before", type=Path, help="a checkout of another version")
     parser.add_argument("--onnx", type=Path, nargs="+", default=[], help="files to run beside")

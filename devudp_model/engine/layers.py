@@ -24,6 +24,7 @@ from ..network.topology import (
     is_normalized,
 )
 from .kernels import kernels_for
+from .winograd import TILE, Tiles, pays_in_tiles
 
 PHASES = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
 """Taps of a kernel of 3 that fall on one pixel and the next, once every pixel is there twice: for
@@ -77,6 +78,8 @@ class Layer(nn.Module):
         if bias is not None and kind == "up":
             bias = bias.repeat(4)
         self.register_buffer("bias", bias)
+        in_tiles = kind == "same" and pays_in_tiles(self.weight)
+        self.tiles = Tiles(self.weight, self.bias) if in_tiles else None
 
     def parts(self, x: Tensor) -> tuple[Tensor, ...]:
         """Splits the weight or bias, for one convolution each: of an upsampling for even rows, and
@@ -101,8 +104,15 @@ class Layer(nn.Module):
         """Multiplications for one output pixel."""
         return self.weight.numel() // (4 if self.kind == "up" else 1)
 
+    @property
+    def unit(self) -> int:
+        """Rows that strips begin at a multiple of."""
+        return TILE if self.tiles is not None and self.weight.is_cpu else 1
+
     def forward(self, strip: Tensor) -> Tensor:
         """1,C,rows,W with the rows that `needs` names, to the output rows."""
+        if self.tiles is not None and strip.is_cpu:
+            return self.tiles(strip)
         if self.kind != "up":
             return F.conv2d(strip, self.weight, self.bias, self.stride, self.padding)
         # Not as one transposed convolution: on the CPU its last bits depend on the strip's height
@@ -163,6 +173,11 @@ class Layers(nn.ModuleList):
     def width(self) -> int:
         """Channels of the largest feature, were it as large as the image."""
         return max(-(-layer.outer // layer.scale) for layer in list(self)[:-1])
+
+    @property
+    def packed_bytes(self) -> int:
+        """Returns the size of the weights that are kept beside the layers' own."""
+        return sum(layer.tiles.nbytes for layer in self if layer.tiles is not None)
 
     @property
     def radius(self) -> int:

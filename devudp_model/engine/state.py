@@ -53,4 +53,5 @@ class NetworkState(nn.Module, Generic[SomeNetwork]):
     @property
     def nbytes(self) -> int:
         """Returns the size of all its tensors."""
-        return sum(buffer.nbytes for buffer in self.buffers())
+        packed = 0 if self.in_int8 else self.layers.packed_bytes
+        return packed + sum(buffer.nbytes for buffer in self.buffers())

@@ -31,10 +31,11 @@ from .row_io import (
 )
 from .state import NetworkState
 from .statistics import FeatureStatistics, Frozen, ImageStatistics, Moments, Range, group_rows
+from .winograd import TILE
 
 log = logging.getLogger("devudp")
 
-CACHE_BYTES, GPU_STRIP_BYTES = 4 * 2**20, 64 * 2**20
+CACHE_BYTES, GPU_STRIP_BYTES = 8 * 2**20, 64 * 2**20
 """Size of a layer's input and output strip together; on the CPU for each thread, for its cache."""
 
 LIBRARIES_BYTES = 48 * 2**20
@@ -82,7 +83,7 @@ class StripExecution:
         """Returns what a memory limit leaves; where that is little, strips become smaller too."""
         network = self.network
         row = self.layers.width * self.image.size[1]
-        sums = 4 * row * group_rows(row) * self.threads
+        sums = 4 * row * ceil_to(group_rows(row), TILE) * self.threads
         least = LIBRARIES_BYTES + sums + network.nbytes
         if memory < least and not network.warned:
             network.warned = True
@@ -239,7 +240,8 @@ class StripExecution:
 
     def group_of(self, layer: Layer, size: tuple[int, int]) -> int:
         """Rows of a group, for statistics and as the unit of strips."""
-        return group_rows(max(layer.inner, layer.outer) * size[1])
+        rows = group_rows(max(layer.inner, layer.outer) * size[1])
+        return ceil_to(rows, layer.unit)
 
     def spans(self, layer: Layer, size: tuple[int, int]) -> list[Span]:
         """Returns the strips of a layer's output of this size, in all frames."""
