@@ -1,7 +1,7 @@
 """Small arithmetic on whole images: on a GPU in one operation, as it has to be told each.
 
-On a CPU it stays step by step: there PyTorch's joined operations round the last values of a row
-otherwise than the others, so results would depend on how an image is cut into bands.
+On a CPU it stays step by step: nobody promises that a joined operation rounds a number alike
+wherever it lies in a tensor, and there a result must not depend on how an image is cut into bands.
 """
 
 from __future__ import annotations
