@@ -212,9 +212,9 @@ def enlarge_into(
 def without_noise(lost: Tensor, noise: Tensor) -> Tensor:
     """Returns the share of detail, B,C,H,W, that the network keeps in noise of this variance.
 
-    Half of what varies as noise does, a fifth of what varies a quarter as much: that was measured
-    on what it keeps at the full size. It is less strict than Wiener's filter, with which fine
-    texture would be missed.
+    Half of what varies as noise does, a fifth of what varies a quarter as much, nearly all of what
+    varies ten times as much: about what it keeps at the full size (docs/experiments.md). Wiener's
+    filter is stricter, and fine texture would be missed.
     """
     variance = window_mean(lost * lost, NOISE_RADIUS)
     return lost * (variance / (variance + noise).clamp_(min=1e-12))
