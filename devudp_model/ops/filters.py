@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from . import fringes
 from .dtypes import to_unit
 from .light import from_light, to_light
 from .windows import (
@@ -255,7 +256,13 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
 
 
 FilterName = Literal[
-    "fill_dots", "sharpen", "fill_rims", "own_colours", "keep_white", "calm_colours"
+    "calm_fringes",
+    "fill_dots",
+    "sharpen",
+    "fill_rims",
+    "own_colours",
+    "keep_white",
+    "calm_colours",
 ]
 
 
@@ -273,6 +280,7 @@ class Filter(NamedTuple):
 
 
 FILTERS: dict[FilterName, Filter] = {
+    "calm_fringes": Filter(fringes.calm_fringes, fringes.REACH),
     "fill_dots": Filter(fill_dots, 2 * DOT_RADIUS),
     "sharpen": Filter(sharpen, max(SHARPEN_RADIUS, NEXT)),
     "own_colours": Filter(own_colours, COLOUR_RADIUS),
