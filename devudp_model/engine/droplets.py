@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..bands.rows import AnyImage, FileImage, read_rows
+from ..ops.arithmetic import add_product_, ramp, subtract_product_
 from ..ops.dtypes import to_colour
-from ..ops.windows import window_max, window_mean, window_means
+from ..ops.windows import at_once, window_max, window_mean
 
 LIMIT = (7.0, 10.0)
 """Before the output activation, no image needs more than the first: tanh(4) is white to 8 bits.
@@ -65,8 +66,7 @@ MAX_SHARE = 1 / 64
 
 def excess(head: Tensor) -> Tensor:
     """Measures how far B,3,H,W from before the activation is beyond the limit: B,1,H,W, 0 to 1."""
-    low, high = LIMIT
-    return ((head.abs().amax(1, keepdim=True) - low) / (high - low)).clamp(0, 1)
+    return ramp(head.abs().amax(1, keepdim=True), *LIMIT)
 
 
 class Sides(NamedTuple):
@@ -100,11 +100,12 @@ def heal(output: Tensor, image: Tensor, beyond: Tensor, sides: Sides = ALL_SIDES
     weight = weight.clamp(min=MIN_SOUND)
     calm = window_mean(image, 1)
     products = calm, output, calm * calm, calm * output
-    means = window_means(products, AROUND, sound)
-    mean_in, mean_out, square, product = (mean / weight for mean in means)
-    variance = square - mean_in * mean_in
-    gain = (product - mean_in * mean_out) / (variance + 1e-6)
-    healed = mean_out + gain.clamp(0, MAX_GAIN) * (calm - mean_in)
+    means = at_once(lambda x: window_mean(sound * x, AROUND) / weight, products)
+    mean_in, mean_out, square, product = means
+    variance = subtract_product_(square, mean_in, mean_in)
+    covariance = subtract_product_(product, mean_in, mean_out)
+    gain = (covariance / (variance + 1e-6)).clamp(0, MAX_GAIN)
+    healed = add_product_(mean_out, gain, calm - mean_in)
     return torch.lerp(output, healed.clamp(0, 1), share)
 
 

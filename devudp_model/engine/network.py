@@ -165,11 +165,10 @@ class Network(NetworkState[SomeNetwork]):
         seen, self.unchecked = self.unchecked, []
         if not seen:
             return x.cpu()
-        finite = torch.cat(seen).isfinite().all().to(x.dtype)
-        fetched = torch.cat([x.flatten(), finite[None]]).cpu()
-        if not fetched[-1]:
+        fetched, numbers = torch.cat([x.flatten(), *seen]).cpu().tensor_split([x.numel()])
+        if not numbers.isfinite().all():
             raise FloatingPointError(
                 f"The network produced NaN or Inf in {self.dtype}. In float32 this "
                 "means that the checkpoint is broken: use another one."
             )
-        return fetched[:-1].view(x.shape)
+        return fetched.view(x.shape)

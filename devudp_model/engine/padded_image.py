@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..bands.rows import AnyImage, read_rows
 from ..network.generator import STANDARDIZE_EPS, pad_to_stride
-from ..ops.dtypes import indexable, to_unit
+from ..ops.arithmetic import linear
+from ..ops.dtypes import indexable, to_colour, to_unit
 from .layers import split_high_low
 from .state import NetworkState
 from .statistics import Moments
@@ -30,25 +33,35 @@ class PaddedImage:
         self.image, self.device = image, network.device
         self.reach = network.layers.stem.reach
         self.height, self.width = image.shape[2:]
+        self.grid = network.stride, network.min_side
         self.rows, self.columns = (
-            padded_indices(side, network.stride, network.min_side, self.reach).to(image.device)
-            for side in image.shape[2:]
+            padded_indices(side, *self.grid, self.reach) for side in image.shape[2:]
         )
         self.size = len(self.rows) - 2 * self.reach, len(self.columns) - 2 * self.reach
 
+    @cached_property
+    def indices(self) -> tuple[Tensor, Tensor]:
+        """Returns which rows and columns stand where, on the image's device."""
+        return self.rows.to(self.image.device), self.columns.to(self.image.device)
+
     def read(self, frame: int, start: int, stop: int, reach: int = 0) -> Tensor:
         """1,3,rows,W in [-1, 1], float32, with `reach` pixels all around."""
-        rows = self.rows[start + self.reach - reach : stop + self.reach + reach]
-        columns = self.columns[self.reach - reach : len(self.columns) - self.reach + reach]
+        rows, columns = self.indices
+        rows = rows[start + self.reach - reach : stop + self.reach + reach]
+        columns = columns[self.reach - reach : len(columns) - self.reach + reach]
         if self.image.device.type == "cpu":
             return self.in_range(self.gather(frame, rows, columns, reach))
         whole = read_rows(self.image, frame, 0, self.height)  # in as few operations as possible
         return self.in_range(select(whole[:, :3], rows, columns))
 
     def read_all(self) -> Tensor:
-        """Returns all frames, as `read` with the stem's padding: B,3,H,W."""
+        """Returns all frames, as `read` without a reach: B,3,H,W."""
         assert isinstance(self.image, Tensor)  # where whole features have room, the image has
-        return self.in_range(select(self.image[:, :3], self.rows, self.columns))
+        return pad_to_stride(linear(to_colour(self.image, self.device), 2, -1), *self.grid)
+
+    def with_reach(self, image: Tensor) -> Tensor:
+        """Pads what `read_all` gave as the stem wants it."""
+        return F.pad(image, [self.reach] * 4, mode="reflect")
 
     def gather(self, frame: int, rows: Tensor, columns: Tensor, reach: int) -> Tensor:
         """Returns these rows and columns; what lies within the image is copied, not looked up."""
@@ -90,9 +103,7 @@ class Weights:
 
     def read_all(self, scale: int) -> Tensor:
         """Reads the weights of all frames, B,1,h,w."""
-        reach = self.image.reach
-        inside = slice(reach, -reach if reach else None)
-        return self.at(self.image.read_all()[..., inside, inside], scale)
+        return self.at(self.image.read_all(), scale)
 
     def at(self, rows: Tensor, scale: int) -> Tensor:
         """B,3,h,w in [-1, 1] to weights."""

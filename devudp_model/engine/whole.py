@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..bands.rows import AnyImage
 from ..network.instance_norm import NORM_EPS
+from ..ops.arithmetic import linear
 from ..system.memory import first_limit, free_bytes
 from .droplets import excess, heal
 from .hooks import current_hooks
@@ -55,15 +56,17 @@ class WholeExecution:
     def run(self, out: AnyImage) -> None:
         """Runs the whole network, into `out` (B,3,H,W, float32)."""
         assert isinstance(out, Tensor)  # where features have room, the image has
-        size, reach = self.image.size, self.image.reach
-        around = self.image.read_all()
-        image = around[..., reach : reach + size[0], reach : reach + size[1]]
-        head = self.features(self.stem_input(image, around)).float()
-        inside = (..., slice(out.shape[2]), slice(out.shape[3]))
-        torch.add(self.network.activate(head, image)[inside] * 0.5, 0.5, out=out)
+        image = self.image.read_all()
+        head = self.features(self.stem_input(image)).float()
+        activated = self.network.activate(head, image)
+        if head.shape[2:] != out.shape[2:]:  # without its padding
+            inside = (..., slice(out.shape[2]), slice(out.shape[3]))
+            head, image, activated = head[inside], image[inside], activated[inside]
+        made = linear(activated, 0.5, 0.5)
         if self.network.has_droplets:
-            out.copy_(heal(out, (image[inside] + 1) / 2, excess(head[inside])))
-        self.seen.append(torch.stack(torch.aminmax(out)))
+            made = heal(made, linear(image, 0.5, 0.5), excess(head))
+        out.copy_(made)
+        self.seen.append(out.amax((0, 2, 3)))  # in [0, 1], or NaN
 
     def features(self, x: Tensor) -> Tensor:
         """Runs the network's operations: from what the stem reads to what the head gives."""
@@ -105,15 +108,15 @@ class WholeExecution:
             self.to_freeze.append((own, Moments(x.numel() // x.shape[1], mean, var)))
         return y
 
-    def stem_input(self, image: Tensor, around: Tensor) -> Tensor:
-        """Makes what the stem reads (see `generator.standardize`); `around` is the padded image."""
+    def stem_input(self, image: Tensor) -> Tensor:
+        """Makes what the stem reads of the image (see `generator.standardize`)."""
         network = self.network
         found = network.frozen_image.moments
         if network.standardized and found is None:
             found = self.image_moments(image)
             if self.freeze:
                 self.to_freeze.append((network.frozen_image, found))
-        return stem_input(around, found, network.dtype)
+        return stem_input(self.image.with_reach(image), found, network.dtype)
 
     def image_moments(self, image: Tensor) -> Moments:
         """One mean and variance of all channels of B,3,H,W."""

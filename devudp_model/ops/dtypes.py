@@ -35,10 +35,15 @@ def indexable(x: Tensor) -> Tensor:
     return x.view(torch.int16) if x.dtype == torch.uint16 else x
 
 
+def without_alpha(image: Tensor) -> Tensor:
+    """Returns B,C,H,W with its first three channels; itself if it has no more."""
+    return image[:, :3] if image.shape[1] > 3 else image
+
+
 def to_colour(image: Tensor, device: torch.device) -> Tensor:
     """B,C,H,W to B,3,H,W, float32, in [0, 1]: grey repeated to 3 channels, alpha left out."""
-    colour = to_unit(image[:, :3].to(device)).clamp(0, 1)
-    return colour.expand(-1, 3, -1, -1)
+    colour = to_unit(without_alpha(image).to(device)).clamp(0, 1)
+    return colour.expand(-1, 3, -1, -1) if colour.shape[1] == 1 else colour
 
 
 def from_colour(restored: Tensor, channels: int) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from . import fringes
+from .arithmetic import add_product_, fade_, mix, ramp, subtract_product_
 from .dtypes import to_unit
 from .light import from_light, to_light
 from .windows import (
@@ -104,20 +105,23 @@ def noise_variance(image: Tensor, weights: Tensor | None = None) -> Tensor:
     if not height or not width:
         return torch.zeros(1, image.shape[1], 1, 1, device=image.device)
     step = 2 * max(math.isqrt(height * width // 4 // NOISE_SQUARES), 1)
-    corners = [
-        (..., slice(y, height, step), slice(x, width, step))
-        for y, x in ((0, 0), (0, 1), (1, 0), (1, 1))
-    ]
-    a, b, c, d = (to_unit(image[corner]) for corner in corners)
-    detail = ((a - b - c + d) / 2).abs().transpose(0, 1).flatten(1)
+    a, b, c, d = (to_unit(corner) for corner in corners_of(image, step))
+    detail = (a - b - c + d).abs().transpose(0, 1).flatten(1)
     if weights is not None:
-        parts = [to_unit(weights[:, 0][corner]) > 0 for corner in corners]
+        parts = [to_unit(corner) > 0 for corner in corners_of(weights[:, 0], step)]
         seen = torch.stack(parts).all(0).flatten()
         if not seen.any():
             return torch.zeros(1, image.shape[1], 1, 1, device=image.device)
         detail = detail[:, seen]
-    sigma = detail.median(1).values / MEDIAN_OF_NORMAL
+    sigma = detail.median(1).values / (2 * MEDIAN_OF_NORMAL)
     return sigma.square().view(1, -1, 1, 1)
+
+
+def corners_of(image: Tensor, step: int) -> list[Tensor]:
+    """Returns the pixels of squares of 2x2, one every `step` pixels of ...,H,W: four of ...,h,w,
+    from left to right, then the lower ones."""
+    rows = image.unfold(-2, 2, step).unfold(-2, 2, step).unbind(-2)
+    return [corner for row in rows for corner in row.unbind(-1)]
 
 
 def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
@@ -134,12 +138,12 @@ def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
     products = image, output, image * image, image * output
     mean, mean_out, square, product = window_means(products, DETAIL_RADIUS)
     del products  # and in place, as all below: bands are large, and few copies shall be alive
-    variance = square.sub_(mean * mean)
-    covariance = product.sub_(mean * mean_out)
+    variance = subtract_product_(square, mean, mean)
+    covariance = subtract_product_(product, mean, mean_out)
     gain = covariance.div_(variance.add_(floor))
-    offset = mean_out.sub_(gain * mean)
+    offset = subtract_product_(mean_out, gain, mean)
     gain, offset = window_means((gain, offset), DETAIL_RADIUS)
-    return gain.mul_(image).add_(offset)
+    return add_product_(offset, gain, image)
 
 
 def fill_dots(image: Tensor, output: Tensor) -> Tensor:
@@ -158,8 +162,8 @@ def fill_dots(image: Tensor, output: Tensor) -> Tensor:
     grey = image.mean(1, keepdim=True)
     around, filled = at_once(partial(closing, radius=DOT_RADIUS), (grey, output))
     dip = DOT_CONTRAST * (around - grey) / around.clamp(min=GREY_LEVEL)
-    white = ((filled.amin(1, keepdim=True) - DOT_WHITE) / (1 - DOT_WHITE)).clamp(0, 1)
-    return output + white * (torch.maximum(output, filled * (1 - dip)) - output)
+    white = ramp(filled.amin(1, keepdim=True), DOT_WHITE, 1)
+    return mix(output, torch.maximum(output, fade_(filled, dip)), white)
 
 
 def keep_white(image: Tensor, output: Tensor) -> Tensor:
@@ -170,9 +174,8 @@ def keep_white(image: Tensor, output: Tensor) -> Tensor:
     Args:
         image, output: B,C,H,W in [0, 1].
     """
-    start, stop = WHITE
-    white = ((image.amin(1, keepdim=True) - start) / (stop - start)).clamp(0, 1)
-    return output + white * (image - output).clamp(min=0)
+    white = ramp(image.amin(1, keepdim=True), *WHITE)
+    return mix(output, torch.maximum(output, image), white)
 
 
 def calm_colours(image: Tensor, output: Tensor) -> Tensor:
@@ -197,7 +200,7 @@ def sharpen(image: Tensor, output: Tensor) -> Tensor:
     """
     grey = output.mean(1, keepdim=True)
     mean, square = window_means((grey, grey * grey), SHARPEN_RADIUS)
-    variance = square - mean * mean
+    variance = subtract_product_(square, mean, mean)
     sharper = grey + SHARPEN * variance / (variance + EDGE**2) * (grey - mean)
     darkest, brightest = -window_max(-grey, NEXT), window_max(grey, NEXT)
     return output + sharper.clamp_(darkest, brightest).sub_(grey)
@@ -212,8 +215,9 @@ def own_colours(image: Tensor, output: Tensor) -> Tensor:
     Args:
         image, output: B,3,H,W in [0, 1].
     """
-    light = to_light(output)
-    own = colours(to_light(image)).div_(colours(light)).mul_(light)
+    lights = to_light(output), to_light(image)
+    of_output, own = at_once(colours, lights, dim=0)
+    light, own = lights[0], own.div_(of_output).mul_(lights[0])
     own.mul_(light.mean(1, keepdim=True) / own.mean(1, keepdim=True))
     return from_light(light.lerp_(own, OWN_COLOUR)).clamp_(0, 1)
 
@@ -241,18 +245,18 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
         image, output: B,C,H,W in [0, 1].
     """
     smooth = window_mean(image, 1)
-    lamps = ((smooth.mean(1, keepdim=True) - LAMP[0]) / (LAMP[1] - LAMP[0])).clamp(0, 1)
+    lamps = ramp(smooth.mean(1, keepdim=True), *LAMP)
     weight = (1 - window_max(lamps, RIM_REACH // 2)).clamp(min=MIN_WEIGHT)
     total, around, filled = at_once(wide_mean, (weight, weight * image, weight * output))
     surroundings, filled = around.div_(total), filled.div_(total)
     filled.mul_(smooth.div_(surroundings.clamp(min=GREY_LEVEL)).clamp_(max=1))
-    grey = surroundings.mean(1, keepdim=True)
-    dark = ((RIM_DARK[1] - grey) / (RIM_DARK[1] - RIM_DARK[0])).clamp(0, 1)
+    dark = ramp(surroundings.mean(1, keepdim=True), RIM_DARK[1], RIM_DARK[0])
     del around, surroundings, smooth
     around, whole = at_once(partial(closing, radius=RIM // 2), (image, output))
     dip = (around - image).div_(around.clamp_(min=DIP_FLOOR)).clamp_(0, 1)
-    filled = torch.maximum(filled, whole.mul_(1 - dip))
-    return output + filled.sub_(output).clamp_(min=0).mul_(window_max(lamps, RIM_REACH) * dark)
+    filled = torch.maximum(filled, fade_(whole, dip))
+    share = window_max(lamps, RIM_REACH) * dark
+    return mix(output, torch.maximum(output, filled), share)
 
 
 FilterName = Literal[

@@ -7,9 +7,12 @@ pixels of green, red and blue, often dotted, which the input does not have.
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
-from .windows import window_max, window_mean, window_means
+from .arithmetic import ramp, subtract_product_
+from .windows import at_once, window_max, window_mean, window_means
 
 WHITE = (0.9, 1.0)
 """Blown out are places of the model's image whose darkest channel is beyond the first, and surely
@@ -40,23 +43,22 @@ def calm_fringes(image: Tensor, output: Tensor) -> Tensor:
     Args:
         image, output: B,3,H,W in [0, 1].
     """
-    low, high = WHITE
     white = output.amin(1, keepdim=True)
-    if output.is_cpu and white.amax() <= low:
+    if output.is_cpu and white.amax() <= WHITE[0]:
         return output  # nothing is white, which on a GPU would be waited for
-    white = white.sub_(low).div_(high - low).clamp_(0, 1)
-    near = window_mean(window_max(white, NEAR), 1)
+    near = window_mean(window_max(ramp(white, *WHITE), NEAR), 1)
     grey, grey_out = image.mean(1, keepdim=True), output.mean(1, keepdim=True)
     colour, colour_out = image - grey, output - grey_out
     means = window_means(
         (grey, grey_out, grey * grey, grey_out * grey_out, colour, colour_out), AROUND
     )
     mean, mean_out, square, square_out, mean_colour, around = means
-    variance = square.sub_(mean * mean).clamp_(min=0).add_(GREY**2)
-    contrast = square_out.sub_(mean_out * mean_out).clamp_(min=0).div_(variance).sqrt_()
-    change = contrast.clamp_(max=MAX_CONTRAST) * colour.sub_(mean_colour)
-    least = (-window_max(-change, 1)).clamp_(max=0).sub_(CHANGE).add_(around)
-    most = window_max(change, 1).clamp_(min=0).add_(CHANGE).add_(around)
+    variance = subtract_product_(square, mean, mean).clamp_(min=0).add_(GREY**2)
+    contrast = subtract_product_(square_out, mean_out, mean_out).clamp_(min=0).div_(variance)
+    change = colour.sub_(mean_colour).mul_(contrast.sqrt_().clamp_(max=MAX_CONTRAST))
+    less, more = at_once(partial(window_max, radius=1), (-change, change))
+    least = around - less.clamp_(min=0).add_(CHANGE)
+    most = around + more.clamp_(min=0).add_(CHANGE)
     calm = colour_out.clamp(least, most)
     calm.sub_(calm.mean(1, keepdim=True))  # as bright as before
     return output + near * calm.sub_(colour_out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -13,34 +13,47 @@ AWAY, AWAY_STEP = 4, 8
 """`wide_mean` is the mean of 2 n + 1 windows of 2 n + 1 pixels that many pixels apart, in both
 directions: 36 pixels away and less."""
 
+SMALL = 3
+"""A GPU looks at windows of this radius and less in one pass, at larger ones in two: rows, columns.
+That is more to read, from its cache, and one operation less, which is as much to write."""
+
 
 def window_mean(x: Tensor, radius: int) -> Tensor:
     """Mean over windows of 2 `radius` + 1 pixels, at the borders over what there is of them."""
     if x.device.type == "cpu":
         return mean_along(mean_along(x, radius, 2), radius, 3)
-    side = 2 * radius + 1
-    for window, padding in (((side, 1), (radius, 0)), ((1, side), (0, radius))):
+    for window, padding in passes(radius):
         x = F.avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
     return x
 
 
-def at_once(function: Callable[[Tensor], Tensor], images: Sequence[Tensor]) -> Sequence[Tensor]:
-    """`function` of each of several images B,C,H,W; on a GPU of all at once, in few operations."""
+def passes(radius: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Returns windows, and their padding, that one after the other make a square one."""
+    side = 2 * radius + 1
+    if radius <= SMALL:
+        return [((side, side), (radius, radius))]
+    return [((side, 1), (radius, 0)), ((1, side), (0, radius))]
+
+
+def at_once(
+    function: Callable[[Tensor], Tensor], images: Sequence[Tensor], dim: int = 1
+) -> Sequence[Tensor]:
+    """`function` of each of several images B,C,H,W; on a GPU of all at once, in few operations.
+
+    Args:
+        dim: along which they are joined for this; 0 if `function` mixes channels.
+    """
     if images[0].device.type == "cpu":
         return [function(image) for image in images]
-    joined = function(torch.cat(tuple(images), 1))
-    return joined.split([image.shape[1] for image in images], 1)
+    joined = function(torch.cat(tuple(images), dim))
+    return joined.split([image.shape[dim] for image in images], dim)
 
 
-def window_means(
-    images: Sequence[Tensor], radius: int, weights: Tensor | None = None
-) -> Sequence[Tensor]:
-    """`window_mean` of several images; `weights`, B,1,H,W: they are multiplied with them first."""
-
-    def mean(x: Tensor) -> Tensor:
-        return window_mean(x if weights is None else weights * x, radius)
-
-    return at_once(mean, images)
+def window_means(images: Sequence[Tensor], radius: int) -> Sequence[Tensor]:
+    """`window_mean` of several images."""
+    if radius <= SMALL:  # no fewer operations at once
+        return [window_mean(image, radius) for image in images]
+    return at_once(partial(window_mean, radius=radius), images)
 
 
 def wide_mean(x: Tensor) -> Tensor:
@@ -53,7 +66,11 @@ def mean_along(x: Tensor, radius: int, dim: int, step: int = 1) -> Tensor:
     """`window_mean` in one direction, to the last bit what avg_pool2d gives and five times as fast:
     the same sums in the same order, of whole rows at a time. Of every `step`-th pixel."""
     size, reach = x.shape[dim], radius * step
-    if x.device.type != "cpu":  # in few operations
+    if x.device.type != "cpu" and size % step == 0:  # in few operations: lines of `step` lines each
+        lines = x.reshape(len(x), -1, size // step, step * (x.shape[3] if dim == 2 else 1))
+        window, padding = (2 * radius + 1, 1), (radius, 0)
+        return F.avg_pool2d(lines, window, 1, padding, count_include_pad=False).view(x.shape)
+    if x.device.type != "cpu":
         around = (0, 0, reach, reach) if dim == 2 else (reach, reach)
         total = F.pad(x, around).unfold(dim, 2 * reach + 1, 1)[..., ::step].sum(-1)
     else:
@@ -65,8 +82,8 @@ def mean_along(x: Tensor, radius: int, dim: int, step: int = 1) -> Tensor:
                 total.narrow(dim, max(-shift, 0), length).add_(part)
     shape = [1] * x.ndim
     shape[dim] = size
-    counts = window_counts(size, radius, step, x.dtype).to(x.device)
-    return total.div_(counts.view(shape))
+    counts = window_counts(size, radius, step, x.dtype).view(shape)
+    return total.div_(counts.to(x.device))
 
 
 @lru_cache(maxsize=16)
@@ -85,8 +102,9 @@ def window_max(x: Tensor, radius: int) -> Tensor:
     """Maximum over windows of 2 `radius` + 1 pixels, at the borders over what there is of them."""
     side = 2 * radius + 1
     if x.device.type != "cpu":  # in few operations
-        down = F.max_pool2d(x, (side, 1), stride=1, padding=(radius, 0))
-        return F.max_pool2d(down, (1, side), stride=1, padding=(0, radius))
+        for window, padding in passes(radius):
+            x = F.max_pool2d(x, window, stride=1, padding=padding)
+        return x
     for _ in range(2):  # along the rows, then along the columns; on CPUs far faster than max_pool2d
         rows = F.max_pool1d(x.flatten(0, 2), side, stride=1, padding=radius)
         x = rows.view(x.shape).transpose(2, 3)

@@ -46,26 +46,29 @@ def blocks_of(
     """
     height, width = image.shape[2:]
     down, right = min(BLOCK, height), min(BLOCK, width)
-    shape = (3, image.shape[0], 3, height // down, width // right)
-    found = torch.empty(shape, device=image.device)
+    maps = 2 if weights is None else 3
+    found = torch.empty(
+        maps, image.shape[0], 3, height // down, width // right, device=image.device
+    )
 
     def work(frame: int, start: int, stop: int) -> None:
         count = (stop - start) // down
+        if not count:
+            return
         rows = to_colour(read_rows(image, frame, start, start + count * down), image.device)
-        part = found[:, frame, :, start // down : start // down + count]
-        if count:
-            part[0] = F.avg_pool2d(rows, (down, right))[0]
-            part[1] = F.avg_pool2d(rows * rows, (down, right))[0]
-        if count and weights is not None:
+        parts = [rows, rows * rows]
+        if weights is not None:
             seen = read_rows(weights, frame, start, start + count * down)
-            part[2] = F.avg_pool2d(to_colour(seen, image.device), (down, right))[0]
+            parts.append(to_colour(seen, image.device))
+        means = F.avg_pool2d(torch.cat(parts), (down, right))
+        found[:, frame, :, start // down : start // down + count] = means
 
     in_bands(work, image, down)
     found = fetch(found)
     structure = structure_of(found[0].mean(1, keepdim=True)).flatten()
-    means, squares, seen = found.movedim(2, -1).reshape(3, -1, 3)
-    if weights is not None and bool((seen[:, 0] >= 0.5).any()):
-        shown = seen[:, 0] >= 0.5
+    means, squares, *seen = found.movedim(2, -1).reshape(maps, -1, 3)
+    shown = seen[0][:, 0] >= 0.5 if seen else None
+    if shown is not None and bool(shown.any()):
         means, squares, structure = (x[shown] for x in (means, squares, structure))
     return Blocks(means, (squares - means * means).clamp(min=0).sqrt(), structure)
 

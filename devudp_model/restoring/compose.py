@@ -24,7 +24,8 @@ from torch import Tensor
 from ..bands.rows import AnyImage, bands_of, read_rows
 from ..bands.workers import Order, in_parallel, worker_count
 from ..engine.hooks import Finished
-from ..ops.dtypes import from_colour, from_unit, to_colour, to_unit
+from ..ops.arithmetic import mix
+from ..ops.dtypes import from_colour, from_unit, to_colour, to_unit, without_alpha
 from ..ops.filters import DETAIL_REACH, FILTERS, Filter, detail_transfer
 from .image_stats import ImageStats
 from .tasks import TASK_SPECS, Task
@@ -149,7 +150,7 @@ def apply_task(
     share = strength if mask is None else strength * mask
     if isinstance(share, float) and share == 1.0:
         return output
-    return image + share * (output - image)
+    return mix(image, output, share)
 
 
 def inner_rows(x: Tensor, above: int, below: int) -> Tensor:
@@ -224,7 +225,7 @@ def compose_in_bands(
         output_rows = model.read(index)
         extra = {"above": start - top, "below": bottom - stop, "strength": strength, "mask": share}
         restored = apply_task(source, output_rows, task, matched, **extra)
-        out = read_rows(result, frame, start, stop)[:, :3]
+        out = without_alpha(read_rows(result, frame, start, stop))
         out.copy_(from_unit(from_colour(restored, out.shape[1]), out.dtype))
         done.add(index)
         return 0.0

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..bands.rows import bands_of, read_rows
 from ..engine.hooks import Finished
-from ..ops.dtypes import from_unit, indexable, to_unit
+from ..ops.dtypes import from_unit, indexable, to_unit, without_alpha
 
 UNIFORM = 2.5 / 255
 """A frame's pixels are that close to its colour, in each channel."""
@@ -62,6 +62,8 @@ class Region(NamedTuple):
 
     def of(self, x: Tensor) -> Tensor:
         """This part of ...,H,W, as a view."""
+        if self.is_whole(x):
+            return x
         return x[..., self.top : self.bottom, self.left : self.right]
 
     def is_whole(self, x: Tensor) -> bool:
@@ -90,7 +92,7 @@ class Content(NamedTuple):
 
 def whole(image: Tensor) -> Content:
     """Returns all of B,C,H,W."""
-    return Content(image[:, :3], None, Region(0, image.shape[2], 0, image.shape[3]))
+    return Content(without_alpha(image), None, Region(0, image.shape[2], 0, image.shape[3]))
 
 
 def content_of(image: Tensor) -> Content | None:
@@ -104,7 +106,7 @@ def content_of(image: Tensor) -> Content | None:
         None if nothing is to be seen, as all is transparent.
     """
     region = Region(0, image.shape[2], 0, image.shape[3])
-    colour, weights = image[:, :3], None
+    colour, weights = without_alpha(image), None
     if image.shape[1] == 4 and not is_opaque(image[:, 3:]):
         seen = visible_region(image[:, 3:])
         if seen is None:
@@ -199,7 +201,7 @@ def within_frames(colour: Tensor) -> Region:
 def within_frame(colour: Tensor) -> Region:
     """Returns the region of B,C,H,W within its outermost frame."""
     height, width = colour.shape[2:]
-    if min(height, width) < MIN_CONTENT:
+    if min(height, width) < MIN_CONTENT or not (colour.is_cpu or is_framed(colour)):
         return Region(0, height, 0, width)
     sides = [Side(colour, vertical, far) for vertical in (True, False) for far in (False, True)]
     rough = [side.uniform() for side in sides]
@@ -211,6 +213,20 @@ def within_frame(colour: Tensor) -> Region:
     if not enough(height, top + bottom) or not enough(width, left + right):
         return Region(0, height, 0, width)
     return Region(top, height - bottom, left, width - right)
+
+
+def is_framed(colour: Tensor) -> bool:
+    """True if one of the outermost lines of B,C,H,W is uniform. As a rule none is, and a GPU has to
+    be asked but once."""
+    height, width = colour.shape[2:]
+    image = indexable(colour)
+    rows, columns = image[:, :, :: height - 1], image[:, :, :, :: width - 1].mT
+    lines = to_unit(torch.cat([rows, columns], 3).cpu().view(colour.dtype))  # B,C,2,W + H
+    for pair in lines.split([width, height], 3):
+        uniform = (pair - pair.mean(3, keepdim=True)).abs() <= UNIFORM
+        if uniform.transpose(0, 2).flatten(1).all(1).any():
+            return True
+    return False
 
 
 def enough(size: int, taken: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -16,6 +15,8 @@ KEPT = 0.4
 
 class Curve(NamedTuple):
     """The exposure of a result: a monotone curve of each channel, the same for all its pixels.
+
+    It stays in main memory, where such few numbers are worked out at once, wherever the images lie.
 
     Attributes:
         gain: of each channel, 1,3,1,1; 1 but where the input has hardly any of it.
@@ -34,23 +35,23 @@ class Curve(NamedTuple):
 
     def __call__(self, x: Tensor) -> Tensor:
         """B,3,H,W in [0, 1] (what is beyond is clipped) to the same."""
-        x = x.clamp(0, 1) * self.gain
         kept = 1 - KEPT * (1 - self.black)  # from here on, all stays as it is
-        toe = x * (self.held / self.black)
-        rise = self.held + (x - self.black) * ((kept - self.held) / (kept - self.black))
+        slopes = self.held / self.black, (kept - self.held) / (kept - self.black)
+        numbers = torch.stack([self.gain, self.black, self.held, *slopes, kept])
+        gain, black, held, below, above, level = numbers.to(x.device)
+        x = x.clamp(0, 1) * gain
+        rise = held + (x - black) * above
         if self.ease:
             rise = torch.lerp(rise, self.smooth(x, kept), self.ease)
-        x = torch.where(x < self.black, toe, torch.where(x < kept, rise, x))
+        x = torch.where(x < black, x * below, torch.where(x < level, rise, x))
         return power(x, self.exponent)
 
     def smooth(self, x: Tensor, kept: Tensor) -> Tensor:
         """The cubic from black to `kept` that goes on as the lines before and behind it do."""
         width, rise = kept - self.black, kept - self.held
         first = self.held / self.black * width
-        t = (x - self.black) / width
         square, cube = 3 * rise - 2 * first - width, first + width - 2 * rise
-        return self.held + t * (first + t * (square + t * cube))
-
-    def to(self, fn: Callable[[Tensor], Tensor]) -> Curve:
-        """Returns the curve with its tensors moved."""
-        return self._replace(gain=fn(self.gain), black=fn(self.black), held=fn(self.held))
+        numbers = torch.stack([self.black, width, self.held, first, square, cube])
+        black, width, held, first, square, cube = numbers.to(x.device)
+        t = (x - black) / width
+        return held + t * (first + t * (square + t * cube))

@@ -159,12 +159,11 @@ class FrozenRestorer(nn.Module):
 
 
 def moved(matched: ImageStats, fn: Callable[[Tensor], Tensor]) -> ImageStats:
-    """`matched` with its tensors moved."""
-    exposure, curve = matched.exposure, matched.curve
+    """`matched` with its tensors moved; those of the curve stay (see curve.py)."""
+    exposure = matched.exposure
     return matched._replace(
         exposure=None if exposure is None else Affine(*map(fn, exposure)),
         floor=fn(matched.floor),
-        curve=None if curve is None else curve.to(fn),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..bands.rows import AnyImage, bands_of, read_rows
@@ -54,7 +55,7 @@ class ImageStats(NamedTuple):
 
 def match(
     image: Moments,
-    output: Moments,
+    output: Moments | None,
     exposure: float,
     detail: float = 0.0,
     *,
@@ -65,34 +66,29 @@ def match(
 
     Args:
         image, output: mean and variance of the input and of the model's image (1,C,1,1), over
-            the pixels of one image, or of all images of a batch that share their statistics.
+            the pixels of one image, or of all images of a batch that share their statistics. For
+            the model's exposure the second does not count.
         exposure: 0 for the input's exposure, 1 for the model's, or between.
         detail, curve: see `ImageStats`.
         noise: variance of the input's noise (1,C,1,1).
     """
     floor = (DETAIL_FLOOR * image.var + NOISE_FLOOR * noise).clamp(min=GREY_LEVEL**2)
-    exposed = None if exposure == 1 else exposure_match(image, output)
+    exposed = None if exposure == 1 or output is None else exposure_match(image, output)
     return ImageStats(exposed, floor, detail, curve=curve, share=exposure)
 
 
-def both_moments(
-    image: Tensor, output: AnyImage, weights: Tensor | None = None
-) -> tuple[Moments, Moments]:
-    """Measures the input, B,C,H,W, and the model's image of it, B,3,H,W, with these weights."""
-    bands, device = list(bands_of(image)), output.device
+def colour_moments(image: AnyImage, device: torch.device, weights: Tensor | None = None) -> Moments:
+    """Measures the input or the model's image, B,C,H,W, on this device, with these weights."""
+    bands = list(bands_of(image))
 
-    def before(number: int) -> Tensor:
+    def read(number: int) -> Tensor:
         return to_colour(read_rows(image, *bands[number]), device)
-
-    def after(number: int) -> Tensor:
-        return read_rows(output, *bands[number])
 
     def weigh(number: int) -> Tensor:
         assert weights is not None
         return to_unit(read_rows(weights, *bands[number]).to(device))
 
-    count = None if weights is None else weigh
-    return moments_of(before, len(bands), count), moments_of(after, len(bands), count)
+    return moments_of(read, len(bands), None if weights is None else weigh)
 
 
 def exposure_match(image: Moments, output: Moments) -> Affine:

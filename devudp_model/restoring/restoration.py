@@ -21,13 +21,13 @@ from ..engine.network import Network
 from ..engine.precision import Precision, choose_dtype
 from ..engine.whole import fits_whole
 from ..network.generator import Generator
-from ..ops.dtypes import to_colour
+from ..ops.dtypes import to_colour, without_alpha
 from ..ops.filters import noise_variance
 from .compose import compose_in_bands, is_bounded
 from .content import Content, content_of, fill_in_place, keep_hidden, show_whole
 from .exposure import scene_curve
 from .facts import Model, facts_of, generator_of
-from .image_stats import ImageStats, both_moments, match
+from .image_stats import ImageStats, colour_moments, match
 from .options import Options
 from .run_network import run_network
 from .tasks import TASK_SPECS
@@ -133,7 +133,7 @@ def output_room(
     """Decides where the model's images go that become `result`; returns the memory left."""
     in_place = result.dtype == torch.float32 and result.device == network.device
     if in_place and result.shape[1] >= 3:  # to be replaced band by band
-        return result[:, :3], memory
+        return without_alpha(result), memory
     shape = torch.Size((len(result), 3, *result.shape[2:]))
     return new_image(shape, network.device, memory)
 
@@ -169,7 +169,9 @@ def match_images(
     if exposure == 1 and not detail:  # nothing else is taken
         floor = torch.zeros(1, 3, 1, 1, device=output.device)
         return ImageStats(None, floor, bounded=bounded, curve=curve)
-    input_moments, output_moments = both_moments(image, output, weights)
-    noise = noise_variance(seen[:, :3], weights).to(output.device) if detail else 0.0
-    matched = match(input_moments, output_moments, exposure, detail, noise=noise, curve=curve)
+    device = output.device
+    before = colour_moments(image, device, weights)
+    after = None if exposure == 1 else colour_moments(output, device, weights)
+    noise = noise_variance(without_alpha(seen), weights).to(device) if detail else 0.0
+    matched = match(before, after, exposure, detail, noise=noise, curve=curve)
     return matched._replace(bounded=bounded)

@@ -31,8 +31,8 @@ def features(image: Tensor, weights: Tensor | None = None) -> Tensor:
 
     Of weighted pixels (1,H,W), squares of which less than half is visible do not count.
     """
-    small = squares(image[None]).clamp(0, 1)
-    light = to_linear(small.expand(-1, 3, -1, -1))[0].cpu()
+    small = squares(image[None]).cpu().clamp(0, 1)
+    light = to_linear(small.expand(-1, 3, -1, -1))[0]
     grey = light.mean(0)
     seen = torch.ones_like(grey, dtype=torch.bool)
     if weights is not None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..bands.rows import bands_of, read_rows
 from ..engine.statistics import channel_moments, moments_of
-from ..ops.dtypes import LARGEST, to_unit
+from ..ops.dtypes import LARGEST, to_unit, without_alpha
 from .blocks import BLOCK, blocks_of
 
 FLAT = 0.2 / 255
@@ -29,14 +29,14 @@ def is_flat(image: Tensor) -> bool:
     Each channel is one value, but for very few pixels; or one value and noise of a few levels.
     Each is looked at on its own: a coloured area is as flat as a grey one.
     """
-    bands, total = list(bands_of(image)), image[:, 0].numel()
+    bands, total = list(bands_of(image)), image.numel() // image.shape[1]
 
     def colours(number: int) -> Tensor:
-        return to_unit(read_rows(image, *bands[number])[:, :3])
+        return to_unit(without_alpha(read_rows(image, *bands[number])))
 
     first = channel_moments(colours(0))
     # The variance within a part is a part of the whole's: as a rule the first one tells.
-    if (first.var * first.size > 2 * total * MAX_NOISE**2).any():
+    if (first.var.cpu() * first.size > 2 * total * MAX_NOISE**2).any():
         return False
     if is_one_colour(image):
         return True
@@ -67,7 +67,7 @@ def check_image(image: Tensor) -> None:
         )
     if not image.is_floating_point():
         return
-    if image.numel() and not torch.stack(torch.aminmax(image)).isfinite().all():
+    if image.numel() and not torch.stack(torch.aminmax(image)).cpu().isfinite().all():
         raise ValueError(
             "image has pixels that are not finite (NaN or infinite), which would spread over all "
             "of it: repair the step before, or use image.nan_to_num()"

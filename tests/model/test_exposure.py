@@ -93,8 +93,6 @@ def test_what_is_no_sky_over_lamps_is_not_held_down() -> None:
     lit, unlit = (curve_for(*blocks, 0.2, lights) for lights in (1.0, 0.0))
     assert lit.black.mean() > unlit.black.mean() + 0.05
     assert (lit.ease, unlit.ease, lit.exponent) == (1, 0, unlit.exponent)
-    moved = lit.to(lambda x: x.double())
-    assert moved.black.dtype == torch.float64 and moved.ease == lit.ease
     assert sky_of(blocks_of(night(sky=9 / 255)))[1] == 0, "too bright"
     assert sky_of(blocks_of(night(sky=2 / 255)))[1] == 0, "black already"
 
