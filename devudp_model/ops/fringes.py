@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 from torch import Tensor
 
-from .arithmetic import ramp, subtract_product_
-from .windows import at_once, window_max, window_mean, window_means
+from .arithmetic import mix, ramp, subtract_product_
+from .windows import at_once, window_max, window_mean
 
 WHITE = (0.9, 1.0)
 """Blown out are places of the model's image whose darkest channel is beyond the first, and surely
@@ -25,11 +26,11 @@ AROUND = 4
 """Its colour is compared with that of windows of 2 r + 1 pixels."""
 
 CHANGE, MAX_CONTRAST = 0.02, 8.0
-"""The colour may differ from its surroundings' by so much, and by what it does in the input, times
+"""The colour may differ from its surroundings' by so much, or by what it does in the input, times
 the contrast that the model's image has of the input's, which counts at most the second."""
 
 GREY = 0.01
-"""Less standard deviation of the input is no contrast."""
+"""Standard deviation that is added to both before their contrasts are compared."""
 
 REACH = max(NEAR, AROUND) + 1
 
@@ -46,19 +47,18 @@ def calm_fringes(image: Tensor, output: Tensor) -> Tensor:
     white = output.amin(1, keepdim=True)
     if output.is_cpu and white.amax() <= WHITE[0]:
         return output  # nothing is white, which on a GPU would be waited for
-    near = window_mean(window_max(ramp(white, *WHITE), NEAR), 1)
-    grey, grey_out = image.mean(1, keepdim=True), output.mean(1, keepdim=True)
-    colour, colour_out = image - grey, output - grey_out
-    means = window_means(
-        (grey, grey_out, grey * grey, grey_out * grey_out, colour, colour_out), AROUND
-    )
-    mean, mean_out, square, square_out, mean_colour, around = means
-    variance = subtract_product_(square, mean, mean).clamp_(min=0).add_(GREY**2)
-    contrast = subtract_product_(square_out, mean_out, mean_out).clamp_(min=0).div_(variance)
-    change = colour.sub_(mean_colour).mul_(contrast.sqrt_().clamp_(max=MAX_CONTRAST))
+    near = window_mean(ramp(window_max(white, NEAR), *WHITE), 1)
+    both = torch.stack((image, output))  # 2,B,3,H,W: what is done with both takes one operation
+    grey = both.mean(2, keepdim=True)
+    both.sub_(grey)
+    joined = torch.cat((grey, grey * grey, both), 2).flatten(0, 1)
+    mean, square, around = window_mean(joined, AROUND).split((1, 1, 3), 1)
+    square = subtract_product_(square, mean, mean).add_(GREY**2).view(2, -1, *white.shape[1:])
+    contrast = square[1].div_(square[0]).sqrt_().clamp_(max=MAX_CONTRAST)
+    in_image, in_output = around.view(2, -1, *output.shape[1:])
+    change = contrast * both[0].sub_(in_image)
     less, more = at_once(partial(window_max, radius=1), (-change, change))
-    least = around - less.clamp_(min=0).add_(CHANGE)
-    most = around + more.clamp_(min=0).add_(CHANGE)
-    calm = colour_out.clamp(least, most)
-    calm.sub_(calm.mean(1, keepdim=True))  # as bright as before
-    return output + near * calm.sub_(colour_out)
+    most = more.clamp_(min=CHANGE).add_(in_output)
+    calm = both[1].clamp(in_output - less.clamp_(min=CHANGE), most).add_(grey[1])
+    calm.sub_((calm - output).mean(1, keepdim=True))
+    return mix(output, calm, near)
