@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from . import fringes
 from .arithmetic import add_product_, fade_, mix, ramp, subtract_product_
 from .dtypes import to_unit
 from .light import from_light, to_light
@@ -259,7 +260,13 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
 
 
 FilterName = Literal[
-    "fill_dots", "sharpen", "fill_rims", "own_colours", "keep_white", "calm_colours"
+    "calm_fringes",
+    "fill_dots",
+    "sharpen",
+    "fill_rims",
+    "own_colours",
+    "keep_white",
+    "calm_colours",
 ]
 
 
@@ -277,6 +284,7 @@ class Filter(NamedTuple):
 
 
 FILTERS: dict[FilterName, Filter] = {
+    "calm_fringes": Filter(fringes.calm_fringes, fringes.REACH),
     "fill_dots": Filter(fill_dots, 2 * DOT_RADIUS),
     "sharpen": Filter(sharpen, max(SHARPEN_RADIUS, NEXT)),
     "own_colours": Filter(own_colours, COLOUR_RADIUS),

@@ -3,7 +3,8 @@
 By its mean a starry sky is an underexposed photograph, and its brightest places are too small to
 be lamps. But its stars are points that stand far out of even surroundings, each by itself, all
 over the sky. In an underexposed photograph what glitters lies among other things, and noise does
-not stand out of noise.
+not stand out of noise. Below a sky there often is a landscape with lights, so the upper half is
+looked at by itself, too.
 """
 
 from __future__ import annotations
@@ -38,23 +39,35 @@ BRIGHT = 20
 """So many points are looked at for how bright they are."""
 
 BY_THEMSELVES, OUT_OF_NOISE, CONTRAST, SPREAD, SKY = (
-    (0.55, 0.7),
-    (11.0, 17.0),
-    (1.0, 1.6),
+    (0.57, 0.65),
+    (8.0, 12.0),
+    (0.8, 1.2),
     (0.2, 0.35),
-    (0.4, 0.6),
+    (0.4, 0.55),
 )
 """Not stars, and surely stars: the share of all points that lie by themselves in even surroundings;
 of the least of the `BRIGHT` ones, by how often the noise and its surroundings it stands out; the
 share of cells with such points; and the share of even surroundings."""
 
+UPPER_SPREAD = (0.27, 0.37)
+"""The same share of cells of the upper half, where it is looked at by itself: lights hang in rooms,
+too."""
+
 
 def stars_of(grey: Tensor, noise: float) -> float:
-    """Returns how surely 1,1,H,W in [0, 1] is a starry sky, 0 to 1.
+    """Returns how surely 1,1,H,W in [0, 1], or its upper half, is a starry sky, 0 to 1.
 
     Args:
         noise: its standard deviation.
     """
+    whole = stars_in(grey, noise, SPREAD)
+    if whole == 1:
+        return whole
+    return max(whole, stars_in(grey[:, :, : grey.shape[2] // 2], noise, UPPER_SPREAD))
+
+
+def stars_in(grey: Tensor, noise: float, spread_limits: tuple[float, float]) -> float:
+    """Returns how surely all of 1,1,H,W is a starry sky, with these limits as `SPREAD`."""
     if min(grey.shape[-2:]) < 2 * NEAR + 1:
         return 0.0
     smooth = window_mean(grey, 1)  # of a hot pixel little is left
@@ -76,7 +89,7 @@ def stars_of(grey: Tensor, noise: float) -> float:
         (stars.sum() / points.sum(), BY_THEMSELVES),
         (tall.topk(BRIGHT).values[-1] / max(noise, 0.5 / 255), OUT_OF_NOISE),
         (contrast, CONTRAST),
-        (spread, SPREAD),
+        (spread, spread_limits),
         (even.float().mean(), SKY),
     )
     return min(between(float(value), *limits, 0.0, 1.0) for value, limits in signs)

@@ -28,12 +28,14 @@ def noisy(image: Tensor, levels: float, seed: int = 0) -> Tensor:
     return ((image + torch.randn(image.shape, generator=rng) * levels / 255) * 255).clamp(0, 255)
 
 
-def starry(glow: tuple[int, int, int], count: int = 400, seed: int = 0) -> Tensor:
+def starry(
+    glow: tuple[int, int, int], count: int = 400, seed: int = 0, light_of_stars: float = 0.5
+) -> Tensor:
     """Stars of all sizes over a black ridge, 8 bits: 1,3,400,600."""
     rng = torch.Generator().manual_seed(seed)
     light = torch.zeros(1, 1, 400, 600)
     rank = torch.rand(count, generator=rng).clamp(min=0.002)
-    light.view(-1)[torch.randperm(400 * 600, generator=rng)[:count]] = 0.5 * rank**-0.8
+    light.view(-1)[torch.randperm(400 * 600, generator=rng)[:count]] = light_of_stars * rank**-0.8
     window = torch.exp(-torch.arange(-3, 4).square() / (2 * 0.9**2))
     light = F.conv2d(light, (window[:, None] * window)[None, None], padding=3)
     sky = (
@@ -42,6 +44,14 @@ def starry(glow: tuple[int, int, int], count: int = 400, seed: int = 0) -> Tenso
     image = (sky + light).clamp(max=1)
     image[:, :, 350:] = 3 / 255
     return noisy(image, 2.0).round().byte()
+
+
+def over_a_wood(sky: Tensor) -> Tensor:
+    """The same with glittering leaves instead of its lower 40 %."""
+    rng = torch.Generator().manual_seed(7)
+    leaves = F.avg_pool2d(torch.randn(1, 1, 402, 602, generator=rng), 3, 1)
+    leaves = (14 / 255 * (2.1 * leaves).exp()).clamp(max=1)
+    return torch.cat([sky[:, :, :240], (leaves * 255).byte().expand(1, 3, -1, -1)[:, :, 240:]], 2)
 
 
 def found(image: Tensor) -> float:
@@ -56,6 +66,23 @@ def test_a_starry_sky_is_left_as_it_is(glow: tuple[int, int, int]) -> None:
         choice = choose(starry(glow, seed=seed))
         assert choice.task is None
         assert choice.reason == "a starry sky, sharp: left as it is"
+
+
+@pytest.mark.parametrize("glow", GLOWS.values(), ids=GLOWS)
+def test_stars_over_a_landscape_are_found_but_no_landscape_is_stars(
+    glow: tuple[int, int, int],
+) -> None:
+    for seed in range(3):
+        landscape = over_a_wood(starry(glow, 900, seed))
+        assert found(landscape) > 0.9
+        assert found(landscape.flip(2)) == 0, "upside down"
+        assert found(landscape[:, :, 240:]) == 0
+
+
+def test_faint_stars_are_found_too() -> None:
+    """The twentieth is little brighter than what glows behind it."""
+    for seed in range(3):
+        assert found(starry(GLOWS["grey"], 900, seed, light_of_stars=0.012)) > 0.8
 
 
 @pytest.mark.parametrize("glow", [GLOWS["grey"], GLOWS["dark"]], ids=["grey", "dark"])

@@ -1,0 +1,64 @@
+"""Coloured rims round blown-out places: what the network makes of them, and the filter against it.
+
+Where the network's image reaches white its channels do so one after the other, each with its own
+rounding and its own overshoot. Round lamps, windows and reflections that leaves a rim of one or two
+pixels of green, red and blue, often dotted, which the input does not have.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .arithmetic import mix, ramp, subtract_product_
+from .windows import at_once, window_max, window_mean
+
+WHITE = (0.9, 1.0)
+"""Blown out are places of the model's image whose darkest channel is beyond the first, and surely
+at the second."""
+
+NEAR = 4
+"""A rim is at most so many pixels away from such a place."""
+
+AROUND = 4
+"""Its colour is compared with that of windows of 2 r + 1 pixels."""
+
+CHANGE, MAX_CONTRAST = 0.02, 8.0
+"""The colour may differ from its surroundings' by so much, or by what it does in the input, times
+the contrast that the model's image has of the input's, which counts at most the second."""
+
+GREY = 0.01
+"""Standard deviation that is added to both before their contrasts are compared."""
+
+REACH = max(NEAR, AROUND) + 1
+
+
+def calm_fringes(image: Tensor, output: Tensor) -> Tensor:
+    """Returns the model's image without the coloured rims that it makes round blown-out places.
+
+    Its brightness stays. Its colours, the differences from its brightness, stay as far as the
+    input has them, too: those of lamps and signs.
+
+    Args:
+        image, output: B,3,H,W in [0, 1].
+    """
+    white = output.amin(1, keepdim=True)
+    if output.is_cpu and white.amax() <= WHITE[0]:
+        return output  # nothing is white, which on a GPU would be waited for
+    near = window_mean(ramp(window_max(white, NEAR), *WHITE), 1)
+    both = torch.stack((image, output))  # 2,B,3,H,W: what is done with both takes one operation
+    grey = both.mean(2, keepdim=True)
+    both.sub_(grey)
+    joined = torch.cat((grey, grey * grey, both), 2).flatten(0, 1)
+    mean, square, around = window_mean(joined, AROUND).split((1, 1, 3), 1)
+    square = subtract_product_(square, mean, mean).add_(GREY**2).view(2, -1, *white.shape[1:])
+    contrast = square[1].div_(square[0]).sqrt_().clamp_(max=MAX_CONTRAST)
+    in_image, in_output = around.view(2, -1, *output.shape[1:])
+    change = contrast * both[0].sub_(in_image)
+    less, more = at_once(partial(window_max, radius=1), (-change, change))
+    most = more.clamp_(min=CHANGE).add_(in_output)
+    calm = both[1].clamp(in_output - less.clamp_(min=CHANGE), most).add_(grey[1])
+    calm.sub_((calm - output).mean(1, keepdim=True))
+    return mix(output, calm, near)
