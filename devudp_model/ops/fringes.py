@@ -7,8 +7,6 @@ pixels of green, red and blue, often dotted, which the input does not have.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -57,8 +55,12 @@ def calm_fringes(image: Tensor, output: Tensor) -> Tensor:
     contrast = square[1].div_(square[0]).sqrt_().clamp_(max=MAX_CONTRAST)
     in_image, in_output = around.view(2, -1, *output.shape[1:])
     change = contrast * both[0].sub_(in_image)
-    less, more = at_once(partial(window_max, radius=1), (-change, change))
-    most = more.clamp_(min=CHANGE).add_(in_output)
-    calm = both[1].clamp(in_output - less.clamp_(min=CHANGE), most).add_(grey[1])
-    calm.sub_((calm - output).mean(1, keepdim=True))
+    less, more = at_once(most_nearby, (-change, change))
+    colour = both[1].clamp(in_output - less, more.add_(in_output))
+    calm = colour.sub_(colour.mean(1, keepdim=True)).add_(grey[1])
     return mix(output, calm, near)
+
+
+def most_nearby(change: Tensor) -> Tensor:
+    """Returns how much a colour may change: as in the 3x3 pixels around, at least `CHANGE`."""
+    return window_max(change, 1).clamp_(min=CHANGE)

@@ -26,16 +26,17 @@ WIDTH = 2
 """Of the network, to be quick: strips get as many rows as with the bundled weights."""
 
 LIMITS = {
-    ("joint", 720, 1280, "memory"): (340, 2),
-    ("joint", 720, 1280, "device"): (385, 8),
-    ("low light", 720, 1280, "memory"): (320, 2),
-    ("deblur", 720, 1280, "memory"): (365, 2),
-    ("joint", 256, 256, "memory"): (340, 2),
-    ("joint", 256, 256, "device"): (385, 8),
-    ("low light", 256, 256, "memory"): (320, 2),
-    ("deblur", 256, 256, "memory"): (110, 2),
+    ("joint", 720, 1280, "memory"): (350, 2),
+    ("joint", 720, 1280, "device"): (378, 8),
+    ("low light", 720, 1280, "memory"): (332, 2),
+    ("deblur", 720, 1280, "memory"): (330, 2),
+    ("joint", 256, 256, "memory"): (350, 2),
+    ("joint", 256, 256, "device"): (378, 8),
+    ("low light", 256, 256, "memory"): (332, 2),
+    ("deblur", 256, 256, "memory"): (100, 2),
 }
-"""Most operations and waits, of an image that comes from main memory or lies on the device."""
+"""Most operations (kernels and transfers; views cost a GPU nothing) and waits, of an image that comes
+from main memory or lies on the device."""
 
 
 @pytest.fixture
@@ -85,9 +86,9 @@ def test_few_operations_and_waits(
         network.layers_of(generator, torch.float16)  # as for all images but the first
     with counting() as counts:
         restore(image, generator, options)
-    operations, waits = LIMITS[task, height, width, home]
+    launches, waits = LIMITS[task, height, width, home]
     print(f"{task}, {width}x{height}, from {home}: {counts.operations} operations")
     print(f"{counts.launches} launches, {counts.waits} waits, {counts.of('upload')} uploads")
     print(counts.table())
-    assert counts.operations <= operations
+    assert counts.launches <= launches
     assert counts.waits <= waits
