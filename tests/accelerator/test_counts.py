@@ -35,8 +35,8 @@ LIMITS = {
     ("low light", 256, 256, "memory"): (332, 2),
     ("deblur", 256, 256, "memory"): (100, 2),
 }
-"""Most operations (kernels and transfers; views cost a GPU nothing) and waits, of an image that comes
-from main memory or lies on the device."""
+"""Most operations (kernels and transfers: views cost a GPU nothing) and waits, of an image that
+comes from main memory or lies on the device."""
 
 
 @pytest.fixture
