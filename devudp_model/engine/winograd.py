@@ -217,6 +217,8 @@ def has_tiles() -> bool:
     """True if PyTorch has what it takes here: oneDNN, with weights that are packed beforehand."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False  # nobody has measured whether it is faster there
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        return False  # twice as slow: oneDNN's products of groups need these instructions
     weight = torch.linspace(-1, 1, 9 * 16 * 16).view(16, 16, 3, 3)
     strip = torch.linspace(-1, 1, 16 * 6 * 8).view(1, 16, 6, 8)
     strip = strip.contiguous(memory_format=torch.channels_last)

@@ -191,6 +191,16 @@ def test_what_convolves_otherwise_is_found_out(monkeypatch: pytest.MonkeyPatch, 
         winograd.has_tiles.cache_clear()
 
 
+@pytest.mark.parametrize("capability", ["DEFAULT", "NO AVX"])
+def test_an_old_processor_does_without(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    winograd.has_tiles.cache_clear()
+    try:
+        assert not winograd.pays_in_tiles(torch.zeros(256, 256, 3, 3))
+    finally:
+        winograd.has_tiles.cache_clear()
+
+
 def test_few_channels_and_other_types_are_left_alone() -> None:
     assert not winograd.pays_in_tiles(torch.zeros(32, 32, 3, 3))
     assert not winograd.pays_in_tiles(torch.zeros(256, 256, 3, 3, dtype=torch.bfloat16))
