@@ -80,7 +80,7 @@ class TiledRestorer:
     The network normalises over the whole image, so a tile on its own would come out in another
     brightness. Therefore all statistics are taken from `images` beforehand. What is left looks
     `overlap` pixels far, and the host's tiles overlap by less: a tile that is found in `images`
-    is restored with its surroundings and comes out exactly as in the whole image. Other tiles (of
+    is restored with its surroundings and comes out as in the whole image. Other tiles (of
     an image changed in between) are restored without, which can show at their borders.
 
     Attributes:

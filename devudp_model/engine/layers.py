@@ -6,7 +6,7 @@ and right only. Layers hold weights alone, no statistics, so all runs of a netwo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -78,8 +78,18 @@ class Layer(nn.Module):
         if bias is not None and kind == "up":
             bias = bias.repeat(4)
         self.register_buffer("bias", bias)
-        in_tiles = kind == "same" and pays_in_tiles(self.weight)
-        self.tiles = Tiles(self.weight, self.bias) if in_tiles else None
+        self.tiles = self.as_tiles()
+
+    def as_tiles(self) -> Tiles | None:
+        """Returns the convolution in tiles, where that is faster."""
+        in_tiles = self.kind == "same" and pays_in_tiles(self.weight)
+        return Tiles(self.weight, self.bias) if in_tiles else None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Layer:
+        """Makes tiles of what the weights have become: else the old ones would stay in memory."""
+        super()._apply(fn, recurse)
+        self.tiles = self.as_tiles()
+        return self
 
     def parts(self, x: Tensor) -> tuple[Tensor, ...]:
         """Splits the weight or bias, for one convolution each: of an upsampling for even rows, and
@@ -107,7 +117,7 @@ class Layer(nn.Module):
     @property
     def unit(self) -> int:
         """Rows that strips begin at a multiple of."""
-        return TILE if self.tiles is not None and self.weight.is_cpu else 1
+        return TILE if self.tiles is not None else 1
 
     def forward(self, strip: Tensor) -> Tensor:
         """1,C,rows,W with the rows that `needs` names, to the output rows."""

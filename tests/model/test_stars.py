@@ -54,6 +54,18 @@ def over_a_wood(sky: Tensor) -> Tensor:
     return torch.cat([sky[:, :, :240], (leaves * 255).byte().expand(1, 3, -1, -1)[:, :, 240:]], 2)
 
 
+def windows(across: int, down: int, lit: float, seed: int) -> Tensor:
+    """A dark front of windows so many pixels apart, of which this share is lit."""
+    rng = torch.Generator().manual_seed(seed)
+    image = torch.full((1, 1, 400, 600), 0.012)
+    for y in range(10, 390, down):
+        for x in range(5, 590, across):
+            if torch.rand(1, generator=rng) < lit:
+                image[..., y : y + 3, x : x + 2] = 0.3 + 0.5 * torch.rand(1, generator=rng)
+    image = F.avg_pool2d(image, 3, 1, 1).expand(-1, 3, -1, -1)
+    return noisy(image, 2.0).round().byte()
+
+
 def found(image: Tensor) -> float:
     grey = made_small(image).mean(1, keepdim=True)
     return stars_of(grey, noise_variance(grey).sqrt().item())
@@ -115,6 +127,16 @@ def test_a_dark_photograph_is_no_starry_sky(photo: Tensor, light: float, noise: 
     assert found(dark) == 0
     choice = choose(dark)
     assert choice.task in ("low light", "joint") and choice.stars == 0
+
+
+@pytest.mark.parametrize("across, down", [(9, 10), (8, 9), (12, 12)])
+@pytest.mark.parametrize("lit", [0.2, 0.4])
+def test_lit_windows_are_no_stars(across: int, down: int, lit: float) -> None:
+    for seed in range(2):
+        front = windows(across, down, lit, seed)
+        assert found(front) == 0
+        skyline = torch.cat([torch.zeros_like(front)[:, :, :50], front[:, :, 50:250]], 2)
+        assert found(torch.cat([skyline, skyline.flip(2) // 3], 2)) == 0
 
 
 def test_neither_hot_pixels_nor_noise_nor_lines_nor_few_points_are_stars() -> None:

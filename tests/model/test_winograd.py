@@ -1,5 +1,9 @@
 """Convolutions in tiles: those of the layers up to rounding, and the same for any strips."""
 
+import copy
+import pickle
+from io import BytesIO
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -113,6 +117,52 @@ def test_packed_weights_count_and_are_made_once(monkeypatch: pytest.MonkeyPatch)
     assert len(packed) == 2 * count
 
 
+@needs_tiles
+@pytest.mark.usefixtures("few_channels")
+def test_a_network_that_has_run_can_be_copied_and_stored() -> None:
+    net, x = Network(generator("devudp"), torch.float32), random_image(1, 3, 40, 24)
+    found = net(x)
+    assert torch.equal(copy.deepcopy(net)(x), found)
+    assert torch.equal(pickle.loads(pickle.dumps(net))(x), found)
+    file = BytesIO()
+    torch.save(net, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file, weights_only=False)(x), found)
+
+
+@needs_tiles
+@pytest.mark.usefixtures("few_channels")
+def test_weights_that_change_in_place_are_packed_again() -> None:
+    found = layers.Layers(generator("devudp"), torch.float32)
+    layer = next(layer for layer in found if layer.tiles is not None)
+    strip = torch.randn(1, layer.inner, 6, 9).contiguous(memory_format=torch.channels_last)
+    before = layer(strip)
+    layer.load_state_dict({name: 2 * x for name, x in layer.state_dict().items()})
+    torch.testing.assert_close(layer(strip), 2 * before)
+
+
+@needs_tiles
+@pytest.mark.usefixtures("few_channels")
+def test_weights_made_in_inference_mode_can_be_packed() -> None:
+    with torch.inference_mode():
+        net = Network(generator("devudp"), torch.float32)
+    x = random_image(1, 3, 40, 24)
+    assert torch.equal(net(x), Network(generator("devudp"), torch.float32)(x))
+
+
+@needs_tiles
+@pytest.mark.usefixtures("few_channels")
+def test_tiles_go_where_the_weights_go() -> None:
+    net, x = Network(generator("devudp"), torch.float32), random_image(1, 3, 40, 24)
+    found, size = net(x), net.nbytes
+    net.layers.to(torch.float64)
+    assert net.layers.packed_bytes == 0
+    assert {layer.unit for layer in net.layers} == {1}
+    net.layers.to(torch.float32)
+    assert net.nbytes == size
+    assert torch.equal(net(x), found)
+
+
 def test_where_it_cannot_be_had_it_is_the_plain_convolution(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -137,6 +187,16 @@ def test_what_convolves_otherwise_is_found_out(monkeypatch: pytest.MonkeyPatch, 
     winograd.has_tiles.cache_clear()
     try:
         assert not winograd.has_tiles()
+    finally:
+        winograd.has_tiles.cache_clear()
+
+
+@pytest.mark.parametrize("capability", ["DEFAULT", "NO AVX"])
+def test_an_old_processor_does_without(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    winograd.has_tiles.cache_clear()
+    try:
+        assert not winograd.pays_in_tiles(torch.zeros(256, 256, 3, 3))
     finally:
         winograd.has_tiles.cache_clear()
 
