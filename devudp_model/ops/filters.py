@@ -239,7 +239,7 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     """Returns the result without the dark rims that networks and exposure make round lamps.
 
     Near a lamp no channel is darker, beside what is close to it and beside what is farther away,
-    than it is in the input.
+    than it is in the input; but what is filled has no more of a colour than what is farther away.
 
     Args:
         image, output: B,C,H,W in [0, 1].
@@ -254,7 +254,10 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     del around, surroundings, smooth
     around, whole = at_once(partial(closing, radius=RIM // 2), (image, output))
     dip = (around - image).div_(around.clamp_(min=DIP_FLOOR)).clamp_(0, 1)
-    filled = torch.maximum(filled, fade_(whole, dip))
+    whole = fade_(whole, dip)
+    # Not more of a colour than farther away: a coloured line in the rim would be all over it.
+    lift = whole.mean(1, keepdim=True) / filled.mean(1, keepdim=True).clamp_(min=GREY_LEVEL)
+    filled = torch.maximum(filled, torch.minimum(whole, filled * lift))
     share = window_max(lamps, RIM_REACH) * dark
     return mix(output, torch.maximum(output, filled), share)
 

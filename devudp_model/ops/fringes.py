@@ -13,7 +13,7 @@ from torch import Tensor
 from .arithmetic import mix, ramp, subtract_product_
 from .windows import at_once, window_max, window_mean
 
-WHITE = (0.9, 1.0)
+WHITE = (0.85, 1.0)
 """Blown out are places of the model's image whose darkest channel is beyond the first, and surely
 at the second."""
 

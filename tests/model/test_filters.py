@@ -148,6 +148,20 @@ def test_rims_round_lamps_are_filled() -> None:
     assert filled.max() == output.max()
 
 
+def test_a_coloured_line_in_a_rim_does_not_colour_all_of_it() -> None:
+    """A brown sky, a dark rim, and a blue line in it: what is filled is brown."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    distance = ((y - 32) ** 2 + (x - 32) ** 2).sqrt()
+    brown, blue = torch.tensor([0.3, 0.2, 0.1]), torch.tensor([0.05, 0.05, 0.6])
+    image = torch.where(distance[None] < 6, 0.95, brown[:, None, None] / 3)[None]
+    output = torch.where(distance[None] < 11, 0.02, brown[:, None, None])
+    output = torch.where((distance[None] - 10).abs() < 1, blue[:, None, None], output)
+    output = torch.where(distance[None] < 6, 1.0, output)[None]
+    red, green, blue = fill_rims(image, output)[0, :, 32, 39:41]  # seven and eight pixels away
+    assert red.min() > 0.2 and green.min() > 0.12
+    assert blue.max() < 0.75 * red.min()
+
+
 def test_rims_of_the_input_stay_and_so_does_all_without_lamps_or_in_the_light() -> None:
     image, output = lamp_with_rim()
     own = torch.where(output < 0.1, 0.0, torch.where(output > 0.9, 0.95, 0.06))

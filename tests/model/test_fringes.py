@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from devudp_model.ops.fringes import REACH, calm_fringes
+from devudp_model.ops.fringes import REACH, WHITE, calm_fringes
 
 MIDDLE, SIDE, RADIUS = 30, 60, 8
 
@@ -74,7 +74,8 @@ def test_a_bright_letter_in_colours_of_its_own_stays() -> None:
 
 def test_without_white_nothing_changes_to_the_last_bit() -> None:
     image, output = window()
-    assert torch.equal(calm_fringes(image, 0.9 * output), 0.9 * output)
+    dim = WHITE[0] * output
+    assert torch.equal(calm_fringes(image, dim), dim)
 
 
 def test_what_is_beyond_its_reach_changes_nothing() -> None:

@@ -66,6 +66,9 @@ async def memory(request):
     storages = {}
     for thing in gc.get_objects():
         if isinstance(thing, torch.Tensor) and thing.device.type != "meta":
+            if thing.is_mkldnn:  # packed weights have no storage that Python sees
+                storages[id(thing)] = thing.numel() * thing.element_size()
+                continue
             storage = thing.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
     loaded = len(comfy.model_management.current_loaded_models)
