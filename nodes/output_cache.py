@@ -48,21 +48,29 @@ def cache_for(image: Tensor) -> ImageCache:
         _caches[id(image)] = known  # to the end: used last
         return known[1]
     while len(_caches) >= IMAGES:
-        del _caches[next(iter(_caches))]
+        drop_oldest()
     # The outputs of the image used last come before older ones.
     while _caches and total() > LIMIT // 2:
-        del _caches[next(iter(_caches))]
+        drop_oldest()
     key = id(image)
     cache = ImageCache(LIMIT - total())
 
     def forget(gone: weakref.ref[Tensor]) -> None:
-        if key in _caches and _caches[key][0] is gone:
-            del _caches[key]
+        known = _caches.get(key)
+        if known is not None and known[0] is gone:
+            _caches.pop(key, None)
 
     _caches[key] = weakref.ref(image, forget), cache
     return cache
 
 
+def drop_oldest() -> None:
+    """Forgets the image that was used longest ago, if there is one."""
+    for key in list(_caches)[:1]:
+        _caches.pop(key, None)
+
+
 def total() -> int:
     """Bytes of all outputs."""
-    return sum(cache.nbytes for _, cache in _caches.values())
+    # Of a copy: Python may find at any moment that an image is gone, and it is forgotten at once.
+    return sum(cache.nbytes for _, cache in list(_caches.values()))

@@ -230,3 +230,20 @@ def test_more_than_half_of_the_bytes_make_room_for_another_image(
     other = module.cache_for(images[1])
     assert other.limit == (500 if stays else 1000)
     assert (module.cache_for(images[0]) is first) == stays
+
+
+def test_an_image_may_go_while_outputs_are_counted(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python finds garbage at any moment, also within a sum over what is kept."""
+    module, images = pack.module("nodes.output_cache"), [torch.zeros(1) for _ in range(3)]
+    monkeypatch.setattr(module, "_caches", {})
+    assert len([module.cache_for(image) for image in images]) == len(images)
+
+    def nbytes(_cache: Any) -> int:
+        images.clear()
+        return 1
+
+    monkeypatch.setattr(module.ImageCache, "nbytes", property(nbytes))
+    assert module.total() == 3
+    assert not module._caches
