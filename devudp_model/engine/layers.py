@@ -121,7 +121,7 @@ class Layer(nn.Module):
 
     def forward(self, strip: Tensor) -> Tensor:
         """1,C,rows,W with the rows that `needs` names, to the output rows."""
-        if self.tiles is not None and strip.is_cpu:
+        if self.tiles is not None:
             return self.tiles(strip)
         if self.kind != "up":
             return F.conv2d(strip, self.weight, self.bias, self.stride, self.padding)
