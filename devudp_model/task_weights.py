@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from .checkpoint import Checkpoint, bundled, load_checkpoint
 from .network.generator import Generator
-from .restoring.facts import Model, generator_of
-from .restoring.tasks import Task, bundled_variant
+from .restoring.facts import Model, facts_of, generator_of
+from .restoring.tasks import TASK_SPECS, Task, bundled_variant
 
 Weights = Callable[[Task], Model]
 """Gives what restores by a task, on the device that is to do the work."""
@@ -54,17 +55,35 @@ class LoadedOnce:
         return self.path or bundled(bundled_variant(task))
 
     def __call__(self, task: Task) -> Model:
-        """Reads the weights for a task.
+        """Reads the weights for a task; of the bundled ones, those of its second network, too.
 
         Raises:
             CheckpointError: they cannot be read.
         """
-        path = self.path_for(task)
         with self.lock:
-            if path not in self.loaded:
-                with torch.inference_mode(False):  # weights made in this mode could not be changed
-                    self.loaded[path] = moved(load_checkpoint(path), self.device)
-            return self.loaded[path]
+            model = self.load(task)
+            if self.path is None:
+                add_deblurrer(model, task, self.load)
+            return model
+
+    def load(self, task: Task) -> Model:
+        """Reads the weights for a task, if that was not done before."""
+        path = self.path_for(task)
+        if path not in self.loaded:
+            with torch.inference_mode(False):  # weights made in this mode could not be changed
+                self.loaded[path] = moved(load_checkpoint(path), self.device)
+        return self.loaded[path]
+
+
+def add_deblurrer(model: Model, task: Task, load: Callable[[Task], Model]) -> None:
+    """Attaches to a bundled network the other one that a task needs; see `TaskSpec.deblurred`.
+
+    Who brings weights of their own gets what these do, and nothing else.
+    """
+    generator, spec = generator_of(model), TASK_SPECS[task]
+    if spec.deblurred and facts_of(generator).deblurrer is None:
+        deblurrer = generator_of(load("deblur"))
+        generator.facts = replace(facts_of(generator), deblurrer=deblurrer)
 
 
 def moved(model: Model, device: torch.device) -> Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -13,6 +14,7 @@ import torch
 from ..devudp_model.checkpoint import Checkpoint, bundled, load_checkpoint
 from ..devudp_model.restoring.auto import AUTO
 from ..devudp_model.restoring.tasks import TASKS, Task, bundled_variant
+from ..devudp_model.task_weights import add_deblurrer
 
 FOLDER = "devudp"
 SUFFIXES = {".safetensors", ".pth"}
@@ -75,6 +77,8 @@ def load(checkpoint: str, task: Task) -> Checkpoint:
     if known is None:
         with torch.inference_mode(False):  # weights made in this mode could never be changed
             known = _read[key] = load_checkpoint(path)
+    if checkpoint == BUNDLED:
+        add_deblurrer(known, task, partial(load, checkpoint))
     return known
 
 

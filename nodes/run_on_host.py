@@ -14,7 +14,7 @@ from ..devudp_model.engine.layers import forget_layers
 from ..devudp_model.engine.precision import Precision
 from ..devudp_model.network.generator import Generator
 from ..devudp_model.restorer import Restorer
-from ..devudp_model.restoring.facts import Model
+from ..devudp_model.restoring.facts import Model, facts_of
 from ..devudp_model.restoring.frozen import sampled
 from ..devudp_model.restoring.options import Options
 from ..devudp_model.restoring.restoration import make_network
@@ -40,7 +40,7 @@ def restorer_on_host(
     room: Callable[[Generator, Options], int],
     cache: ImageCache | None = None,
 ) -> Iterator[Restorer]:
-    """Restores within the block on the host's device, where one network at a time lies.
+    """Restores within the block on the host's device, where a task's networks lie, no others.
 
     The user can cancel at any time. A precision of "auto" becomes the host's choice.
 
@@ -59,8 +59,10 @@ def restorer_on_host(
             if not here or here[0][0] is not found:
                 here.clear()
                 placed.pop_all().close()
-                generator = found.generator
+                generator, deblurrer = found.generator, facts_of(found.generator).deblurrer
                 placed.enter_context(on_device(generator, room(generator, options)))
+                if deblurrer is not None:
+                    placed.enter_context(on_device(deblurrer, 0))
                 restorer.limit = None  # the host has made room
                 model = found if cache is None else cached(found, cache, restorer)
                 here[:] = [(found, model)]

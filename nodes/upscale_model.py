@@ -61,7 +61,8 @@ class MovableNetworks(nn.Module):
 
     def __init__(self, generator: Generator):
         super().__init__()
-        self.generator = copy.deepcopy(generator)
+        facts = generator.facts  # shared: among them may be a second network
+        self.generator = copy.deepcopy(generator, {id(facts): facts})
         self.frozen: FrozenRestorer | None = None
         self.taken_from: tuple[int, torch.device] | None = None
 

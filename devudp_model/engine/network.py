@@ -81,7 +81,11 @@ class Network(NetworkState[SomeNetwork]):
 
     def with_dtype(self, dtype: torch.dtype) -> Network[SomeNetwork]:
         """Returns a network of the same generator."""
-        return Network(self.generator, dtype)
+        return self.beside(self.generator, dtype)
+
+    def beside(self, generator: SomeNetwork, dtype: torch.dtype) -> Network[SomeNetwork]:
+        """Returns a network of another generator, which keeps its outputs where this one does."""
+        return Network(generator, dtype)
 
     @torch.inference_mode()
     def forward(

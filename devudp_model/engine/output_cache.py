@@ -68,8 +68,8 @@ class CachedNetwork(Network[SomeNetwork]):
         # Where the dtype overflows, what is kept was made in fp32, and would be again.
         self.cache, self.first_dtype = cache, dtype
 
-    def with_dtype(self, dtype: torch.dtype) -> Network[SomeNetwork]:
-        return self.cache.network(self.generator, dtype)
+    def beside(self, generator: SomeNetwork, dtype: torch.dtype) -> Network[SomeNetwork]:
+        return self.cache.network(generator, dtype)
 
     @torch.inference_mode()
     def forward(

@@ -236,10 +236,12 @@ def without_lamps(image: Tensor) -> bool:
 
 
 def fill_rims(image: Tensor, output: Tensor) -> Tensor:
-    """Returns the result without the dark rims that networks and exposure make round lamps.
+    """Returns the result without the dark and coloured rims that networks and exposure make round
+    lamps.
 
     Near a lamp no channel is darker, beside what is close to it and beside what is farther away,
     than it is in the input; but what is filled has no more of a colour than what is farther away.
+    Nor has what is there already, unless the input has it, too: it keeps its brightness.
 
     Args:
         image, output: B,C,H,W in [0, 1].
@@ -249,16 +251,19 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     weight = (1 - window_max(lamps, RIM_REACH // 2)).clamp(min=MIN_WEIGHT)
     total, around, filled = at_once(wide_mean, (weight, weight * image, weight * output))
     surroundings, filled = around.div_(total), filled.div_(total)
-    filled.mul_(smooth.div_(surroundings.clamp(min=GREY_LEVEL)).clamp_(max=1))
     dark = ramp(surroundings.mean(1, keepdim=True), RIM_DARK[1], RIM_DARK[0])
-    del around, surroundings, smooth
+    share = window_max(lamps, RIM_REACH) * dark
+    contrast = smooth.div_(surroundings.clamp_(min=GREY_LEVEL))
+    calm = fringes.calm_tint(output, filled, contrast)
+    filled.mul_(contrast.clamp_(max=1))
+    del around, surroundings, smooth, contrast
     around, whole = at_once(partial(closing, radius=RIM // 2), (image, output))
     dip = (around - image).div_(around.clamp_(min=DIP_FLOOR)).clamp_(0, 1)
     whole = fade_(whole, dip)
     # Not more of a colour than farther away: a coloured line in the rim would be all over it.
     lift = whole.mean(1, keepdim=True) / filled.mean(1, keepdim=True).clamp_(min=GREY_LEVEL)
     filled = torch.maximum(filled, torch.minimum(whole, filled * lift))
-    share = window_max(lamps, RIM_REACH) * dark
+    output = mix(output, calm, share * (1 - lamps))
     return mix(output, torch.maximum(output, filled), share)
 
 

@@ -92,13 +92,17 @@ def smaller(image: AnyImage, scale: int, allocate: Room | None = None) -> AnyIma
     return small
 
 
-def add_change(image: AnyImage, small: AnyImage, restored: AnyImage, scale: int) -> None:
-    """Adds what was changed in the smaller image, enlarged, to the image; clipped to [0, 1]."""
+def add_change(
+    image: AnyImage, small: AnyImage, restored: AnyImage, scale: int, share: float = 1.0
+) -> None:
+    """Adds a share of what was changed in the smaller image, enlarged, to the image; clipped to
+    [0, 1]."""
     width = image.shape[3]
 
     def add(frame: int, start: int, stop: int) -> None:
         top, bottom = max(start // scale - HALO, 0), min(-(-stop // scale) + HALO, small.shape[2])
         change = read_rows(restored, frame, top, bottom) - read_rows(small, frame, top, bottom)
+        change = change if share == 1 else change.mul_(share)
         first = start - top * scale
         enlarged = enlarge(change, scale)[:, :, first : first + stop - start, :width]
         rows = (read_rows(image, frame, start, stop) + enlarged).clamp_(0, 1)

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..bands.rows import AnyImage, bands_of, read_rows
 from ..bands.workers import Order, in_parallel, worker_count
 from ..engine.hooks import Finished
-from ..ops.arithmetic import mix
+from ..ops.arithmetic import mix, ramp
 from ..ops.dtypes import from_colour, from_unit, to_colour, to_unit, without_alpha
 from ..ops.filters import DETAIL_REACH, FILTERS, Filter, detail_transfer
 from .image_stats import ImageStats
@@ -33,22 +33,9 @@ from .tasks import TASK_SPECS, Task
 MIN_ROWS = 64
 """Of a band where there are several workers: some rows around it have to be worked on, too."""
 
-
-def expose(
-    output: Tensor, matched: ImageStats, repair: Callable[[Tensor], Tensor] | None = None
-) -> Tensor:
-    """`output` (B,C,H,W) with the exposure asked for: the input's, the scene's, or between.
-
-    Args:
-        repair: of the image in [0, 1] with the scene's exposure alone, so that the input's is kept
-            where that is asked for.
-    """
-    toned = output if matched.curve is None else matched.curve(output)
-    if repair is not None:
-        toned = repair(toned.clamp(0, 1) if matched.curve is None else toned)
-    if matched.exposure is None:
-        return toned
-    return (1 - matched.share) * matched.exposure(output) + matched.share * toned
+CLIPPED = (0.94, 0.995)
+"""From the first value on, a channel of the model's image is about to be clipped; from the second
+on, the input tells how bright it was."""
 
 
 def is_bounded(task: Task, shortcut: bool) -> bool:
@@ -83,8 +70,9 @@ def steps_of(task: Task, matched: ImageStats) -> list[Filter]:
             steps.append(clamp)
         steps += exposed
     else:
-        far = sum(step.reach for step in exposed)
-        steps.append(Filter(partial(both_exposures, matched=matched, filters=exposed), far))
+        own = [FILTERS[name] for name in spec.own_exposed]
+        both = partial(both_exposures, matched=matched, filters=exposed, own_filters=own)
+        steps.append(Filter(both, sum(step.reach for step in exposed)))
     return [*steps, clamp, *after]
 
 
@@ -100,16 +88,23 @@ def own_detail(image: Tensor, output: Tensor, matched: ImageStats) -> Tensor:
 
 
 def both_exposures(
-    image: Tensor, output: Tensor, matched: ImageStats, filters: Sequence[Filter]
+    image: Tensor,
+    output: Tensor,
+    matched: ImageStats,
+    filters: Sequence[Filter],
+    own_filters: Sequence[Filter] = (),
 ) -> Tensor:
     """Returns an exposure between the input's and the scene's; filters are of the latter."""
-
-    def repair(toned: Tensor) -> Tensor:
-        for each in filters:
-            toned = each.function(image, toned)
-        return toned
-
-    return expose(output, matched, repair if filters else None)
+    assert matched.exposure is not None
+    toned = output.clamp(0, 1) if matched.curve is None else matched.curve(output)
+    # Of what is clipped, the input's exposure would make one grey of a lamp and the glow around it.
+    own = matched.exposure(output)
+    own = mix(own, torch.maximum(own, image), ramp(output, *CLIPPED))
+    for each in filters:
+        toned = each.function(image, toned)
+    for each in own_filters:
+        own = each.function(image, own)
+    return (1 - matched.share) * own + matched.share * toned
 
 
 def apply_task(

@@ -36,7 +36,7 @@ class FrozenRestorer(nn.Module):
 
     Pieces whose corners lie on multiples of `STRIDE` pixels, cut with `.overlap` pixels around
     them, come out as they do in `restore` of the whole image, if they are given what coarser scales
-    make of it (`.given`).
+    make of it (`.given`); but a second network (`TaskSpec.deblurred`) has no part in pieces.
 
     Args:
         generator: runs on the device it is on.

@@ -24,7 +24,7 @@ class Options:
             all from the model, which has least noise. Only for tasks that keep some of it
             (`joint`, `low light`).
         coarse: whether `deblur` starts with smaller versions of the image (see coarse_to_fine.py),
-            where the generator allows it.
+            where the generator allows it, and `joint` ends with one (see `TaskSpec.deblurred`).
         precision: of the network's arithmetic; `auto`: see `choose_dtype`. Where 16 bits overflow
             or there is no int8, fp32 takes over.
         statistics: of `each image` on its own, or `shared` by all images of a batch, so that the

@@ -1,4 +1,5 @@
-"""Runs the network on whole images as the options say: coarser scales first, or a working size."""
+"""Runs the network on whole images as the options say: coarser scales first, a second network
+after it, or a working size."""
 
 from __future__ import annotations
 
@@ -10,14 +11,20 @@ from torch import Tensor
 
 from ..bands.rows import AnyImage, in_bands, less_bytes, new_image, read_rows, write_rows
 from ..engine.network import Network
+from ..engine.precision import choose_dtype
 from ..network.generator import Generator
 from ..ops.dtypes import to_colour, to_unit
-from .coarse_to_fine import coarse_to_fine, scales_for, where_blurred
+from .coarse_to_fine import add_change, coarse_to_fine, scales_for, smaller, where_blurred
+from .facts import facts_of
 from .tasks import TASK_SPECS
 from .working_size import run_smaller, working_shape
 
 if TYPE_CHECKING:
     from .options import Options
+
+HALF = 2
+"""The image that a second network deblurs is smaller by this factor: there, long blur is short,
+what is left of the noise is less, and it takes a quarter of the time."""
 
 
 def run_network(
@@ -41,6 +48,8 @@ def run_network(
     def run(small: AnyImage, memory: int | None, out: AnyImage) -> None:
         given, memory = network_input(network, small, options, memory)
         network(given, memory=memory, out=out, check=check, freeze=freeze, weights=counted)
+        if is_deblurred(network.generator, out.shape[2], out.shape[3], options):
+            deblur(network, out, options, memory)
 
     height, width = image.shape[2:]
     size = working_shape(height, width, options.working_size)
@@ -58,7 +67,44 @@ def pixels_to_do(height: int, width: int, generator: Generator, options: Options
     """Returns the pixels that the network works through for an image, smaller versions included."""
     height, width = working_shape(height, width, options.working_size) or (height, width)
     scales = coarse_scales(generator.norm == "instance", height, width, options)
-    return height * width * (1 + sum(1 / scale**2 for scale in scales))
+    after = (HALF,) if is_deblurred(generator, height, width, options) else ()
+    return height * width * (1 + sum(1 / scale**2 for scale in (*scales, *after)))
+
+
+def is_deblurred(generator: Generator, height: int, width: int, options: Options) -> bool:
+    """True if a second network deblurs what this one makes of an image of this size."""
+    wanted = TASK_SPECS[options.task].deblurred > 0 and options.coarse
+    large_enough = HALF in scales_for(height, width)
+    return wanted and large_enough and facts_of(generator).deblurrer is not None
+
+
+def deblur(
+    network: Network[Generator], image: AnyImage, options: Options, memory: int | None
+) -> None:
+    """Removes blur from what a network has made of images, B,3,H,W, in place.
+
+    Blur and darkness at once are more than one network of this size removes: what is left of the
+    blur is seen in a bright image with little noise, on which the network of `deblur` was trained.
+    """
+    generator = facts_of(network.generator).deblurrer
+    assert generator is not None
+    if next(generator.parameters()).device != network.device:
+        with torch.inference_mode(False):  # else changes of its weights would not be counted
+            generator.to(network.device)
+    measured = facts_of(generator).measured
+    dtype = choose_dtype(options.precision, network.device, measured)
+    own = network.beside(generator, dtype).for_smaller_images(HALF)
+
+    def allocate(shape: torch.Size) -> AnyImage:
+        return new_image(shape, network.device, memory)[0]
+
+    def run(small: AnyImage) -> AnyImage:
+        output, rest = new_image(small.shape, network.device, less_bytes(memory, small))
+        return own(small, memory=rest, out=output)
+
+    small = smaller(image, HALF, allocate)
+    share = TASK_SPECS[options.task].deblurred
+    add_change(image, small, where_blurred(run)(small), HALF, share)
 
 
 def coarse_scales(standardized: bool, height: int, width: int, options: Options) -> tuple[int, ...]:

@@ -38,9 +38,12 @@ class TaskSpec:
         before: filters of the model's image, before detail and exposure are matched.
         bounds: the same, only for a generator that keeps the input's exposure (shortcut).
         exposed: filters of the result with the scene's exposure.
+        own_exposed: those of them that the result with the input's exposure gets, too.
         after: filters of the result.
         coarse_to_fine: restore smaller versions of the image first (see coarse_to_fine.py), where
             the generator allows it.
+        deblurred: the share that is taken of what a second generator, the bundled one of `deblur`,
+            changes in a copy of the model's image at half the size.
         help: what it does, a few words for the command line's help and the nodes' tooltips.
         removes: what it takes away besides noise: validation degrades images by it.
     """
@@ -55,8 +58,10 @@ class TaskSpec:
     before: tuple[FilterName, ...] = ()
     bounds: tuple[FilterName, ...] = ()
     exposed: tuple[FilterName, ...] = ()
+    own_exposed: tuple[FilterName, ...] = ()
     after: tuple[FilterName, ...] = ()
     coarse_to_fine: bool = False
+    deblurred: float = 0.0
     removes: tuple[Degradation, ...] = ()
 
     @property
@@ -95,7 +100,9 @@ ROWS = (
         detail=0.58,
         before=("calm_fringes", "fill_dots", "sharpen"),
         exposed=("fill_rims", "own_colours"),
+        own_exposed=("fill_rims",),
         after=("keep_white",),
+        deblurred=0.7,
         help="remove blur and correct the exposure",
         removes=("blur", "darkness"),
     ),
@@ -118,6 +125,7 @@ ROWS = (
         detail_with_shortcut=1.0,
         before=("calm_fringes", "fill_dots"),
         exposed=("fill_rims", "own_colours"),
+        own_exposed=("fill_rims",),
         after=("keep_white",),
         help="correct the exposure, keep most of the image's own detail",
         removes=("darkness",),

@@ -162,6 +162,26 @@ def test_a_coloured_line_in_a_rim_does_not_colour_all_of_it() -> None:
     assert blue.max() < 0.75 * red.min()
 
 
+def test_a_tint_that_only_the_result_has_goes_from_beside_a_lamp() -> None:
+    """A blue glow beside a lamp before a brown sky: it goes, unless the input has it, too."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    distance = ((y - 32) ** 2 + (x - 32) ** 2).sqrt()[None]
+    brown, blue = torch.tensor([0.3, 0.2, 0.1]), torch.tensor([0.18, 0.12, 0.4])
+    lamp, beside = distance < 6, (distance >= 7) & (distance < 11)
+    sky = torch.where(beside, blue[:, None, None], brown[:, None, None])
+    output = torch.where(lamp, 1.0, sky)[None]
+    plain = torch.where(lamp, 0.95, brown[:, None, None] / 3)[None]
+    glowing = torch.where(lamp, 0.95, sky / 3)[None]
+    there = beside.expand(3, -1, -1)
+    calm = fill_rims(plain, output)[0][there].view(3, -1)
+    assert calm[2].max() < 0.8 * calm[0].min()
+    assert calm.mean() > 0.98 * output[0][there].mean(), "as bright as it was"
+    kept = fill_rims(glowing, output)[0][there].view(3, -1)
+    assert kept[2].min() > 0.8 * 0.4
+    far = distance.expand(3, -1, -1) > 20
+    assert torch.equal(fill_rims(plain, output)[0][far], output[0][far])
+
+
 def test_rims_of_the_input_stay_and_so_does_all_without_lamps_or_in_the_light() -> None:
     image, output = lamp_with_rim()
     own = torch.where(output < 0.1, 0.0, torch.where(output > 0.9, 0.95, 0.06))

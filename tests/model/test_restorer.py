@@ -110,10 +110,13 @@ def test_weights_are_read_when_they_are_needed_and_once(bundle: list[str]) -> No
         restorer(dark())
     assert bundle == ["devudp"]
     model: Any = restorer.weights("joint")
+    assert bundle == ["devudp", "devudp-dt"], "the second network of `joint`"
     assert not any(weight.is_inference() for weight in model.generator.parameters())
+    restorer.weights("deblur")
+    assert len(bundle) == 2
     assert torch.equal(Restorer(task="deblur", device="cpu")(dark()), restore(
         dark(), load_checkpoint(task_weights.bundled("devudp-dt")), Options("deblur")))  # fmt: skip
-    assert bundle == ["devudp", "devudp-dt"]
+    assert bundle == ["devudp", "devudp-dt", "devudp-dt"]
 
 
 def test_a_file_a_checkpoint_a_generator_or_a_function(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from devudp_model.engine.statistics import Moments, channel_moments
-from devudp_model.ops.filters import FILTERS, GREY_LEVEL, fill_dots, fill_rims, keep_white
+from devudp_model.ops.filters import FILTERS, GREY_LEVEL, Filter, fill_dots, fill_rims, keep_white
 from devudp_model.ops.windows import window_max, window_mean
-from devudp_model.restoring.compose import apply_task, expose, is_bounded, reach
+from devudp_model.restoring.compose import apply_task, both_exposures, is_bounded, reach
 from devudp_model.restoring.curve import Curve
 from devudp_model.restoring.image_stats import Affine, ImageStats, match
 from devudp_model.restoring.tasks import (
@@ -152,21 +152,35 @@ def test_what_is_taken_from_whole_images() -> None:
 
 
 def test_an_exposure_is_only_changed_where_it_is_asked_for() -> None:
-    output = random_image(1, 3, 5, 6) * 3 - 1  # beyond [0, 1]: it is clipped later
+    image, output = random_image(1, 3, 5, 6), random_image(1, 3, 5, 6, seed=1) * 0.9
     darker = Affine(torch.full((1, 3, 1, 1), 0.5), torch.zeros(1, 3, 1, 1))
     floor = torch.zeros(1, 3, 1, 1)
-    assert torch.equal(expose(output, ImageStats(None, floor)), output)
-    assert torch.equal(expose(output, ImageStats(darker, floor)), output)
-    assert torch.equal(expose(output, ImageStats(darker, floor, share=0.0)), output * 0.5)
-    torch.testing.assert_close(expose(output, ImageStats(darker, floor, share=0.5)), output * 0.75)
+    brighter = Filter(lambda image, output: output + 1, 0)
     for share in (0.0, 0.5, 1.0):  # what has the scene's exposure is repaired alone
         stats = ImageStats(darker, floor, share=share)
-        repaired = expose(output, stats, lambda toned: toned + 1)
-        expected = (1 - share) * 0.5 * output + share * (output.clamp(0, 1) + 1)
-        torch.testing.assert_close(repaired, expected)
-    torch.testing.assert_close(
-        expose(output, ImageStats(None, floor, curve=squared())), output.clamp(0, 1) ** 2
-    )
+        plain = both_exposures(image, output, stats, ())
+        torch.testing.assert_close(plain, output * (0.5 + 0.5 * share))
+        repaired = both_exposures(image, output, stats, [brighter])
+        torch.testing.assert_close(repaired, plain + share)
+        own = both_exposures(image, output, stats, [brighter], [brighter])
+        torch.testing.assert_close(own, plain + 1)
+    curved = ImageStats(darker, floor, curve=squared(), share=1.0)
+    torch.testing.assert_close(both_exposures(image, output, curved, ()), output**2)
+
+
+def test_the_inputs_exposure_makes_no_grey_ring_round_a_lamp() -> None:
+    """The network's lamps are larger than the input's, with its glow, and white throughout."""
+    near = (torch.linspace(0, 1, 21) * 2 - 1).abs()
+    glow = (1.2 - torch.maximum(near[:, None], near)).clamp(0, 1) ** 2
+    image = glow.expand(1, 3, -1, -1) * torch.tensor([1.0, 0.8, 0.5]).view(1, 3, 1, 1)
+    output = (3 * image).clamp(0, 1)
+    darker = Affine(torch.full((1, 3, 1, 1), 0.5), torch.zeros(1, 3, 1, 1))
+    for share in (0.0, 0.5):
+        stats = ImageStats(darker, torch.zeros(1, 3, 1, 1), share=share)
+        result = both_exposures(image, output, stats, ())
+        assert bool((result[..., 10, 1:11] - result[..., 10, :10] >= -1e-6).all()), share
+        middle = result[0, :, 10, 10]
+        torch.testing.assert_close(middle, image[0, :, 10, 10] * (1 - share) + share)
 
 
 def test_strength_and_mask(plain: Task) -> None:
@@ -359,12 +373,12 @@ def test_the_models_image_is_clipped_before_the_filters() -> None:
         )
 
 
-def test_the_tone_curve_is_blended_with_the_inputs_exposure() -> None:
+def test_the_tone_curve_is_blended_with_the_inputs_exposure(plain: Task) -> None:
     image, output = random_image(1, 3, 9, 9) * 0.5, random_image(1, 3, 9, 9, seed=1)
     taken, made = moments(image), moments(output)
-    scene = expose(output, match(taken, made, 1.0, curve=squared()))
+    scene = apply_task(image, output, plain, match(taken, made, 1.0, curve=squared()))
     torch.testing.assert_close(scene, output**2)
-    own = expose(output, match(taken, made, 0.0, curve=squared()))
-    torch.testing.assert_close(own, expose(output, match(taken, made, 0.0)))
-    half = expose(output, match(taken, made, 0.5, curve=squared()))
+    own = apply_task(image, output, plain, match(taken, made, 0.0, curve=squared()))
+    torch.testing.assert_close(own, apply_task(image, output, plain, match(taken, made, 0.0)))
+    half = apply_task(image, output, plain, match(taken, made, 0.5, curve=squared()))
     torch.testing.assert_close(half, (own + scene) / 2)
