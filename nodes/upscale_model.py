@@ -17,7 +17,7 @@ from ..devudp_model.engine.precision import Precision
 from ..devudp_model.network.generator import STRIDE, Generator
 from ..devudp_model.restorer import Restorer
 from ..devudp_model.restoring.content import Region, within_frames
-from ..devudp_model.restoring.facts import generator_of
+from ..devudp_model.restoring.facts import facts_of, generator_of
 from ..devudp_model.restoring.frozen import FrozenRestorer
 from ..devudp_model.restoring.options import Options
 from ..devudp_model.restoring.tasks import TASK_SPECS, Task
@@ -55,14 +55,15 @@ class MovableNetworks(nn.Module):
 
     Attributes:
         generator: our own copy, since the host marks what it moves.
+        deblurrer: the second network of its facts, if there is one.
         frozen: with the statistics of one image.
         taken_from: that image's number, and the device that the statistics lie on.
     """
 
     def __init__(self, generator: Generator):
         super().__init__()
-        facts = generator.facts  # shared: among them may be a second network
-        self.generator = copy.deepcopy(generator, {id(facts): facts})
+        self.generator = copy.deepcopy(generator)
+        self.deblurrer = facts_of(self.generator).deblurrer
         self.frozen: FrozenRestorer | None = None
         self.taken_from: tuple[int, torch.device] | None = None
 
@@ -72,6 +73,8 @@ class MovableNetworks(nn.Module):
         super()._apply(fn, recurse)
         if self.generator.head.weight.device != before:
             forget_layers(self.generator)
+            if self.deblurrer is not None:
+                forget_layers(self.deblurrer)
         return self
 
 

@@ -12,18 +12,26 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..bands.rows import bands_of, less_bytes, new_image, read_rows
+from ..bands.rows import (
+    AnyImage,
+    bands_of,
+    in_bands,
+    less_bytes,
+    new_image,
+    read_rows,
+    write_rows,
+)
 from ..bands.workers import working
 from ..engine.network import Network
 from ..network.generator import STRIDE, Generator
-from ..ops.dtypes import from_unit, to_unit
+from ..ops.dtypes import from_unit, to_colour, to_unit
 from .compose import compose_in_bands, reach
 from .content import Region, content_of, fill_in_place, is_opaque, whole
 from .first_look import MIN_PIXELS, glance_at, telling_frames
 from .image_stats import Affine, ImageStats
 from .options import Options
 from .restoration import make_network, match_images, output_room, restore
-from .run_network import network_input, run_network
+from .run_network import deblur, is_deblurred, network_input, run_network
 from .validate import check_image, fit_mask, is_flat
 
 SAMPLED_FRAMES, SAMPLED_PIXELS = 8, 4_000_000
@@ -35,8 +43,8 @@ class FrozenRestorer(nn.Module):
     """Restores pieces of images with the statistics of `sample`.
 
     Pieces whose corners lie on multiples of `STRIDE` pixels, cut with `.overlap` pixels around
-    them, come out as they do in `restore` of the whole image, if they are given what coarser scales
-    make of it (`.given`); but a second network (`TaskSpec.deblurred`) has no part in pieces.
+    them, come out as they do in `restore` of the whole image, if they are given their part of what
+    is made of that beforehand and afterwards (`.given`).
 
     Args:
         generator: runs on the device it is on.
@@ -49,8 +57,9 @@ class FrozenRestorer(nn.Module):
 
     Attributes:
         overlap: pixels around a piece that its result depends on, a multiple of `STRIDE`.
-        given: what coarser scales made of the sample, for `forward` of its pieces; the sample
-            itself where none is wanted.
+        given: for `forward` of the sample's pieces, B,3,H,W: what coarser scales made of it; the
+            sample itself where none is wanted. Where a second network deblurs the first one's
+            image (`TaskSpec.deblurred`), B,6,H,W: the last three channels are what that changes.
 
     Raises:
         ValueError, FloatingPointError: as `restore`.
@@ -104,6 +113,9 @@ class FrozenRestorer(nn.Module):
                 )
                 output, memory = new_image(shape, network.device, memory)
                 network(given, memory=memory, freeze=True, out=output, weights=weights)
+                if is_deblurred(network.generator, shape[2], shape[3], options):
+                    change = change_by_deblurring(network, output, options, memory)
+                    given = torch.cat([to_colour(image, change.device), change], 1)
             else:
                 given = sample
                 output, memory = new_image(shape, network.device, options.memory)
@@ -125,8 +137,8 @@ class FrozenRestorer(nn.Module):
 
         Args:
             image: a piece, or a whole image.
-            given: of a piece, that piece of what coarser scales made of the whole image; None if
-                `image` is a whole image.
+            given: of a piece, that piece of `.given`, or the piece itself; None if `image` is a
+                whole image.
         """
         restored = image
         with working(self.network.device):
@@ -152,10 +164,41 @@ class FrozenRestorer(nn.Module):
         if given is None:
             run_network(self.network, image, options, memory, output)
         else:
-            self.network(given, memory=memory, out=output)
+            self.network(given[:, :3], memory=memory, out=output)
+            add_in_bands(output, given[:, 3:])
         matched = moved(self.matched, lambda x: x.to(device))
         compose_in_bands(image, output, matched, options.task, options.strength, None, result)
         return restored
+
+
+def change_by_deblurring(
+    network: Network[Generator], output: AnyImage, options: Options, memory: int | None
+) -> Tensor:
+    """Deblurs what a network made of whole images, in place, and returns the change, B,3,H,W."""
+    change = torch.empty(output.shape, device=network.device)
+
+    def copy(frame: int, start: int, stop: int) -> None:
+        change[frame : frame + 1, :, start:stop] = read_rows(output, frame, start, stop)
+
+    def subtract(frame: int, start: int, stop: int) -> None:
+        rows = change[frame : frame + 1, :, start:stop]
+        rows.sub_(read_rows(output, frame, start, stop)).neg_()
+
+    in_bands(copy, change)
+    deblur(network, output, options, less_bytes(memory, change))
+    in_bands(subtract, change)
+    return change
+
+
+def add_in_bands(output: AnyImage, change: Tensor) -> None:
+    """Adds a change to images, B,3,H,W in [0, 1], in place; B,0,H,W is none."""
+
+    def add(frame: int, start: int, stop: int) -> None:
+        rows = read_rows(output, frame, start, stop) + change[frame : frame + 1, :, start:stop]
+        write_rows(output, frame, start, rows.clamp_(0, 1))
+
+    if change.shape[1]:
+        in_bands(add, change)
 
 
 def moved(matched: ImageStats, fn: Callable[[Tensor], Tensor]) -> ImageStats:

@@ -103,11 +103,15 @@ def test_frames_of_a_video_are_deblurred_alike() -> None:
         torch.testing.assert_close(video(frame), expected, atol=2e-5, rtol=0)
 
 
-def test_pieces_are_what_the_first_network_alone_makes() -> None:
-    image, both = blurred(), pair()
-    pieces = FrozenRestorer(both, image, JOINT)
-    wanted = restore(image, both, replace(JOINT, coarse=False))
-    torch.testing.assert_close(pieces(image, pieces.given), wanted, atol=2e-5, rtol=0)
+def test_pieces_are_pieces_of_the_whole() -> None:
+    image, both = blurred(180, 200), pair()
+    wanted, frozen = restore(image, both, JOINT), FrozenRestorer(both, image, JOINT)
+    assert frozen.given.shape == (1, 6, 180, 200)
+    torch.testing.assert_close(frozen(image, frozen.given), wanted, atol=2e-5, rtol=0)
+    torch.testing.assert_close(frozen(image), wanted, atol=2e-5, rtol=0)
+    above = frozen.overlap
+    piece = frozen(image[:, :, : 60 + above], frozen.given[:, :, : 60 + above])
+    torch.testing.assert_close(piece[:, :, :60], wanted[:, :, :60], atol=2e-5, rtol=0)
 
 
 def test_neither_network_runs_again_where_outputs_are_kept() -> None:
