@@ -21,13 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.network.generator import Generator
 from devudp_model.restoring.coarse_to_fine import scales_for
+from devudp_model.restoring.facts import generator_of
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
+from devudp_model.restoring.run_network import HALF, is_deblurred
 from devudp_model.restoring.tasks import TASK_SPECS, Task
 from devudp_model.system.memory import is_out_of_memory
+from devudp_model.task_weights import weights_of
 
 from .measure import ROOT, best_time, machine, make_parser
 from .networks import matrix_rate, multiply_adds
@@ -59,9 +61,7 @@ class Plan:
     size: tuple[int, int] = (720, 1280)
     batches: Sequence[int] = (1, 16)
     images: Path = ROOT / "samples"
-    load: Callable[[Task], Generator] = lambda task: (
-        load_checkpoint(bundled(TASK_SPECS[task].variant)).generator
-    )
+    load: Callable[[Task], Generator] = lambda task: generator_of(weights_of(None, "cpu")(task))
 
 
 class CountOperations(TorchDispatchMode):
@@ -99,7 +99,8 @@ def work_of(task: Task, generator: Generator, size: tuple[int, int]) -> float:
     """Multiplications of one image, those at coarser scales included."""
     height, width = size
     coarse = TASK_SPECS[task].coarse_to_fine and generator.norm != "instance"
-    scales = (*(scales_for(height, width) if coarse else ()), 1)
+    deblurred = is_deblurred(generator, height, width, Options(task))
+    scales = (*(scales_for(height, width) if coarse else ()), *((HALF,) if deblurred else ()), 1)
     return sum(multiply_adds(generator.width, height // s, width // s) for s in scales)
 
 

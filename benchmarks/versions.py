@@ -23,9 +23,10 @@ from types import ModuleType
 
 import torch
 
-from devudp_model import Options, bundled, load_checkpoint, restore
+from devudp_model import Options, restore
 from devudp_model.engine.precision import PRECISIONS, Precision
 from devudp_model.network.generator import Variant
+from devudp_model.task_weights import weights_of
 from training.export.agreement import load_onnxruntime, load_openvino
 
 from .measure import in_new_process
@@ -74,7 +75,8 @@ def versions(plan: Plan) -> list[Table]:
         f"{size[1]}x{size[0]}, by default settings: {OWN} takes int8 for `deblur` with VNNI alone, "
         "fp32 with neither that nor 16 bits, and for `joint` always. The other networks and "
         "programs do the full size alone; `deblur` does a half and a quarter of it before, `joint` "
-        f"what follows the network. The fastest of {TURNS} turns."
+        "a half with the network of `deblur` afterwards, since 0.12.0, and what follows the "
+        f"networks. The fastest of {TURNS} turns."
     )
     return [Table("Tasks, by the processor's instructions", header, rows, note)]
 
@@ -91,7 +93,7 @@ def runs(args: argparse.Namespace) -> Iterator[tuple[str, Run]]:
         options = before.Options(args.task, precision=earlier)
         generator = before.load_checkpoint(before.bundled(TASKS[args.task])).generator
         yield f"before, {earlier}", partial(before.restore, image, generator, options)
-    own = load_checkpoint(bundled(TASKS[args.task])).generator
+    own = weights_of(None, "cpu")(args.task)
     yield OWN, partial(restore, image, own, Options(args.task, precision=args.precision))
     with suppress(ImportError):
         from .peers import networks

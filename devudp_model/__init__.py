@@ -5,7 +5,8 @@
     restored = restorer(read_image("photo.jpg").pixels)
     print(restorer.reason)
 
-`restore` does one task with weights of your choice, without looking for what an image needs:
+`restore` does one task with weights of your choice, without looking for what an image needs, and
+`joint` without the second network that `Restorer` takes for it:
 
     from devudp_model import Options, bundled, load_checkpoint, restore
     sharp = restore(image, load_checkpoint(bundled("devudp")), Options("joint", strength=0.8))
