@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..bands.rows import AnyImage, in_bands, read_rows, write_rows
 from ..ops.filters import GREY_LEVEL
-from ..ops.windows import window_mean
+from ..ops.windows import at_once, window_mean
 
 Run = Callable[[Any], Any]
 """From an image to one of the same size, both in memory or in a file."""
@@ -44,6 +44,9 @@ BLOCK = 4
 
 SHARE_RADIUS = 2
 """The RMS values are taken over windows of 2 r + 1 blocks."""
+
+BALANCE_RADIUS, SMALLEST = 3, 1e-6
+"""Nearby are, for `balanced`, twice so many pixels; and the smallest mean change that counts."""
 
 HALO = 2
 """Pixels of support that bicubic interpolation needs on each side."""
@@ -93,22 +96,46 @@ def smaller(image: AnyImage, scale: int, allocate: Room | None = None) -> AnyIma
 
 
 def add_change(
-    image: AnyImage, small: AnyImage, restored: AnyImage, scale: int, share: float = 1.0
+    image: AnyImage, small: AnyImage, restored: AnyImage, scale: int, balance: bool = False
 ) -> None:
-    """Adds a share of what was changed in the smaller image, enlarged, to the image; clipped to
-    [0, 1]."""
-    width = image.shape[3]
+    """Adds what was changed in the smaller image, enlarged, to the image; clipped to [0, 1].
+
+    Args:
+        balance: add of it what is `balanced`.
+    """
+    height, width = small.shape[2], image.shape[3]
+    reach = 2 * BALANCE_RADIUS if balance else 0
 
     def add(frame: int, start: int, stop: int) -> None:
-        top, bottom = max(start // scale - HALO, 0), min(-(-stop // scale) + HALO, small.shape[2])
-        change = read_rows(restored, frame, top, bottom) - read_rows(small, frame, top, bottom)
-        change = change if share == 1 else change.mul_(share)
+        top, bottom = max(start // scale - HALO, 0), min(-(-stop // scale) + HALO, height)
+        around = slice(max(top - reach, 0), min(bottom + reach, height))
+        rows = (read_rows(each, frame, around.start, around.stop) for each in (restored, small))
+        change = next(rows) - next(rows)
+        if balance:
+            change = balanced(change)[:, :, top - around.start : bottom - around.start]
         first = start - top * scale
         enlarged = enlarge(change, scale)[:, :, first : first + stop - start, :width]
         rows = (read_rows(image, frame, start, stop) + enlarged).clamp_(0, 1)
         write_rows(image, frame, start, rows)
 
     in_bands(add, image, scale)
+
+
+def balanced(change: Tensor) -> Tensor:
+    """Returns of a change, B,C,H,W, what is made brighter as far as as much is made darker nearby.
+
+    Blur moves light and keeps its amount; so does what takes blur away. A network that sees blur
+    where there is none makes dark things larger, or bright ones.
+    """
+    parts = change.clamp(min=0), (-change).clamp_(min=0)
+    brighter, darker = at_once(nearby, parts)
+    own = torch.where(change > 0, brighter, darker).clamp_(min=SMALLEST)
+    return change * (torch.minimum(brighter, darker) / own)
+
+
+def nearby(x: Tensor) -> Tensor:
+    """Returns the weighted mean of what is around each pixel of B,C,H,W."""
+    return window_mean(window_mean(x, BALANCE_RADIUS), BALANCE_RADIUS)
 
 
 def where_blurred(run: Run) -> Run:

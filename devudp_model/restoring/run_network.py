@@ -73,7 +73,7 @@ def pixels_to_do(height: int, width: int, generator: Generator, options: Options
 
 def is_deblurred(generator: Generator, height: int, width: int, options: Options) -> bool:
     """True if a second network deblurs what this one makes of an image of this size."""
-    wanted = TASK_SPECS[options.task].deblurred > 0 and options.coarse
+    wanted = TASK_SPECS[options.task].deblurred and options.coarse
     large_enough = HALF in scales_for(height, width)
     return wanted and large_enough and facts_of(generator).deblurrer is not None
 
@@ -103,8 +103,7 @@ def deblur(
         return own(small, memory=rest, out=output)
 
     small = smaller(image, HALF, allocate)
-    share = TASK_SPECS[options.task].deblurred
-    add_change(image, small, where_blurred(run)(small), HALF, share)
+    add_change(image, small, where_blurred(run)(small), HALF, balance=True)
 
 
 def coarse_scales(standardized: bool, height: int, width: int, options: Options) -> tuple[int, ...]:

@@ -42,8 +42,8 @@ class TaskSpec:
         after: filters of the result.
         coarse_to_fine: restore smaller versions of the image first (see coarse_to_fine.py), where
             the generator allows it.
-        deblurred: the share that is taken of what a second generator, the bundled one of `deblur`,
-            changes in a copy of the model's image at half the size.
+        deblurred: remove the blur that the generator leaves: by a second one, the bundled one of
+            `deblur`, in a copy of the model's image at half the size.
         help: what it does, a few words for the command line's help and the nodes' tooltips.
         removes: what it takes away besides noise: validation degrades images by it.
     """
@@ -61,7 +61,7 @@ class TaskSpec:
     own_exposed: tuple[FilterName, ...] = ()
     after: tuple[FilterName, ...] = ()
     coarse_to_fine: bool = False
-    deblurred: float = 0.0
+    deblurred: bool = False
     removes: tuple[Degradation, ...] = ()
 
     @property
@@ -102,7 +102,7 @@ ROWS = (
         exposed=("fill_rims", "own_colours"),
         own_exposed=("fill_rims",),
         after=("keep_white",),
-        deblurred=0.7,
+        deblurred=True,
         help="remove blur and correct the exposure",
         removes=("blur", "darkness"),
     ),

@@ -18,13 +18,12 @@ from devudp_model.network.generator import Generator
 from devudp_model.ops.dtypes import to_unit
 from devudp_model.restorer import Restorer
 from devudp_model.restoring import coarse_to_fine
-from devudp_model.restoring.coarse_to_fine import blurred_share, share_of_rows
+from devudp_model.restoring.coarse_to_fine import balanced, blurred_share, share_of_rows
 from devudp_model.restoring.facts import facts_of, generator_of
 from devudp_model.restoring.frozen import FrozenRestorer, VideoRestorer
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
 from devudp_model.restoring.run_network import deblur, pixels_to_do
-from devudp_model.restoring.tasks import TASK_SPECS
 from devudp_model.task_weights import add_deblurrer, weights_of
 from tests.model.restore_network import generator
 
@@ -48,17 +47,29 @@ def blurred(height: int = 52, width: int = 62) -> Tensor:
     return F.interpolate(image, (height, width), mode="bicubic").clamp(0, 1)
 
 
-def test_a_share_of_its_change_in_blurred_places_is_added() -> None:
+def test_its_balanced_change_in_blurred_places_is_added() -> None:
     image = blurred()
     both = image.clone()
     deblur(Network(pair(), torch.float32), both, JOINT, None)
     small = F.avg_pool2d(image, 2)
     change = Network(generator("devudp-dt"), torch.float32)(small) - small
-    change = change * share_of_rows(blurred_share(small), 0, 0, 26)[..., :31]
+    change = balanced(change * share_of_rows(blurred_share(small), 0, 0, 26)[..., :31])
     change = F.interpolate(change, scale_factor=2, mode="bicubic")
-    wanted = (image + TASK_SPECS["joint"].deblurred * change).clamp(0, 1)
+    wanted = (image + change).clamp(0, 1)
     assert (wanted - image).abs().max() > 0.05
     torch.testing.assert_close(both[..., 4:-4, 4:-4], wanted[..., 4:-4, 4:-4])
+
+
+def test_light_is_moved_and_not_made() -> None:
+    """Most of a sharper edge stays; nothing of what is only made darker or brighter."""
+    sharper, darker = torch.zeros(1, 1, 40, 60), torch.zeros(1, 1, 40, 60)
+    sharper[..., 28:30], sharper[..., 30:32] = -0.2, 0.2
+    darker[..., 28:32] = -0.2
+    kept = balanced(sharper)[..., 28:32] / sharper[..., 28:32]
+    assert kept.min() > 0.65 and kept.mean() > 0.75 and kept.max() <= 1
+    assert not balanced(darker).any() and not balanced(-darker).any()
+    partly = balanced(sharper + darker / 2)  # three times as much is made darker
+    assert partly.mean().abs() < 0.1 * (sharper + darker / 2).mean().abs()
 
 
 def test_where_it_has_a_part() -> None:
