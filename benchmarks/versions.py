@@ -76,10 +76,10 @@ def versions(plan: Plan) -> list[Table]:
     header = ["instructions", "task", "program", "processor seconds", "times this version's"]
     note = (
         f"{size[1]}x{size[0]}, by default settings: {OWN} takes int8 for `deblur` with VNNI alone, "
-        "fp32 with neither that nor 16 bits, and for `joint` always. The other networks and "
-        "programs do the full size alone; `deblur` does a half and a quarter of it before, `joint` "
-        "a half with the network of `deblur` afterwards, since 0.12.0, and what follows the "
-        f"networks. The fastest of {TURNS} turns."
+        "fp32 with neither that nor 16 bits, and for the first network of `joint` always. The "
+        "other networks and programs do the full size alone; `deblur` does a half and a quarter of "
+        "it before, `joint` a half with the network of `deblur` afterwards, since 0.12.0, and what "
+        f"follows the networks. The fastest of {TURNS} turns."
     )
     return [Table("Tasks, by the processor's instructions", header, rows, note)]
 

@@ -6,7 +6,7 @@
     print(restorer.reason)
 
 `restore` does one task with weights of your choice, without looking for what an image needs, and
-`joint` without the second network that `Restorer` takes for it:
+`joint` without the second network that `Restorer` has for it with the bundled weights:
 
     from devudp_model import Options, bundled, load_checkpoint, restore
     sharp = restore(image, load_checkpoint(bundled("devudp")), Options("joint", strength=0.8))

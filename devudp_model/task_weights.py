@@ -82,8 +82,7 @@ def add_deblurrer(model: Model, task: Task, load: Callable[[Task], Model]) -> No
     """
     generator, spec = generator_of(model), TASK_SPECS[task]
     if spec.deblurred and facts_of(generator).deblurrer is None:
-        deblurrer = generator_of(load("deblur"))
-        generator.facts = replace(facts_of(generator), deblurrer=deblurrer)
+        generator.facts = replace(facts_of(generator), deblurrer=load("deblur"))
 
 
 def moved(model: Model, device: torch.device) -> Model:

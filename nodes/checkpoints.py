@@ -13,7 +13,7 @@ import torch
 
 from ..devudp_model.checkpoint import Checkpoint, bundled, load_checkpoint
 from ..devudp_model.restoring.auto import AUTO
-from ..devudp_model.restoring.tasks import TASKS, Task, bundled_variant
+from ..devudp_model.restoring.tasks import TASK_SPECS, TASKS, Task, bundled_variant
 from ..devudp_model.task_weights import add_deblurrer
 
 FOLDER = "devudp"
@@ -99,6 +99,8 @@ def fingerprint(checkpoint: str | None, task: Task | None) -> str:
     if checkpoint is None or task is None:
         return "linked"
     tasks = TASKS if task == AUTO else (task,)
+    if any(TASK_SPECS[each].deblurred for each in tasks):
+        tasks = (*tasks, "deblur")
     try:
         return str(sorted({identity(find(checkpoint, each)) for each in tasks}))
     except FileNotFoundError:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..devudp_model.engine.output_cache import OutputCache
 
 LIMIT = 384 * 2**20
-"""Bytes of all outputs together: 32 megapixels."""
+"""Bytes of all outputs together: 32 megapixels, of `joint` 25."""
 
 IMAGES = 4
 """So many images' outputs are kept at the most, those used last."""

@@ -14,11 +14,11 @@ from ..devudp_model.engine.layers import forget_layers
 from ..devudp_model.engine.precision import Precision
 from ..devudp_model.network.generator import Generator
 from ..devudp_model.restorer import Restorer
-from ..devudp_model.restoring.facts import Model, facts_of
+from ..devudp_model.restoring.facts import Model, facts_of, generator_of
 from ..devudp_model.restoring.frozen import sampled
 from ..devudp_model.restoring.options import Options
 from ..devudp_model.restoring.restoration import make_network
-from ..devudp_model.restoring.tasks import Task
+from ..devudp_model.restoring.tasks import TASK_SPECS, Task
 from . import checkpoints, host
 from .output_cache import ImageCache
 
@@ -52,20 +52,23 @@ def restorer_on_host(
     """
     options = replace(options, precision=host_precision(options.precision))
     with ExitStack() as placed, host.cancellable():
-        here: list[tuple[Checkpoint, Model]] = []
+        here: list[tuple[list[Generator], Model]] = []
 
         def weights(task: Task) -> Model:
             found = checkpoints.load(checkpoint, task)
-            if not here or here[0][0] is not found:
+            networks, second = [found.generator], facts_of(found.generator).deblurrer
+            if second is not None and TASK_SPECS[task].deblurred:
+                networks.append(generator_of(second))
+            if not here or here[0][0] != networks:
                 here.clear()
                 placed.pop_all().close()
-                generator, deblurrer = found.generator, facts_of(found.generator).deblurrer
+                generator = found.generator
                 placed.enter_context(on_device(generator, room(generator, options)))
-                if deblurrer is not None:
-                    placed.enter_context(on_device(deblurrer, 0))
+                for other in networks[1:]:
+                    placed.enter_context(on_device(other, 0))
                 restorer.limit = None  # the host has made room
                 model = found if cache is None else cached(found, cache, restorer)
-                here[:] = [(found, model)]
+                here[:] = [(networks, model)]
             return here[0][1]
 
         restorer = Restorer(weights, task, options, memory=host.MEMORY)

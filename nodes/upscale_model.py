@@ -63,7 +63,8 @@ class MovableNetworks(nn.Module):
     def __init__(self, generator: Generator):
         super().__init__()
         self.generator = copy.deepcopy(generator)
-        self.deblurrer = facts_of(self.generator).deblurrer
+        second = facts_of(self.generator).deblurrer
+        self.deblurrer = None if second is None else generator_of(second)
         self.frozen: FrozenRestorer | None = None
         self.taken_from: tuple[int, torch.device] | None = None
 

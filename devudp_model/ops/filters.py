@@ -75,9 +75,6 @@ MIN_WEIGHT = 1e-6
 WHITE = (0.8, 0.98)
 """`keep_white` starts at the first value of the input and has its full effect at the second."""
 
-COLOUR_SHARE = 0.5
-"""`calm_colours` keeps this share of the network's change of chrominance."""
-
 SHARPEN, SHARPEN_RADIUS, NEXT = 1.5, 3, 1
 """`sharpen` adds this share of what is left of the brightness beside its mean in windows of 2 r + 1
 pixels, as far as something at most the third number of pixels away is as dark or as bright, ..."""
@@ -178,18 +175,6 @@ def keep_white(image: Tensor, output: Tensor) -> Tensor:
     return mix(output, torch.maximum(output, image), white)
 
 
-def calm_colours(image: Tensor, output: Tensor) -> Tensor:
-    """Returns the model's image with fewer coloured fringes, which it makes at edges of lights.
-
-    Where it only makes things lighter or darker, it stays.
-
-    Args:
-        image, output: B,C,H,W in [0, 1] of the same exposure.
-    """
-    change = output - image
-    return output - (1 - COLOUR_SHARE) * (change - change.mean(1, keepdim=True))
-
-
 def sharpen(image: Tensor, output: Tensor) -> Tensor:
     """The model's image with steeper edges: an unsharp mask of its brightness, without halos.
 
@@ -236,12 +221,11 @@ def without_lamps(image: Tensor) -> bool:
 
 
 def fill_rims(image: Tensor, output: Tensor) -> Tensor:
-    """Returns the result without the dark and coloured rims that networks and exposure make round
-    lamps.
+    """Returns the result without the dark and coloured rims that are made round lamps.
 
     Near a lamp no channel is darker, beside what is close to it and beside what is farther away,
-    than it is in the input; but what is filled has no more of a colour than what is farther away.
-    Nor has what is there already, unless the input has it, too: it keeps its brightness.
+    than it is in the input. What is filled has no more of a colour than what is farther away, and
+    what is there (`calm_tint`) has no more of it, either, unless the input has it, too.
 
     Args:
         image, output: B,C,H,W in [0, 1].
@@ -291,14 +275,15 @@ class Filter(NamedTuple):
     idle: Callable[[Tensor], bool] = never
 
 
+RIMS_REACH = AWAY + AWAY * AWAY_STEP + RIM_REACH // 2 + 2
 FILTERS: dict[FilterName, Filter] = {
     "calm_fringes": Filter(fringes.calm_fringes, fringes.REACH),
     "fill_dots": Filter(fill_dots, 2 * DOT_RADIUS),
     "sharpen": Filter(sharpen, max(SHARPEN_RADIUS, NEXT)),
     "own_colours": Filter(own_colours, COLOUR_RADIUS),
-    "fill_rims": Filter(fill_rims, AWAY + AWAY * AWAY_STEP + RIM_REACH // 2 + 1, without_lamps),
+    "fill_rims": Filter(fill_rims, RIMS_REACH, without_lamps),
     "keep_white": Filter(keep_white, 0),
-    "calm_colours": Filter(calm_colours, 0),
+    "calm_colours": Filter(fringes.calm_colours, 0),
 }
 
 DETAIL_REACH = 2 * DETAIL_RADIUS

@@ -32,9 +32,15 @@ GREY = 0.01
 
 REACH = max(NEAR, AROUND) + 1
 
+COLOUR_SHARE = 0.5
+"""`calm_colours` keeps this share of the network's change of chrominance."""
+
 TINT, LEVEL = 1.2, 1 / 255
 """Near a lamp a channel may have so many times what it has of the brightness farther away, times
 what it has more of it in the 3x3 pixels of the input, and this level."""
+
+DARK = 0.02
+"""Is added to what is farther away: near black, its colour is noise."""
 
 
 def calm_fringes(image: Tensor, output: Tensor) -> Tensor:
@@ -80,8 +86,21 @@ def calm_tint(output: Tensor, far: Tensor, contrast: Tensor) -> Tensor:
         contrast: the input, over what it is farther away.
     """
     grey = output.mean(1, keepdim=True)
-    usual = far * (grey / far.mean(1, keepdim=True).clamp_(min=LEVEL))
+    far = far + DARK
+    usual = far * (grey / far.mean(1, keepdim=True))
     own = contrast / contrast.mean(1, keepdim=True).clamp_(min=LEVEL)
     most = window_max(own, 1).clamp_(min=1).mul_(usual).mul_(TINT).add_(LEVEL)
     share = (output - most).div_((output - usual).clamp_(min=LEVEL)).clamp_(0, 1)
     return mix(output, usual, share.amax(1, keepdim=True))
+
+
+def calm_colours(image: Tensor, output: Tensor) -> Tensor:
+    """Returns the model's image with fewer coloured fringes, which it makes at edges of lights.
+
+    Where it only makes things lighter or darker, it stays.
+
+    Args:
+        image, output: B,C,H,W in [0, 1] of the same exposure.
+    """
+    change = output - image
+    return output - (1 - COLOUR_SHARE) * (change - change.mean(1, keepdim=True))

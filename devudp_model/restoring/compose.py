@@ -70,9 +70,8 @@ def steps_of(task: Task, matched: ImageStats) -> list[Filter]:
             steps.append(clamp)
         steps += exposed
     else:
-        own = [FILTERS[name] for name in spec.own_exposed]
-        both = partial(both_exposures, matched=matched, filters=exposed, own_filters=own)
-        steps.append(Filter(both, sum(step.reach for step in exposed)))
+        far = sum(step.reach for step in exposed)
+        steps.append(Filter(partial(both_exposures, matched=matched, filters=exposed), far))
     return [*steps, clamp, *after]
 
 
@@ -88,11 +87,7 @@ def own_detail(image: Tensor, output: Tensor, matched: ImageStats) -> Tensor:
 
 
 def both_exposures(
-    image: Tensor,
-    output: Tensor,
-    matched: ImageStats,
-    filters: Sequence[Filter],
-    own_filters: Sequence[Filter] = (),
+    image: Tensor, output: Tensor, matched: ImageStats, filters: Sequence[Filter]
 ) -> Tensor:
     """Returns an exposure between the input's and the scene's; filters are of the latter."""
     assert matched.exposure is not None
@@ -102,8 +97,6 @@ def both_exposures(
     own = mix(own, torch.maximum(own, image), ramp(output, *CLIPPED))
     for each in filters:
         toned = each.function(image, toned)
-    for each in own_filters:
-        own = each.function(image, own)
     return (1 - matched.share) * own + matched.share * toned
 
 

@@ -34,13 +34,13 @@ class Facts:
     Attributes:
         scene: how bright results should be; None where that was not fitted.
         measured: what 16 and 8 bits change, see engine/precision.py.
-        deblurrer: a second generator, without whole-image statistics, that removes the blur which
-            this one leaves; see `TaskSpec.deblurred`. `task_weights.py` attaches it.
+        deblurrer: what has a second generator, without whole-image statistics, that removes the
+            blur which this one leaves; see `TaskSpec.deblurred`. `task_weights.py` attaches it.
     """
 
     scene: SceneModel | None = None
     measured: Mapping[Precision, Difference] = field(default_factory=dict)
-    deblurrer: Generator | None = None
+    deblurrer: Model | None = None
 
 
 def facts_of(generator: Generator) -> Facts:

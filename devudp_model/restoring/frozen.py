@@ -52,8 +52,9 @@ class FrozenRestorer(nn.Module):
             B,C,H,W, they are the common ones, as for `restore` with `shared` statistics.
         options: task, strength, exposure, precision and memory.
         pieces: whether pieces will be restored, for which `given` is wanted; it takes as much
-            memory as the sample in float32. Else a frame around the sample does not count, and
-            comes back as it is; around pieces, the caller leaves it out.
+            memory as the sample in float32, twice that where a second network has a part. Else a
+            frame around the sample does not count, and comes back as it is; around pieces, the
+            caller leaves it out.
 
     Attributes:
         overlap: pixels around a piece that its result depends on, a multiple of `STRIDE`.
@@ -114,8 +115,7 @@ class FrozenRestorer(nn.Module):
                 output, memory = new_image(shape, network.device, memory)
                 network(given, memory=memory, freeze=True, out=output, weights=weights)
                 if is_deblurred(network.generator, shape[2], shape[3], options):
-                    change = change_by_deblurring(network, output, options, memory)
-                    given = torch.cat([to_colour(image, change.device), change], 1)
+                    given = with_change_by_deblurring(network, image, output, options, memory)
             else:
                 given = sample
                 output, memory = new_image(shape, network.device, options.memory)
@@ -165,40 +165,51 @@ class FrozenRestorer(nn.Module):
             run_network(self.network, image, options, memory, output)
         else:
             self.network(given[:, :3], memory=memory, out=output)
-            add_in_bands(output, given[:, 3:])
+            add_change_of(given, output)
         matched = moved(self.matched, lambda x: x.to(device))
         compose_in_bands(image, output, matched, options.task, options.strength, None, result)
         return restored
 
 
-def change_by_deblurring(
-    network: Network[Generator], output: AnyImage, options: Options, memory: int | None
+def with_change_by_deblurring(
+    network: Network[Generator],
+    image: Tensor,
+    output: AnyImage,
+    options: Options,
+    memory: int | None,
 ) -> Tensor:
-    """Deblurs what a network made of whole images, in place, and returns the change, B,3,H,W."""
-    change = torch.empty(output.shape, device=network.device)
+    """Deblurs what a network made of whole images, in place.
+
+    Returns:
+        B,6,H,W: the images, B,C,H,W, and by what that changed the network's.
+    """
+    frames, _, height, width = image.shape
+    given = torch.empty(frames, 6, height, width, device=network.device)
 
     def copy(frame: int, start: int, stop: int) -> None:
-        change[frame : frame + 1, :, start:stop] = read_rows(output, frame, start, stop)
+        rows = given[frame : frame + 1, :, start:stop]
+        rows[:, :3] = to_colour(read_rows(image, frame, start, stop), given.device)
+        rows[:, 3:] = read_rows(output, frame, start, stop)
 
     def subtract(frame: int, start: int, stop: int) -> None:
-        rows = change[frame : frame + 1, :, start:stop]
+        rows = given[frame : frame + 1, 3:, start:stop]
         rows.sub_(read_rows(output, frame, start, stop)).neg_()
 
-    in_bands(copy, change)
-    deblur(network, output, options, less_bytes(memory, change))
-    in_bands(subtract, change)
-    return change
+    in_bands(copy, given)
+    deblur(network, output, options, less_bytes(memory, given))
+    in_bands(subtract, given)
+    return given
 
 
-def add_in_bands(output: AnyImage, change: Tensor) -> None:
-    """Adds a change to images, B,3,H,W in [0, 1], in place; B,0,H,W is none."""
+def add_change_of(given: Tensor, output: AnyImage) -> None:
+    """Adds to images, B,3,H,W in [0, 1], in place, the change that B,6,H,W are given with."""
 
     def add(frame: int, start: int, stop: int) -> None:
-        rows = read_rows(output, frame, start, stop) + change[frame : frame + 1, :, start:stop]
+        rows = read_rows(output, frame, start, stop) + given[frame : frame + 1, 3:, start:stop]
         write_rows(output, frame, start, rows.clamp_(0, 1))
 
-    if change.shape[1]:
-        in_bands(add, change)
+    if given.shape[1] == 6:
+        in_bands(add, given)
 
 
 def moved(matched: ImageStats, fn: Callable[[Tensor], Tensor]) -> ImageStats:

@@ -54,7 +54,7 @@ def restore(
             size from 1x1. Floating point in [0, 1]; or uint8 or uint16, whose 0 to 255 and 0 to
             65535 mean 0 to 1, which take less memory.
         generator: runs on the device it is on. Or the checkpoint that it belongs to; or a network
-            of one, whose precision counts.
+            of one, whose precision counts (but for a second network, see `TaskSpec.deblurred`).
         options: the defaults of `Options` if None.
         mask: H,W or B,H,W or B,1,H,W (B may be 1), in [0, 1], or uint8 or uint16 as `image`: where
             and how strongly to restore. Of another size than the image: it is resized.

@@ -15,7 +15,7 @@ from ..engine.precision import choose_dtype
 from ..network.generator import Generator
 from ..ops.dtypes import to_colour, to_unit
 from .coarse_to_fine import add_change, coarse_to_fine, scales_for, smaller, where_blurred
-from .facts import facts_of
+from .facts import facts_of, generator_of
 from .tasks import TASK_SPECS
 from .working_size import run_smaller, working_shape
 
@@ -86,14 +86,17 @@ def deblur(
     Blur and darkness at once are more than one network of this size removes: what is left of the
     blur is seen in a bright image with little noise, on which the network of `deblur` was trained.
     """
-    generator = facts_of(network.generator).deblurrer
-    assert generator is not None
+    second = facts_of(network.generator).deblurrer
+    assert second is not None
+    generator = generator_of(second)
     if next(generator.parameters()).device != network.device:
         with torch.inference_mode(False):  # else changes of its weights would not be counted
             generator.to(network.device)
     measured = facts_of(generator).measured
     dtype = choose_dtype(options.precision, network.device, measured)
     own = network.beside(generator, dtype).for_smaller_images(HALF)
+    if memory is not None:  # the first network's weights stay
+        memory = max(memory - network.nbytes, 1)
 
     def allocate(shape: torch.Size) -> AnyImage:
         return new_image(shape, network.device, memory)[0]

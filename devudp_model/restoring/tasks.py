@@ -38,7 +38,6 @@ class TaskSpec:
         before: filters of the model's image, before detail and exposure are matched.
         bounds: the same, only for a generator that keeps the input's exposure (shortcut).
         exposed: filters of the result with the scene's exposure.
-        own_exposed: those of them that the result with the input's exposure gets, too.
         after: filters of the result.
         coarse_to_fine: restore smaller versions of the image first (see coarse_to_fine.py), where
             the generator allows it.
@@ -58,7 +57,6 @@ class TaskSpec:
     before: tuple[FilterName, ...] = ()
     bounds: tuple[FilterName, ...] = ()
     exposed: tuple[FilterName, ...] = ()
-    own_exposed: tuple[FilterName, ...] = ()
     after: tuple[FilterName, ...] = ()
     coarse_to_fine: bool = False
     deblurred: bool = False
@@ -100,7 +98,6 @@ ROWS = (
         detail=0.58,
         before=("calm_fringes", "fill_dots", "sharpen"),
         exposed=("fill_rims", "own_colours"),
-        own_exposed=("fill_rims",),
         after=("keep_white",),
         deblurred=True,
         help="remove blur and correct the exposure",
@@ -125,7 +122,6 @@ ROWS = (
         detail_with_shortcut=1.0,
         before=("calm_fringes", "fill_dots"),
         exposed=("fill_rims", "own_colours"),
-        own_exposed=("fill_rims",),
         after=("keep_white",),
         help="correct the exposure, keep most of the image's own detail",
         removes=("darkness",),

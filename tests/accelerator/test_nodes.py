@@ -210,6 +210,23 @@ def test_nothing_stays_when_memory_runs_out(pack: Pack, device: torch.device) ->
     assert STATE.in_use() == 0
 
 
+@pytest.mark.parametrize("pack", ["new"], indirect=True)
+def test_a_second_network_that_is_needed_later_leaves_the_device_too(
+    pack: Pack, device: torch.device
+) -> None:
+    """`auto` finds a dark image first, then a dark and blurred one: with the same first network."""
+    run_on_host = pack.module("nodes.run_on_host")
+    make_options = pack.module("devudp_model.restoring.options").Options
+    restore = pack.module("devudp_model.restoring.restoration").restore
+    options = make_options(precision="fp32")
+    compute_on(pack, device, CPU)
+    image = photos(1, 3, 40, 44)
+    with run_on_host.restorer_on_host("bundled", "auto", options, lambda *_: 0) as restorer:
+        for task in ("low light", "joint", "low light", "deblur"):
+            restore(image, restorer.weights(task), make_options(task, precision="fp32"))
+    assert leaves_nothing(0)
+
+
 def test_every_node_is_tested_here(pack: Pack) -> None:
     """The video's is offered only by hosts that have videos, which the stand-in has not."""
     assert set(pack.nodes) == {

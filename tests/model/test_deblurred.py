@@ -125,6 +125,15 @@ def test_pieces_are_pieces_of_the_whole() -> None:
     torch.testing.assert_close(piece[:, :, :60], wanted[:, :, :60], atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_whole_image_as_its_own_piece(channels: int) -> None:
+    """Without the change that the second network makes; alpha is none."""
+    image = torch.cat([blurred(), torch.ones(1, 1, 52, 62)], 1)[:, :channels]
+    frozen = FrozenRestorer(pair(), image, JOINT)
+    wanted = frozen(image[:, :3], image[:, :3])
+    torch.testing.assert_close(frozen(image, image)[:, :3], wanted, atol=2e-5, rtol=0)
+
+
 def test_neither_network_runs_again_where_outputs_are_kept() -> None:
     image, both, cache = blurred(), pair(), OutputCache(2**24)
     wanted = restore(image, both, replace(JOINT, strength=0.5))
@@ -151,7 +160,7 @@ def test_only_the_bundled_network_gets_it(tmp_path: Path, monkeypatch: pytest.Mo
     first = generator_of(bundled("low light"))
     assert facts_of(first).deblurrer is None, "it is read when it is needed"
     assert generator_of(bundled("joint")) is first
-    assert facts_of(first).deblurrer is generator_of(bundled("deblur"))
+    assert facts_of(first).deblurrer is bundled("deblur")
     assert facts_of(generator_of(weights_of(own, "cpu")("joint"))).deblurrer is None
     image, restored = blurred(), Restorer(task="joint", options=JOINT, device="cpu")(blurred())
     assert torch.equal(restored, restore(image, bundled("joint"), JOINT))

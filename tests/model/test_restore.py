@@ -11,7 +11,8 @@ from devudp_model.bands import rows as image_rows
 from devudp_model.engine.statistics import channel_moments
 from devudp_model.network.generator import STRIDE, Generator
 from devudp_model.ops.dtypes import from_unit, to_unit
-from devudp_model.ops.filters import calm_colours, noise_variance
+from devudp_model.ops.filters import noise_variance
+from devudp_model.ops.fringes import calm_colours
 from devudp_model.restoring import coarse_to_fine as coarse
 from devudp_model.restoring import restoration
 from devudp_model.restoring.compose import apply_task

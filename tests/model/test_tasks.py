@@ -47,9 +47,9 @@ def test_the_table_of_tasks() -> None:
         for task, spec in TASK_SPECS.items()
     }
     assert found == {
-        "joint": ("joint", "devudp", 1.0, 0.58, 67),
+        "joint": ("joint", "devudp", 1.0, 0.58, 68),
         "deblur": ("deblur", "devudp-dt", 0.0, 0.0, 0),
-        "low light": ("low-light", "devudp", 1.0, 0.7, 64),
+        "low light": ("low-light", "devudp", 1.0, 0.7, 65),
     }
     assert tuple(found) == TASKS and DEFAULT_TASK == "joint"
     for task, spec in TASK_SPECS.items():
@@ -162,8 +162,6 @@ def test_an_exposure_is_only_changed_where_it_is_asked_for() -> None:
         torch.testing.assert_close(plain, output * (0.5 + 0.5 * share))
         repaired = both_exposures(image, output, stats, [brighter])
         torch.testing.assert_close(repaired, plain + share)
-        own = both_exposures(image, output, stats, [brighter], [brighter])
-        torch.testing.assert_close(own, plain + 1)
     curved = ImageStats(darker, floor, curve=squared(), share=1.0)
     torch.testing.assert_close(both_exposures(image, output, curved, ()), output**2)
 
@@ -283,7 +281,7 @@ def test_rows_that_are_only_looked_at_are_left_out_step_by_step(
 
 
 def test_an_idle_filter_would_change_nothing() -> None:
-    """No lamps in the input: `fill_rims` and its 43 rows around are left out."""
+    """No lamps in the input: `fill_rims` and its 44 rows around are left out."""
     dark = random_image(1, 3, 60, 60) * 0.4
     lamp = dark.clone()
     lamp[..., 30:40, 30:40] = 0.9
