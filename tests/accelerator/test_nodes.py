@@ -222,7 +222,7 @@ def test_a_second_network_that_is_needed_later_leaves_the_device_too(
     compute_on(pack, device, CPU)
     image = photos(1, 3, 40, 44)
     with run_on_host.restorer_on_host("bundled", "auto", options, lambda *_: 0) as restorer:
-        for task in ("low light", "joint", "low light", "deblur"):
+        for task in ("low light", "joint"):
             restore(image, restorer.weights(task), make_options(task, precision="fp32"))
     assert leaves_nothing(0)
 
