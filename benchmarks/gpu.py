@@ -22,12 +22,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from devudp_model.network.generator import Generator
-from devudp_model.restoring.coarse_to_fine import scales_for
 from devudp_model.restoring.facts import generator_of
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
-from devudp_model.restoring.run_network import HALF, is_deblurred
-from devudp_model.restoring.tasks import TASK_SPECS, Task
+from devudp_model.restoring.run_network import all_scales
+from devudp_model.restoring.tasks import Task
 from devudp_model.system.memory import is_out_of_memory
 from devudp_model.task_weights import weights_of
 
@@ -98,9 +97,7 @@ def peak_of(run: Callable[[], object], device: torch.device) -> int:
 def work_of(task: Task, generator: Generator, size: tuple[int, int]) -> float:
     """Multiplications of one image, those at coarser scales included."""
     height, width = size
-    coarse = TASK_SPECS[task].coarse_to_fine and generator.norm != "instance"
-    deblurred = is_deblurred(generator, height, width, Options(task))
-    scales = (*(scales_for(height, width) if coarse else ()), *((HALF,) if deblurred else ()), 1)
+    scales = all_scales(height, width, generator, Options(task))
     return sum(multiply_adds(generator.width, height // s, width // s) for s in scales)
 
 

@@ -66,9 +66,16 @@ def run_network(
 def pixels_to_do(height: int, width: int, generator: Generator, options: Options) -> float:
     """Returns the pixels that the network works through for an image, smaller versions included."""
     height, width = working_shape(height, width, options.working_size) or (height, width)
-    scales = coarse_scales(generator.norm == "instance", height, width, options)
+    scales = all_scales(height, width, generator, options)
+    return height * width * sum(1 / scale**2 for scale in scales)
+
+
+def all_scales(height: int, width: int, generator: Generator, options: Options) -> tuple[int, ...]:
+    """Returns by which factors the images are smaller that a network works through, one after the
+    other: 1 for the image itself."""
+    before = coarse_scales(generator.norm == "instance", height, width, options)
     after = (HALF,) if is_deblurred(generator, height, width, options) else ()
-    return height * width * (1 + sum(1 / scale**2 for scale in (*scales, *after)))
+    return (*before, 1, *after)
 
 
 def is_deblurred(generator: Generator, height: int, width: int, options: Options) -> bool:

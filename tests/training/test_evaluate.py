@@ -1,5 +1,6 @@
 """devudp-evaluate: sets, rows, metrics, cascades, files."""
 
+import argparse
 import hashlib
 import json
 import math
@@ -20,6 +21,7 @@ from devudp_model.network.generator import Generator, Variant
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
 from tests.training.training_run import ROOT, make_images, random_lpips_weights
+from training.evaluation.arguments import Tasks
 from training.evaluation.evaluate import main
 from training.evaluation.paper import PAPER
 from training.evaluation.tables import Result, best_and_worst, markdown
@@ -266,3 +268,14 @@ def test_equal_images_do_not_break_the_files(tmp_path: Path):
     assert results_of(tmp_path / "out")["same/input"]["mean"]["psnr"] is None
     infinite = {"psnr": math.inf, "ssim": 1.0, "mae": 0.0, "lpips": None}
     assert "| inf |" in markdown([Result("s", "m", {"a": infinite})], {})
+
+
+def test_a_second_network_is_named_among_the_weights() -> None:
+    options = argparse.Namespace(weights=None, strength=1.0, exposure=None, precision="fp32")
+    for word, wanted in (
+        ("low-light", {"low-light": "devudp.safetensors"}),
+        ("joint", {"joint": "devudp.safetensors", "deblur": "devudp-dt.safetensors"}),
+    ):
+        tasks = Tasks(options)
+        tasks(word)
+        assert {name: path.name for name, path in tasks.used.items()} == wanted

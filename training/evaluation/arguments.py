@@ -14,7 +14,7 @@ from devudp_model.engine.precision import PRECISIONS
 from devudp_model.network.generator import VARIANTS
 from devudp_model.restorer import Restorer
 from devudp_model.restoring.auto import AUTO
-from devudp_model.restoring.facts import generator_of
+from devudp_model.restoring.facts import facts_of, generator_of
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.tasks import DEFAULT_TASK, TASKS, Task
 from devudp_model.task_weights import LoadedOnce, fastest_device
@@ -146,7 +146,8 @@ class Tasks:
     """Turns tasks into methods; each checkpoint is loaded once.
 
     Attributes:
-        used: the checkpoint of each task that was asked for.
+        used: the checkpoint of each task that was asked for, and that of `deblur` where it is a
+            second network.
     """
 
     def __init__(self, options: argparse.Namespace):
@@ -168,6 +169,8 @@ class Tasks:
             self.used[word] = self.weights.path_for(task)
         if word == MODEL:
             return partial(model_method, generator_of(self.weights(task)), options.precision)
+        if word != AUTO and facts_of(generator_of(self.weights(task))).deblurrer is not None:
+            self.used["deblur"] = self.weights.path_for("deblur")
         wanted = Options(task, options.strength, options.exposure, precision=options.precision)
         return partial(restore_method, Restorer(self.weights, word, wanted))
 
