@@ -23,11 +23,13 @@ from .layers import Layer, Layers
 from .state import NetworkState
 from .statistics import Frozen, Range
 
-PRECISE = (1, 2, 3, 5, 6, 7, 8, 9, -10, -8)
-"""Layers in which an error counts most, from the beginning and the end: they take their inputs in
-two terms, or are in fp32 where that is as fast. With one term everywhere, the largest difference in
-a photograph was 3.4 of 255; so it is 1.4 in the worst of seven, with two terms everywhere 1.0 and
-1.4 in two of them."""
+PRECISE = (1, 2, 3, 5, 6, -10, -8)
+"""Layers in which an error counts most, from the beginning and the end. With one term everywhere,
+the largest difference in a photograph was 3.4 of 255; so it is 1.8 in the worst of seven, with two
+terms everywhere 1.0 and 1.4 in two of them."""
+
+TILES_FROM = 128
+"""Of so many channels on, convolutions in tiles take no longer than two terms."""
 
 LEAST_PIXELS = 2**15
 """In smaller images rounding the weights takes longer than fp32 does in all."""
@@ -139,6 +141,6 @@ def pays(network: NetworkState, image: AnyImage) -> bool:
 def in_8_bits(layer: Layer, layers: Layers, found: Range) -> Convolve:
     """Returns a layer's convolution for inputs of this range: see `PRECISE`."""
     precise = layer.index in PRECISE or layer.index - len(layers) in PRECISE
-    if precise and layer.tiles is not None:
+    if precise and layer.tiles is not None and layer.outer >= TILES_FROM:
         return layer
     return Convolution(layer, found, 2 if precise else 1)

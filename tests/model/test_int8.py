@@ -146,12 +146,16 @@ def test_strips_threads_and_memory_change_no_bit(shape: tuple[int, ...]) -> None
 @needs_int8
 @needs_tiles
 @pytest.mark.usefixtures("few_channels")
-def test_where_errors_count_most_it_is_in_tiles_as_far_as_there_are_some() -> None:
+def test_where_errors_count_most_it_is_in_tiles_as_far_as_there_are_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(int8, "TILES_FROM", 16)
     net, x = Network(generator("devudp-dt"), torch.int8), random_image(1, 3, 330, 100)
     usual, group, inner = torch.get_num_threads(), GROUP_NUMBERS, list(net.layers)[1:-1]
     in_fp32 = {layer.index for layer in inner if in_8_bits(layer, net.layers, wide(layer)) is layer}
     precise = {index % len(net.layers) for index in int8.PRECISE}
-    assert in_fp32 == {layer.index for layer in inner if layer.kind == "same"} & precise
+    large = {layer.index for layer in inner if layer.kind == "same" and layer.outer >= 16}
+    assert in_fp32 == large & precise and len(in_fp32) > 1
     try:
         torch.set_num_threads(1)
         whole = in_strips(net, x, 2**40, None, group)
