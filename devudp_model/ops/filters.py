@@ -14,20 +14,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from . import fringes
+from . import fringes, rims
 from .arithmetic import add_product_, fade_, mix, ramp, subtract_product_
 from .dtypes import to_unit
 from .light import from_light, to_light
-from .windows import (
-    AWAY,
-    AWAY_STEP,
-    at_once,
-    closing,
-    wide_mean,
-    window_max,
-    window_mean,
-    window_means,
-)
+from .windows import at_once, closing, window_max, window_mean, window_means
 
 GREY_LEVEL = 1 / 255
 """The smallest standard deviation that counts as contrast: less than an 8-bit step is rounding."""
@@ -52,25 +43,6 @@ DOT_WHITE = 0.8
 
 DOT_CONTRAST = 2.0
 """A dark spot of the input may have this many times its contrast in the model's image."""
-
-LAMP = (0.35, 0.55)
-"""`fill_rims` starts near places of the input of the first brightness and has its full effect from
-the second on (means of 3x3 pixels: a hot pixel alone is not that bright), ..."""
-
-RIM, RIM_REACH = 13, 12
-"""... on dark structures of the result that are narrower than the first, or darker than what is
-farther away, at most the second number of pixels away from the lamp, ..."""
-
-RIM_DARK = (0.25, 0.45)
-"""... in dark surroundings: it has its full effect below the first brightness of the input, none
-above the second. Else it would fill what blur has taken from dark letters on a white page."""
-
-DIP_FLOOR = 0.04
-"""A dark structure of the input may have its contrast in the result; what is darker than this has
-the contrast that it would have here."""
-
-MIN_WEIGHT = 1e-6
-"""What is near lamps has this weight in their surroundings (see `wide_mean`)."""
 
 WHITE = (0.8, 0.98)
 """`keep_white` starts at the first value of the input and has its full effect at the second."""
@@ -213,44 +185,6 @@ def colours(light: Tensor) -> Tensor:
     return mean.div_(mean.mean(1, keepdim=True))
 
 
-def without_lamps(image: Tensor) -> bool:
-    """True if there are certainly no lamps in B,C,H,W; on a GPU this would be waited for."""
-    return image.is_cpu and bool(
-        window_mean(image.mean(1, keepdim=True), 1).amax() < 0.99 * LAMP[0]
-    )
-
-
-def fill_rims(image: Tensor, output: Tensor) -> Tensor:
-    """Returns the result without the dark and coloured rims that are made round lamps.
-
-    Near a lamp no channel is darker, beside what is close to it and beside what is farther away,
-    than it is in the input. What is filled has no more of a colour than what is farther away, and
-    what is there (`calm_tint`) has no more of it, either, unless the input has it, too.
-
-    Args:
-        image, output: B,C,H,W in [0, 1].
-    """
-    smooth = window_mean(image, 1)
-    lamps = ramp(smooth.mean(1, keepdim=True), *LAMP)
-    weight = (1 - window_max(lamps, RIM_REACH // 2)).clamp(min=MIN_WEIGHT)
-    total, around, filled = at_once(wide_mean, (weight, weight * image, weight * output))
-    surroundings, filled = around.div_(total), filled.div_(total)
-    dark = ramp(surroundings.mean(1, keepdim=True), RIM_DARK[1], RIM_DARK[0])
-    share = window_max(lamps, RIM_REACH) * dark
-    contrast = smooth.div_(surroundings.clamp_(min=GREY_LEVEL))
-    calm = fringes.calm_tint(output, filled, contrast)
-    filled.mul_(contrast.clamp_(max=1))
-    del around, surroundings, smooth, contrast
-    around, whole = at_once(partial(closing, radius=RIM // 2), (image, output))
-    dip = (around - image).div_(around.clamp_(min=DIP_FLOOR)).clamp_(0, 1)
-    whole = fade_(whole, dip)
-    # Not more of a colour than farther away: a coloured line in the rim would be all over it.
-    lift = whole.mean(1, keepdim=True) / filled.mean(1, keepdim=True).clamp_(min=GREY_LEVEL)
-    filled = torch.maximum(filled, torch.minimum(whole, filled * lift))
-    output = mix(output, calm, share * (1 - lamps))
-    return mix(output, torch.maximum(output, filled), share)
-
-
 FilterName = Literal[
     "calm_fringes",
     "fill_dots",
@@ -275,13 +209,12 @@ class Filter(NamedTuple):
     idle: Callable[[Tensor], bool] = never
 
 
-RIMS_REACH = AWAY + AWAY * AWAY_STEP + RIM_REACH // 2 + 2
 FILTERS: dict[FilterName, Filter] = {
     "calm_fringes": Filter(fringes.calm_fringes, fringes.REACH),
     "fill_dots": Filter(fill_dots, 2 * DOT_RADIUS),
     "sharpen": Filter(sharpen, max(SHARPEN_RADIUS, NEXT)),
     "own_colours": Filter(own_colours, COLOUR_RADIUS),
-    "fill_rims": Filter(fill_rims, RIMS_REACH, without_lamps),
+    "fill_rims": Filter(rims.fill_rims, rims.REACH, rims.without_lamps),
     "keep_white": Filter(keep_white, 0),
     "calm_colours": Filter(fringes.calm_colours, 0),
 }

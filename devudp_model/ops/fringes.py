@@ -35,13 +35,6 @@ REACH = max(NEAR, AROUND) + 1
 COLOUR_SHARE = 0.5
 """`calm_colours` keeps this share of the network's change of chrominance."""
 
-TINT, LEVEL = 1.2, 1 / 255
-"""Near a lamp a channel may have so many times what it has of the brightness farther away, times
-what it has more of it in the 3x3 pixels of the input, and this level."""
-
-DARK = 0.02
-"""Is added to what is farther away: near black, its colour is noise."""
-
 
 def calm_fringes(image: Tensor, output: Tensor) -> Tensor:
     """Returns the model's image without the coloured rims that it makes round blown-out places.
@@ -74,24 +67,6 @@ def calm_fringes(image: Tensor, output: Tensor) -> Tensor:
 def most_nearby(change: Tensor) -> Tensor:
     """Returns how much a colour may change: as in the 3x3 pixels around, at least `CHANGE`."""
     return window_max(change, 1).clamp_(min=CHANGE)
-
-
-def calm_tint(output: Tensor, far: Tensor, contrast: Tensor) -> Tensor:
-    """Returns the model's image with the colours that it has farther away, where it has more of one
-    than the input says. Its brightness stays.
-
-    Args:
-        output: B,3,H,W in [0, 1].
-        far: the same farther away from lamps.
-        contrast: the input, over what it is farther away.
-    """
-    grey = output.mean(1, keepdim=True)
-    far = far + DARK
-    usual = far * (grey / far.mean(1, keepdim=True))
-    own = contrast / contrast.mean(1, keepdim=True).clamp_(min=LEVEL)
-    most = window_max(own, 1).clamp_(min=1).mul_(usual).mul_(TINT).add_(LEVEL)
-    share = (output - most).div_((output - usual).clamp_(min=LEVEL)).clamp_(0, 1)
-    return mix(output, usual, share.amax(1, keepdim=True))
 
 
 def calm_colours(image: Tensor, output: Tensor) -> Tensor:

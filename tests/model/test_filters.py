@@ -10,13 +10,13 @@ from devudp_model.ops.filters import (
     FilterName,
     detail_transfer,
     fill_dots,
-    fill_rims,
     noise_variance,
     own_colours,
     sharpen,
 )
 from devudp_model.ops.fringes import calm_colours
 from devudp_model.ops.light import from_light, to_light
+from devudp_model.ops.rims import fill_rims
 from devudp_model.ops.windows import wide_mean, window_max, window_mean
 
 
