@@ -6,8 +6,6 @@ brightening multiplies what it is darker by. Both are judged by what is farther 
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -33,13 +31,16 @@ the contrast that it would have here."""
 MIN_WEIGHT = 1e-6
 """What is near lamps has this weight in their surroundings (see `wide_mean`)."""
 
-LIFT, LIFT_SHARE = 0.045, 0.35
+LIFT, LIFT_SHARE = 0.05, 0.35
 """What is still darker beside its surroundings than in the input becomes brighter by the first at
 most, and by this share of what is farther away: a black sky stays black."""
 
 TINT, LEVEL = 1.2, 1 / 255
 """Near a lamp a channel may have so many times what it has of the brightness farther away, times
 what it has more of it in the 3x3 pixels of the input, and this level."""
+
+LIFT_FADE = 5
+"""... and fades."""
 
 DARK = 0.02
 """Is added to what is farther away: near black, its colour is noise."""
@@ -67,22 +68,23 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     Args:
         image, output: B,C,H,W in [0, 1]. A single channel of what is returned may be above 1.
     """
-    smooth = window_mean(image, 1)
+    smooth, both = window_mean(image, 1), torch.cat((image, output), 1)
     own, level = smooth.mean(1, keepdim=True), output.mean(1, keepdim=True)
     lamps = ramp(own, *LAMP)
     weight = 1 + MIN_WEIGHT - window_max(lamps, RIM_REACH // 2)
-    averaged = weight, weight * image, weight * output, own, level
-    total, around, filled, own_far, far = at_once(wide_mean, averaged)
-    surroundings, filled = around.div_(total), filled.div_(total)
+    averaged = weight, weight * both, own, level
+    total, around, own_far, far = at_once(wide_mean, averaged)
+    surroundings, filled = around.div_(total).split(3, 1)
     dark = ramp(surroundings.mean(1, keepdim=True), RIM_DARK[1], RIM_DARK[0])
     near = window_max(lamps, RIM_REACH)
     share = near * dark
-    most = filled * (LIFT_SHARE * share)
+    near = window_mean(near, LIFT_FADE)
+    most = filled * (LIFT_SHARE * dark)
     contrast = smooth.div_(surroundings.clamp_(min=LEVEL))
     usual, tinted = tint(output, level, filled, contrast)
     filled.mul_(contrast.clamp_(max=1))
     del averaged, around, surroundings, smooth, contrast
-    around, whole = at_once(partial(closing, radius=RIM // 2), (image, output))
+    around, whole = closing(both, RIM // 2).split(3, 1)
     whole = fade_(whole, (around - image).div_(around.clamp_(min=DIP_FLOOR)))
     # Not more of a colour than farther away: a coloured line in the rim would be all over it.
     gain = whole.mean(1, keepdim=True) / filled.mean(1, keepdim=True).clamp_(min=LEVEL)

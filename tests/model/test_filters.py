@@ -16,7 +16,7 @@ from devudp_model.ops.filters import (
 )
 from devudp_model.ops.fringes import calm_colours
 from devudp_model.ops.light import from_light, to_light
-from devudp_model.ops.rims import fill_rims
+from devudp_model.ops.rims import LIFT, LIFT_FADE, fill_rims
 from devudp_model.ops.windows import wide_mean, window_max, window_mean
 
 
@@ -180,7 +180,7 @@ def test_a_tint_that_only_the_result_has_goes_from_beside_a_lamp() -> None:
     assert calm.mean() > 0.98 * output[0][there].mean(), "as bright as it was"
     kept = fill_rims(glowing, output)[0][there].view(3, -1)
     assert kept[2].min() > 0.8 * 0.4
-    far = distance.expand(3, -1, -1) > 20
+    far = torch.maximum((y - 32).abs(), (x - 32).abs()).expand(3, -1, -1) > 24
     assert torch.equal(fill_rims(plain, output)[0][far], output[0][far])
 
 
@@ -207,9 +207,50 @@ def test_a_filter_looks_no_further_than_it_says(name: FilterName) -> None:
 def test_rims_of_the_input_stay_and_so_does_all_without_lamps_or_in_the_light() -> None:
     image, output = lamp_with_rim()
     own = torch.where(output < 0.1, 0.0, torch.where(output > 0.9, 0.95, 0.06))
-    assert fill_rims(own, output)[0, 0, 32, 41] < 0.05
+    assert fill_rims(own, output)[0, 0, 32, 41] < 0.021 + LIFT, "much darker, as in the image"
     assert torch.equal(fill_rims(image * 0.35, output), output)
     assert torch.equal(fill_rims(image.clamp(min=0.5), output), output)
+
+
+def lamp_beside(ring: float, sky: float, lamp: float = 0.95, size: float = 6) -> Tensor:
+    """A lamp with a ring round it, up to 18 pixels away from its middle, before a sky."""
+    y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    distance = ((y - 64) ** 2 + (x - 64) ** 2).sqrt()
+    image = torch.where(distance < size, lamp, torch.where(distance < 18, ring, sky))
+    return image.expand(1, 3, 128, 128)
+
+
+@pytest.mark.parametrize("colour", [(1.0, 1.0, 1.0), (1.0, 0.8, 0.6)])
+def test_a_rim_is_not_darker_by_a_larger_difference(colour: tuple[float, float, float]) -> None:
+    """Beside the sky the ring has the ratio of the image, but brightening made its difference
+    larger: most of what that is too much goes, and colours stay."""
+    image, light = lamp_beside(0.06, 0.1), torch.tensor(colour).view(3, 1, 1)
+    output = torch.where(image > 0.5, 1.0, light * lamp_beside(0.18, 0.26))
+    filled = fill_rims(image, output)
+
+    def dark(x: Tensor) -> float:
+        return (x[0, :, 64, 73:77].mean() - x[0, :, 64, 100].mean()).item()
+
+    assert dark(output) < dark(image) - 0.02
+    assert dark(filled) > dark(image) - 0.01
+    lifted = (filled - output)[0, :, 64, 73:77]
+    assert lifted.min() > 0.01 and lifted.max() < LIFT + 1e-6
+    torch.testing.assert_close(lifted, lifted[:1].expand(3, -1))
+
+
+@pytest.mark.parametrize("sky", [0.0, 0.02])
+def test_a_black_sky_round_a_lamp_has_no_glow(sky: float) -> None:
+    """Though the result's lamp is larger, and so the mean of what is around it."""
+    output = lamp_beside(sky, sky, 1.0, size=10)
+    glow = (fill_rims(lamp_beside(0, 0), output) - output).abs().max()
+    assert glow <= 0.4 * sky + 1e-6
+
+
+def test_what_is_added_round_a_lamp_ends_without_an_edge() -> None:
+    image, output = lamp_beside(0.06, 0.1, size=4), lamp_beside(0.2, 0.3, 1.0, size=4)
+    added = (fill_rims(image, output) - output)[0, 0, 64, 69:81]
+    assert added[0] > 0.9 * LIFT and added[-1] < LIFT / 2
+    assert added.diff().abs().max() < 1.5 * LIFT / (2 * LIFT_FADE + 1)
 
 
 def test_wide_rims_are_filled_to_what_is_farther_away() -> None:
