@@ -66,7 +66,7 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     too.
 
     Args:
-        image, output: B,C,H,W in [0, 1]. A single channel of what is returned may be above 1.
+        image, output: B,3,H,W in [0, 1]. A single channel of what is returned may be above 1.
     """
     smooth, both = window_mean(image, 1), torch.cat((image, output), 1)
     own, level = smooth.mean(1, keepdim=True), output.mean(1, keepdim=True)
