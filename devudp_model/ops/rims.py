@@ -6,6 +6,8 @@ brightening multiplies what it is darker by. Both are judged by what is farther 
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -16,9 +18,10 @@ LAMP = (0.35, 0.55)
 """`fill_rims` starts near places of the input of the first brightness and has its full effect from
 the second on (means of 3x3 pixels: a hot pixel alone is not that bright), ..."""
 
-RIM, RIM_REACH = 13, 12
+RIM, RIM_REACH, FADE = 13, 12, 3
 """... on dark structures of the result that are narrower than the first, or darker than what is
-farther away, at most the second number of pixels away from the lamp, ..."""
+farther away, at most the second number of pixels away from the lamp, more or less the third one:
+an end without a fade is a box of grey in the dark, ..."""
 
 RIM_DARK = (0.25, 0.45)
 """... in dark surroundings: it has its full effect below the first brightness of the input, none
@@ -38,9 +41,6 @@ most, and by this share of what is farther away: a black sky stays black."""
 TINT, LEVEL = 1.2, 1 / 255
 """Near a lamp a channel may have so many times what it has of the brightness farther away, times
 what it has more of it in the 3x3 pixels of the input, and this level."""
-
-LIFT_FADE = 5
-"""... and fades."""
 
 DARK = 0.02
 """Is added to what is farther away: near black, its colour is noise."""
@@ -66,25 +66,25 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     too.
 
     Args:
-        image, output: B,3,H,W in [0, 1]. A single channel of what is returned may be above 1.
+        image, output: B,C,H,W in [0, 1]. A single channel of what is returned may be above 1.
     """
-    smooth, both = window_mean(image, 1), torch.cat((image, output), 1)
+    smooth = window_mean(image, 1)
     own, level = smooth.mean(1, keepdim=True), output.mean(1, keepdim=True)
     lamps = ramp(own, *LAMP)
     weight = 1 + MIN_WEIGHT - window_max(lamps, RIM_REACH // 2)
-    averaged = weight, weight * both, own, level
-    total, around, own_far, far = at_once(wide_mean, averaged)
-    surroundings, filled = around.div_(total).split(3, 1)
+    total, around, filled, own_far, far = at_once(
+        wide_mean, (weight, weight * image, weight * output, own, level)
+    )
+    surroundings, filled = around.div_(total), filled.div_(total)
     dark = ramp(surroundings.mean(1, keepdim=True), RIM_DARK[1], RIM_DARK[0])
-    near = window_max(lamps, RIM_REACH)
+    near = window_mean(window_max(lamps, RIM_REACH), FADE)
     share = near * dark
-    near = window_mean(near, LIFT_FADE)
     most = filled * (LIFT_SHARE * dark)
     contrast = smooth.div_(surroundings.clamp_(min=LEVEL))
     usual, tinted = tint(output, level, filled, contrast)
     filled.mul_(contrast.clamp_(max=1))
-    del averaged, around, surroundings, smooth, contrast
-    around, whole = closing(both, RIM // 2).split(3, 1)
+    del around, surroundings, smooth, contrast
+    around, whole = at_once(partial(closing, radius=RIM // 2), (image, output))
     whole = fade_(whole, (around - image).div_(around.clamp_(min=DIP_FLOOR)))
     # Not more of a colour than farther away: a coloured line in the rim would be all over it.
     gain = whole.mean(1, keepdim=True) / filled.mean(1, keepdim=True).clamp_(min=LEVEL)

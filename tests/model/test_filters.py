@@ -16,7 +16,7 @@ from devudp_model.ops.filters import (
 )
 from devudp_model.ops.fringes import calm_colours
 from devudp_model.ops.light import from_light, to_light
-from devudp_model.ops.rims import LIFT, LIFT_FADE, fill_rims
+from devudp_model.ops.rims import FADE, LIFT, fill_rims
 from devudp_model.ops.windows import wide_mean, window_max, window_mean
 
 
@@ -250,7 +250,7 @@ def test_what_is_added_round_a_lamp_ends_without_an_edge() -> None:
     image, output = lamp_beside(0.06, 0.1, size=4), lamp_beside(0.2, 0.3, 1.0, size=4)
     added = (fill_rims(image, output) - output)[0, 0, 64, 69:81]
     assert added[0] > 0.9 * LIFT and added[-1] < LIFT / 2
-    assert added.diff().abs().max() < 1.5 * LIFT / (2 * LIFT_FADE + 1)
+    assert added.diff().abs().max() < 1.5 * LIFT / (2 * FADE + 1)
 
 
 def test_wide_rims_are_filled_to_what_is_farther_away() -> None:
