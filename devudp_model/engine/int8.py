@@ -4,7 +4,8 @@ A channel's input lies between its smallest and largest value in the whole image
 when the layer before it has ended. Each channel has a scale and a zero point of its own: its scale
 goes into the weights, which are then rounded, with a scale for each output channel. Sums are exact
 integers, so strips, threads and memory change no bit. Where errors count most, an input is split
-into a coarse and a fine term of 8 bits each, for two convolutions with the same weights.
+into a coarse and a fine term of 8 bits each, for two convolutions with the same weights; or the
+layer is in fp32, in tiles (winograd.py), which takes no longer than that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import threading
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..bands.rows import AnyImage
@@ -23,10 +23,11 @@ from .layers import Layer, Layers
 from .state import NetworkState
 from .statistics import Frozen, Range
 
-FIRST, LAST = 6, 9
-"""Inner layers at the beginning and at the end that take their inputs in two terms: there an error
-counts most. With one term everywhere, the largest difference in a photograph was 3.4 of 255; with
-two terms here it is 1.9 in the worst of seven, with two everywhere 1.0 and 1.4 in two of them."""
+PRECISE = (1, 2, 3, 5, 6, 7, 8, 9, -10, -8)
+"""Layers in which an error counts most, from the beginning and the end: they take their inputs in
+two terms, or are in fp32 where that is as fast. With one term everywhere, the largest difference in
+a photograph was 3.4 of 255; so it is 1.4 in the worst of seven, with two terms everywhere 1.0 and
+1.4 in two of them."""
 
 LEAST_PIXELS = 2**15
 """In smaller images rounding the weights takes longer than fp32 does in all."""
@@ -115,24 +116,6 @@ class Convolution:
         return kernels_for(strip.device).interleave(even, odd)
 
 
-class Columns:
-    """A layer of few outputs in its own type, a kernel's columns one beside the other.
-
-    The libraries are three times as fast with outputs in plenty.
-    """
-
-    def __init__(self, layer: Layer):
-        weight = layer.weight.permute(3, 0, 1, 2).flatten(0, 1)[..., None]
-        self.weight = weight.contiguous(memory_format=torch.channels_last)
-        self.bias, self.count = layer.bias, layer.weight.shape[3]
-
-    def __call__(self, strip: Tensor) -> Tensor:
-        """As `Layer.forward`."""
-        columns = F.conv2d(strip, self.weight)
-        out = kernels_for(strip.device).sum_columns(columns, self.count)
-        return out if self.bias is None else out.add_(self.bias[:, None, None])
-
-
 def can_quantize(layers: Layers) -> bool:
     """True if all inner layers can be computed in 8 bits: on a CPU, without InstanceNorm, whose
     features are so large in a few places that all others would be lost."""
@@ -153,6 +136,9 @@ def pays(network: NetworkState, image: AnyImage) -> bool:
     return frames * height * width >= LEAST_PIXELS
 
 
-def terms_of(layer: Layer, layers: Layers) -> int:
-    """Returns how many terms a layer's inputs are to have: two where errors count most."""
-    return 2 if layer.index <= FIRST or layer.index >= len(layers) - 1 - LAST else 1
+def in_8_bits(layer: Layer, layers: Layers, found: Range) -> Convolve:
+    """Returns a layer's convolution for inputs of this range: see `PRECISE`."""
+    precise = layer.index in PRECISE or layer.index - len(layers) in PRECISE
+    if precise and layer.tiles is not None:
+        return layer
+    return Convolution(layer, found, 2 if precise else 1)

@@ -10,6 +10,7 @@ import torch
 
 from devudp_model.checkpoint import save_checkpoint
 from devudp_model.cli import main as cli
+from devudp_model.engine import winograd
 from devudp_model.network import tensor_files
 from devudp_model.network.generator import Generator
 from tests.model.checkpoint_files import make_generator
@@ -50,3 +51,10 @@ def saved(tmp_path: Path) -> Path:
 def read_pth_with_any_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Older ones are refused (tests/test_safety.py); the files here are the tests' own."""
     monkeypatch.setattr(tensor_files, "SAFE_PICKLES", "2.0")
+
+
+@pytest.fixture
+def few_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles for the small networks of these tests, too."""
+    for name in ("LEAST_CHANNELS", "LEAST_CHANNELS_AVX512"):
+        monkeypatch.setattr(winograd, name, 8)

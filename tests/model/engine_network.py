@@ -1,9 +1,13 @@
 """A small network and images for it, for the tests of the engine."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from devudp_model.engine import winograd
 from devudp_model.network.generator import Generator, Variant
+
+needs_tiles = pytest.mark.skipif(not winograd.has_tiles(), reason="no oneDNN with packed weights")
 
 
 def random_image(*shape: int, seed: int = 0) -> Tensor:

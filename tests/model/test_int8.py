@@ -13,10 +13,10 @@ from torch import Tensor
 
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.engine import int8, int8_product, network, precision
-from devudp_model.engine.int8 import Columns, Convolution, RangeStatistics
+from devudp_model.engine.int8 import Convolution, RangeStatistics, in_8_bits
 from devudp_model.engine.int8_product import round_together
 from devudp_model.engine.kernels import quantize
-from devudp_model.engine.layers import layers_of
+from devudp_model.engine.layers import Layer, layers_of
 from devudp_model.engine.measured import BUNDLED, measured_later
 from devudp_model.engine.network import Network
 from devudp_model.engine.precision import Difference, choose_dtype
@@ -25,7 +25,7 @@ from devudp_model.images.reading import read_image
 from devudp_model.restoring.frozen import FrozenRestorer
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
-from tests.model.engine_network import generator, random_image
+from tests.model.engine_network import generator, needs_tiles, random_image
 from tests.model.test_engine import in_strips
 
 ROOT = Path(__file__).parents[2]
@@ -103,13 +103,6 @@ def test_kernels_are_rounded_so_that_smooth_places_stay() -> None:
     assert torch.equal(round_together(whole), whole)
 
 
-@pytest.mark.parametrize("width", [9, 7, 3, 1])
-def test_a_kernels_columns_are_summed(width: int) -> None:
-    head = list(layers_of(generator("devudp-dt"), torch.float32))[-1]
-    strip = rows(1, head.inner, 9, width)
-    assert torch.allclose(Columns(head)(strip), head(strip), atol=1e-5)
-
-
 def test_zero_stays_zero_and_what_is_beyond_the_range_is_clipped() -> None:
     x = torch.tensor([0.0, 1.0, -1.0, 5.0]).view(1, 1, 1, 4)
     for terms, scale, wanted in ((1, 100.0, [100, 200, 0, 255]), (2, 300, [300, 600, 0, 1800])):
@@ -148,6 +141,31 @@ def test_strips_threads_and_memory_change_no_bit(shape: tuple[int, ...]) -> None
         torch.set_num_threads(usual)
     exact = Network(generator("devudp-dt"), torch.float32)(x)
     assert 0 < (whole - exact).abs().max() < 0.02
+
+
+@needs_int8
+@needs_tiles
+@pytest.mark.usefixtures("few_channels")
+def test_where_errors_count_most_it_is_in_tiles_as_far_as_there_are_some() -> None:
+    net, x = Network(generator("devudp-dt"), torch.int8), random_image(1, 3, 330, 100)
+    usual, group, inner = torch.get_num_threads(), GROUP_NUMBERS, list(net.layers)[1:-1]
+    in_fp32 = {layer.index for layer in inner if in_8_bits(layer, net.layers, wide(layer)) is layer}
+    precise = {index % len(net.layers) for index in int8.PRECISE}
+    assert in_fp32 == {layer.index for layer in inner if layer.kind == "same"} & precise
+    try:
+        torch.set_num_threads(1)
+        whole = in_strips(net, x, 2**40, None, group)
+        for threads, strip, memory in ((1, 1, None), (3, 4000, None), (3, 9000, 1), (2, 1, 200000)):
+            torch.set_num_threads(threads)
+            assert torch.equal(in_strips(net, x, strip, memory, group), whole)
+    finally:
+        torch.set_num_threads(usual)
+    exact = Network(generator("devudp-dt"), torch.float32)(x)
+    assert 0 < (whole - exact).abs().max() < 0.02
+
+
+def wide(layer: Layer) -> Range:
+    return Range(-torch.ones(layer.inner), torch.ones(layer.inner))
 
 
 @needs_int8

@@ -14,17 +14,8 @@ from devudp_model.engine.network import Network
 from devudp_model.engine.statistics import GROUP_NUMBERS
 from devudp_model.engine.winograd import Tiles
 from devudp_model.network.generator import Variant
-from tests.model.engine_network import generator, random_image
+from tests.model.engine_network import generator, needs_tiles, random_image
 from tests.model.test_engine import VARIANTS, in_strips
-
-needs_tiles = pytest.mark.skipif(not winograd.has_tiles(), reason="no oneDNN with packed weights")
-
-
-@pytest.fixture
-def few_channels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiles for the small networks of these tests, too."""
-    for name in ("LEAST_CHANNELS", "LEAST_CHANNELS_AVX512"):
-        monkeypatch.setattr(winograd, name, 8)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
