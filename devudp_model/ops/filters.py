@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import fringes
-from .arithmetic import add_product_, fade_, mix, ramp, subtract_product_
+from .arithmetic import add_product_, fade_, faded, mix, ramp, subtract_product_
 from .dtypes import to_unit
 from .light import from_light, to_light
 from .windows import (
@@ -26,7 +26,6 @@ from .windows import (
     wide_mean,
     window_max,
     window_mean,
-    window_means,
 )
 
 GREY_LEVEL = 1 / 255
@@ -132,14 +131,28 @@ def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
         image, output: B,C,H,W.
         floor: variance (1,C,1,1) from which on a window is detail and not noise.
     """
+    if not image.is_cpu:
+        return detail_at_once(image, output, floor)
     products = image, output, image * image, image * output
-    mean, mean_out, square, product = window_means(products, DETAIL_RADIUS)
+    mean, mean_out, square, product = (window_mean(x, DETAIL_RADIUS) for x in products)
     del products  # and in place, as all below: bands are large, and few copies shall be alive
     variance = subtract_product_(square, mean, mean)
     covariance = subtract_product_(product, mean, mean_out)
     gain = covariance.div_(variance.add_(floor))
     offset = subtract_product_(mean_out, gain, mean)
-    gain, offset = window_means((gain, offset), DETAIL_RADIUS)
+    gain, offset = (window_mean(x, DETAIL_RADIUS) for x in (gain, offset))
+    return add_product_(offset, gain, image)
+
+
+def detail_at_once(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
+    """`detail_transfer` in few operations, for a GPU."""
+    pair = torch.stack((image, output))  # 2,B,C,H,W
+    products = window_mean((pair * image).flatten(0, 1), DETAIL_RADIUS).view(pair.shape)
+    means = window_mean(pair.flatten(0, 1), DETAIL_RADIUS).view(pair.shape)
+    variance, covariance = subtract_product_(products, means, means[0])
+    gain = covariance.div_(variance.add_(floor))
+    torch.addcmul(means[1], gain, means[0], value=-1, out=variance)  # the offset, beside the gain
+    offset, gain = window_mean(products.flatten(0, 1), DETAIL_RADIUS).view(pair.shape)
     return add_product_(offset, gain, image)
 
 
@@ -158,9 +171,9 @@ def fill_dots(image: Tensor, output: Tensor) -> Tensor:
         return output  # nothing is white, which on a GPU would be waited for
     grey = image.mean(1, keepdim=True)
     around, filled = at_once(partial(closing, radius=DOT_RADIUS), (grey, output))
-    dip = DOT_CONTRAST * (around - grey) / around.clamp(min=GREY_LEVEL)
+    dip = (around - grey).div_(around.clamp(min=GREY_LEVEL))
     white = ramp(filled.amin(1, keepdim=True), DOT_WHITE, 1)
-    return mix(output, torch.maximum(output, fade_(filled, dip)), white)
+    return mix(output, torch.maximum(output, fade_(filled, dip, DOT_CONTRAST)), white)
 
 
 def keep_white(image: Tensor, output: Tensor) -> Tensor:
@@ -183,12 +196,29 @@ def sharpen(image: Tensor, output: Tensor) -> Tensor:
     Args:
         image, output: B,C,H,W in [0, 1]; `image` does not count.
     """
+    if not output.is_cpu:
+        return sharpen_at_once(output)
     grey = output.mean(1, keepdim=True)
-    mean, square = window_means((grey, grey * grey), SHARPEN_RADIUS)
+    mean, square = (window_mean(x, SHARPEN_RADIUS) for x in (grey, grey * grey))
     variance = subtract_product_(square, mean, mean)
     sharper = grey + SHARPEN * variance / (variance + EDGE**2) * (grey - mean)
     darkest, brightest = -window_max(-grey, NEXT), window_max(grey, NEXT)
     return output + sharper.clamp_(darkest, brightest).sub_(grey)
+
+
+def sharpen_at_once(output: Tensor) -> Tensor:
+    """`sharpen` in few operations, for a GPU."""
+    both = output.new_empty(2, len(output), 1, *output.shape[2:])
+    grey, other = both
+    torch.mean(output, 1, keepdim=True, out=grey)
+    torch.neg(grey, out=other)
+    brightest, dark = window_max(both.flatten(0, 1), NEXT).view(both.shape)
+    torch.mul(grey, grey, out=other)
+    mean, square = window_mean(both.flatten(0, 1), SHARPEN_RADIUS).view(both.shape)
+    variance = subtract_product_(square, mean, mean)
+    share = variance / (variance + EDGE**2)
+    sharper = torch.addcmul(grey, share, grey - mean, value=SHARPEN)
+    return output + sharper.clamp_(dark.neg_(), brightest).sub_(grey)
 
 
 def own_colours(image: Tensor, output: Tensor) -> Tensor:
@@ -200,9 +230,13 @@ def own_colours(image: Tensor, output: Tensor) -> Tensor:
     Args:
         image, output: B,3,H,W in [0, 1].
     """
-    lights = to_light(output), to_light(image)
-    of_output, own = at_once(colours, lights, dim=0)
-    light, own = lights[0], own.div_(of_output).mul_(lights[0])
+    if output.is_cpu:
+        light, own_light = to_light(output), to_light(image)
+        of_output, own = colours(light), colours(own_light)
+    else:
+        lights = to_light(torch.cat((output, image)))
+        light, (of_output, own) = lights[: len(output)], colours(lights).chunk(2)
+    own = own.div_(of_output).mul_(light)
     own.mul_(light.mean(1, keepdim=True) / own.mean(1, keepdim=True))
     return from_light(light.lerp_(own, OWN_COLOUR)).clamp_(0, 1)
 
@@ -247,7 +281,7 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     # Not more of a colour than farther away: a coloured line in the rim would be all over it.
     lift = whole.mean(1, keepdim=True) / filled.mean(1, keepdim=True).clamp_(min=GREY_LEVEL)
     filled = torch.maximum(filled, torch.minimum(whole, filled * lift))
-    output = mix(output, calm, share * (1 - lamps))
+    output = mix(output, calm, faded(share, lamps))
     return mix(output, torch.maximum(output, filled), share)
 
 
@@ -268,11 +302,13 @@ def never(image: Tensor) -> bool:
 
 
 class Filter(NamedTuple):
-    """A filter, how many pixels around a pixel it looks at, and for which input it does nothing."""
+    """A filter, how many pixels around a pixel it looks at, for which input it does nothing, and
+    whether all that it returns is in [0, 1]."""
 
     function: Callable[[Tensor, Tensor], Tensor]
     reach: int
     idle: Callable[[Tensor], bool] = never
+    clips: bool = False
 
 
 RIMS_REACH = AWAY + AWAY * AWAY_STEP + RIM_REACH // 2 + 2
@@ -280,7 +316,7 @@ FILTERS: dict[FilterName, Filter] = {
     "calm_fringes": Filter(fringes.calm_fringes, fringes.REACH),
     "fill_dots": Filter(fill_dots, 2 * DOT_RADIUS),
     "sharpen": Filter(sharpen, max(SHARPEN_RADIUS, NEXT)),
-    "own_colours": Filter(own_colours, COLOUR_RADIUS),
+    "own_colours": Filter(own_colours, COLOUR_RADIUS, clips=True),
     "fill_rims": Filter(fill_rims, RIMS_REACH, without_lamps),
     "keep_white": Filter(keep_white, 0),
     "calm_colours": Filter(fringes.calm_colours, 0),

@@ -56,11 +56,13 @@ def calm_fringes(image: Tensor, output: Tensor) -> Tensor:
     if output.is_cpu and white.amax() <= WHITE[0]:
         return output  # nothing is white, which on a GPU would be waited for
     near = window_mean(ramp(window_max(white, NEAR), *WHITE), 1)
-    both = torch.stack((image, output))  # 2,B,3,H,W: what is done with both takes one operation
-    grey = both.mean(2, keepdim=True)
+    joined = output.new_empty(2, len(output), 5, *output.shape[2:])
+    grey, grey_square, both = joined.split((1, 1, 3), 2)  # what is done with both is done at once
+    torch.stack((image, output), out=both)
+    torch.mean(both, 2, keepdim=True, out=grey)
+    torch.mul(grey, grey, out=grey_square)
     both.sub_(grey)
-    joined = torch.cat((grey, grey * grey, both), 2).flatten(0, 1)
-    mean, square, around = window_mean(joined, AROUND).split((1, 1, 3), 1)
+    mean, square, around = window_mean(joined.flatten(0, 1), AROUND).split((1, 1, 3), 1)
     square = subtract_product_(square, mean, mean).add_(GREY**2).view(2, -1, *white.shape[1:])
     contrast = square[1].div_(square[0]).sqrt_().clamp_(max=MAX_CONTRAST)
     in_image, in_output = around.view(2, -1, *output.shape[1:])
@@ -89,8 +91,12 @@ def calm_tint(output: Tensor, far: Tensor, contrast: Tensor) -> Tensor:
     far = far + DARK
     usual = far * (grey / far.mean(1, keepdim=True))
     own = contrast / contrast.mean(1, keepdim=True).clamp_(min=LEVEL)
-    most = window_max(own, 1).clamp_(min=1).mul_(usual).mul_(TINT).add_(LEVEL)
-    share = (output - most).div_((output - usual).clamp_(min=LEVEL)).clamp_(0, 1)
+    more = window_max(own, 1).clamp_(min=1)
+    if output.is_cpu:
+        beyond = output - more.mul_(usual).mul_(TINT).add_(LEVEL)
+    else:
+        beyond = torch.addcmul(output, more, usual, value=-TINT).sub_(LEVEL)
+    share = beyond.div_((output - usual).clamp_(min=LEVEL)).clamp_(0, 1)
     return mix(output, usual, share.amax(1, keepdim=True))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -47,13 +47,6 @@ def at_once(
         return [function(image) for image in images]
     joined = function(torch.cat(tuple(images), dim))
     return joined.split([image.shape[dim] for image in images], dim)
-
-
-def window_means(images: Sequence[Tensor], radius: int) -> Sequence[Tensor]:
-    """`window_mean` of several images."""
-    if radius <= SMALL:  # no fewer operations at once
-        return [window_mean(image, radius) for image in images]
-    return at_once(partial(window_mean, radius=radius), images)
 
 
 def wide_mean(x: Tensor) -> Tensor:

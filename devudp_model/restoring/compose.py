@@ -72,7 +72,8 @@ def steps_of(task: Task, matched: ImageStats) -> list[Filter]:
     else:
         far = sum(step.reach for step in exposed)
         steps.append(Filter(partial(both_exposures, matched=matched, filters=exposed), far))
-    return [*steps, clamp, *after]
+    clipped = bool(steps) and steps[-1].clips
+    return [*steps, *after] if clipped else [*steps, clamp, *after]
 
 
 def of_output(function: Callable[[Tensor], Tensor]) -> Filter:

@@ -172,6 +172,6 @@ def match_images(
     device = output.device
     before = colour_moments(image, device, weights)
     after = None if exposure == 1 else colour_moments(output, device, weights)
-    noise = noise_variance(without_alpha(seen), weights).to(device) if detail else 0.0
+    noise = noise_variance(without_alpha(seen), weights) if detail else 0.0
     matched = match(before, after, exposure, detail, noise=noise, curve=curve)
     return matched._replace(bounded=bounded)
