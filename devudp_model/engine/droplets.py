@@ -122,7 +122,8 @@ def compare(image: Tensor, output: Tensor, sound: Tensor) -> Sequence[Tensor]:
         weight = window_mean(sound, AROUND)
         sure = weight.clamp(min=MIN_SOUND)
         products = image, output, image * image, image * output
-        mean_in, mean_out, square, product = (window_mean(sound * x, AROUND) / sure for x in products)
+        means = (window_mean(sound * x, AROUND) / sure for x in products)
+        mean_in, mean_out, square, product = means
         variance = subtract_product_(square, mean_in, mean_in)
         return weight, mean_in, mean_out, variance, subtract_product_(product, mean_in, mean_out)
     maps = image.new_empty(len(image), 13, *image.shape[2:])

@@ -136,9 +136,7 @@ def stem_input(image: Tensor, moments: Moments | None, dtype: torch.dtype) -> Te
         return torch.cat([high, low, high], 1).to(memory_format=torch.channels_last)
     frames, channels, *size = image.shape  # the same in fewer operations
     shape = frames, 3 * channels, *size
-    made = torch.empty(
-        shape, dtype=dtype, device=image.device, memory_format=torch.channels_last
-    )
+    made = torch.empty(shape, dtype=dtype, device=image.device, memory_format=torch.channels_last)
     parts = made.unflatten(1, (3, channels))
     parts[:, ::2].copy_(image[:, None])
     torch.sub(image, parts[:, 0], out=parts[:, 1])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import fringes
-from .arithmetic import add_product_, fade_, faded, mix, ramp, subtract_product_
+from .arithmetic import fade_, faded, mix, ramp, subtract_product_
 from .dtypes import to_unit
 from .light import from_light, to_light
 from .windows import (
@@ -23,7 +23,7 @@ from .windows import (
     AWAY_STEP,
     at_once,
     closing,
-    wide_mean,
+    weighted_means,
     window_max,
     window_mean,
 )
@@ -36,12 +36,6 @@ NOISE_SQUARES = 2**16
 
 MEDIAN_OF_NORMAL = 0.6745
 """Median of the absolute value of normal numbers with standard deviation 1."""
-
-DETAIL_RADIUS = 2
-"""r of the guided filter of `detail_transfer`: its windows have 2 r + 1 pixels.
-
-The smaller, the more comes from the model's image, which has less noise than a dark input.
-"""
 
 DOT_RADIUS = 2
 """The largest radius of the dots that `fill_dots` fills."""
@@ -120,42 +114,6 @@ def corners_of(image: Tensor, step: int) -> list[Tensor]:
     return [corner for row in rows for corner in row.unbind(-1)]
 
 
-def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
-    """Returns the input's detail in the model's exposure and colours.
-
-    In every window the model's image is fitted by gain * image + offset, channel by channel, and
-    the smoothed gains and offsets are applied to the input: a guided filter (He, Sun, Tang: Guided
-    Image Filtering, 2013, eqs. 5, 6, 8) of the model's image with the input as its guide.
-
-    Args:
-        image, output: B,C,H,W.
-        floor: variance (1,C,1,1) from which on a window is detail and not noise.
-    """
-    if not image.is_cpu:
-        return detail_at_once(image, output, floor)
-    products = image, output, image * image, image * output
-    mean, mean_out, square, product = (window_mean(x, DETAIL_RADIUS) for x in products)
-    del products  # and in place, as all below: bands are large, and few copies shall be alive
-    variance = subtract_product_(square, mean, mean)
-    covariance = subtract_product_(product, mean, mean_out)
-    gain = covariance.div_(variance.add_(floor))
-    offset = subtract_product_(mean_out, gain, mean)
-    gain, offset = (window_mean(x, DETAIL_RADIUS) for x in (gain, offset))
-    return add_product_(offset, gain, image)
-
-
-def detail_at_once(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
-    """`detail_transfer` in few operations, for a GPU."""
-    pair = torch.stack((image, output))  # 2,B,C,H,W
-    products = window_mean((pair * image).flatten(0, 1), DETAIL_RADIUS).view(pair.shape)
-    means = window_mean(pair.flatten(0, 1), DETAIL_RADIUS).view(pair.shape)
-    variance, covariance = subtract_product_(products, means, means[0])
-    gain = covariance.div_(variance.add_(floor))
-    torch.addcmul(means[1], gain, means[0], value=-1, out=variance)  # the offset, beside the gain
-    offset, gain = window_mean(products.flatten(0, 1), DETAIL_RADIUS).view(pair.shape)
-    return add_product_(offset, gain, image)
-
-
 def fill_dots(image: Tensor, output: Tensor) -> Tensor:
     """Returns the model's image without the coloured dots that it makes in blown-out lights.
 
@@ -232,19 +190,21 @@ def own_colours(image: Tensor, output: Tensor) -> Tensor:
     """
     if output.is_cpu:
         light, own_light = to_light(output), to_light(image)
-        of_output, own = colours(light), colours(own_light)
+        own = light_around(own_light).div_(light_around(light)).mul_(light)
+        means = light.mean(1, keepdim=True), own.mean(1, keepdim=True)
     else:
-        lights = to_light(torch.cat((output, image)))
-        light, (of_output, own) = lights[: len(output)], colours(lights).chunk(2)
-    own = own.div_(of_output).mul_(light)
-    own.mul_(light.mean(1, keepdim=True) / own.mean(1, keepdim=True))
+        lights = to_light(torch.stack((output, image)))
+        of_output, of_image = light_around(lights.flatten(0, 1)).view(lights.shape)
+        light, own = lights
+        torch.div(of_image, of_output, out=own).mul_(light)
+        means = lights.mean(2, keepdim=True)
+    own.mul_(means[0] / means[1])
     return from_light(light.lerp_(own, OWN_COLOUR)).clamp_(0, 1)
 
 
-def colours(light: Tensor) -> Tensor:
-    """Returns each channel's light in the windows of B,3,H,W, over that of all three."""
-    mean = window_mean(light, COLOUR_RADIUS).add_(COLOUR_FLOOR)
-    return mean.div_(mean.mean(1, keepdim=True))
+def light_around(light: Tensor) -> Tensor:
+    """Returns each channel's light in the windows of B,3,H,W: what matters are their ratios."""
+    return window_mean(light, COLOUR_RADIUS).add_(COLOUR_FLOOR)
 
 
 def without_lamps(image: Tensor) -> bool:
@@ -267,14 +227,13 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     smooth = window_mean(image, 1)
     lamps = ramp(smooth.mean(1, keepdim=True), *LAMP)
     weight = (1 - window_max(lamps, RIM_REACH // 2)).clamp(min=MIN_WEIGHT)
-    total, around, filled = at_once(wide_mean, (weight, weight * image, weight * output))
-    surroundings, filled = around.div_(total), filled.div_(total)
+    surroundings, filled = weighted_means(weight, image, output)
     dark = ramp(surroundings.mean(1, keepdim=True), RIM_DARK[1], RIM_DARK[0])
     share = window_max(lamps, RIM_REACH) * dark
     contrast = smooth.div_(surroundings.clamp_(min=GREY_LEVEL))
     calm = fringes.calm_tint(output, filled, contrast)
     filled.mul_(contrast.clamp_(max=1))
-    del around, surroundings, smooth, contrast
+    del surroundings, smooth, contrast
     around, whole = at_once(partial(closing, radius=RIM // 2), (image, output))
     dip = (around - image).div_(around.clamp_(min=DIP_FLOOR)).clamp_(0, 1)
     whole = fade_(whole, dip)
@@ -302,13 +261,11 @@ def never(image: Tensor) -> bool:
 
 
 class Filter(NamedTuple):
-    """A filter, how many pixels around a pixel it looks at, for which input it does nothing, and
-    whether all that it returns is in [0, 1]."""
+    """A filter, how many pixels around a pixel it looks at, and for which input it does nothing."""
 
     function: Callable[[Tensor, Tensor], Tensor]
     reach: int
     idle: Callable[[Tensor], bool] = never
-    clips: bool = False
 
 
 RIMS_REACH = AWAY + AWAY * AWAY_STEP + RIM_REACH // 2 + 2
@@ -316,11 +273,11 @@ FILTERS: dict[FilterName, Filter] = {
     "calm_fringes": Filter(fringes.calm_fringes, fringes.REACH),
     "fill_dots": Filter(fill_dots, 2 * DOT_RADIUS),
     "sharpen": Filter(sharpen, max(SHARPEN_RADIUS, NEXT)),
-    "own_colours": Filter(own_colours, COLOUR_RADIUS, clips=True),
+    "own_colours": Filter(own_colours, COLOUR_RADIUS),
     "fill_rims": Filter(fill_rims, RIMS_REACH, without_lamps),
     "keep_white": Filter(keep_white, 0),
     "calm_colours": Filter(fringes.calm_colours, 0),
 }
 
-DETAIL_REACH = 2 * DETAIL_RADIUS
-"""As `Filter.reach`, of `detail_transfer`."""
+CLIPPING: frozenset[FilterName] = frozenset(["own_colours"])
+"""What these return is in [0, 1]."""

@@ -132,7 +132,9 @@ def balanced(change: Tensor) -> Tensor:
         parts = change.clamp(min=0), (-change).clamp_(min=0)
         brighter, darker = map(nearby, parts)
     else:
-        both = torch.stack((change, -change)).clamp_(min=0)
+        both = change.new_empty(2, *change.shape)
+        torch.clamp(change, min=0, out=both[0])
+        torch.sub(both[0], change, out=both[1])
         brighter, darker = nearby(both.flatten(0, 1)).view(both.shape)
     own = torch.where(change > 0, brighter, darker).clamp_(min=SMALLEST)
     return change * (torch.minimum(brighter, darker) / own)

@@ -79,12 +79,15 @@ def match(
     return ImageStats(exposed, floor, detail, curve=curve, share=exposure)
 
 
-def colour_moments(image: AnyImage, device: torch.device, weights: Tensor | None = None) -> Moments:
-    """Measures the input or the model's image, B,C,H,W, on this device, with these weights."""
+def colour_moments(
+    image: AnyImage, device: torch.device, weights: Tensor | None = None, clipped: bool = False
+) -> Moments:
+    """Measures the input or the model's image, B,C,H,W, on this device, with these weights; what is
+    `clipped` is in [0, 1] already."""
     bands = list(bands_of(image))
 
     def read(number: int) -> Tensor:
-        return to_colour(read_rows(image, *bands[number]), device)
+        return to_colour(read_rows(image, *bands[number]), device, clipped)
 
     def weigh(number: int) -> Tensor:
         assert weights is not None

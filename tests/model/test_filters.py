@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from devudp_model.ops.detail import detail_transfer
 from devudp_model.ops.filters import (
     FILTERS,
     FilterName,
-    detail_transfer,
     fill_dots,
     fill_rims,
     noise_variance,
