@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .arithmetic import mix, ramp, subtract_product_
+from .arithmetic import mix, ramp, scaled_sum, subtract_product_
 from .windows import window_max, window_mean
 
 WHITE = (0.85, 1.0)
@@ -83,7 +83,7 @@ def most_nearby(change: Tensor, contrast: Tensor) -> Sequence[Tensor]:
     both = change.new_empty(2, *change.shape)
     torch.mul(contrast, change, out=both[1])
     torch.neg(both[1], out=both[0])
-    return window_max(both.flatten(0, 1), 1).clamp_(min=CHANGE).view(both.shape)
+    return window_max(both.flatten(0, 1), 1).clamp_(min=CHANGE).view(both.shape).unbind(0)
 
 
 def calm_tint(output: Tensor, far: Tensor, contrast: Tensor) -> Tensor:
@@ -104,8 +104,8 @@ def calm_tint(output: Tensor, far: Tensor, contrast: Tensor) -> Tensor:
         beyond = output - more.mul_(usual).mul_(TINT).add_(LEVEL)
     else:
         beyond = torch.addcmul(output, more, usual, value=-TINT).sub_(LEVEL)
-    share = beyond.div_((output - usual).clamp_(min=LEVEL)).clamp_(0, 1)
-    return mix(output, usual, share.amax(1, keepdim=True))
+    share = beyond.div_((output - usual).clamp_(min=LEVEL)).amax(1, keepdim=True)
+    return mix(output, usual, share.clamp_(0, 1))
 
 
 def calm_colours(image: Tensor, output: Tensor) -> Tensor:
@@ -117,4 +117,5 @@ def calm_colours(image: Tensor, output: Tensor) -> Tensor:
         image, output: B,C,H,W in [0, 1] of the same exposure.
     """
     change = output - image
-    return output - (1 - COLOUR_SHARE) * (change - change.mean(1, keepdim=True))
+    change.sub_(change.mean(1, keepdim=True))
+    return scaled_sum(output, change, COLOUR_SHARE - 1)

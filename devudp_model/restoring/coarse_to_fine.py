@@ -128,16 +128,23 @@ def balanced(change: Tensor) -> Tensor:
     Blur moves light and keeps its amount; so does what takes blur away. A network that sees blur
     where there is none makes dark things larger, or bright ones.
     """
-    if change.is_cpu:
-        parts = change.clamp(min=0), (-change).clamp_(min=0)
-        brighter, darker = map(nearby, parts)
-    else:
-        both = change.new_empty(2, *change.shape)
-        torch.clamp(change, min=0, out=both[0])
-        torch.sub(both[0], change, out=both[1])
-        brighter, darker = nearby(both.flatten(0, 1)).view(both.shape)
+    if not change.is_cpu:
+        return balanced_at_once(change)
+    parts = change.clamp(min=0), (-change).clamp_(min=0)
+    brighter, darker = map(nearby, parts)
     own = torch.where(change > 0, brighter, darker).clamp_(min=SMALLEST)
     return change * (torch.minimum(brighter, darker) / own)
+
+
+def balanced_at_once(change: Tensor) -> Tensor:
+    """`balanced` in few operations, for a GPU."""
+    both = change.new_empty(2, *change.shape)
+    torch.clamp(change, min=0, out=both[0])
+    torch.sub(both[0], change, out=both[1])
+    means = nearby(both.flatten(0, 1)).view(both.shape)
+    least = torch.minimum(*means)
+    brighter, darker = both.div_(means.clamp_(min=SMALLEST))
+    return brighter.sub_(darker).mul_(least)
 
 
 def nearby(x: Tensor) -> Tensor:
@@ -187,15 +194,19 @@ def blurred_share(image: AnyImage) -> Tensor:
     def measure(frame: int, start: int, stop: int) -> Tensor:
         top = max(start - 2 * HALO, 0)
         bottom = min(stop + 2 * HALO, image.shape[2])
-        grey = read_rows(image, frame, top, bottom).mean(1, keepdim=True)
+        rows = read_rows(image, frame, top, bottom)
+        both = rows.new_empty(1, 2, *rows.shape[2:])
+        square, grey = both.split(1, 1)
+        torch.mean(rows, 1, keepdim=True, out=grey)
         inner = slice(start - top, stop - top)
-        return shrink(torch.cat((finest(grey).square(), grey), 1)[:, :, inner], BLOCK)
+        torch.square(finest(grey), out=square)
+        return shrink(both[:, :, inner], BLOCK)
 
     found = made_in_bands(measure, image, new, BLOCK)
     assert isinstance(found, Tensor)  # blocks are few
-    squares, greys = found.split(1, 1)
-    fine = window_mean(squares, SHARE_RADIUS)
-    coarse = window_mean(finest(greys).square(), SHARE_RADIUS)
+    greys = found[:, 1:]
+    torch.square(finest(greys), out=greys)
+    fine, coarse = window_mean(found, SHARE_RADIUS).split(1, 1)
     ratio = ((fine + GREY_LEVEL**2 / 4) / (coarse + 4 * GREY_LEVEL**2)).sqrt()
     return ramp(ratio, SHARP, BLURRED)
 
