@@ -102,22 +102,23 @@ def heal(
     """
     spots = beyond * (image.amin(1, keepdim=True) < WHITE)
     core = torch.maximum(1 - grow(1 - spots, CORE), cut_off(spots, sides))
-    sound = 1 - grow(core, SKIRT + 2 * SOFT)
     calm = window_mean(image, 1)
-    weight, mean_in, mean_out, variance, covariance = compare(calm, output, sound)
-    share = window_mean(grow(core, SKIRT + SOFT), SOFT) * (weight / MIN_SOUND).clamp_(max=1)
+    found = compare(calm, output, grow(core, SKIRT + 2 * SOFT))
+    known, mean_in, mean_out, variance, covariance = found
+    share = window_mean(grow(core, SKIRT + SOFT), SOFT) * known
     gain = covariance.div_(variance.add_(1e-6)).clamp_(0, MAX_GAIN)
     healed = add_product_(mean_out, gain, calm - mean_in).clamp_(0, 1)
     return torch.lerp(output, healed, share, out=out)
 
 
-def compare(image: Tensor, output: Tensor, sound: Tensor) -> Sequence[Tensor]:
-    """Compares B,3,H,W and B,3,H,W where B,1,H,W is 1, in windows.
+def compare(image: Tensor, output: Tensor, wrong: Tensor) -> Sequence[Tensor]:
+    """Compares B,3,H,W and B,3,H,W where B,1,H,W is 0, in windows.
 
     Returns:
-        The share of sound pixels, B,1,H,W; of the others, B,3,H,W each, their means, the variance
-        of the first, and their covariance.
+        Whether there are enough such pixels, B,1,H,W, 0 to 1; of both images, B,3,H,W each, the
+        means, the variance of the first, and their covariance.
     """
+    sound = 1 - wrong
     if image.is_cpu:
         weight = window_mean(sound, AROUND)
         sure = weight.clamp(min=MIN_SOUND)
@@ -125,7 +126,8 @@ def compare(image: Tensor, output: Tensor, sound: Tensor) -> Sequence[Tensor]:
         means = (window_mean(sound * x, AROUND) / sure for x in products)
         mean_in, mean_out, square, product = means
         variance = subtract_product_(square, mean_in, mean_in)
-        return weight, mean_in, mean_out, variance, subtract_product_(product, mean_in, mean_out)
+        covariance = subtract_product_(product, mean_in, mean_out)
+        return (weight / MIN_SOUND).clamp_(max=1), mean_in, mean_out, variance, covariance
     maps = image.new_empty(len(image), 13, *image.shape[2:])
     torch.cat((sound, image, output), 1, out=maps[:, :7])
     rest = maps[:, 1:].unflatten(1, (2, 2, 3))
@@ -136,7 +138,8 @@ def compare(image: Tensor, output: Tensor, sound: Tensor) -> Sequence[Tensor]:
     rest = maps[:, 1:].div_(weight.clamp(min=MIN_SOUND)).unflatten(1, (2, 2, 3))
     means = rest[:, 0]
     products = subtract_product_(rest[:, 1], means, means[:, :1])
-    return weight, *means.unbind(1), *products.unbind(1)
+    known = (weight / MIN_SOUND).clamp_(max=1)
+    return known, *means.unbind(1), *products.unbind(1)
 
 
 def cut_off(spots: Tensor, sides: Sides) -> Tensor:
@@ -149,7 +152,7 @@ def cut_off(spots: Tensor, sides: Sides) -> Tensor:
     right = min(sides.right * BORDER, width - left)
     squares = -F.max_pool2d(-spots, 2, stride=1)
     found = F.max_pool2d(squares, 2, stride=1, padding=1)
-    found[:, :, top : height - bottom, left : width - right] = 0
+    found[:, :, top : height - bottom, left : width - right].zero_()
     return found
 
 

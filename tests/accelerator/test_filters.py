@@ -16,7 +16,7 @@ from devudp_model.restoring.coarse_to_fine import balanced, blurred_share, where
 from devudp_model.restoring.curve import Curve
 from tests.accelerator.conftest import photos
 
-CLOSE = {"atol": 5e-6, "rtol": 0.0}
+CLOSE = 5e-6
 
 
 def two(height: int = 72, width: int = 90) -> tuple[Tensor, Tensor]:
@@ -34,7 +34,7 @@ def agree(function: Callable[..., Tensor], device: torch.device, *images: Tensor
     here = function(*(image.clone() for image in images))
     there = function(*(image.to(device) for image in images))
     assert there.device == device and not torch.equal(here, images[-1])
-    torch.testing.assert_close(there.cpu(), here, **CLOSE)
+    torch.testing.assert_close(there.cpu(), here, atol=CLOSE, rtol=0)
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -65,7 +65,7 @@ def test_droplets(device: torch.device) -> None:
     out = torch.empty_like(output).to(device)
     agree(lambda image, beyond, output: heal(output, image, beyond), device, image, beyond, output)
     heal(output.to(device), image.to(device), beyond.to(device), out=out)
-    torch.testing.assert_close(out.cpu(), heal(output, image, beyond), **CLOSE)
+    torch.testing.assert_close(out.cpu(), heal(output, image, beyond), atol=CLOSE, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
