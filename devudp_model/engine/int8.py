@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..bands.rows import AnyImage
@@ -113,24 +112,6 @@ class Convolution:
         rows = strip.shape[2] - 1
         even, odd = (part(strip[:, :, y : y + rows], relu) for y, part in enumerate(self.parts))
         return kernels_for(strip.device).interleave(even, odd)
-
-
-class Columns:
-    """A layer of few outputs in its own type, a kernel's columns one beside the other.
-
-    The libraries are three times as fast with outputs in plenty.
-    """
-
-    def __init__(self, layer: Layer):
-        weight = layer.weight.permute(3, 0, 1, 2).flatten(0, 1)[..., None]
-        self.weight = weight.contiguous(memory_format=torch.channels_last)
-        self.bias, self.count = layer.bias, layer.weight.shape[3]
-
-    def __call__(self, strip: Tensor) -> Tensor:
-        """As `Layer.forward`."""
-        columns = F.conv2d(strip, self.weight)
-        out = kernels_for(strip.device).sum_columns(columns, self.count)
-        return out if self.bias is None else out.add_(self.bias[:, None, None])
 
 
 def can_quantize(layers: Layers) -> bool:

@@ -30,6 +30,10 @@ PHASES = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
 """Taps of a kernel of 3 that fall on one pixel and the next, once every pixel is there twice: for
 the even output pixels, which begin at the pixel before their own, and for the odd ones."""
 
+FEW_OUTPUTS = 16
+"""With fewer, a layer of a large kernel is convolved by columns: so many numbers does the processor
+work on at once."""
+
 
 class Layer(nn.Module):
     """One convolution.
@@ -80,6 +84,17 @@ class Layer(nn.Module):
         self.register_buffer("bias", bias)
         self.tiles = self.as_tiles()
 
+    @property
+    def in_columns(self) -> bool:
+        """True if it is convolved a kernel's column at a time, the columns as so many outputs: the
+        libraries are three times as fast with outputs in plenty.
+
+        In fp32 alone: 16 bits would round what each column makes.
+        """
+        fp32 = self.weight.is_cpu and self.weight.dtype == torch.float32
+        few = self.outer < FEW_OUTPUTS and self.reach > 1
+        return fp32 and self.kind == "same" and few
+
     def as_tiles(self) -> Tiles | None:
         """Returns the convolution in tiles, where that is faster."""
         in_tiles = self.kind == "same" and pays_in_tiles(self.weight)
@@ -123,6 +138,8 @@ class Layer(nn.Module):
         """1,C,rows,W with the rows that `needs` names, to the output rows."""
         if self.tiles is not None:
             return self.tiles(strip)
+        if self.in_columns:
+            return self.by_columns(strip)
         if self.kind != "up":
             return F.conv2d(strip, self.weight, self.bias, self.stride, self.padding)
         # Not as one transposed convolution: on the CPU its last bits depend on the strip's height
@@ -147,6 +164,13 @@ class Layer(nn.Module):
         strides = frames, down, down + 2 * own, right, right + own, channels
         pixels = phases.as_strided(shape, strides).contiguous()
         return pixels.view(len(x), 2 * height, 2 * width, self.outer).permute(0, 3, 1, 2)
+
+    def by_columns(self, strip: Tensor) -> Tensor:
+        """As `forward` (see `in_columns`)."""
+        weight = self.weight.permute(3, 0, 1, 2).flatten(0, 1)[..., None]
+        columns = F.conv2d(strip, weight.contiguous(memory_format=torch.channels_last))
+        out = kernels_for(strip.device).sum_columns(columns, self.weight.shape[3])
+        return out if self.bias is None else out.add_(self.bias[:, None, None])
 
     def rows_of(self, x: Tensor, part: int) -> Tensor:
         """Even or odd rows of an upsampling (see `parts`)."""

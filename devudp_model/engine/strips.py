@@ -14,7 +14,7 @@ from ..bands.workers import in_parallel, worker_count
 from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
 from .hooks import current_hooks
-from .int8 import Columns, Convolution, Convolve, pays, terms_of
+from .int8 import Convolution, Convolve, pays, terms_of
 from .int8_strips import Int8Step, QuantizedReader
 from .layers import Layer
 from .padded_image import PaddedImage, Weights
@@ -104,7 +104,7 @@ class StripExecution:
         look = droplets and droplets.look
         writer = OutputWriter(self.network.activate, self.image, out, look)
         reader = self.read(self.features(inner), head, None)
-        step = Int8Step(head, Columns(head), head.outer, None) if self.in_int8 else None
+        step = Int8Step(head, head, head.outer, None) if self.in_int8 else None
         self.stream(head, reader, writer, self.image.size, step)
         if droplets is not None:
             droplets.heal(out, self.image.image)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.engine import int8, int8_product, network, precision
-from devudp_model.engine.int8 import Columns, Convolution, RangeStatistics
+from devudp_model.engine.int8 import Convolution, RangeStatistics
 from devudp_model.engine.int8_product import round_together
 from devudp_model.engine.kernels import quantize
 from devudp_model.engine.layers import layers_of
@@ -101,13 +101,6 @@ def test_kernels_are_rounded_so_that_smooth_places_stay() -> None:
     assert (round_together(weight) - weight).abs().max() < 4
     whole = weight.round()
     assert torch.equal(round_together(whole), whole)
-
-
-@pytest.mark.parametrize("width", [9, 7, 3, 1])
-def test_a_kernels_columns_are_summed(width: int) -> None:
-    head = list(layers_of(generator("devudp-dt"), torch.float32))[-1]
-    strip = rows(1, head.inner, 9, width)
-    assert torch.allclose(Columns(head)(strip), head(strip), atol=1e-5)
 
 
 def test_zero_stays_zero_and_what_is_beyond_the_range_is_clipped() -> None:

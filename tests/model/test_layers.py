@@ -5,9 +5,10 @@ import weakref
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from devudp_model.engine.kernels import EAGER, kernels_for, normalize_into, signed
-from devudp_model.engine.layers import forget_layers
+from devudp_model.engine.layers import forget_layers, layers_of
 from devudp_model.engine.network import Network
 from devudp_model.engine.statistics import FeatureStatistics
 from devudp_model.network.batch_norm import fold_batchnorm
@@ -69,6 +70,18 @@ def test_feature_moments_and_normalisation_are_float32(dtype: torch.dtype) -> No
     torch.testing.assert_close(
         out, expected, rtol=1e-2 if dtype != torch.float32 else 1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("width", [9, 7, 3, 1])
+def test_few_outputs_are_convolved_by_columns(width: int) -> None:
+    net = generator("devudp-dt")
+    *_, last, head = layers_of(net, torch.float32)
+    assert head.in_columns and not last.in_columns
+    assert not any(layer.in_columns for layer in layers_of(net, torch.bfloat16))
+    strip = torch.randn(1, head.inner, 9, width).contiguous(memory_format=torch.channels_last)
+    plain = F.conv2d(strip, head.weight, head.bias, padding=(0, 3))
+    assert not torch.equal(head(strip), plain), "rounded otherwise: it was done otherwise"
+    assert torch.allclose(head(strip), plain, atol=1e-5)
 
 
 def test_relu_of_bfloat16_as_integers() -> None:
