@@ -66,7 +66,10 @@ MAX_SHARE = 1 / 64
 
 def excess(head: Tensor) -> Tensor:
     """Measures how far B,3,H,W from before the activation is beyond the limit: B,1,H,W, 0 to 1."""
-    most = torch.linalg.vector_norm(head, torch.inf, dim=1, keepdim=True)
+    if head.is_cpu:  # many times as fast
+        most = head.abs().amax(1, keepdim=True)
+    else:
+        most = torch.linalg.vector_norm(head, torch.inf, dim=1, keepdim=True)
     return ramp(most, *LIMIT)
 
 
