@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from . import fringes, rims
-from .arithmetic import add_product_, fade_, mix, ramp, subtract_product_
+from .arithmetic import fade_, mix, ramp, subtract_product_
 from .dtypes import to_unit
 from .light import from_light, to_light
-from .windows import at_once, closing, window_max, window_mean, window_means
+from .windows import at_once, closing, window_max, window_mean
 
 GREY_LEVEL = 1 / 255
 """The smallest standard deviation that counts as contrast: less than an 8-bit step is rounding."""
@@ -28,12 +28,6 @@ NOISE_SQUARES = 2**16
 
 MEDIAN_OF_NORMAL = 0.6745
 """Median of the absolute value of normal numbers with standard deviation 1."""
-
-DETAIL_RADIUS = 2
-"""r of the guided filter of `detail_transfer`: its windows have 2 r + 1 pixels.
-
-The smaller, the more comes from the model's image, which has less noise than a dark input.
-"""
 
 DOT_RADIUS = 2
 """The largest radius of the dots that `fill_dots` fills."""
@@ -93,28 +87,6 @@ def corners_of(image: Tensor, step: int) -> list[Tensor]:
     return [corner for row in rows for corner in row.unbind(-1)]
 
 
-def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
-    """Returns the input's detail in the model's exposure and colours.
-
-    In every window the model's image is fitted by gain * image + offset, channel by channel, and
-    the smoothed gains and offsets are applied to the input: a guided filter (He, Sun, Tang: Guided
-    Image Filtering, 2013, eqs. 5, 6, 8) of the model's image with the input as its guide.
-
-    Args:
-        image, output: B,C,H,W.
-        floor: variance (1,C,1,1) from which on a window is detail and not noise.
-    """
-    products = image, output, image * image, image * output
-    mean, mean_out, square, product = window_means(products, DETAIL_RADIUS)
-    del products  # and in place, as all below: bands are large, and few copies shall be alive
-    variance = subtract_product_(square, mean, mean)
-    covariance = subtract_product_(product, mean, mean_out)
-    gain = covariance.div_(variance.add_(floor))
-    offset = subtract_product_(mean_out, gain, mean)
-    gain, offset = window_means((gain, offset), DETAIL_RADIUS)
-    return add_product_(offset, gain, image)
-
-
 def fill_dots(image: Tensor, output: Tensor) -> Tensor:
     """Returns the model's image without the coloured dots that it makes in blown-out lights.
 
@@ -130,9 +102,9 @@ def fill_dots(image: Tensor, output: Tensor) -> Tensor:
         return output  # nothing is white, which on a GPU would be waited for
     grey = image.mean(1, keepdim=True)
     around, filled = at_once(partial(closing, radius=DOT_RADIUS), (grey, output))
-    dip = DOT_CONTRAST * (around - grey) / around.clamp(min=GREY_LEVEL)
+    dip = (around - grey).div_(around.clamp(min=GREY_LEVEL))
     white = ramp(filled.amin(1, keepdim=True), DOT_WHITE, 1)
-    return mix(output, torch.maximum(output, fade_(filled, dip)), white)
+    return mix(output, torch.maximum(output, fade_(filled, dip, DOT_CONTRAST)), white)
 
 
 def keep_white(image: Tensor, output: Tensor) -> Tensor:
@@ -155,12 +127,29 @@ def sharpen(image: Tensor, output: Tensor) -> Tensor:
     Args:
         image, output: B,C,H,W in [0, 1]; `image` does not count.
     """
+    if not output.is_cpu:
+        return sharpen_at_once(output)
     grey = output.mean(1, keepdim=True)
-    mean, square = window_means((grey, grey * grey), SHARPEN_RADIUS)
+    mean, square = (window_mean(x, SHARPEN_RADIUS) for x in (grey, grey * grey))
     variance = subtract_product_(square, mean, mean)
     sharper = grey + SHARPEN * variance / (variance + EDGE**2) * (grey - mean)
     darkest, brightest = -window_max(-grey, NEXT), window_max(grey, NEXT)
     return output + sharper.clamp_(darkest, brightest).sub_(grey)
+
+
+def sharpen_at_once(output: Tensor) -> Tensor:
+    """`sharpen` in few operations, for a GPU."""
+    both = output.new_empty(2, len(output), 1, *output.shape[2:])
+    grey, other = both
+    torch.mean(output, 1, keepdim=True, out=grey)
+    torch.neg(grey, out=other)
+    brightest, dark = window_max(both.flatten(0, 1), NEXT).view(both.shape)
+    torch.mul(grey, grey, out=other)
+    mean, square = window_mean(both.flatten(0, 1), SHARPEN_RADIUS).view(both.shape)
+    variance = subtract_product_(square, mean, mean)
+    share = variance / (variance + EDGE**2)
+    sharper = torch.addcmul(grey, share, grey - mean, value=SHARPEN)
+    return output + sharper.clamp_(dark.neg_(), brightest).sub_(grey)
 
 
 def own_colours(image: Tensor, output: Tensor) -> Tensor:
@@ -172,17 +161,23 @@ def own_colours(image: Tensor, output: Tensor) -> Tensor:
     Args:
         image, output: B,3,H,W in [0, 1].
     """
-    lights = to_light(output), to_light(image)
-    of_output, own = at_once(colours, lights, dim=0)
-    light, own = lights[0], own.div_(of_output).mul_(lights[0])
-    own.mul_(light.mean(1, keepdim=True) / own.mean(1, keepdim=True))
+    if output.is_cpu:
+        light, own_light = to_light(output), to_light(image)
+        own = light_around(own_light).div_(light_around(light)).mul_(light)
+        means = light.mean(1, keepdim=True), own.mean(1, keepdim=True)
+    else:
+        lights = to_light(torch.stack((output, image)))
+        of_output, of_image = light_around(lights.flatten(0, 1)).view(lights.shape)
+        light, own = lights
+        torch.div(of_image, of_output, out=own).mul_(light)
+        means = lights.mean(2, keepdim=True)
+    own.mul_(means[0] / means[1])
     return from_light(light.lerp_(own, OWN_COLOUR)).clamp_(0, 1)
 
 
-def colours(light: Tensor) -> Tensor:
-    """Returns each channel's light in the windows of B,3,H,W, over that of all three."""
-    mean = window_mean(light, COLOUR_RADIUS).add_(COLOUR_FLOOR)
-    return mean.div_(mean.mean(1, keepdim=True))
+def light_around(light: Tensor) -> Tensor:
+    """Returns each channel's light in the windows of B,3,H,W: what matters are their ratios."""
+    return window_mean(light, COLOUR_RADIUS).add_(COLOUR_FLOOR)
 
 
 FilterName = Literal[
@@ -219,5 +214,5 @@ FILTERS: dict[FilterName, Filter] = {
     "calm_colours": Filter(fringes.calm_colours, 0),
 }
 
-DETAIL_REACH = 2 * DETAIL_RADIUS
-"""As `Filter.reach`, of `detail_transfer`."""
+CLIPPING: frozenset[FilterName] = frozenset(["own_colours"])
+"""What these return is in [0, 1]."""

@@ -11,8 +11,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .arithmetic import add_product_, fade_, linear, mix, ramp
-from .windows import AWAY, AWAY_STEP, at_once, closing, wide_mean, window_max, window_mean
+from .arithmetic import add_product_, fade_, mix, ramp
+from .windows import (
+    AWAY,
+    AWAY_STEP,
+    at_once,
+    closing,
+    weighted_means,
+    window_max,
+    window_mean,
+)
 
 LAMP = (0.35, 0.55)
 """`fill_rims` starts near places of the input of the first brightness and has its full effect from
@@ -72,10 +80,8 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     own, level = smooth.mean(1, keepdim=True), output.mean(1, keepdim=True)
     lamps = ramp(own, *LAMP)
     weight = 1 + MIN_WEIGHT - window_max(lamps, RIM_REACH // 2)
-    total, around, filled, own_far, far = at_once(
-        wide_mean, (weight, weight * image, weight * output, own, level)
-    )
-    surroundings, filled = around.div_(total), filled.div_(total)
+    wide = weighted_means(weight, image, output, others=(own, level))
+    surroundings, filled, own_far, far = wide
     dark = ramp(surroundings.mean(1, keepdim=True), RIM_DARK[1], RIM_DARK[0])
     near = window_mean(window_max(lamps, RIM_REACH), FADE)
     share = near * dark
@@ -83,7 +89,7 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     contrast = smooth.div_(surroundings.clamp_(min=LEVEL))
     usual, tinted = tint(output, level, filled, contrast)
     filled.mul_(contrast.clamp_(max=1))
-    del around, surroundings, smooth, contrast
+    del wide, surroundings, smooth, contrast
     around, whole = at_once(partial(closing, radius=RIM // 2), (image, output))
     whole = fade_(whole, (around - image).div_(around.clamp_(min=DIP_FLOOR)))
     # Not more of a colour than farther away: a coloured line in the rim would be all over it.
@@ -124,6 +130,10 @@ def tint(output: Tensor, level: Tensor, far: Tensor, contrast: Tensor) -> tuple[
     far = far + DARK
     usual = far * (level / far.mean(1, keepdim=True))
     own = contrast / contrast.mean(1, keepdim=True).clamp_(min=LEVEL)
-    most = linear(window_max(own, 1).clamp_(min=1).mul_(usual), TINT, LEVEL)
-    share = (output - most).div_((output - usual).clamp_(min=LEVEL)).amax(1, keepdim=True)
+    more = window_max(own, 1).clamp_(min=1)
+    if output.is_cpu:
+        beyond = output - more.mul_(usual).mul_(TINT).add_(LEVEL)
+    else:
+        beyond = torch.addcmul(output, more, usual, value=-TINT).sub_(LEVEL)
+    share = beyond.div_((output - usual).clamp_(min=LEVEL)).amax(1, keepdim=True)
     return usual, share.clamp_(0, 1)
