@@ -132,6 +132,26 @@ def in_bands(work: Callable[[int, int, int], object], image: AnyImage, multiple:
     in_parallel(one, len(bands))
 
 
+def made_in_bands(
+    make: Callable[[int, int, int], Tensor],
+    image: AnyImage,
+    allocate: Callable[[], AnyImage],
+    scale: int,
+) -> AnyImage:
+    """Returns an image that `make(frame, start, stop)` gives the rows of, for each of `bands_of`
+    one, smaller by a factor; of a GPU's only band they are the image."""
+    bands = list(bands_of(image, scale))
+    if len(bands) == 1 and image.device.type != "cpu":
+        return make(*bands[0])
+    made = allocate()
+
+    def work(frame: int, start: int, stop: int) -> None:
+        write_rows(made, frame, start // scale, make(frame, start, stop))
+
+    in_bands(work, image, scale)
+    return made
+
+
 def sampled(image: AnyImage, step: int) -> Tensor:
     """Returns every `step`-th pixel of every `step`-th row."""
     if isinstance(image, Tensor):

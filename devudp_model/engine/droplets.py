@@ -11,7 +11,7 @@ by the linear relation of input and output around it, as in a guided filter.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from ..bands.rows import AnyImage, FileImage, read_rows
 from ..ops.arithmetic import add_product_, ramp, subtract_product_
 from ..ops.dtypes import to_colour
-from ..ops.windows import at_once, window_max, window_mean
+from ..ops.windows import window_max, window_mean
 
 LIMIT = (7.0, 10.0)
 """Before the output activation, no image needs more than the first: tanh(4) is white to 8 bits.
@@ -66,7 +66,11 @@ MAX_SHARE = 1 / 64
 
 def excess(head: Tensor) -> Tensor:
     """Measures how far B,3,H,W from before the activation is beyond the limit: B,1,H,W, 0 to 1."""
-    return ramp(head.abs().amax(1, keepdim=True), *LIMIT)
+    if head.is_cpu:  # many times as fast
+        most = head.abs().amax(1, keepdim=True)
+    else:
+        most = torch.linalg.vector_norm(head, torch.inf, dim=1, keepdim=True)
+    return ramp(most, *LIMIT)
 
 
 class Sides(NamedTuple):
@@ -81,44 +85,78 @@ class Sides(NamedTuple):
 ALL_SIDES = Sides()
 
 
-def heal(output: Tensor, image: Tensor, beyond: Tensor, sides: Sides = ALL_SIDES) -> Tensor:
+def heal(
+    output: Tensor,
+    image: Tensor,
+    beyond: Tensor,
+    sides: Sides = ALL_SIDES,
+    out: Tensor | None = None,
+) -> Tensor:
     """Returns the model's image without its droplets.
 
     Args:
         output, image: of the model and its input, B,3,H,W in [0, 1].
         beyond: B,1,H,W, from `excess`.
         sides: where the image ends.
+        out: where to put the result, instead of a new tensor.
 
     Returns:
         B,3,H,W; `output` itself, to the last bit, away from droplets.
     """
     spots = beyond * (image.amin(1, keepdim=True) < WHITE)
     core = torch.maximum(1 - grow(1 - spots, CORE), cut_off(spots, sides))
-    sound = 1 - grow(core, SKIRT + 2 * SOFT)
-    weight = window_mean(sound, AROUND)
-    share = window_mean(grow(core, SKIRT + SOFT), SOFT) * (weight / MIN_SOUND).clamp(max=1)
-    weight = weight.clamp(min=MIN_SOUND)
     calm = window_mean(image, 1)
-    products = calm, output, calm * calm, calm * output
-    means = at_once(lambda x: window_mean(sound * x, AROUND) / weight, products)
-    mean_in, mean_out, square, product = means
-    variance = subtract_product_(square, mean_in, mean_in)
-    covariance = subtract_product_(product, mean_in, mean_out)
-    gain = (covariance / (variance + 1e-6)).clamp(0, MAX_GAIN)
-    healed = add_product_(mean_out, gain, calm - mean_in)
-    return torch.lerp(output, healed.clamp(0, 1), share)
+    found = compare(calm, output, grow(core, SKIRT + 2 * SOFT))
+    known, mean_in, mean_out, variance, covariance = found
+    share = window_mean(grow(core, SKIRT + SOFT), SOFT) * known
+    gain = covariance.div_(variance.add_(1e-6)).clamp_(0, MAX_GAIN)
+    healed = add_product_(mean_out, gain, calm - mean_in).clamp_(0, 1)
+    return torch.lerp(output, healed, share, out=out)
+
+
+def compare(image: Tensor, output: Tensor, wrong: Tensor) -> Sequence[Tensor]:
+    """Compares B,3,H,W and B,3,H,W where B,1,H,W is 0, in windows.
+
+    Returns:
+        Whether there are enough such pixels, B,1,H,W, 0 to 1; of both images, B,3,H,W each, the
+        means, the variance of the first, and their covariance.
+    """
+    sound = 1 - wrong
+    if image.is_cpu:
+        weight = window_mean(sound, AROUND)
+        sure = weight.clamp(min=MIN_SOUND)
+        products = image, output, image * image, image * output
+        means = (window_mean(sound * x, AROUND) / sure for x in products)
+        mean_in, mean_out, square, product = means
+        variance = subtract_product_(square, mean_in, mean_in)
+        covariance = subtract_product_(product, mean_in, mean_out)
+        return (weight / MIN_SOUND).clamp_(max=1), mean_in, mean_out, variance, covariance
+    maps = image.new_empty(len(image), 13, *image.shape[2:])
+    torch.cat((sound, image, output), 1, out=maps[:, :7])
+    rest = maps[:, 1:].unflatten(1, (2, 2, 3))
+    torch.mul(rest[:, 0], image[:, None], out=rest[:, 1])
+    rest.mul_(sound[:, None, None])
+    maps = window_mean(maps, AROUND)
+    weight = maps[:, :1]
+    rest = maps[:, 1:].div_(weight.clamp(min=MIN_SOUND)).unflatten(1, (2, 2, 3))
+    means = rest[:, 0]
+    products = subtract_product_(rest[:, 1], means, means[:, :1])
+    known = (weight / MIN_SOUND).clamp_(max=1)
+    return known, *means.unbind(1), *products.unbind(1)
 
 
 def cut_off(spots: Tensor, sides: Sides) -> Tensor:
     """Returns the spots, B,1,H,W, of 2x2 pixels and more near the image's border."""
     height, width = spots.shape[2:]
+    if min(height, width) < 2:
+        return torch.zeros_like(spots)
     top, left = min(sides.top * BORDER, height), min(sides.left * BORDER, width)
     bottom = min(sides.bottom * BORDER, height - top)
     right = min(sides.right * BORDER, width - left)
-    inside = spots.new_zeros(*spots.shape[:2], height - top - bottom, width - left - right)
-    near = F.pad(inside, (left, right, top, bottom), value=1.0)
-    squares = -F.max_pool2d(F.pad(-spots, (1, 1, 1, 1)), 2, stride=1)
-    return near * F.max_pool2d(squares, 2, stride=1)
+    squares = -F.max_pool2d(-spots, 2, stride=1)
+    found = F.max_pool2d(squares, 2, stride=1, padding=1)
+    found[:, :, top : height - bottom, left : width - right].zero_()
+    return found
 
 
 def grow(x: Tensor, radius: int) -> Tensor:

@@ -169,7 +169,9 @@ class Network(NetworkState[SomeNetwork]):
         seen, self.unchecked = self.unchecked, []
         if not seen:
             return x.cpu()
-        fetched, numbers = torch.cat([x.flatten(), *seen]).cpu().tensor_split([x.numel()])
+        parts = [part for part in (x.flatten(), *seen) if part.numel()]
+        joined = torch.cat(parts) if len(parts) > 1 else parts[0]
+        fetched, numbers = joined.cpu().tensor_split([x.numel()])
         if not numbers.isfinite().all():
             raise FloatingPointError(
                 f"The network produced NaN or Inf in {self.dtype}. In float32 this "

@@ -129,7 +129,15 @@ def stem_input(image: Tensor, moments: Moments | None, dtype: torch.dtype) -> Te
     (in two parts if it has 16 bits, see `Layer`), channels_last."""
     if moments is not None:
         image = (image - moments.mean) * torch.rsqrt(moments.var + STANDARDIZE_EPS)
-    if dtype != torch.float32:
+    if dtype == torch.float32:
+        return image.to(memory_format=torch.channels_last)
+    if image.is_cpu:
         high, low = split_high_low(image, dtype)
-        image = torch.cat([high, low, high], 1)
-    return image.to(dtype, memory_format=torch.channels_last)
+        return torch.cat([high, low, high], 1).to(memory_format=torch.channels_last)
+    frames, channels, *size = image.shape  # the same in fewer operations
+    shape = frames, 3 * channels, *size
+    made = torch.empty(shape, dtype=dtype, device=image.device, memory_format=torch.channels_last)
+    parts = made.unflatten(1, (3, channels))
+    parts[:, ::2].copy_(image[:, None])
+    torch.sub(image, parts[:, 0], out=parts[:, 1])
+    return made

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..bands.rows import AnyImage
 from ..network.instance_norm import NORM_EPS
-from ..ops.arithmetic import linear
+from ..ops.arithmetic import linear, linear_into
 from ..system.memory import first_limit, free_bytes
 from .droplets import excess, heal
 from .hooks import current_hooks
@@ -62,10 +62,11 @@ class WholeExecution:
         if head.shape[2:] != out.shape[2:]:  # without its padding
             inside = (..., slice(out.shape[2]), slice(out.shape[3]))
             head, image, activated = head[inside], image[inside], activated[inside]
-        made = linear(activated, 0.5, 0.5)
         if self.network.has_droplets:
-            made = heal(made, linear(image, 0.5, 0.5), excess(head))
-        out.copy_(made)
+            given, made = linear(image, 0.5, 0.5), linear(activated, 0.5, 0.5)
+            heal(made, given, excess(head), out=out)
+        else:
+            linear_into(activated, 0.5, 0.5, out)
         self.seen.append(out.amax((0, 2, 3)))  # in [0, 1], or NaN
 
     def features(self, x: Tensor) -> Tensor:

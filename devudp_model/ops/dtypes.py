@@ -40,9 +40,11 @@ def without_alpha(image: Tensor) -> Tensor:
     return image[:, :3] if image.shape[1] > 3 else image
 
 
-def to_colour(image: Tensor, device: torch.device) -> Tensor:
-    """B,C,H,W to B,3,H,W, float32, in [0, 1]: grey repeated to 3 channels, alpha left out."""
-    colour = to_unit(without_alpha(image).to(device)).clamp(0, 1)
+def to_colour(image: Tensor, device: torch.device, clipped: bool = False) -> Tensor:
+    """B,C,H,W to B,3,H,W, float32, in [0, 1]: grey repeated to 3 channels, alpha left out; what is
+    `clipped` is in [0, 1] already."""
+    colour = to_unit(without_alpha(image).to(device))
+    colour = colour if clipped else colour.clamp(0, 1)
     return colour.expand(-1, 3, -1, -1) if colour.shape[1] == 1 else colour
 
 

@@ -14,20 +14,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from . import fringes
-from .arithmetic import add_product_, fade_, mix, ramp, subtract_product_
+from . import fringes, rims
+from .arithmetic import fade_, mix, ramp, subtract_product_
 from .dtypes import to_unit
 from .light import from_light, to_light
-from .windows import (
-    AWAY,
-    AWAY_STEP,
-    at_once,
-    closing,
-    wide_mean,
-    window_max,
-    window_mean,
-    window_means,
-)
+from .windows import at_once, closing, window_max, window_mean
 
 GREY_LEVEL = 1 / 255
 """The smallest standard deviation that counts as contrast: less than an 8-bit step is rounding."""
@@ -38,12 +29,6 @@ NOISE_SQUARES = 2**16
 MEDIAN_OF_NORMAL = 0.6745
 """Median of the absolute value of normal numbers with standard deviation 1."""
 
-DETAIL_RADIUS = 2
-"""r of the guided filter of `detail_transfer`: its windows have 2 r + 1 pixels.
-
-The smaller, the more comes from the model's image, which has less noise than a dark input.
-"""
-
 DOT_RADIUS = 2
 """The largest radius of the dots that `fill_dots` fills."""
 
@@ -52,25 +37,6 @@ DOT_WHITE = 0.8
 
 DOT_CONTRAST = 2.0
 """A dark spot of the input may have this many times its contrast in the model's image."""
-
-LAMP = (0.35, 0.55)
-"""`fill_rims` starts near places of the input of the first brightness and has its full effect from
-the second on (means of 3x3 pixels: a hot pixel alone is not that bright), ..."""
-
-RIM, RIM_REACH = 13, 12
-"""... on dark structures of the result that are narrower than the first, or darker than what is
-farther away, at most the second number of pixels away from the lamp, ..."""
-
-RIM_DARK = (0.25, 0.45)
-"""... in dark surroundings: it has its full effect below the first brightness of the input, none
-above the second. Else it would fill what blur has taken from dark letters on a white page."""
-
-DIP_FLOOR = 0.04
-"""A dark structure of the input may have its contrast in the result; what is darker than this has
-the contrast that it would have here."""
-
-MIN_WEIGHT = 1e-6
-"""What is near lamps has this weight in their surroundings (see `wide_mean`)."""
 
 WHITE = (0.8, 0.98)
 """`keep_white` starts at the first value of the input and has its full effect at the second."""
@@ -121,28 +87,6 @@ def corners_of(image: Tensor, step: int) -> list[Tensor]:
     return [corner for row in rows for corner in row.unbind(-1)]
 
 
-def detail_transfer(image: Tensor, output: Tensor, floor: Tensor) -> Tensor:
-    """Returns the input's detail in the model's exposure and colours.
-
-    In every window the model's image is fitted by gain * image + offset, channel by channel, and
-    the smoothed gains and offsets are applied to the input: a guided filter (He, Sun, Tang: Guided
-    Image Filtering, 2013, eqs. 5, 6, 8) of the model's image with the input as its guide.
-
-    Args:
-        image, output: B,C,H,W.
-        floor: variance (1,C,1,1) from which on a window is detail and not noise.
-    """
-    products = image, output, image * image, image * output
-    mean, mean_out, square, product = window_means(products, DETAIL_RADIUS)
-    del products  # and in place, as all below: bands are large, and few copies shall be alive
-    variance = subtract_product_(square, mean, mean)
-    covariance = subtract_product_(product, mean, mean_out)
-    gain = covariance.div_(variance.add_(floor))
-    offset = subtract_product_(mean_out, gain, mean)
-    gain, offset = window_means((gain, offset), DETAIL_RADIUS)
-    return add_product_(offset, gain, image)
-
-
 def fill_dots(image: Tensor, output: Tensor) -> Tensor:
     """Returns the model's image without the coloured dots that it makes in blown-out lights.
 
@@ -158,9 +102,9 @@ def fill_dots(image: Tensor, output: Tensor) -> Tensor:
         return output  # nothing is white, which on a GPU would be waited for
     grey = image.mean(1, keepdim=True)
     around, filled = at_once(partial(closing, radius=DOT_RADIUS), (grey, output))
-    dip = DOT_CONTRAST * (around - grey) / around.clamp(min=GREY_LEVEL)
+    dip = (around - grey).div_(around.clamp(min=GREY_LEVEL))
     white = ramp(filled.amin(1, keepdim=True), DOT_WHITE, 1)
-    return mix(output, torch.maximum(output, fade_(filled, dip)), white)
+    return mix(output, torch.maximum(output, fade_(filled, dip, DOT_CONTRAST)), white)
 
 
 def keep_white(image: Tensor, output: Tensor) -> Tensor:
@@ -183,12 +127,29 @@ def sharpen(image: Tensor, output: Tensor) -> Tensor:
     Args:
         image, output: B,C,H,W in [0, 1]; `image` does not count.
     """
+    if not output.is_cpu:
+        return sharpen_at_once(output)
     grey = output.mean(1, keepdim=True)
-    mean, square = window_means((grey, grey * grey), SHARPEN_RADIUS)
+    mean, square = (window_mean(x, SHARPEN_RADIUS) for x in (grey, grey * grey))
     variance = subtract_product_(square, mean, mean)
     sharper = grey + SHARPEN * variance / (variance + EDGE**2) * (grey - mean)
     darkest, brightest = -window_max(-grey, NEXT), window_max(grey, NEXT)
     return output + sharper.clamp_(darkest, brightest).sub_(grey)
+
+
+def sharpen_at_once(output: Tensor) -> Tensor:
+    """`sharpen` in few operations, for a GPU."""
+    both = output.new_empty(2, len(output), 1, *output.shape[2:])
+    grey, other = both
+    torch.mean(output, 1, keepdim=True, out=grey)
+    torch.neg(grey, out=other)
+    brightest, dark = window_max(both.flatten(0, 1), NEXT).view(both.shape)
+    torch.mul(grey, grey, out=other)
+    mean, square = window_mean(both.flatten(0, 1), SHARPEN_RADIUS).view(both.shape)
+    variance = subtract_product_(square, mean, mean)
+    share = variance / (variance + EDGE**2)
+    sharper = torch.addcmul(grey, share, grey - mean, value=SHARPEN)
+    return output + sharper.clamp_(dark.neg_(), brightest).sub_(grey)
 
 
 def own_colours(image: Tensor, output: Tensor) -> Tensor:
@@ -200,55 +161,23 @@ def own_colours(image: Tensor, output: Tensor) -> Tensor:
     Args:
         image, output: B,3,H,W in [0, 1].
     """
-    lights = to_light(output), to_light(image)
-    of_output, own = at_once(colours, lights, dim=0)
-    light, own = lights[0], own.div_(of_output).mul_(lights[0])
-    own.mul_(light.mean(1, keepdim=True) / own.mean(1, keepdim=True))
+    if output.is_cpu:
+        light, own_light = to_light(output), to_light(image)
+        own = light_around(own_light).div_(light_around(light)).mul_(light)
+        means = light.mean(1, keepdim=True), own.mean(1, keepdim=True)
+    else:
+        lights = to_light(torch.stack((output, image)))
+        of_output, of_image = light_around(lights.flatten(0, 1)).view(lights.shape)
+        light, own = lights
+        torch.div(of_image, of_output, out=own).mul_(light)
+        means = lights.mean(2, keepdim=True)
+    own.mul_(means[0] / means[1])
     return from_light(light.lerp_(own, OWN_COLOUR)).clamp_(0, 1)
 
 
-def colours(light: Tensor) -> Tensor:
-    """Returns each channel's light in the windows of B,3,H,W, over that of all three."""
-    mean = window_mean(light, COLOUR_RADIUS).add_(COLOUR_FLOOR)
-    return mean.div_(mean.mean(1, keepdim=True))
-
-
-def without_lamps(image: Tensor) -> bool:
-    """True if there are certainly no lamps in B,C,H,W; on a GPU this would be waited for."""
-    return image.is_cpu and bool(
-        window_mean(image.mean(1, keepdim=True), 1).amax() < 0.99 * LAMP[0]
-    )
-
-
-def fill_rims(image: Tensor, output: Tensor) -> Tensor:
-    """Returns the result without the dark and coloured rims that are made round lamps.
-
-    Near a lamp no channel is darker, beside what is close to it and beside what is farther away,
-    than it is in the input. What is filled has no more of a colour than what is farther away, and
-    what is there (`calm_tint`) has no more of it, either, unless the input has it, too.
-
-    Args:
-        image, output: B,C,H,W in [0, 1].
-    """
-    smooth = window_mean(image, 1)
-    lamps = ramp(smooth.mean(1, keepdim=True), *LAMP)
-    weight = (1 - window_max(lamps, RIM_REACH // 2)).clamp(min=MIN_WEIGHT)
-    total, around, filled = at_once(wide_mean, (weight, weight * image, weight * output))
-    surroundings, filled = around.div_(total), filled.div_(total)
-    dark = ramp(surroundings.mean(1, keepdim=True), RIM_DARK[1], RIM_DARK[0])
-    share = window_max(lamps, RIM_REACH) * dark
-    contrast = smooth.div_(surroundings.clamp_(min=GREY_LEVEL))
-    calm = fringes.calm_tint(output, filled, contrast)
-    filled.mul_(contrast.clamp_(max=1))
-    del around, surroundings, smooth, contrast
-    around, whole = at_once(partial(closing, radius=RIM // 2), (image, output))
-    dip = (around - image).div_(around.clamp_(min=DIP_FLOOR)).clamp_(0, 1)
-    whole = fade_(whole, dip)
-    # Not more of a colour than farther away: a coloured line in the rim would be all over it.
-    lift = whole.mean(1, keepdim=True) / filled.mean(1, keepdim=True).clamp_(min=GREY_LEVEL)
-    filled = torch.maximum(filled, torch.minimum(whole, filled * lift))
-    output = mix(output, calm, share * (1 - lamps))
-    return mix(output, torch.maximum(output, filled), share)
+def light_around(light: Tensor) -> Tensor:
+    """Returns each channel's light in the windows of B,3,H,W: what matters are their ratios."""
+    return window_mean(light, COLOUR_RADIUS).add_(COLOUR_FLOOR)
 
 
 FilterName = Literal[
@@ -275,16 +204,15 @@ class Filter(NamedTuple):
     idle: Callable[[Tensor], bool] = never
 
 
-RIMS_REACH = AWAY + AWAY * AWAY_STEP + RIM_REACH // 2 + 2
 FILTERS: dict[FilterName, Filter] = {
     "calm_fringes": Filter(fringes.calm_fringes, fringes.REACH),
     "fill_dots": Filter(fill_dots, 2 * DOT_RADIUS),
     "sharpen": Filter(sharpen, max(SHARPEN_RADIUS, NEXT)),
     "own_colours": Filter(own_colours, COLOUR_RADIUS),
-    "fill_rims": Filter(fill_rims, RIMS_REACH, without_lamps),
+    "fill_rims": Filter(rims.fill_rims, rims.REACH, rims.without_lamps),
     "keep_white": Filter(keep_white, 0),
     "calm_colours": Filter(fringes.calm_colours, 0),
 }
 
-DETAIL_REACH = 2 * DETAIL_RADIUS
-"""As `Filter.reach`, of `detail_transfer`."""
+CLIPPING: frozenset[FilterName] = frozenset(["own_colours"])
+"""What these return is in [0, 1]."""

@@ -7,11 +7,13 @@ pixels of green, red and blue, often dotted, which the input does not have.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from .arithmetic import mix, ramp, subtract_product_
-from .windows import at_once, window_max, window_mean
+from .arithmetic import mix, ramp, scaled_sum, subtract_product_
+from .windows import window_max, window_mean
 
 WHITE = (0.85, 1.0)
 """Blown out are places of the model's image whose darkest channel is beyond the first, and surely
@@ -35,13 +37,6 @@ REACH = max(NEAR, AROUND) + 1
 COLOUR_SHARE = 0.5
 """`calm_colours` keeps this share of the network's change of chrominance."""
 
-TINT, LEVEL = 1.2, 1 / 255
-"""Near a lamp a channel may have so many times what it has of the brightness farther away, times
-what it has more of it in the 3x3 pixels of the input, and this level."""
-
-DARK = 0.02
-"""Is added to what is farther away: near black, its colour is noise."""
-
 
 def calm_fringes(image: Tensor, output: Tensor) -> Tensor:
     """Returns the model's image without the coloured rims that it makes round blown-out places.
@@ -56,42 +51,32 @@ def calm_fringes(image: Tensor, output: Tensor) -> Tensor:
     if output.is_cpu and white.amax() <= WHITE[0]:
         return output  # nothing is white, which on a GPU would be waited for
     near = window_mean(ramp(window_max(white, NEAR), *WHITE), 1)
-    both = torch.stack((image, output))  # 2,B,3,H,W: what is done with both takes one operation
-    grey = both.mean(2, keepdim=True)
+    joined = output.new_empty(2, len(output), 5, *output.shape[2:])
+    grey, grey_square, both = joined.split((1, 1, 3), 2)  # what is done with both is done at once
+    torch.stack((image, output), out=both)
+    torch.mean(both, 2, keepdim=True, out=grey)
+    torch.mul(grey, grey, out=grey_square)
     both.sub_(grey)
-    joined = torch.cat((grey, grey * grey, both), 2).flatten(0, 1)
-    mean, square, around = window_mean(joined, AROUND).split((1, 1, 3), 1)
+    mean, square, around = window_mean(joined.flatten(0, 1), AROUND).split((1, 1, 3), 1)
     square = subtract_product_(square, mean, mean).add_(GREY**2).view(2, -1, *white.shape[1:])
     contrast = square[1].div_(square[0]).sqrt_().clamp_(max=MAX_CONTRAST)
     in_image, in_output = around.view(2, -1, *output.shape[1:])
-    change = contrast * both[0].sub_(in_image)
-    less, more = at_once(most_nearby, (-change, change))
+    less, more = most_nearby(both[0].sub_(in_image), contrast)
     colour = both[1].clamp(in_output - less, more.add_(in_output))
     calm = colour.sub_(colour.mean(1, keepdim=True)).add_(grey[1])
     return mix(output, calm, near)
 
 
-def most_nearby(change: Tensor) -> Tensor:
-    """Returns how much a colour may change: as in the 3x3 pixels around, at least `CHANGE`."""
-    return window_max(change, 1).clamp_(min=CHANGE)
-
-
-def calm_tint(output: Tensor, far: Tensor, contrast: Tensor) -> Tensor:
-    """Returns the model's image with the colours that it has farther away, where it has more of one
-    than the input says. Its brightness stays.
-
-    Args:
-        output: B,3,H,W in [0, 1].
-        far: the same farther away from lamps.
-        contrast: the input, over what it is farther away.
-    """
-    grey = output.mean(1, keepdim=True)
-    far = far + DARK
-    usual = far * (grey / far.mean(1, keepdim=True))
-    own = contrast / contrast.mean(1, keepdim=True).clamp_(min=LEVEL)
-    most = window_max(own, 1).clamp_(min=1).mul_(usual).mul_(TINT).add_(LEVEL)
-    share = (output - most).div_((output - usual).clamp_(min=LEVEL)).clamp_(0, 1)
-    return mix(output, usual, share.amax(1, keepdim=True))
+def most_nearby(change: Tensor, contrast: Tensor) -> Sequence[Tensor]:
+    """Returns how much a colour may change, downwards and upwards: as a change with this contrast
+    in the 3x3 pixels around, at least `CHANGE`."""
+    if change.is_cpu:
+        change = contrast * change
+        return [window_max(x, 1).clamp_(min=CHANGE) for x in (-change, change)]
+    both = change.new_empty(2, *change.shape)
+    torch.mul(contrast, change, out=both[1])
+    torch.neg(both[1], out=both[0])
+    return window_max(both.flatten(0, 1), 1).clamp_(min=CHANGE).view(both.shape).unbind(0)
 
 
 def calm_colours(image: Tensor, output: Tensor) -> Tensor:
@@ -103,4 +88,5 @@ def calm_colours(image: Tensor, output: Tensor) -> Tensor:
         image, output: B,C,H,W in [0, 1] of the same exposure.
     """
     change = output - image
-    return output - (1 - COLOUR_SHARE) * (change - change.mean(1, keepdim=True))
+    change.sub_(change.mean(1, keepdim=True))
+    return scaled_sum(output, change, COLOUR_SHARE - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -49,17 +49,28 @@ def at_once(
     return joined.split([image.shape[dim] for image in images], dim)
 
 
-def window_means(images: Sequence[Tensor], radius: int) -> Sequence[Tensor]:
-    """`window_mean` of several images."""
-    if radius <= SMALL:  # no fewer operations at once
-        return [window_mean(image, radius) for image in images]
-    return at_once(partial(window_mean, radius=radius), images)
-
-
 def wide_mean(x: Tensor) -> Tensor:
     """Mean over the surroundings, see `AWAY`, at the borders over what there is of them."""
     near = window_mean(x, AWAY)
     return mean_along(mean_along(near, AWAY, 2, AWAY_STEP), AWAY, 3, AWAY_STEP)
+
+
+def weighted_means(
+    weight: Tensor, *images: Tensor, others: Sequence[Tensor] = ()
+) -> Sequence[Tensor]:
+    """`wide_mean` of images, B,C,H,W, where each pixel has a weight, B,1,H,W, above 0; and then of
+    `others`, all of whose pixels count alike."""
+    if weight.is_cpu:
+        total = wide_mean(weight)
+        weighted = [wide_mean(weight * image).div_(total) for image in images]
+        return [*weighted, *map(wide_mean, others)]
+    channels = [image.shape[1] for image in (*images, *others)]
+    of_images = slice(1, 1 + sum(channels[: len(images)]))
+    joined = torch.cat((weight, *images, *others), 1)
+    joined[:, of_images].mul_(weight)
+    joined = wide_mean(joined)
+    joined[:, of_images].div_(joined[:, :1])
+    return joined[:, 1:].split(channels, 1)
 
 
 def mean_along(x: Tensor, radius: int, dim: int, step: int = 1) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..bands.rows import AnyImage, in_bands, read_rows
+from ..bands.rows import AnyImage, made_in_bands, read_rows
 from ..ops.dtypes import to_colour
 
 BLOCK = 8
@@ -34,6 +34,7 @@ def blocks_of(
     image: AnyImage,
     weights: Tensor | None = None,
     fetch: Callable[[Tensor], Tensor] = Tensor.cpu,
+    clipped: bool = False,
 ) -> Blocks:
     """Measures the squares of B,C,H,W, any type of image; one for all of an image that is smaller.
 
@@ -43,28 +44,28 @@ def blocks_of(
     Args:
         weights: B,1,H,W, how far a pixel is visible.
         fetch: brings the means to main memory.
+        clipped: whether the image is in [0, 1] already.
     """
     height, width = image.shape[2:]
     down, right = min(BLOCK, height), min(BLOCK, width)
     maps = 2 if weights is None else 3
-    found = torch.empty(
-        maps, image.shape[0], 3, height // down, width // right, device=image.device
-    )
+    shape = image.shape[0], 3 * maps, height // down, width // right
 
-    def work(frame: int, start: int, stop: int) -> None:
+    def work(frame: int, start: int, stop: int) -> Tensor:
         count = (stop - start) // down
         if not count:
-            return
-        rows = to_colour(read_rows(image, frame, start, start + count * down), image.device)
+            return torch.empty(1, shape[1], 0, shape[3], device=image.device)
+        rows = read_rows(image, frame, start, start + count * down)
+        rows = to_colour(rows, image.device, clipped)
         parts = [rows, rows * rows]
         if weights is not None:
             seen = read_rows(weights, frame, start, start + count * down)
             parts.append(to_colour(seen, image.device))
-        means = F.avg_pool2d(torch.cat(parts), (down, right))
-        found[:, frame, :, start // down : start // down + count] = means
+        return F.avg_pool2d(torch.cat(parts, 1), (down, right))
 
-    in_bands(work, image, down)
-    found = fetch(found)
+    found = made_in_bands(work, image, lambda: torch.empty(shape, device=image.device), down)
+    assert isinstance(found, Tensor)  # squares are few
+    found = fetch(found).unflatten(1, (maps, 3)).transpose(0, 1)
     structure = structure_of(found[0].mean(1, keepdim=True)).flatten()
     means, squares, *seen = found.movedim(2, -1).reshape(maps, -1, 3)
     shown = seen[0][:, 0] >= 0.5 if seen else None

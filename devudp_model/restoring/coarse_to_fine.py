@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..bands.rows import AnyImage, in_bands, read_rows, write_rows
+from ..bands.rows import AnyImage, FileImage, in_bands, made_in_bands, read_rows, write_rows
+from ..ops.arithmetic import mix_into, ramp
 from ..ops.filters import GREY_LEVEL
-from ..ops.windows import at_once, window_mean
+from ..ops.windows import window_mean
 
 Run = Callable[[Any], Any]
 """From an image to one of the same size, both in memory or in a file."""
@@ -82,17 +83,16 @@ def smaller(image: AnyImage, scale: int, allocate: Room | None = None) -> AnyIma
     """`shrink` of a whole image, band by band."""
     frames, channels, height, width = image.shape
     shape = torch.Size((frames, channels, -(-height // scale), -(-width // scale)))
-    if allocate is None:
-        small = torch.empty(shape, dtype=image.dtype, device=image.device)
-    else:
-        small = allocate(shape)
 
-    def make(frame: int, start: int, stop: int) -> None:
-        rows = shrink(read_rows(image, frame, start, stop), scale)
-        write_rows(small, frame, start // scale, rows)
+    def new() -> AnyImage:
+        if allocate is not None:
+            return allocate(shape)
+        return torch.empty(shape, dtype=image.dtype, device=image.device)
 
-    in_bands(make, image, scale)
-    return small
+    def make(frame: int, start: int, stop: int) -> Tensor:
+        return shrink(read_rows(image, frame, start, stop), scale)
+
+    return made_in_bands(make, image, new, scale)
 
 
 def add_change(
@@ -115,8 +115,9 @@ def add_change(
             change = balanced(change)[:, :, top - around.start : bottom - around.start]
         first = start - top * scale
         enlarged = enlarge(change, scale)[:, :, first : first + stop - start, :width]
-        rows = (read_rows(image, frame, start, stop) + enlarged).clamp_(0, 1)
-        write_rows(image, frame, start, rows)
+        rows = read_rows(image, frame, start, stop).add_(enlarged).clamp_(0, 1)
+        if isinstance(image, FileImage):  # else the rows are its own
+            write_rows(image, frame, start, rows)
 
     in_bands(add, image, scale)
 
@@ -127,10 +128,23 @@ def balanced(change: Tensor) -> Tensor:
     Blur moves light and keeps its amount; so does what takes blur away. A network that sees blur
     where there is none makes dark things larger, or bright ones.
     """
+    if not change.is_cpu:
+        return balanced_at_once(change)
     parts = change.clamp(min=0), (-change).clamp_(min=0)
-    brighter, darker = at_once(nearby, parts)
+    brighter, darker = map(nearby, parts)
     own = torch.where(change > 0, brighter, darker).clamp_(min=SMALLEST)
     return change * (torch.minimum(brighter, darker) / own)
+
+
+def balanced_at_once(change: Tensor) -> Tensor:
+    """`balanced` in few operations, for a GPU."""
+    both = change.new_empty(2, *change.shape)
+    torch.clamp(change, min=0, out=both[0])
+    torch.sub(both[0], change, out=both[1])
+    means = nearby(both.flatten(0, 1)).view(both.shape)
+    least = torch.minimum(*means)
+    brighter, darker = both.div_(means.clamp_(min=SMALLEST))
+    return brighter.sub_(darker).mul_(least)
 
 
 def nearby(x: Tensor) -> Tensor:
@@ -147,7 +161,9 @@ def where_blurred(run: Run) -> Run:
         def limit(frame: int, start: int, stop: int) -> None:
             before, after = (read_rows(each, frame, start, stop) for each in (image, output))
             shares = share_of_rows(share, frame, start, stop)[..., : before.shape[3]]
-            write_rows(output, frame, start, before + shares * (after - before))
+            mix_into(before, after, shares, out=after)
+            if isinstance(output, FileImage):  # else the rows are its own
+                write_rows(output, frame, start, after)
 
         in_bands(limit, image, BLOCK)
         return output
@@ -170,23 +186,29 @@ def blurred_share(image: AnyImage) -> Tensor:
         sharp.
     """
     frames, _, height, width = image.shape
-    shape = (frames, 1, -(-height // BLOCK), -(-width // BLOCK))
-    squares, greys = (torch.empty(shape, device=image.device) for _ in range(2))
+    shape = (frames, 2, -(-height // BLOCK), -(-width // BLOCK))
 
-    def measure(frame: int, start: int, stop: int) -> None:
+    def new() -> Tensor:
+        return torch.empty(shape, device=image.device)
+
+    def measure(frame: int, start: int, stop: int) -> Tensor:
         top = max(start - 2 * HALO, 0)
         bottom = min(stop + 2 * HALO, image.shape[2])
-        grey = read_rows(image, frame, top, bottom).mean(1, keepdim=True)
+        rows = read_rows(image, frame, top, bottom)
+        both = rows.new_empty(1, 2, *rows.shape[2:])
+        square, grey = both.split(1, 1)
+        torch.mean(rows, 1, keepdim=True, out=grey)
         inner = slice(start - top, stop - top)
-        block_row = start // BLOCK
-        write_rows(squares, frame, block_row, shrink(finest(grey)[:, :, inner].square(), BLOCK))
-        write_rows(greys, frame, block_row, shrink(grey[:, :, inner], BLOCK))
+        torch.square(finest(grey), out=square)
+        return shrink(both[:, :, inner], BLOCK)
 
-    in_bands(measure, image, BLOCK)
-    fine = window_mean(squares, SHARE_RADIUS)
-    coarse = window_mean(finest(greys).square(), SHARE_RADIUS)
+    found = made_in_bands(measure, image, new, BLOCK)
+    assert isinstance(found, Tensor)  # blocks are few
+    greys = found[:, 1:]
+    torch.square(finest(greys), out=greys)
+    fine, coarse = window_mean(found, SHARE_RADIUS).split(1, 1)
     ratio = ((fine + GREY_LEVEL**2 / 4) / (coarse + 4 * GREY_LEVEL**2)).sqrt()
-    return ((SHARP - ratio) / (SHARP - BLURRED)).clamp(0, 1)
+    return ramp(ratio, SHARP, BLURRED)
 
 
 def share_of_rows(share: Tensor, frame: int, start: int, stop: int) -> Tensor:
@@ -201,7 +223,7 @@ def share_of_rows(share: Tensor, frame: int, start: int, stop: int) -> Tensor:
 def finest(x: Tensor) -> Tensor:
     """Returns the finest band of B,C,H,W: what is lost at half the size."""
     height, width = x.shape[2:]
-    return x + enlarge(-shrink(x, 2), 2)[:, :, :height, :width]
+    return x - enlarge(shrink(x, 2), 2)[:, :, :height, :width]
 
 
 def shrink(image: Tensor, scale: int) -> Tensor:

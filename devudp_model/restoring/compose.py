@@ -25,8 +25,9 @@ from ..bands.rows import AnyImage, bands_of, read_rows
 from ..bands.workers import Order, in_parallel, worker_count
 from ..engine.hooks import Finished
 from ..ops.arithmetic import mix, ramp
+from ..ops.detail import DETAIL_REACH, detail_transfer
 from ..ops.dtypes import from_colour, from_unit, to_colour, to_unit, without_alpha
-from ..ops.filters import DETAIL_REACH, FILTERS, Filter, detail_transfer
+from ..ops.filters import CLIPPING, FILTERS, Filter
 from .image_stats import ImageStats
 from .tasks import TASK_SPECS, Task
 
@@ -72,7 +73,9 @@ def steps_of(task: Task, matched: ImageStats) -> list[Filter]:
     else:
         far = sum(step.reach for step in exposed)
         steps.append(Filter(partial(both_exposures, matched=matched, filters=exposed), far))
-    return [*steps, clamp, *after]
+    if matched.exposure is not None or not CLIPPING.intersection(spec.exposed[-1:]):
+        steps.append(clamp)
+    return [*steps, *after]
 
 
 def of_output(function: Callable[[Tensor], Tensor]) -> Filter:
@@ -187,6 +190,7 @@ def compose_in_bands(
     mask: Tensor | None,
     result: Tensor,
     finished: Finished | None = None,
+    clipped: bool = False,
 ) -> None:
     """Runs the task on the model's images, band by band, into `result`.
 
@@ -197,6 +201,7 @@ def compose_in_bands(
         mask: 1 or B,1,H,W, from `fit_mask`.
         result: of the shape of `image`; its first three channels are written.
         finished: is shown each band, from top to bottom.
+        clipped: whether `image` is in [0, 1] already.
     """
     around, device = reach(task), output.device
     bands = list(bands_of(image, parts=worker_count(), least=MIN_ROWS))
@@ -209,7 +214,7 @@ def compose_in_bands(
         share = None
         if mask is not None:
             share = to_unit(mask[min(frame, len(mask) - 1), None, :, top:bottom]).to(device)
-        source = to_colour(read_rows(image, frame, top, bottom), device)
+        source = to_colour(read_rows(image, frame, top, bottom), device, clipped)
         output_rows = model.read(index)
         extra = {"above": start - top, "below": bottom - stop, "strength": strength, "mask": share}
         restored = apply_task(source, output_rows, task, matched, **extra)

@@ -150,7 +150,7 @@ def scene_curve(
         fetch: brings what is measured on the output to main memory.
     """
     colour = without_alpha(image)
-    blocks = blocks_of(colour, weights), blocks_of(output, weights, fetch)
+    blocks = blocks_of(colour, weights), blocks_of(output, weights, fetch, True)
     predicted, lights = scene.predict_all(colour, weights), has_lights(colour, weights)
     if float(to_linear(blocks[0].means).mean()) < STARRY_LIGHT:
         starry = starriness(colour)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..bands.rows import AnyImage, bands_of, read_rows
 from ..engine.statistics import Moments, moments_of
+from ..ops.arithmetic import scaled_sum
 from ..ops.dtypes import to_colour, to_unit
 from ..ops.filters import GREY_LEVEL
 from .curve import Curve
@@ -70,19 +71,23 @@ def match(
             the model's exposure the second does not count.
         exposure: 0 for the input's exposure, 1 for the model's, or between.
         detail, curve: see `ImageStats`.
-        noise: variance of the input's noise (1,C,1,1).
+        noise: variance of the input's noise (1,C,1,1), on any device.
     """
-    floor = (DETAIL_FLOOR * image.var + NOISE_FLOOR * noise).clamp(min=GREY_LEVEL**2)
+    noisy = torch.as_tensor(NOISE_FLOOR * noise).to(image.var)
+    floor = scaled_sum(noisy, image.var, DETAIL_FLOOR).clamp_(min=GREY_LEVEL**2)
     exposed = None if exposure == 1 or output is None else exposure_match(image, output)
     return ImageStats(exposed, floor, detail, curve=curve, share=exposure)
 
 
-def colour_moments(image: AnyImage, device: torch.device, weights: Tensor | None = None) -> Moments:
-    """Measures the input or the model's image, B,C,H,W, on this device, with these weights."""
+def colour_moments(
+    image: AnyImage, device: torch.device, weights: Tensor | None = None, clipped: bool = False
+) -> Moments:
+    """Measures the input or the model's image, B,C,H,W, on this device, with these weights; what is
+    `clipped` is in [0, 1] already."""
     bands = list(bands_of(image))
 
     def read(number: int) -> Tensor:
-        return to_colour(read_rows(image, *bands[number]), device)
+        return to_colour(read_rows(image, *bands[number]), device, clipped)
 
     def weigh(number: int) -> Tensor:
         assert weights is not None

@@ -124,6 +124,7 @@ def restore_content(
         mask,
         result,
         show_whole(current_hooks().finished, whole, region),
+        clipped=image is not taken,
     )
 
 
@@ -157,7 +158,8 @@ def match_images(
     Args:
         network: the one that made `output`.
         weights: B,1,H,W, how much each pixel counts; None: all alike.
-        stored: `image` as it came, where that is on the device already.
+        stored: what `image` was made of, if that is another one: of this it is a copy in colour,
+            on the device.
     """
     generator, spec = network.generator, TASK_SPECS[options.task]
     shortcut = generator.shortcut
@@ -170,8 +172,8 @@ def match_images(
         floor = torch.zeros(1, 3, 1, 1, device=output.device)
         return ImageStats(None, floor, bounded=bounded, curve=curve)
     device = output.device
-    before = colour_moments(image, device, weights)
-    after = None if exposure == 1 else colour_moments(output, device, weights)
-    noise = noise_variance(without_alpha(seen), weights).to(device) if detail else 0.0
+    before = colour_moments(image, device, weights, clipped=seen is not image)
+    after = None if exposure == 1 else colour_moments(output, device, weights, clipped=True)
+    noise = noise_variance(without_alpha(seen), weights) if detail else 0.0
     matched = match(before, after, exposure, detail, noise=noise, curve=curve)
     return matched._replace(bounded=bounded)

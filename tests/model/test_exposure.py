@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from devudp_model.bands import rows
 from devudp_model.ops.degrade import to_linear, to_srgb
 from devudp_model.ops.light import power
 from devudp_model.restoring.blocks import BLOCK, Blocks, blocks_of
@@ -249,6 +250,14 @@ def test_blocks_are_means_and_deviations_of_complete_squares() -> None:
     torch.testing.assert_close(found.structure[0], around.std(correction=0))
     small = blocks_of((image[:, :1, :3, :5] * 255).byte())
     assert small.means.shape == (2, 3)
+
+
+def test_blocks_are_the_same_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = random_image(2, 3, 20, 27)  # the last band has no complete square
+    whole = blocks_of(image)
+    monkeypatch.setattr(rows, "BAND_PIXELS", BLOCK * 27)
+    for found, expected in zip(blocks_of(image), whole, strict=True):
+        assert torch.equal(found, expected)
 
 
 def test_blocks_that_are_hidden_do_not_count() -> None:

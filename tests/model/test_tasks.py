@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from devudp_model.engine.statistics import Moments, channel_moments
-from devudp_model.ops.filters import FILTERS, GREY_LEVEL, Filter, fill_dots, fill_rims, keep_white
+from devudp_model.ops.filters import FILTERS, GREY_LEVEL, Filter, fill_dots, keep_white
+from devudp_model.ops.rims import fill_rims
 from devudp_model.ops.windows import window_max, window_mean
 from devudp_model.restoring.compose import apply_task, both_exposures, is_bounded, reach
 from devudp_model.restoring.curve import Curve
