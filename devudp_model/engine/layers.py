@@ -166,7 +166,7 @@ class Layer(nn.Module):
         return pixels.view(len(x), 2 * height, 2 * width, self.outer).permute(0, 3, 1, 2)
 
     def by_columns(self, strip: Tensor) -> Tensor:
-        """As `forward` (see `in_columns`)."""
+        """As `forward`, of one frame (see `in_columns`)."""
         weight = self.weight.permute(3, 0, 1, 2).flatten(0, 1)[..., None]
         columns = F.conv2d(strip, weight.contiguous(memory_format=torch.channels_last))
         out = kernels_for(strip.device).sum_columns(columns, self.weight.shape[3])

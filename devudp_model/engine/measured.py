@@ -15,7 +15,7 @@ from .precision import Difference, Measured
 BUNDLED: dict[tuple[int, str], Measured] = {
     (13984340, "f7989d00982525f9c81c37167a3637976b8b6221da0d8975fed982aea2c2270f"): {  # devudp-dt
         "bf16": Difference(mean=0.03854, common=0.436, largest=1.503),
-        "int8": Difference(mean=0.02482, common=0.5033, largest=1.921),
+        "int8": Difference(mean=0.06784, common=0.5674, largest=1.706),
     },
 }
 """By a file's size and its SHA-256. What stands here counts. Measured as

@@ -14,7 +14,7 @@ from ..bands.workers import in_parallel, worker_count
 from .buffers import BufferPool, BufferShape, RowBuffer
 from .droplets import Droplets
 from .hooks import current_hooks
-from .int8 import Convolution, Convolve, in_8_bits, pays
+from .int8 import Convolution, Convolve, convolution, pays
 from .int8_strips import Int8Step, QuantizedReader
 from .layers import Layer
 from .padded_image import PaddedImage, Weights
@@ -183,14 +183,14 @@ class StripExecution:
         return Feature(target, None, relu=False, range=step.range)
 
     def convolution(self, layer: Layer, given: Range | None) -> Convolve:
-        """A layer's convolution, in 8 bits for inputs of this range or the one that is frozen."""
+        """A layer's convolution; where the input has a range, by that or the one that is frozen."""
         if given is None:
             return layer
         own = self.network.frozen_ranges[layer.index]
         assert isinstance(own, Frozen)
         if self.freeze:
             self.to_freeze.append((own, given))
-        return in_8_bits(layer, self.layers, own.range or given)
+        return convolution(layer, self.layers, own.range or given)
 
     def stream(
         self,

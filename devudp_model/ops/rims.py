@@ -42,9 +42,13 @@ the contrast that it would have here."""
 MIN_WEIGHT = 1e-6
 """What is near lamps has this weight in their surroundings (see `wide_mean`)."""
 
-LIFT, LIFT_SHARE = 0.05, 0.35
+LIFT, LIFT_SHARE = 0.05, 0.45
 """What is still darker beside its surroundings than in the input becomes brighter by the first at
 most, and by this share of what is farther away: a black sky stays black."""
+
+BRIGHTER = (1.0, 1.3)
+"""It does so where the surroundings have become brighter by the second factor, not at all where by
+the first: what sharpening makes darker in daylight is none of this."""
 
 TINT, LEVEL = 1.2, 1 / 255
 """Near a lamp a channel may have so many times what it has of the brightness farther away, times
@@ -85,7 +89,7 @@ def fill_rims(image: Tensor, output: Tensor) -> Tensor:
     dark = ramp(surroundings.mean(1, keepdim=True), RIM_DARK[1], RIM_DARK[0])
     near = window_mean(window_max(lamps, RIM_REACH), FADE)
     share = near * dark
-    most = filled * (LIFT_SHARE * dark)
+    most = filled * (LIFT_SHARE * dark * liftable(own, own_far, far))
     contrast = smooth.div_(surroundings.clamp_(min=LEVEL))
     usual, tinted = tint(output, level, filled, contrast)
     filled.mul_(contrast.clamp_(max=1))
@@ -115,6 +119,13 @@ def lift(output: Tensor, own: Tensor, own_far: Tensor, far: Tensor, most: Tensor
     missing = torch.minimum(own, own_far).sub_(own_far).add_(far)
     missing.sub_(output.mean(1, keepdim=True))
     return torch.minimum(missing, most).clamp_(0, LIFT)
+
+
+def liftable(own: Tensor, own_far: Tensor, far: Tensor) -> Tensor:
+    """Returns the share of `lift` that a place gets, B,1,H,W: where the exposure has made its
+    surroundings brighter, and the less the blacker it is in the input. Arguments: as there."""
+    own_far = own_far.clamp(min=LEVEL)
+    return ramp(far / own_far, *BRIGHTER).mul_((own / own_far).clamp_(0, 1).sqrt_())
 
 
 def tint(output: Tensor, level: Tensor, far: Tensor, contrast: Tensor) -> tuple[Tensor, Tensor]:

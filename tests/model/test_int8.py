@@ -13,7 +13,7 @@ from torch import Tensor
 
 from devudp_model.checkpoint import bundled, load_checkpoint
 from devudp_model.engine import int8, int8_product, network, precision
-from devudp_model.engine.int8 import Convolution, RangeStatistics, in_8_bits
+from devudp_model.engine.int8 import Convolution, RangeStatistics, convolution, precise
 from devudp_model.engine.int8_product import round_together
 from devudp_model.engine.kernels import quantize
 from devudp_model.engine.layers import Layer, layers_of
@@ -152,10 +152,11 @@ def test_where_errors_count_most_it_is_in_tiles_as_far_as_there_are_some(
     monkeypatch.setattr(int8, "TILES_FROM", 16)
     net, x = Network(generator("devudp-dt"), torch.int8), random_image(1, 3, 330, 100)
     usual, group, inner = torch.get_num_threads(), GROUP_NUMBERS, list(net.layers)[1:-1]
-    in_fp32 = {layer.index for layer in inner if in_8_bits(layer, net.layers, wide(layer)) is layer}
-    precise = {index % len(net.layers) for index in int8.PRECISE}
+    in_fp32 = {
+        layer.index for layer in inner if convolution(layer, net.layers, wide(layer)) is layer
+    }
     large = {layer.index for layer in inner if layer.kind == "same" and layer.outer >= 16}
-    assert in_fp32 == large & precise and len(in_fp32) > 1
+    assert in_fp32 == large & precise(net.layers) and len(in_fp32) > 1
     try:
         torch.set_num_threads(1)
         whole = in_strips(net, x, 2**40, None, group)
@@ -166,6 +167,18 @@ def test_where_errors_count_most_it_is_in_tiles_as_far_as_there_are_some(
         torch.set_num_threads(usual)
     exact = Network(generator("devudp-dt"), torch.float32)(x)
     assert 0 < (whole - exact).abs().max() < 0.02
+
+
+def test_precise_layers_go_by_what_they_do() -> None:
+    shipped = layers_of(generator("devudp-dt", 2), torch.float32)
+    assert len(shipped) == 30 and precise(shipped) == {1, 2, 3, 5, 6, 20, 22}
+    for depth in (1, 3):
+        layers = list(layers_of(generator("devudp-dt", depth), torch.float32))
+        kinds = [layer.kind for layer in layers]
+        down, up = kinds.index("down"), kinds.index("up")
+        first = range(up + 1, up + 1 + 2 * depth, 2)
+        found = precise(layers_of(generator("devudp-dt", depth), torch.float32))
+        assert found == {1, 2, 3, down, down + 1, *first}
 
 
 def wide(layer: Layer) -> Range:

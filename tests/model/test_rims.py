@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from devudp_model.ops.rims import FADE, LIFT, fill_rims
+from devudp_model.ops.rims import FADE, LIFT, fill_rims, liftable
 
 
 def lamp_with_rim() -> tuple[Tensor, Tensor]:
@@ -98,6 +98,17 @@ def test_a_black_sky_round_a_lamp_has_no_glow(sky: float) -> None:
     output = lamp_beside(sky, sky, 1.0, size=10)
     glow = (fill_rims(lamp_beside(0, 0), output) - output).abs().max()
     assert glow <= 0.4 * sky + 1e-6
+
+
+def test_nothing_is_lifted_in_daylight_and_what_is_black_stays_black() -> None:
+    """Without more light, what became darker became sharper. A post before the sky is no rim."""
+    own, own_far, far = torch.tensor([[0.2, 0.2, 0.002, 0.0], [0.2] * 4, [0.2, 0.4, 0.4, 0.0]])
+    share = liftable(own, own_far, far)
+    assert share[0] == 0 and share[1] == 1 and 0 < share[2] < 0.11 and share[3] == 0
+    assert liftable(own, 0 * own_far, 0 * far).isfinite().all()
+    image, output = lamp_beside(0.1, 0.1).clone(), lamp_beside(0.3, 0.3, 1.0).clone()
+    image[..., 72:84], output[..., 72:84] = 0.001, 0.004
+    assert fill_rims(image, output)[..., 75:81].max() < 0.02
 
 
 def test_what_is_added_round_a_lamp_ends_without_an_edge() -> None:
