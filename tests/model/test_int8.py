@@ -22,6 +22,7 @@ from devudp_model.engine.network import Network
 from devudp_model.engine.precision import Difference, choose_dtype
 from devudp_model.engine.statistics import GROUP_NUMBERS, Range
 from devudp_model.images.reading import read_image
+from devudp_model.network.generator import Generator
 from devudp_model.restoring.frozen import FrozenRestorer
 from devudp_model.restoring.options import Options
 from devudp_model.restoring.restoration import restore
@@ -125,11 +126,8 @@ def test_the_range_does_not_depend_on_the_order_and_keeps_nan() -> None:
     assert found[0].range.low.isnan().all()
 
 
-@needs_int8
-@pytest.mark.parametrize("shape", [(2, 3, 330, 100), (1, 3, 420, 84), (1, 3, 9, 48)])
-def test_strips_threads_and_memory_change_no_bit(shape: tuple[int, ...]) -> None:
-    net, x = Network(generator("devudp-dt"), torch.int8), random_image(*shape)
-    assert net.in_int8
+def check_strips(net: Network[Generator], x: Tensor) -> None:
+    """The same bits in any strips; and nearly those of fp32."""
     usual, group = torch.get_num_threads(), GROUP_NUMBERS  # smaller ones change fp32's kernels
     try:
         torch.set_num_threads(1)
@@ -139,8 +137,16 @@ def test_strips_threads_and_memory_change_no_bit(shape: tuple[int, ...]) -> None
             assert torch.equal(in_strips(net, x, strip, memory, group), whole)
     finally:
         torch.set_num_threads(usual)
-    exact = Network(generator("devudp-dt"), torch.float32)(x)
+    exact = Network(net.generator, torch.float32)(x)
     assert 0 < (whole - exact).abs().max() < 0.02
+
+
+@needs_int8
+@pytest.mark.parametrize("shape", [(2, 3, 330, 100), (1, 3, 420, 84), (1, 3, 9, 48)])
+def test_strips_threads_and_memory_change_no_bit(shape: tuple[int, ...]) -> None:
+    net = Network(generator("devudp-dt"), torch.int8)
+    assert net.in_int8
+    check_strips(net, random_image(*shape))
 
 
 @needs_int8
@@ -150,23 +156,13 @@ def test_where_errors_count_most_it_is_in_tiles_as_far_as_there_are_some(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(int8, "TILES_FROM", 16)
-    net, x = Network(generator("devudp-dt"), torch.int8), random_image(1, 3, 330, 100)
-    usual, group, inner = torch.get_num_threads(), GROUP_NUMBERS, list(net.layers)[1:-1]
-    in_fp32 = {
-        layer.index for layer in inner if convolution(layer, net.layers, wide(layer)) is layer
-    }
+    net = Network(generator("devudp-dt"), torch.int8)
+    inner = list(net.layers)[1:-1]
+    made = {layer.index: convolution(layer, net.layers, wide(layer)) for layer in inner}
+    in_fp32 = {layer.index for layer in inner if made[layer.index] is layer}
     large = {layer.index for layer in inner if layer.kind == "same" and layer.outer >= 16}
     assert in_fp32 == large & precise(net.layers) and len(in_fp32) > 1
-    try:
-        torch.set_num_threads(1)
-        whole = in_strips(net, x, 2**40, None, group)
-        for threads, strip, memory in ((1, 1, None), (3, 4000, None), (3, 9000, 1), (2, 1, 200000)):
-            torch.set_num_threads(threads)
-            assert torch.equal(in_strips(net, x, strip, memory, group), whole)
-    finally:
-        torch.set_num_threads(usual)
-    exact = Network(generator("devudp-dt"), torch.float32)(x)
-    assert 0 < (whole - exact).abs().max() < 0.02
+    check_strips(net, random_image(1, 3, 330, 100))
 
 
 def test_precise_layers_go_by_what_they_do() -> None:
